@@ -1,0 +1,51 @@
+"""VGGT in 4 bits per weight with its geometry intact.
+
+The public verbs and types are imported when they are first used, so that ``import qvggt`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from qvggt.api import QuantizeReport, load, quantize, quantize_to, reconstruct, save
+    from qvggt.artifacts import load_prediction, save_prediction
+    from qvggt.methods.rtn import RtnOptions
+    from qvggt.quant.scheme import Scheme
+    from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError, Scene
+
+_HOMES = {
+    "qvggt.api": ("QuantizeReport", "load", "quantize", "quantize_to", "reconstruct", "save"),
+    "qvggt.artifacts": ("load_prediction", "save_prediction"),
+    "qvggt.methods.rtn": ("RtnOptions",),
+    "qvggt.quant.scheme": ("Scheme",),
+    "qvggt.types": ("FrameMap", "ImageSet", "Prediction", "QvggtError", "Scene"),
+}
+
+__all__ = [
+    "FrameMap",
+    "ImageSet",
+    "Prediction",
+    "QuantizeReport",
+    "QvggtError",
+    "RtnOptions",
+    "Scene",
+    "Scheme",
+    "load",
+    "load_prediction",
+    "quantize",
+    "quantize_to",
+    "reconstruct",
+    "save",
+    "save_prediction",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module 'qvggt' has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""``python -m qvggt``: the command line."""
+
+from qvggt.cli import main
+
+main()

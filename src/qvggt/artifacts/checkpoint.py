@@ -1,0 +1,289 @@
+"""Quantized checkpoints: a folder of ``config.json``, ``model.safetensors`` and ``recipe.json``.
+
+``config.json`` holds the architecture, and a ``quantization_config`` that `compressed-tensors`_ reads;
+``model.safetensors`` the tensors, those of packed layers as ``qvggt.quant.packing`` draws them; ``recipe.json`` the
+recipe with its provenance, and a hash of every tensor, of the safetensors header, of ``config.json`` and of itself.
+
+.. _compressed-tensors: https://github.com/vllm-project/compressed-tensors
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+import qvggt
+from qvggt.artifacts.files import explain, new_folder
+from qvggt.artifacts.tensor_file import TensorFile, TensorFileWriter, hash_bytes, hash_tensors, read_header
+from qvggt.backends import BACKENDS, Compute, pick
+from qvggt.model import VGGT, VGGTConfig
+from qvggt.qmodel.convert import fill, quantizable_modules, recipe_of, shell, stored_layout, stored_tensors
+from qvggt.quant.recipe import Recipe
+from qvggt.quant.scheme import PER_CHANNEL, Scheme
+from qvggt.types import PathLike, QvggtError
+
+FORMAT_VERSION = 1
+CONFIG, TENSORS, RECIPE = "config.json", "model.safetensors", "recipe.json"
+_FILES = (CONFIG, TENSORS, RECIPE)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint's small files and its header say, checked against one another.
+
+    Attributes:
+        folder: where it is.
+        config: the architecture.
+        recipe: how it was quantized.
+        file: the header of ``model.safetensors``.
+        hashes: what every tensor's hash shall be.
+    """
+
+    folder: Path
+    config: VGGTConfig
+    recipe: Recipe
+    file: TensorFile
+    hashes: Mapping[str, str]
+
+
+def write(
+    folder: PathLike, config: VGGTConfig, recipe: Recipe, tensors: Iterable[tuple[str, Tensor]], overwrite: bool = False
+) -> Path:
+    """Write a checkpoint as its tensors come, holding one at a time; the folder appears when it is complete.
+
+    Args:
+        folder: must not exist or be empty, unless ``overwrite`` and it holds nothing but a checkpoint.
+        config: the architecture.
+        recipe: how it was quantized.
+        tensors: from a method (``rtn``), each with the type in which it is stored.
+        overwrite: whether to replace a checkpoint.
+
+    Returns:
+        The folder.
+
+    Raises:
+        QvggtError: the folder is taken, the disk full, read-only and so on, or what ``tensors`` raises.
+        ValueError: the tensors are not those of ``config`` and ``recipe``.
+    """
+    model = shell(config, recipe, BACKENDS["reference"])
+    ignored: list[str] = [*quantizable_modules(model)]  # what is still a float layer
+    with new_folder(folder, _FILES, overwrite) as temporary:
+        with TensorFileWriter(temporary / TENSORS, stored_layout(model, recipe), {"format": "pt"}) as writer:
+            for name, tensor in tensors:
+                writer.write(name, tensor)
+        config_text = json.dumps(_config_json(config, recipe, ignored), indent=2)
+        (temporary / CONFIG).write_text(config_text, encoding="utf-8")
+        contents = {
+            **recipe.to_json(),
+            "config": hash_bytes(config_text.encode()),
+            "header": writer.header_hash,
+            "tensors": dict(sorted(writer.hashes.items())),
+        }
+        contents["hash"] = _own_hash(contents)
+        (temporary / RECIPE).write_text(json.dumps(contents, indent=2), encoding="utf-8")
+    return Path(folder)
+
+
+def save(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:
+    """Write a quantized model's checkpoint; see `write`.
+
+    Raises:
+        QvggtError: the model is not quantized, or the folder cannot be written.
+    """
+    return write(folder, model.config, recipe_of(model), stored_tensors(model), overwrite)
+
+
+def read(
+    folder: PathLike,
+    device: str | torch.device = "cpu",
+    compute: Compute = "float",
+    dtype: torch.dtype = torch.float32,
+    check_hashes: bool = True,
+) -> VGGT:
+    """Load a checkpoint for inference; packed weights stay in the file's memory map on a CPU.
+
+    Args:
+        folder: of `write`.
+        device: where the model shall live.
+        compute: how packed layers multiply.
+        dtype: the type of activations, and of all weights that are not packed.
+        check_hashes: whether to read every tensor once and compare its hash (about half a second per gigabyte, and
+            the first inference reads them anyway); names, shapes, types and sizes are always checked.
+
+    Raises:
+        QvggtError: the checkpoint is missing, damaged, of another version or inconsistent, or the device unsupported.
+    """
+    backend = pick(device, compute)
+    checkpoint = open_checkpoint(folder)
+    if check_hashes:
+        _verify(checkpoint)
+    model = shell(checkpoint.config, checkpoint.recipe, backend, dtype)
+    fill(model, _tensors(checkpoint.file), device)
+    return model.eval()
+
+
+def verify(folder: PathLike) -> int:
+    """Hash every tensor of a checkpoint anew and return how many there are.
+
+    Raises:
+        QvggtError: a hash differs (the first few tensors are named), or the checkpoint cannot be read at all.
+    """
+    return _verify(open_checkpoint(folder))
+
+
+def is_checkpoint(path: PathLike) -> bool:
+    """Return whether a path is a folder with a quantized checkpoint of ours, intact or not."""
+    return (Path(path) / RECIPE).is_file()
+
+
+def open_checkpoint(folder: PathLike) -> Checkpoint:
+    """Read and check everything but the tensors' bytes.
+
+    Raises:
+        QvggtError: a file is missing, damaged, of another version, or disagrees with another.
+    """
+    folder = Path(folder)
+    config_text, contents = _read_text(folder / CONFIG), _read_json(folder / RECIPE)
+    config = _config_from_json(folder / CONFIG, config_text)
+    recipe = Recipe.from_json(contents)
+    file = read_header(folder / TENSORS)
+    layout = stored_layout(shell(config, recipe, BACKENDS["reference"]), recipe)
+    _check_layout(file, layout)
+    try:
+        expected = (contents.pop("hash"), contents["config"], contents["header"])
+        hashes = dict(contents["tensors"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise QvggtError(f"{folder / RECIPE} is damaged ({error} is missing): get an intact copy.") from error
+    for name, found, wanted in zip(
+        (RECIPE, CONFIG, f"the header of {TENSORS}"),
+        (_own_hash(contents), hash_bytes(config_text.encode()), file.header_hash),
+        expected,
+        strict=True,
+    ):
+        if found != wanted:
+            raise QvggtError(f"{name} in {folder} was changed after it was written: get an intact copy.")
+    return Checkpoint(folder, config, recipe, file, hashes)
+
+
+def _verify(checkpoint: Checkpoint) -> int:
+    found = hash_tensors(checkpoint.file)
+    bad = sorted(name for name, value in found.items() if checkpoint.hashes.get(name) != value)
+    if bad:
+        raise QvggtError(
+            f"{len(bad)} of {len(found)} tensors in {checkpoint.file.path} are damaged "
+            f"({', '.join(bad[:3])}{', ...' if len(bad) > 3 else ''}): get an intact copy."
+        )
+    return len(found)
+
+
+def _tensors(file: TensorFile) -> Iterator[tuple[str, Tensor]]:
+    with safe_open(file.path, framework="pt") as stream:
+        for name in file.entries:
+            yield name, stream.get_tensor(name)
+
+
+def _check_layout(file: TensorFile, layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
+    missing, left_over = sorted(set(layout) - set(file.entries)), sorted(set(file.entries) - set(layout))
+    if missing or left_over:
+        raise QvggtError(
+            f"{file.path} does not fit its config.json and recipe.json: {len(missing)} tensors are missing, "
+            f"{len(left_over)} left over, {(missing or left_over)[0]!r} for one."
+        )
+    for name, (dtype, shape) in layout.items():
+        entry = file.entries[name]
+        if (entry.dtype, entry.shape) != (dtype, shape):
+            raise QvggtError(
+                f"{file.path} does not fit its config.json and recipe.json: {name!r} is "
+                f"{_text(entry.dtype)} {list(entry.shape)} instead of {_text(dtype)} {list(shape)}."
+            )
+
+
+def _config_json(config: VGGTConfig, recipe: Recipe, ignored: list[str]) -> dict[str, Any]:
+    layers_of: dict[Scheme, list[str]] = {}
+    for name, scheme in recipe.quantized.items():
+        layers_of.setdefault(scheme, []).append(name)
+    groups = {
+        f"group_{index}": {"targets": names, "weights": _weight_args(scheme), "format": "pack-quantized"}
+        for index, (scheme, names) in enumerate(layers_of.items())
+    }
+    return {
+        "format_version": FORMAT_VERSION,
+        "qvggt_version": qvggt.__version__,
+        "model_type": "vggt",
+        "architectures": ["VGGT"],
+        "torch_dtype": recipe.float_type,
+        "vggt": config.to_json(),
+        "quantization_config": {
+            "quant_method": "compressed-tensors",
+            "format": "pack-quantized",
+            "quantization_status": "compressed",
+            "config_groups": groups,
+            "ignore": ignored,
+        },
+    }
+
+
+def _weight_args(scheme: Scheme) -> dict[str, Any]:
+    per_channel = scheme.group_size == PER_CHANNEL
+    return {
+        "num_bits": scheme.bits,
+        "type": "int",
+        "symmetric": scheme.symmetric,
+        "strategy": "channel" if per_channel else "group",
+        "group_size": None if per_channel else scheme.group_size,
+        "dynamic": False,
+    }
+
+
+def _config_from_json(path: Path, text: str) -> VGGTConfig:
+    values = _parse_json(path, text)
+    version = values.get("format_version")
+    if version != FORMAT_VERSION:
+        raise QvggtError(
+            f"{path} has format version {version!r}, and this qvggt reads version {FORMAT_VERSION}: "
+            "quantize again, or use the qvggt that wrote it."
+        )
+    try:
+        return VGGTConfig.from_json(values["vggt"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise QvggtError(f"{path} describes no VGGT ({error}): get an intact copy.") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return _parse_json(path, _read_text(path))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise QvggtError(f"{path} is damaged (it is no text): get an intact copy.") from error
+    except OSError as error:
+        raise explain(error, path, "read") from error
+
+
+def _parse_json(path: Path, text: str) -> dict[str, Any]:
+    if not text.strip():
+        raise QvggtError(f"{path} is empty: get an intact copy.")
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise QvggtError(f"{path} is damaged (no JSON: {error}): get an intact copy.") from error
+    if not isinstance(values, dict):
+        raise QvggtError(f"{path} is damaged (no JSON object): get an intact copy.")
+    return values
+
+
+def _own_hash(contents: Mapping[str, Any]) -> str:
+    return hash_bytes(json.dumps(contents, sort_keys=True).encode())
+
+
+def _text(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

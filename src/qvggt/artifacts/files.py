@@ -1,0 +1,167 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from qvggt.types import PathLike, QvggtError
+
+
+@contextmanager
+def new_folder(folder: PathLike, contents: Collection[str], overwrite: bool = False) -> Iterator[Path]:
+    """Fill a temporary folder and give it its name at the end; on any exception, Ctrl-C included, remove it.
+
+    Args:
+        folder: the name; missing folders above it are made.
+        contents: names of the files that it will hold.
+        overwrite: whether a folder that holds nothing but such files may be replaced. An empty one always may.
+
+    Yields:
+        The temporary folder, on the same file system.
+
+    Raises:
+        QvggtError: the name is taken, or the system refuses to write.
+    """
+    target = Path(os.path.realpath(folder))
+    with _system_errors(target):
+        _check_target(target, contents, overwrite)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with _system_errors(target), _parents(target):
+        try:
+            temporary.mkdir()
+            yield temporary
+            for path in temporary.iterdir():
+                sync(path)
+            sync(temporary)
+            _put_in_place(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync(target.parent)
+
+
+@contextmanager
+def new_file(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
+    """Write a temporary file and give it its name at the end; on any exception, Ctrl-C included, remove it.
+
+    Args:
+        path: the name; missing folders above it are made.
+        overwrite: whether an existing file may be replaced.
+
+    Yields:
+        The temporary file's path, on the same file system; the caller creates it.
+
+    Raises:
+        QvggtError: the name is taken, or the system refuses to write.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise QvggtError(f"{path} is a folder: give the name of a file.")
+    if target.exists() and not overwrite:
+        raise QvggtError(f"{path} exists already: choose another name, or allow overwriting.")
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with _system_errors(target), _parents(target):
+        try:
+            yield temporary
+            sync(temporary)
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync(target.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or a folder's entries are on the disk."""
+    if os.name == "nt":
+        return  # Windows syncs neither folders nor what is open for reading
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def explain(error: OSError, path: PathLike, doing: str) -> QvggtError:
+    """Return the sentence that the user reads when the system refuses.
+
+    Args:
+        error: what the system said.
+        path: what it was about.
+        doing: "write" or "read".
+    """
+    reasons = {
+        errno.ENOSPC: "the disk is full: free some space or choose another place",
+        errno.EDQUOT: "your quota of disk space is used up: free some space or choose another place",
+        errno.EFBIG: "the file is larger than the system allows: choose another place",
+        errno.EROFS: "the file system is read-only: choose another place",
+        errno.EACCES: "permission is denied: choose another place or change the permissions",
+        errno.EPERM: "permission is denied: choose another place or change the permissions",
+        errno.ENOTDIR: "a part of that path is a file or a broken link, not a folder: choose another place",
+        errno.EEXIST: "a part of that path is a file or a broken link, not a folder: choose another place",
+        errno.ELOOP: "its symbolic links lead in a circle: mend them or choose another place",
+        errno.ENOENT: "there is no such file",
+        errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+    }
+    reason = reasons.get(error.errno or 0) or f"the system says {error.strerror or error}"
+    return QvggtError(f"cannot {doing} {path}: {reason}.")
+
+
+@contextmanager
+def _system_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, target, "write") from error
+
+
+@contextmanager
+def _parents(target: Path) -> Iterator[None]:
+    # Folders that were made on the way go away again if nothing came of it.
+    missing = [parent for parent in target.parents if not parent.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for parent in missing:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+def _check_target(target: Path, contents: Collection[str], overwrite: bool) -> None:
+    if target.is_symlink():
+        raise QvggtError(f"{target} is a symbolic link that leads in a circle: choose another place.")
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise QvggtError(f"{target} is a file: give the name of a folder.")
+    present = sorted(path.name for path in target.iterdir())
+    if present and not overwrite:
+        raise QvggtError(f"{target} exists already: choose another folder, or allow overwriting.")
+    foreign = [name for name in present if name not in contents]
+    if foreign:
+        raise QvggtError(
+            f"{target} holds other files too ({foreign[0]!r} for one) and is not replaced: choose another folder."
+        )
+
+
+def _put_in_place(temporary: Path, target: Path) -> None:
+    if not target.exists():
+        temporary.rename(target)
+        return
+    # A folder that holds files cannot be replaced in one step: the old one moves aside and comes back on failure.
+    aside = temporary.with_suffix(".old")
+    target.rename(aside)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

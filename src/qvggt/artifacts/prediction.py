@@ -1,0 +1,70 @@
+"""Predictions as one ``.npz`` file."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from qvggt.artifacts.files import explain, new_file
+from qvggt.types import FrameMap, PathLike, Prediction, QvggtError
+
+_ARRAYS = (
+    "images",
+    "cam_from_world",
+    "intrinsics",
+    "pose_enc",
+    "depth",
+    "depth_conf",
+    "world_points",
+    "world_points_conf",
+)
+
+
+def save_prediction(prediction: Prediction, path: PathLike, overwrite: bool = False) -> None:
+    """Write a prediction; the file appears when it is complete.
+
+    The arrays have the names of ``Prediction``'s fields, those that are None left out; ``names`` [S] holds text, and
+    ``map_original_size``, ``map_scale``, ``map_offset`` [S, 2] hold the frames' maps. Nothing in it is pickled.
+
+    Raises:
+        QvggtError: the name is taken, or the system refuses to write.
+    """
+    arrays = {name: value for name in _ARRAYS if (value := getattr(prediction, name)) is not None}
+    arrays["names"] = np.array(prediction.names, dtype=np.str_)
+    arrays["map_original_size"] = _pairs([m.original_size for m in prediction.maps], np.int64)
+    arrays["map_scale"] = _pairs([m.scale for m in prediction.maps], np.float64)
+    arrays["map_offset"] = _pairs([m.offset for m in prediction.maps], np.float64)
+    with new_file(path, overwrite) as temporary, open(temporary, "xb") as file:
+        np.savez(file, **arrays)
+
+
+def load_prediction(path: PathLike) -> Prediction:
+    """Read a prediction that ``save_prediction`` wrote; nothing in the file is unpickled.
+
+    Raises:
+        QvggtError: the file cannot be read, or is no prediction.
+    """
+    try:
+        opened = np.load(Path(path), allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with opened as stored:
+            arrays = {name: stored[name] for name in _ARRAYS if name in stored.files}
+            names = tuple(str(name) for name in stored["names"])
+            maps = zip(stored["map_original_size"], stored["map_scale"], stored["map_offset"], strict=True)
+            frames = tuple(
+                FrameMap((int(size[0]), int(size[1])), (float(scale[0]), float(scale[1])), (float(at[0]), float(at[1])))
+                for size, scale, at in maps
+            )
+            images = arrays.pop("images")
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise QvggtError(f"{path} is no prediction, or a damaged one: reconstruct again.") from error
+    except OSError as error:
+        raise explain(error, path, "read") from error
+    return Prediction(images=images, names=names, maps=frames, **arrays)
+
+
+def _pairs(values: list[tuple], dtype: type) -> np.ndarray:
+    return np.array(values, dtype=dtype).reshape(-1, 2)

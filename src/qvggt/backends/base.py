@@ -1,0 +1,35 @@
+"""What a backend is: an object that is chosen once per model and kept by its packed layers."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from qvggt.quant.packing import PackedWeight
+
+Compute = Literal["float"]
+"""How products are computed: "float" expands packed weights, layer by layer, to the type of the activations."""
+
+
+class Backend(Protocol):
+    """Multiplies activations with packed weights.
+
+    One object serves every layer of a model, so it keeps nothing of any layer.
+    """
+
+    name: str
+    compute: Compute
+
+    def unsupported_reason(self, device: torch.device) -> str | None:
+        """Return why this backend cannot work on a device, as a sentence for the user, or None if it can."""
+        ...
+
+    def expand(self, weight: PackedWeight, dtype: torch.dtype) -> Tensor:
+        """Return the weights [out, in] in a floating-point type."""
+        ...
+
+    def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:
+        """Return x [..., in] times the transposed weights plus the bias, [..., out] in x's type."""
+        ...

@@ -1,0 +1,43 @@
+"""``qvggt train``: the small models that qvggt carries, from nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from qvggt.cli.arguments import Device, Output
+
+
+def train(
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE", help="nano, micro, or a JSON file")],
+    output: Output,
+    start_from: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="weights to begin with")] = None,
+    minutes: Annotated[float | None, tyro.conf.arg(help="stop after this long, with a checkpoint")] = None,
+    threads: Annotated[int | None, tyro.conf.arg(help="of the CPU")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Train a small VGGT on procedural rooms; run again with the same folder to go on from its checkpoint."""
+    import torch
+    from safetensors.torch import load_file
+
+    from qvggt.cli.show import console
+    from qvggt.train.loop import Progress
+    from qvggt.train.loop import train as run
+    from qvggt.train.plot import plot_log
+    from qvggt.train.recipe import load_recipe
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+    def show(progress: Progress) -> None:
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in progress.figures.items())
+        console.print(
+            f"step {progress.step} of {progress.steps}  {progress.step_seconds:.2f} s a step  "
+            f"{progress.remaining_seconds / 60:.0f} min left  {losses}"
+        )
+
+    weights = load_file(start_from) if start_from is not None else None
+    path = run(load_recipe(recipe), output, device, weights, minutes, show)
+    console.print(f"weights: {path}, learning curve: {plot_log(output / 'log.jsonl', output / 'curve.png')}")

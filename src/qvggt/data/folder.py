@@ -1,0 +1,133 @@
+"""A plain folder of images, with a COLMAP model or without cameras.
+
+ROOT/*.jpg or ROOT/images/*.jpg                          the images of one scene
+ROOT/sparse/0/{cameras,images}.{txt,bin}                 optional COLMAP model; also in sparse/, colmap/ or ROOT
+ROOT/<scene>/…                                           or several scenes, each like the above
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from qvggt.data.colmap import ColmapCamera, ColmapImage, find_model, read_model
+from qvggt.data.dataset import SequenceRecord, chosen_frames
+from qvggt.data.files import image_names, require_folder
+from qvggt.data.frames import Frame, build_scene, scale_intrinsics
+from qvggt.image_files import natural_key
+from qvggt.images import ImageOptions
+from qvggt.types import PathLike, QvggtError, Scene
+
+SPLITS = ("all",)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ColmapScene:
+    """The registered images of one scene that are on disk.
+
+    Attributes:
+        image_folder: what image names are relative to.
+        images: name -> registered image.
+        cameras: camera number -> camera.
+    """
+
+    image_folder: Path
+    images: dict[str, ColmapImage]
+    cameras: dict[int, ColmapCamera]
+
+    def frame(self, name: str) -> Frame:
+        """Return the photograph with its camera."""
+        image = self.images[name]
+        camera = self.cameras[image.camera_id]
+        intrinsics = scale_intrinsics(camera.intrinsics(), 1 / camera.width, 1 / camera.height)
+        return Frame(self.image_folder / name, image.cam_from_world, intrinsics)
+
+
+def read_colmap_scene(model_folder: Path, image_folder: Path) -> ColmapScene:
+    """Read a COLMAP model and keep the images that are there, in natural order of their names.
+
+    Raises:
+        QvggtError: the model is missing or damaged, or none of its images is in ``image_folder``.
+    """
+    cameras, registered = read_model(model_folder)
+    present = [image for image in registered if (image_folder / image.name).is_file()]
+    if not present:
+        example = registered[0].name if registered else "<image>"
+        raise QvggtError(
+            f"no image of the COLMAP model in {model_folder} is in {image_folder}: "
+            f"{image_folder / example} was looked for"
+        )
+    if len(present) < len(registered):
+        log.warning("%s: %d of %d registered images are there", image_folder, len(present), len(registered))
+    if any(cameras[image.camera_id].is_distorted() for image in present):
+        log.warning("%s: lens distortion is left aside; undistort the images for exact cameras", model_folder)
+    present.sort(key=lambda image: natural_key(Path(image.name)))
+    return ColmapScene(image_folder, {image.name: image for image in present}, cameras)
+
+
+class ImageFolder:
+    """Reads one scene, or several in subfolders, from folders of images.
+
+    With a COLMAP model the candidate frames are its registered images. Without one they are all images and a scene has
+    no cameras, which is enough to compare two models with each other.
+
+    Args:
+        root: a folder of images, a folder with an ``images`` folder, or a folder of such folders.
+        split: ``all``.
+    """
+
+    name = "folder"
+
+    def __init__(self, root: PathLike, split: str = "all"):
+        if split not in SPLITS:
+            raise QvggtError(f"a folder of images has no split {split!r}: it has 'all' only")
+        self.root = require_folder(root, "images")
+        self.split = split
+
+    def sequences(self) -> tuple[SequenceRecord, ...]:
+        """Return one sequence a scene, named after its folder."""
+        return tuple(
+            SequenceRecord(name, tuple(scene.images) if isinstance(scene, ColmapScene) else tuple(image_names(scene)))
+            for name, scene in self._scenes.items()
+        )
+
+    def load(self, record: SequenceRecord, frame_indices: Sequence[int], options: ImageOptions) -> Scene:
+        """Read the chosen frames, with cameras if the folder has a COLMAP model."""
+        names = chosen_frames(record, frame_indices)
+        scene = self._scenes[record.name]
+        if isinstance(scene, ColmapScene):
+            frames = [scene.frame(name) for name in names]
+        else:
+            frames = [Frame(scene / name) for name in names]
+        return build_scene(record, names, frames, options)
+
+    @cached_property
+    def _scenes(self) -> dict[str, ColmapScene | Path]:
+        """Scene name -> its COLMAP model, or its image folder if it has none."""
+        folders = [self.root]
+        if _image_folder(self.root) is None and find_model(self.root) is None:
+            folders = sorted(entry for entry in self.root.iterdir() if entry.is_dir())
+        scenes = {folder.resolve().name: _open_scene(folder) for folder in folders}
+        found = {name: scene for name, scene in scenes.items() if scene is not None}
+        if not found:
+            raise QvggtError(
+                f"no image is in {self.root}: *.jpg or *.png was looked for in it, in images/ and in each subfolder"
+            )
+        return found
+
+
+def _image_folder(folder: Path) -> Path | None:
+    return next((place for place in (folder / "images", folder) if image_names(place)), None)
+
+
+def _open_scene(folder: Path) -> ColmapScene | Path | None:
+    model = find_model(folder)
+    if model is None:
+        return _image_folder(folder)
+    # COLMAP names images relative to its image folder, which may have subfolders and so hold no image itself.
+    return read_colmap_scene(model, folder / "images" if (folder / "images").is_dir() else folder)

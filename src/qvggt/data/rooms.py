@@ -1,0 +1,192 @@
+"""Procedural rooms with exact geometry: pictures, depth, cameras and measured overlap, all from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from qvggt.data.room_degrade import degrade_images
+from qvggt.data.room_draw import draw_room
+from qvggt.data.room_overlap import place_cameras
+from qvggt.data.room_pack import pack_rooms
+from qvggt.data.room_paths import PathDrawer
+from qvggt.data.room_render import render
+from qvggt.data.room_scene import RoomFamily
+from qvggt.data.room_trace import floor_light
+from qvggt.types import QvggtError, Scene
+
+__all__ = ["SPLITS", "RoomBatch", "RoomFamily", "RoomSplit", "load_rooms", "render_rooms", "room_scene"]
+
+
+@dataclass(frozen=True)
+class RoomBatch:
+    """B rooms seen by S cameras each, as tensors on one device.
+
+    Attributes:
+        images: [B, S, 3, H, W] float32 in 0..1.
+        depth: [B, S, H, W] float32, metres along the optical axis, of the ray of each pixel.
+        valid: [B, S, H, W] bool, where depth is true: everywhere, for a room has no holes.
+        cam_from_world: [B, S, 3, 4] float32, OpenCV axes, in room coordinates (z up, origin in the floor's middle).
+        intrinsics: [B, S, 3, 3] float32 in pixels, principal point at (W / 2, H / 2).
+        overlap: [B, S, S] float32, share of what frame i sees that frame j sees too.
+    """
+
+    images: Tensor
+    depth: Tensor
+    valid: Tensor
+    cam_from_world: Tensor
+    intrinsics: Tensor
+    overlap: Tensor
+
+
+@torch.no_grad()
+def render_rooms(
+    seeds: Sequence[int],
+    frames: int,
+    image_hw: tuple[int, int],
+    family: RoomFamily = RoomFamily(),  # noqa: B008  frozen
+    device: str | torch.device = "cpu",
+    samples: int = 1,
+) -> RoomBatch:
+    """Render one room for each seed.
+
+    A room depends on its seed, the number of frames, the size and the family only, never on the other seeds.
+
+    Args:
+        seeds: one a room, each in 0..2**63-1.
+        frames: pictures of each room.
+        image_hw: height and width in pixels.
+        family: the distribution that rooms are drawn from.
+        device: where to render and where the tensors are.
+        samples: samples * samples rays are averaged for the colour of a pixel; depth always is of its own ray.
+
+    Raises:
+        ValueError: no seeds, frames or pixels, or a seed out of range.
+    """
+    if not len(seeds) or frames < 1 or min(image_hw) < 2 or samples < 1:
+        raise ValueError(
+            f"expected seeds, frames >= 1, image sides >= 2 and samples >= 1, got {len(seeds)} seeds, "
+            f"{frames} frames, size {image_hw}, samples {samples}"
+        )
+    place = torch.device(device)
+    seeds = [int(seed) for seed in seeds]
+    rooms = [draw_room(seed, family) for seed in seeds]
+    packed = pack_rooms(rooms, place)
+    drawers = [PathDrawer(seed, room, frames, family) for seed, room in zip(seeds, rooms, strict=True)]
+    cameras, lenses, overlap = place_cameras(rooms, packed, drawers, image_hw, family.min_overlap)
+    cam_from_world, intrinsics, shared = (
+        torch.from_numpy(array).to(place, torch.float32) for array in (cameras, lenses, overlap)
+    )
+    floor = floor_light(packed)
+    if place.type == "cpu":
+        # One by one, rooms stay in cache, carry no padding, and no room's digits depend on the others.
+        singles = [
+            render(
+                packed.single(b),
+                floor[b : b + 1],
+                (cam_from_world[b : b + 1], intrinsics[b : b + 1]),
+                image_hw,
+                samples,
+            )
+            for b in range(len(rooms))
+        ]
+        images, depth = (torch.cat(parts) for parts in zip(*singles, strict=True))
+    else:
+        images, depth = render(packed, floor, (cam_from_world, intrinsics), image_hw, samples)
+    if family.degrade:
+        images = torch.stack([degrade_images(pictures, seed) for pictures, seed in zip(images, seeds, strict=True)])
+    valid = torch.ones_like(depth, dtype=torch.bool)
+    return RoomBatch(images, depth, valid, cam_from_world, intrinsics, shared)
+
+
+def room_scene(
+    seed: int,
+    frames: int,
+    image_hw: tuple[int, int],
+    family: RoomFamily = RoomFamily(),  # noqa: B008  frozen
+    name: str | None = None,
+) -> Scene:
+    """Return the room of a seed as a Scene, rendered on the CPU; see ``render_rooms`` for arguments and errors."""
+    batch = render_rooms([seed], frames, image_hw, family)
+    return Scene(
+        name=name or f"room-{seed}",
+        images=batch.images[0].numpy(),
+        cam_from_world=batch.cam_from_world[0].numpy().astype("float64"),
+        intrinsics=batch.intrinsics[0].numpy().astype("float64"),
+        depth=batch.depth[0].numpy(),
+        valid=batch.valid[0].numpy(),
+        group="rooms",
+    )
+
+
+@dataclass(frozen=True)
+class RoomSplit:
+    """Seeds and family of one part of the data.
+
+    Attributes:
+        family: the distribution of its rooms.
+        first_seed: its seeds are ``first_seed .. first_seed + scenes - 1``.
+        scenes: number of rooms.
+        frames: pictures of each room.
+    """
+
+    family: RoomFamily
+    first_seed: int
+    scenes: int
+    frames: int = 8
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of the split."""
+        return range(self.first_seed, self.first_seed + self.scenes)
+
+
+_MAIN = RoomFamily()
+SPLITS: Mapping[str, RoomSplit] = MappingProxyType(
+    {
+        "calib": RoomSplit(_MAIN, 1_000_000, 512),
+        "val": RoomSplit(_MAIN, 2_000_000, 64),
+        "test": RoomSplit(_MAIN, 3_000_000, 256),
+        "test-landmarks0": RoomSplit(replace(_MAIN, landmarks=0.0), 4_000_000, 256),
+        "real-like": RoomSplit(replace(_MAIN, degrade=True), 5_000_000, 256),
+        "wide": RoomSplit(replace(_MAIN, baseline=2.0, min_overlap=0.15), 6_000_000, 256),
+        "train": RoomSplit(_MAIN, 2**32, 2**60),
+    }
+)
+"""The parts of the data; their seeds are disjoint, and ``train`` never ends."""
+
+
+def load_rooms(
+    split: str,
+    image_hw: tuple[int, int],
+    scenes: int | None = None,
+    frames: int | None = None,
+    landmarks: float | None = None,
+) -> Iterator[Scene]:
+    """Yield the rooms of a split in order.
+
+    Args:
+        split: a key of SPLITS.
+        image_hw: height and width in pixels.
+        scenes: only so many, from the first on.
+        frames: pictures of each room in place of the split's own number.
+        landmarks: 0..1 in place of the family's own value.
+
+    Raises:
+        QvggtError: there is no such split, or it has fewer scenes.
+    """
+    if split not in SPLITS:
+        raise QvggtError(f"There is no rooms split {split!r}: choose one of {', '.join(SPLITS)}.")
+    part = SPLITS[split]
+    if scenes is not None and not 0 <= scenes <= part.scenes:
+        raise QvggtError(
+            f"The rooms split {split!r} has {part.scenes} scenes, not {scenes}: ask for at most that many."
+        )
+    family = part.family if landmarks is None else replace(part.family, landmarks=landmarks)
+    count = part.frames if frames is None else frames
+    seeds = part.seeds[: part.scenes if scenes is None else scenes]
+    return (room_scene(seed, count, image_hw, family, f"{split}/{seed - part.first_seed:05d}") for seed in seeds)

@@ -1,0 +1,1 @@
+"""Evaluation: metrics on arrays, protocols on scenes, tables with intervals."""

@@ -1,0 +1,137 @@
+"""Bringing a predicted point cloud onto the true one: Umeyama, medians, and ICP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qvggt.types import QvggtError
+
+ICP_DISTANCE_M = 0.1
+"""Points farther apart than this are no correspondence for ICP."""
+
+_ICP_ITERATIONS = 30
+_ICP_FEWEST_POINTS = 10
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """The map x -> scale * rotation @ x + translation.
+
+    Attributes:
+        scale: at least 0.
+        rotation: [3, 3] float64, determinant +1.
+        translation: [3] float64.
+    """
+
+    scale: float
+    rotation: np.ndarray
+    translation: np.ndarray
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Return the images of points [..., 3] as float64."""
+        return self.scale * (points.astype(np.float64) @ self.rotation.T) + self.translation
+
+
+def check_points(points: np.ndarray, minimum: int = 1) -> np.ndarray:
+    """Return points [N, 3] as float64.
+
+    Raises:
+        ValueError: if the shape is another, there are fewer than ``minimum``, or any is not finite.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) < minimum:
+        raise ValueError(f"expected points [N, 3] with N >= {minimum}, got shape {points.shape}")
+    if not np.isfinite(points).all():
+        raise ValueError("expected finite points, got NaN or infinity")
+    return points
+
+
+def umeyama(source: np.ndarray, target: np.ndarray) -> Similarity:
+    """Return the similarity that brings corresponding points together with the least sum of squares.
+
+    Degenerate sources keep an optimum: for collinear points the rotation about their line is free and one is
+    chosen; for a single place the translation alone fits, with scale 1 and no rotation.
+
+    Args:
+        source: [N, 3] finite points.
+        target: [N, 3] finite points, one for each of ``source``.
+
+    Raises:
+        ValueError: if the shapes differ, nothing is given or a point is not finite.
+
+    Source: S. Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991.
+    """
+    source, target = check_points(source), check_points(target)
+    if source.shape != target.shape:
+        raise ValueError(f"expected corresponding points, got shapes {source.shape} and {target.shape}")
+    mean_s, mean_t = source.mean(0), target.mean(0)
+    centred_s, centred_t = source - mean_s, target - mean_t
+    variance = (centred_s**2).sum() / len(source)
+    if variance <= 1e-24 * (source**2).sum() / len(source):
+        return Similarity(1.0, np.eye(3), mean_t - mean_s)
+    u, singular, v_t = np.linalg.svd(centred_t.T @ centred_s / len(source))
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(v_t))])
+    rotation = (u * signs) @ v_t
+    scale = max(float((singular * signs).sum() / variance), 0.0)
+    return Similarity(scale, rotation, mean_t - scale * rotation @ mean_s)
+
+
+def align_medians(source: np.ndarray, target: np.ndarray) -> Similarity:
+    """Return the scale and shift along z by which medians agree: the coarse alignment of the protocol ``crop224``.
+
+    Each cloud loses its own median z and is measured by the median distance to its coordinate-wise median; the ratio of
+    the two, clipped to 1e-3..1e3, is the scale. Points need no correspondence, but both clouds must be in the frame of
+    the first camera.
+
+    Args:
+        source: [N, 3] finite points in the frame of the first camera.
+        target: [M, 3] finite points in the same frame.
+
+    Raises:
+        ValueError: if a cloud is empty or not finite.
+    """
+    source, target = check_points(source), check_points(target)
+    centre_s, centre_t = np.median(source, 0), np.median(target, 0)
+    size_s = np.median(np.linalg.norm(source - centre_s, axis=1))
+    size_t = np.median(np.linalg.norm(target - centre_t, axis=1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = float(np.clip(np.nan_to_num(size_t / size_s, nan=1.0, posinf=np.inf), 1e-3, 1e3))
+    return Similarity(ratio, np.eye(3), np.array([0.0, 0.0, centre_t[2] - ratio * centre_s[2]]))
+
+
+def refine_icp(source: np.ndarray, target: np.ndarray, distance_m: float = ICP_DISTANCE_M) -> Similarity:
+    """Return the rigid motion that point-to-point ICP finds from the identity.
+
+    With fewer than ten points in a cloud, or where no point has a neighbour within ``distance_m``, it is the identity.
+
+    Args:
+        source: [N, 3] finite points, already near the target.
+        target: [M, 3] finite points.
+        distance_m: farthest correspondence, in the target's unit.
+
+    Raises:
+        QvggtError: if small_gicp is not installed.
+    """
+    try:
+        import small_gicp
+    except ImportError as error:
+        raise QvggtError('Point-map metrics need small_gicp: run `pip install "qvggt[eval]"`.') from error
+    source, target = check_points(source), check_points(target)
+    matrix = np.eye(4)
+    if min(len(source), len(target)) >= _ICP_FEWEST_POINTS:
+        # One thread: sums in a fixed order, so that the same clouds give the same digits.
+        matrix = small_gicp.align(
+            small_gicp.PointCloud(target),
+            small_gicp.PointCloud(source),
+            registration_type="ICP",
+            max_correspondence_distance=distance_m,
+            num_threads=1,
+            max_iterations=_ICP_ITERATIONS,
+            rotation_epsilon=1e-6,
+            translation_epsilon=1e-6,
+        ).T_target_source
+    if not np.isfinite(matrix).all():
+        matrix = np.eye(4)
+    return Similarity(1.0, matrix[:3, :3], matrix[:3, 3])

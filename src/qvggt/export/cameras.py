@@ -1,0 +1,73 @@
+"""Cameras as JSON, for the processed images and for the original photographs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..geometry import matrix_to_quaternion
+from ..types import FrameMap, PathLike, Prediction
+from .files import write_json
+from .frames import camera_centres, cameras_of
+
+CAMERAS_VERSION = 1
+
+CONVENTIONS = (
+    "cam_from_world = [R|t] takes world points to camera coordinates: x_cam = R x_world + t, OpenCV axes (x right, "
+    "y down, z forward). quaternion_xyzw is R; position is the camera's centre in the world, -R^T t. Lengths are in "
+    "the model's unit, which is not metres. Focal lengths and principal points are in pixels, with the centre of the "
+    "top left pixel at (0.5, 0.5): 'processed' for the image that the model saw, 'original' for the photograph after "
+    "its EXIF orientation."
+)
+
+
+def original_intrinsics(intrinsics: np.ndarray, frame: FrameMap) -> np.ndarray:
+    """Return the intrinsics [3, 3] for the photograph from those [3, 3] for its processed image."""
+    if intrinsics.shape != (3, 3):
+        raise ValueError(f"expected intrinsics [3, 3], got shape {intrinsics.shape}")
+    (scale_x, scale_y), (offset_x, offset_y) = frame.scale, frame.offset
+    original_from_processed = np.array(
+        [[1 / scale_x, 0, -offset_x / scale_x], [0, 1 / scale_y, -offset_y / scale_y], [0, 0, 1]]
+    )
+    return original_from_processed @ intrinsics
+
+
+def cameras_document(prediction: Prediction) -> dict[str, Any]:
+    """Return what ``write_cameras`` writes, as plain Python values.
+
+    Raises:
+        QvggtError: if the prediction has no cameras, or cameras that are not finite.
+    """
+    cameras, intrinsics = cameras_of(prediction)
+    quaternions = matrix_to_quaternion(torch.from_numpy(np.ascontiguousarray(cameras[:, :, :3]))).numpy()
+    centres = camera_centres(cameras)
+    height, width = prediction.images.shape[-2:]
+    frames = [
+        {
+            "name": name,
+            "cam_from_world": cameras[i].tolist(),
+            "quaternion_xyzw": quaternions[i].tolist(),
+            "translation": cameras[i, :, 3].tolist(),
+            "position": centres[i].tolist(),
+            "processed": _pinhole(intrinsics[i], (width, height)),
+            "original": _pinhole(original_intrinsics(intrinsics[i], frame), frame.original_size),
+        }
+        for i, (name, frame) in enumerate(zip(prediction.names, prediction.maps, strict=True))
+    ]
+    return {"format": "qvggt-cameras", "version": CAMERAS_VERSION, "conventions": CONVENTIONS, "frames": frames}
+
+
+def write_cameras(path: PathLike, prediction: Prediction) -> None:
+    """Write the cameras of a prediction as JSON; the file's own ``conventions`` say what its numbers mean.
+
+    Raises:
+        QvggtError: if the prediction has no usable cameras, or the file cannot be written.
+    """
+    write_json(path, cameras_document(prediction))
+
+
+def _pinhole(intrinsics: np.ndarray, size: tuple[int, int]) -> dict[str, float | int]:
+    fx, fy, cx, cy = (float(intrinsics[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    return {"width": int(size[0]), "height": int(size[1]), "fx": fx, "fy": fy, "cx": cx, "cy": cy}

@@ -1,0 +1,82 @@
+"""What every export needs to know about the frames of a prediction: masks, cameras, colours, which way is up."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib import colormaps
+
+from ..types import Prediction, QvggtError
+
+GLTF_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])
+"""Turns OpenCV axes (x right, y down, z forward) into glTF's (x right, y up, z backward)."""
+
+_ROLL_WEIGHT = 0.01
+"""How much the mean up vector counts against level horizons; only near-parallel views leave the choice to it."""
+
+
+def photo_mask(prediction: Prediction) -> np.ndarray:
+    """Return [S, H, W] bool: where a pixel's centre lies on the photograph, not on the padding around it."""
+    count, _, height, width = prediction.images.shape
+    if len(prediction.maps) != count:
+        raise ValueError(f"expected one FrameMap for each of {count} images, got {len(prediction.maps)}")
+    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
+    mask = np.empty((count, height, width), bool)
+    for index, frame in enumerate(prediction.maps):
+        left, top = frame.offset
+        right = left + frame.original_size[0] * frame.scale[0]
+        bottom = top + frame.original_size[1] * frame.scale[1]
+        mask[index] = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))
+    return mask
+
+
+def cameras_of(prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``cam_from_world`` [S, 3, 4] and ``intrinsics`` [S, 3, 3] as float64.
+
+    Raises:
+        QvggtError: if the prediction has no cameras, or cameras that are not finite.
+    """
+    if prediction.cam_from_world is None or prediction.intrinsics is None:
+        raise QvggtError("The prediction has no cameras; reconstruct with the camera head (heads=camera,depth).")
+    cameras, intrinsics = prediction.cam_from_world.astype(np.float64), prediction.intrinsics.astype(np.float64)
+    finite = np.isfinite(cameras).all((1, 2)) & np.isfinite(intrinsics).all((1, 2))
+    if not finite.all():
+        first = prediction.names[int(np.argmin(finite))]
+        raise QvggtError(f"The camera of {first!r} is not finite; check the model's weights or leave that image out.")
+    return cameras, intrinsics
+
+
+def camera_centres(cam_from_world: np.ndarray) -> np.ndarray:
+    """Return the positions [S, 3] in the world of cameras [S, 3, 4]."""
+    return -np.einsum("sij,si->sj", cam_from_world[:, :, :3], cam_from_world[:, :, 3])
+
+
+def level_rotation(cam_from_world: np.ndarray | None) -> np.ndarray:
+    """Return the rotation [3, 3] from the world to glTF axes in which the scene stands upright.
+
+    Photographers tilt their cameras but keep the horizon level, so up is the direction that is most nearly at right
+    angles to every camera's x axis; where the views are almost parallel that leaves a choice, and the mean of the
+    cameras' up vectors makes it. The first camera then looks along -z, into the screen. Without cameras, and for one
+    camera at the identity, the result is ``GLTF_FROM_OPENCV``.
+    """
+    if cam_from_world is None or len(cam_from_world) == 0:
+        return GLTF_FROM_OPENCV
+    rotations = np.asarray(cam_from_world, np.float64)[:, :, :3]
+    right, mean_up, forward = rotations[:, 0], -rotations[:, 1].mean(0), rotations[0, 2]
+    cost = right.T @ right / len(right) - _ROLL_WEIGHT * np.outer(mean_up, mean_up)
+    up = np.linalg.eigh(cost)[1][:, 0]
+    up = -up if up @ mean_up < 0 else up
+    back = up * (forward @ up) - forward
+    if np.linalg.norm(back) < 1e-3:  # The first camera looks straight up or down: its x axis gives the heading.
+        back = np.cross(rotations[0, 0], up)
+    back /= np.linalg.norm(back)
+    return np.stack((np.cross(up, back), up, back))
+
+
+def frame_colours(count: int) -> np.ndarray:
+    """Return sRGB colours [count, 3] in 0..1, one a frame along a colour map, so that the order can be seen."""
+    return colormaps["turbo"](np.linspace(0.12, 0.88, max(count, 1)))[:count, :3]
+
+
+def to_uint8(images: np.ndarray) -> np.ndarray:
+    """Return uint8 of values in 0..1, rounded and clipped."""
+    return np.rint(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)

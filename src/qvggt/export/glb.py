@@ -1,0 +1,159 @@
+"""A scene of points and cameras as GLB, upright and centred, for any glTF viewer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..types import PathLike, Prediction
+from .files import atomic_path
+from .frames import GLTF_FROM_OPENCV, camera_centres, cameras_of, frame_colours, level_rotation
+from .gltf import POINTS, TRIANGLES, GlbBuilder, linear_from_srgb
+from .points import PointCloud
+
+_FRUSTUM_SHARE = 0.05
+"""Depth of a camera's frustum as a share of the scene's diagonal."""
+
+
+def gltf_from_world(prediction: Prediction, cloud: PointCloud | None) -> np.ndarray:
+    """Return the rigid transform [4, 4] from the prediction's world to the GLB's: y up, centred on the cloud.
+
+    The rotation is ``frames.level_rotation``. The centre is the middle of the box around the cloud without its
+    outermost twentieths, so that strays do not move it; without points, the middle of the cameras.
+    """
+    rotation = level_rotation(prediction.cam_from_world)
+    level = _anchors(prediction, cloud) @ rotation.T
+    low, high = np.percentile(level, (5, 95), axis=0)
+    transform = np.eye(4)
+    transform[:3, :3] = rotation
+    transform[:3, 3] = -(low + high) / 2
+    return transform
+
+
+def write_glb(path: PathLike, prediction: Prediction, cloud: PointCloud | None) -> None:
+    """Write points and cameras as a GLB.
+
+    The node of the points carries ``gltf_from_world``; its vertices are those of the cloud. Each frame is a glTF
+    camera, through which viewers can look, with a frustum in the frame's colour. Colours are unlit.
+
+    Args:
+        path: of the file.
+        prediction: its cameras are drawn where it has them.
+        cloud: None draws cameras alone.
+
+    Raises:
+        QvggtError: if there is neither a cloud nor cameras, or the file cannot be written.
+    """
+    builder = GlbBuilder("qvggt")
+    # All at the top: readers that move cameras to the root (trimesh) then still place them right.
+    transform, roots = gltf_from_world(prediction, cloud), []
+    if cloud is not None and len(cloud):
+        roots.append(_add_points(builder, cloud, transform))
+    if cloud is None or prediction.cam_from_world is not None:
+        roots += _add_cameras(builder, prediction, transform, _FRUSTUM_SHARE * _diagonal(prediction, cloud))
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.writelines(builder.chunks(roots))
+
+
+def _anchors(prediction: Prediction, cloud: PointCloud | None) -> np.ndarray:
+    """Return the positions [N, 3] that say where the scene is."""
+    if cloud is not None and len(cloud):
+        return cloud.points.astype(np.float64)
+    return camera_centres(cameras_of(prediction)[0])
+
+
+def _diagonal(prediction: Prediction, cloud: PointCloud | None) -> float:
+    low, high = np.percentile(_anchors(prediction, cloud), (5, 95), axis=0)
+    return float(np.linalg.norm(high - low)) or 1.0
+
+
+def _add_points(builder: GlbBuilder, cloud: PointCloud, transform: np.ndarray) -> int:
+    # Floats, because 8 bits of linear light are too few for dark colours, and common readers misread 16.
+    colours = linear_from_srgb(np.arange(256) / 255).astype("<f4")[cloud.colours]
+    attributes = {
+        "POSITION": builder.add_vertices(cloud.points.astype("<f4"), bounds=True),
+        "COLOR_0": builder.add_vertices(colours),
+    }
+    material = builder.add_unlit_material("points", (1.0, 1.0, 1.0))
+    primitive = {"attributes": attributes, "mode": POINTS, "material": material}
+    mesh = builder.add("meshes", {"name": "points", "primitives": [primitive]})
+    return builder.add("nodes", {"name": "points", "mesh": mesh, "matrix": _column_major(transform)})
+
+
+def _add_cameras(builder: GlbBuilder, prediction: Prediction, transform: np.ndarray, depth: float) -> list[int]:
+    cameras, intrinsics = cameras_of(prediction)
+    height, width = prediction.images.shape[-2:]
+    colours = linear_from_srgb(frame_colours(len(cameras)))
+    nodes = []
+    for index, (camera, colour) in enumerate(zip(cameras, colours, strict=True)):
+        label = f"camera {index + 1}: {prediction.names[index]}"
+        fx, fy = float(intrinsics[index, 0, 0]), float(intrinsics[index, 1, 1])
+        vertices, faces = frustum_mesh((width / fx / 2 * depth, height / fy / 2 * depth, depth))
+        primitive = {
+            "attributes": {"POSITION": builder.add_vertices(vertices, bounds=True)},
+            "indices": builder.add_indices(faces.reshape(-1)),
+            "material": builder.add_unlit_material(f"frustum {index + 1}", tuple(colour.tolist())),
+            "mode": TRIANGLES,
+        }
+        mesh = builder.add("meshes", {"name": f"frustum {index + 1}", "primitives": [primitive]})
+        # A node of its own: some importers keep only one of a camera and a mesh on the same node.
+        frustum = builder.add("nodes", {"name": f"frustum {index + 1}", "mesh": mesh})
+        view = {
+            "yfov": 2 * float(np.arctan(height / fy / 2)),
+            "aspectRatio": (width / fx) / (height / fy),
+            "znear": depth / 100,
+        }
+        lens = builder.add("cameras", {"name": label, "type": "perspective", "perspective": view})
+        node = {
+            "name": label,
+            "camera": lens,
+            "matrix": _column_major(transform @ _pose(camera)),
+            "children": [frustum],
+        }
+        nodes.append(builder.add("nodes", node))
+    return nodes
+
+
+def _pose(cam_from_world: np.ndarray) -> np.ndarray:
+    """Return ``world_from_cam`` [4, 4] with glTF's camera axes (y up, z backward)."""
+    pose = np.eye(4)
+    # A predicted rotation is orthonormal up to float32; the nearest true one keeps importers' decompositions quiet.
+    u, _, vt = np.linalg.svd(cam_from_world[:, :3])
+    pose[:3, :3] = (u @ vt).T @ GLTF_FROM_OPENCV
+    pose[:3, 3] = camera_centres(cam_from_world[None])[0]
+    return pose
+
+
+def _column_major(matrix: np.ndarray) -> list[float]:
+    return matrix.T.ravel().tolist()
+
+
+def frustum_mesh(half_extent: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return vertices [V, 3] float32 and faces [F, 3] uint32 of a frustum's edges as thin bars, in glTF camera axes.
+
+    Args:
+        half_extent: half the width and half the height of the far rectangle, and its distance, in the scene's unit.
+    """
+    x, y, z = half_extent
+    apex = np.zeros(3)
+    corners = np.array([[-x, y, -z], [x, y, -z], [x, -y, -z], [-x, -y, -z]])
+    edges = [(apex, corner) for corner in corners] + [(corners[i], corners[(i + 1) % 4]) for i in range(4)]
+    parts = [_bar(start, end, 0.016 * z) for start, end in edges]
+    # A flap above the upper edge shows which way is up.
+    parts.append((np.array([[-x / 2, y * 1.1, -z], [x / 2, y * 1.1, -z], [0, y * 1.6, -z]]), np.array([[0, 1, 2]])))
+    vertices, faces, offset = [], [], 0
+    for part, part_faces in parts:
+        vertices.append(part)
+        faces.append(part_faces + offset)
+        offset += len(part)
+    return np.concatenate(vertices).astype("<f4"), np.concatenate(faces).astype("<u4")
+
+
+def _bar(start: np.ndarray, end: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return a closed square prism from ``start`` to ``end``: vertices [8, 3] and faces [12, 3]."""
+    along = (end - start) / np.linalg.norm(end - start)
+    side = np.cross(along, np.eye(3)[np.argmin(np.abs(along))])
+    side *= radius / np.linalg.norm(side)
+    ring = np.stack((side, np.cross(along, side), -side, -np.cross(along, side)))
+    sides = [face for i in range(4) for face in ((i, (i + 1) % 4, i + 4), ((i + 1) % 4, (i + 1) % 4 + 4, i + 4))]
+    faces = [*sides, (0, 2, 1), (0, 3, 2), (4, 5, 6), (4, 6, 7)]
+    return np.concatenate((start + ring, end + ring)), np.array(faces)

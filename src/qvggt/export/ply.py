@@ -1,0 +1,42 @@
+"""Point clouds as binary PLY."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..types import PathLike
+from .files import atomic_path
+from .points import PointCloud
+
+_VERTEX = np.dtype(
+    [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("confidence", "<f4")]
+)
+_PLY_TYPES = {"<f4": "float", "|u1": "uchar"}
+
+
+def write_ply(path: PathLike, cloud: PointCloud) -> None:
+    """Write a cloud as binary little-endian PLY: x y z, red green blue and confidence of each vertex.
+
+    Coordinates are those of the cloud, OpenCV axes (x right, y down, z forward of the first camera).
+
+    Raises:
+        QvggtError: if the file cannot be written.
+    """
+    vertices = np.empty(len(cloud), _VERTEX)
+    for axis, name in enumerate(("x", "y", "z")):
+        vertices[name] = cloud.points[:, axis]
+    for channel, name in enumerate(("red", "green", "blue")):
+        vertices[name] = cloud.colours[:, channel]
+    vertices["confidence"] = cloud.confidence
+    properties = [f"property {_PLY_TYPES[_VERTEX[name].str]} {name}" for name in _VERTEX.names or ()]
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        "comment qvggt; OpenCV axes: x right, y down, z forward of the first camera; unit of the model",
+        f"element vertex {len(cloud)}",
+        *properties,
+        "end_header",
+    ]
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(("\n".join(header) + "\n").encode("ascii"))
+        file.write(vertices.data)

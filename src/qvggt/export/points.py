@@ -1,0 +1,117 @@
+"""The coloured point cloud of a prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ..geometry import unproject
+from ..types import Prediction, QvggtError
+from .frames import cameras_of, photo_mask, to_uint8
+
+PointSource = Literal["depth", "head"]
+"""Where world points come from: depth and cameras, or the point head."""
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """Coloured points in the frame of the prediction's ``cam_from_world``.
+
+    Attributes:
+        points: [N, 3] float32, in the model's unit.
+        colours: [N, 3] uint8, sRGB.
+        confidence: [N] float32, at least 1; all 1 where the model gives none.
+    """
+
+    points: np.ndarray
+    colours: np.ndarray
+    confidence: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def has_points(prediction: Prediction, source: PointSource) -> bool:
+    """Say whether the prediction holds what ``source`` needs."""
+    if source == "head":
+        return prediction.world_points is not None
+    return not any(v is None for v in (prediction.depth, prediction.cam_from_world, prediction.intrinsics))
+
+
+def select_points(
+    prediction: Prediction, source: PointSource, *, max_points: int, drop_percent: float, seed: int = 0
+) -> PointCloud:
+    """Return the points of a prediction that are worth keeping, in the order of frames and pixels.
+
+    Pixels on padding, and those whose point is not finite, never count. Of the others, the ``drop_percent`` least
+    confident go, over all frames together; pixels as confident as the limit stay, so that equal confidences everywhere
+    lose nothing. More than ``max_points`` are thinned at random, the same way for the same seed.
+
+    Args:
+        prediction: with cameras and depth, or with world points.
+        source: ``depth`` (depth and cameras, usually the more accurate) or ``head`` (the point head).
+        max_points: at least 1.
+        drop_percent: in 0..100; 0 keeps all, 100 only the most confident.
+        seed: of the thinning.
+
+    Raises:
+        QvggtError: if the heads that ``source`` needs were not run, or no point is left.
+        ValueError: for options out of range.
+    """
+    if max_points < 1:
+        raise ValueError(f"expected max_points of at least 1, got {max_points}")
+    if not 0 <= drop_percent <= 100:
+        raise ValueError(f"expected drop_percent in 0..100, got {drop_percent}")
+    usable, confidence = _usable(prediction, source)
+    if not usable.any():
+        raise QvggtError("The prediction has no finite points; check the model's weights or use other images.")
+    if drop_percent > 0:
+        usable &= confidence >= np.percentile(confidence[usable], drop_percent, method="lower")
+    chosen = np.flatnonzero(usable)
+    if len(chosen) > max_points:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, max_points, replace=False, shuffle=False))
+    return _gather(prediction, source, chosen, confidence)
+
+
+def _usable(prediction: Prediction, source: PointSource) -> tuple[np.ndarray, np.ndarray]:
+    """Return which pixels have a point, and their confidence, both [S, H, W]."""
+    if source == "head":
+        if prediction.world_points is None:
+            raise QvggtError("The prediction has no world points; run the point head or take points from depth.")
+        finite, confidence = np.isfinite(prediction.world_points).all(-1), prediction.world_points_conf
+    else:
+        if prediction.depth is None:
+            raise QvggtError("The prediction has no depth; run the depth head or take points from the point head.")
+        cameras_of(prediction)
+        finite, confidence = np.isfinite(prediction.depth) & (prediction.depth > 0), prediction.depth_conf
+    if confidence is None:
+        confidence = np.ones(finite.shape, np.float32)
+    return finite & np.isfinite(confidence) & photo_mask(prediction), confidence
+
+
+def _gather(prediction: Prediction, source: PointSource, chosen: np.ndarray, confidence: np.ndarray) -> PointCloud:
+    """Collect the pixels ``chosen`` (sorted flat indices into [S, H, W]), one frame at a time to save memory."""
+    count, _, height, width = prediction.images.shape
+    pixels = height * width
+    bounds = np.searchsorted(chosen, np.arange(count + 1) * pixels)
+    points, colours = np.empty((len(chosen), 3), np.float32), np.empty((len(chosen), 3), np.uint8)
+    for frame in range(count):
+        part = slice(bounds[frame], bounds[frame + 1])
+        inside = chosen[part] - frame * pixels
+        points[part] = _frame_points(prediction, source, frame).reshape(pixels, 3)[inside]
+        colours[part] = to_uint8(prediction.images[frame].reshape(3, pixels)[:, inside].T)
+    return PointCloud(points, colours, confidence.reshape(-1)[chosen].astype(np.float32))
+
+
+def _frame_points(prediction: Prediction, source: PointSource, frame: int) -> np.ndarray:
+    if source == "head":
+        assert prediction.world_points is not None
+        return prediction.world_points[frame]
+    assert prediction.depth is not None
+    assert prediction.intrinsics is not None
+    assert prediction.cam_from_world is not None
+    arrays = (prediction.depth[frame], prediction.intrinsics[frame], prediction.cam_from_world[frame])
+    return unproject(*(torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in arrays)).numpy()

@@ -1,0 +1,130 @@
+"""Pose encodings, cameras and unprojection: the one place for conventions.
+
+Cameras are ``cam_from_world`` [R|t] with OpenCV axes (x right, y down, z forward). Quaternions are ordered x y z w.
+Unprojection takes integer pixel coordinates u = 0..W-1, v = 0..H-1, as VGGT does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def quaternion_to_matrix(xyzw: Tensor) -> Tensor:
+    """Return rotation matrices [..., 3, 3] of quaternions [..., 4] in x y z w order, which need not be unit length."""
+    if xyzw.shape[-1] != 4:
+        raise ValueError(f"expected quaternions [..., 4], got shape {tuple(xyzw.shape)}")
+    x, y, z, w = xyzw.unbind(-1)
+    two_s = 2.0 / (xyzw * xyzw).sum(-1)
+    rows = (
+        1 - two_s * (y * y + z * z), two_s * (x * y - z * w), two_s * (x * z + y * w),
+        two_s * (x * y + z * w), 1 - two_s * (x * x + z * z), two_s * (y * z - x * w),
+        two_s * (x * z - y * w), two_s * (y * z + x * w), 1 - two_s * (x * x + y * y),
+    )  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def matrix_to_quaternion(rotation: Tensor) -> Tensor:
+    """Return unit quaternions [..., 4], x y z w with w >= 0, of rotation matrices [..., 3, 3].
+
+    The largest of the four components is found first and divides the others, so no case is ill-conditioned.
+    """
+    if rotation.shape[-2:] != (3, 3):
+        raise ValueError(f"expected rotations [..., 3, 3], got shape {tuple(rotation.shape)}")
+    r = rotation
+    xx, yy, zz = r[..., 0, 0], r[..., 1, 1], r[..., 2, 2]
+    # Rows: 4 x component k times the whole quaternion, for k = x, y, z, w.
+    xy, xz, yz = r[..., 0, 1] + r[..., 1, 0], r[..., 0, 2] + r[..., 2, 0], r[..., 1, 2] + r[..., 2, 1]
+    xw, yw, zw = r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]
+    table = torch.stack(
+        (
+            torch.stack((1 + xx - yy - zz, xy, xz, xw), -1),
+            torch.stack((xy, 1 - xx + yy - zz, yz, yw), -1),
+            torch.stack((xz, yz, 1 - xx - yy + zz, zw), -1),
+            torch.stack((xw, yw, zw, 1 + xx + yy + zz), -1),
+        ),
+        -2,
+    )
+    best = table.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    quat = table.gather(-2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2)
+    quat = quat / quat.norm(dim=-1, keepdim=True)
+    return torch.where(quat[..., 3:] < 0, -quat, quat)
+
+
+def pose_encoding_to_cameras(pose_enc: Tensor, image_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Turn pose encodings into cameras.
+
+    Args:
+        pose_enc: [..., 9]: translation (3), quaternion xyzw (4), vertical and horizontal field of view in radians.
+        image_hw: height and width in pixels of the images that the intrinsics are for.
+
+    Returns:
+        ``cam_from_world`` [..., 3, 4] and ``intrinsics`` [..., 3, 3] with the principal point at the centre.
+    """
+    if pose_enc.shape[-1] != 9:
+        raise ValueError(f"expected pose encodings [..., 9], got shape {tuple(pose_enc.shape)}")
+    height, width = image_hw
+    rotation = quaternion_to_matrix(pose_enc[..., 3:7])
+    cam_from_world = torch.cat((rotation, pose_enc[..., :3, None]), -1)
+    focal_y = (height / 2) / torch.tan(pose_enc[..., 7] / 2)
+    focal_x = (width / 2) / torch.tan(pose_enc[..., 8] / 2)
+    zero, one = torch.zeros_like(focal_x), torch.ones_like(focal_x)
+    rows = (focal_x, zero, zero + width / 2, zero, focal_y, zero + height / 2, zero, zero, one)
+    return cam_from_world, torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def cameras_to_pose_encoding(cam_from_world: Tensor, intrinsics: Tensor, image_hw: tuple[int, int]) -> Tensor:
+    """Return the pose encoding [..., 9] of cameras [..., 3, 4] with intrinsics [..., 3, 3] for images of ``image_hw``.
+
+    The principal point is not part of the encoding and is taken to be the centre.
+    """
+    height, width = image_hw
+    quat = matrix_to_quaternion(cam_from_world[..., :3, :3])
+    fov_v = 2 * torch.atan((height / 2) / intrinsics[..., 1, 1])
+    fov_h = 2 * torch.atan((width / 2) / intrinsics[..., 0, 0])
+    return torch.cat((cam_from_world[..., :3, 3], quat, fov_v[..., None], fov_h[..., None]), -1)
+
+
+def invert_camera(cam_from_world: Tensor) -> Tensor:
+    """Return the inverse [..., 3, 4] of rigid transforms [..., 3, 4]."""
+    rotation_t = cam_from_world[..., :3, :3].transpose(-1, -2)
+    return torch.cat((rotation_t, -rotation_t @ cam_from_world[..., :3, 3:]), -1)
+
+
+def compose_cameras(left: Tensor, right: Tensor) -> Tensor:
+    """Return ``left @ right`` of rigid transforms [..., 3, 4]: ``a_from_b`` and ``b_from_c`` give ``a_from_c``."""
+    rotation = left[..., :3, :3] @ right[..., :3, :3]
+    translation = left[..., :3, :3] @ right[..., :3, 3:] + left[..., :3, 3:]
+    return torch.cat((rotation, translation), -1)
+
+
+def unproject_to_camera(depth: Tensor, intrinsics: Tensor) -> Tensor:
+    """Return points [..., H, W, 3] in the camera's frame from depth [..., H, W] and intrinsics [..., 3, 3]."""
+    height, width = depth.shape[-2:]
+    u = torch.arange(width, dtype=depth.dtype, device=depth.device)
+    v = torch.arange(height, dtype=depth.dtype, device=depth.device)[:, None]
+    focal_x, focal_y = intrinsics[..., 0, 0, None, None], intrinsics[..., 1, 1, None, None]
+    centre_x, centre_y = intrinsics[..., 0, 2, None, None], intrinsics[..., 1, 2, None, None]
+    return torch.stack(((u - centre_x) / focal_x * depth, (v - centre_y) / focal_y * depth, depth), -1)
+
+
+def unproject(depth: Tensor, intrinsics: Tensor, cam_from_world: Tensor) -> Tensor:
+    """Return world points [..., H, W, 3] from depth [..., H, W] (distance along the optical axis) and cameras."""
+    if depth.shape[:-2] != cam_from_world.shape[:-2] or depth.shape[:-2] != intrinsics.shape[:-2]:
+        raise ValueError(
+            f"expected depth [..., H, W] with one camera each, got depth {tuple(depth.shape)}, "
+            f"cameras {tuple(cam_from_world.shape)}, intrinsics {tuple(intrinsics.shape)}"
+        )
+    world_from_cam = invert_camera(cam_from_world)
+    points = unproject_to_camera(depth, intrinsics)
+    return (
+        torch.einsum("...ij,...hwj->...hwi", world_from_cam[..., :3, :3], points)
+        + world_from_cam[..., None, None, :3, 3]
+    )
+
+
+def project(points: Tensor, intrinsics: Tensor, cam_from_world: Tensor) -> tuple[Tensor, Tensor]:
+    """Return pixels [..., N, 2] and depths [..., N] of world points [..., N, 3]; the inverse of ``unproject``."""
+    local = points @ cam_from_world[..., :3, :3].transpose(-1, -2) + cam_from_world[..., None, :3, 3]
+    homogeneous = local @ intrinsics.transpose(-1, -2)
+    return homogeneous[..., :2] / homogeneous[..., 2:], local[..., 2]

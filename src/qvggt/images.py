@@ -1,0 +1,239 @@
+"""Photographs and videos -> the model's input, preprocessed as the published weights expect.
+
+``crop`` makes every image ``size`` wide and cuts what is then taller than ``size``; ``pad`` keeps the whole image and
+fills up to a square with white. Either way a ``FrameMap`` says where each original pixel went.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image
+
+from qvggt.image_files import (
+    VIDEO_SUFFIXES,
+    array_as_rgb,
+    as_rgb,
+    evenly_spread,
+    list_images,
+    match_paths,
+    quote,
+    read_image,
+    source_mode,
+    suffix,
+    unique_names,
+)
+from qvggt.types import FrameMap, ImageSet, PathLike, QvggtError
+from qvggt.video import read_video
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["crop", "pad"]
+
+# A strip this many times taller than the crop is resized only where it is kept: in full it could fill the memory.
+_TALLEST = 64
+
+_NOTHING = "no images were given: name a folder, a video or image files"
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How photographs become the model's input.
+
+    Attributes:
+        size: the model's image size in pixels, a multiple of ``patch``: the width in ``crop`` mode, the longer side in
+            ``pad`` mode.
+        patch: the model's patch in pixels; heights and widths are multiples of it.
+        mode: ``crop`` cuts tall images to a square, ``pad`` fills every image up to a square with white.
+        fps: of a video, take this many frames per second; None for no rate.
+        frames: of a video, a folder or a list, take at most this many, evenly spread. A video for which neither
+            ``fps`` nor ``frames`` is given yields 16; folders and lists yield all they hold.
+
+    Raises:
+        QvggtError: a value out of its range.
+    """
+
+    size: int = 518
+    patch: int = 14
+    mode: Mode = "crop"
+    fps: float | None = None
+    frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.patch < 1 or self.size < self.patch or self.size % self.patch:
+            raise QvggtError(f"the image size must be a positive multiple of the patch {self.patch}, not {self.size}")
+        if self.mode not in get_args(Mode):
+            raise QvggtError(f"the image mode must be one of {', '.join(get_args(Mode))}, not {self.mode!r}")
+        if self.fps is not None and not 0 < self.fps < float("inf"):
+            raise QvggtError(f"the frames per second must be above 0, not {self.fps}")
+        if self.frames is not None and self.frames < 1:
+            raise QvggtError(f"the number of frames must be at least 1, not {self.frames}")
+
+
+def load_images(
+    source: PathLike | Sequence[PathLike | Image.Image | np.ndarray], options: ImageOptions | None = None
+) -> ImageSet:
+    """Reads photographs or a video and preprocesses them for the model.
+
+    Images are decoded and shrunk one at a time, so memory holds one photograph in full size.
+
+    Args:
+        source: a folder (its image files in natural order, ``img2`` before ``img10``; folders inside are not entered),
+            a glob pattern, one image, one video, or a list of image paths, PIL images and arrays (as ``array_as_rgb``
+            takes them) in the order given; a list of one path is that path.
+        options: size, mode, and how many frames to take of a video; the defaults if None. A video for which neither
+            ``fps`` nor ``frames`` is given yields 16 frames, evenly spread.
+
+    Returns:
+        The images [S, 3, H, W] with their names and maps. Files of a folder or pattern that are no images or cannot be
+        read are left out, each kind with one warning; an image named by its own path has to be readable.
+
+    Raises:
+        QvggtError: nothing to read, or something named cannot be read; the sentence says which and why.
+    """
+    options = options or ImageOptions()
+    items = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    if not items or any(isinstance(item, str) and not item for item in items):  # Path("") is the current folder
+        raise QvggtError(_NOTHING)
+    if len(items) == 1 and isinstance(items[0], (str, os.PathLike)):
+        return _assemble(_from_path(Path(items[0]), options), options)
+    return _assemble(_from_list(items, options), options)
+
+
+def preprocess(images: Iterable[Image.Image], names: Iterable[str], options: ImageOptions | None = None) -> ImageSet:
+    """Preprocesses PIL images for the model: upright, RGB over white, resized (bicubic), cropped or padded.
+
+    With size 518 and patch 14, ``crop`` gives width 518 and height round(h * 518 / w / 14) * 14, of which the middle
+    518 rows are kept; ``pad`` gives the longer side 518, the other rounded to a multiple of 14, centred on a white
+    square. However extreme the aspect, each side keeps at least one patch. Images of different processed sizes are
+    centred on white of the largest height and width.
+
+    Args:
+        images: at least one, of any mode and size; left as they are.
+        names: one a image.
+        options: the defaults if None; ``fps`` and ``frames`` play no part.
+
+    Raises:
+        QvggtError: no images, or one whose pixels cannot be decoded.
+        ValueError: not as many names as images.
+    """
+    pairs = zip(names, images, strict=True)
+    return _assemble(((name, as_rgb(image, name)) for name, image in pairs), options or ImageOptions())
+
+
+def _from_path(path: Path, options: ImageOptions) -> Iterator[tuple[str, Image.Image]]:
+    if not os.path.lexists(path) and any(mark in str(path) for mark in "*?["):
+        matches = match_paths(str(path))
+        if len(matches) > 1:
+            return _from_files(matches, f"images that match {quote(path)}", options)
+        path = matches[0]
+    mode = source_mode(path)
+    if stat.S_ISDIR(mode):
+        return _from_files(list_images(path), f"images in the folder {quote(path)}", options)
+    if stat.S_ISREG(mode) and suffix(path) in VIDEO_SUFFIXES:
+        return read_video(path, options.fps, options.frames)
+    _refuse_fps(options)
+    return iter([(path.name, read_image(path))])
+
+
+def _from_files(paths: Sequence[Path], what: str, options: ImageOptions) -> Iterator[tuple[str, Image.Image]]:
+    """Files that were found, not named: those that cannot be read are left out if others can."""
+    _refuse_fps(options)
+    paths = evenly_spread(paths, options.frames)
+    failures: list[QvggtError] = []
+    for name, path in zip(unique_names(paths), paths, strict=True):
+        try:
+            image = read_image(path)
+        except QvggtError as error:
+            failures.append(error)
+        else:
+            yield name, image
+    if len(failures) == len(paths):
+        raise QvggtError(f"none of the {len(paths)} {what} could be read, for instance: {failures[0]}")
+    if failures:
+        log.warning("skipped %d of the %d %s, first: %s", len(failures), len(paths), what, failures[0])
+
+
+def _from_list(
+    items: Sequence[PathLike | Image.Image | np.ndarray], options: ImageOptions
+) -> Iterator[tuple[str, Image.Image]]:
+    _refuse_fps(options)
+    names = iter(unique_names([Path(item) for item in items if isinstance(item, (str, os.PathLike))]))
+    named = [
+        (next(names) if isinstance(item, (str, os.PathLike)) else f"image_{index:04d}", item)
+        for index, item in enumerate(items)
+    ]
+    for name, item in evenly_spread(named, options.frames):
+        if isinstance(item, Image.Image):
+            yield name, as_rgb(item, name)
+        elif isinstance(item, np.ndarray):
+            yield name, array_as_rgb(item, name)
+        elif isinstance(item, (str, os.PathLike)):
+            yield name, read_image(Path(item))
+        else:
+            raise ValueError(f"{name}: expected a path, a PIL image or an array, got {type(item).__name__}")
+
+
+def _refuse_fps(options: ImageOptions) -> None:
+    if options.fps is not None:
+        raise QvggtError("frames per second can be chosen of a video only: give a video, or a number of frames")
+
+
+def _assemble(pairs: Iterable[tuple[str, Image.Image]], options: ImageOptions) -> ImageSet:
+    """Upright RGB images with their names -> one batch; each image is dropped once it is shrunk."""
+    names, tiles, maps = [], [], []
+    for name, image in pairs:
+        tile, frame_map = _shrink(image, options)
+        names.append(name)
+        tiles.append(tile)
+        maps.append(frame_map)
+    if not tiles:
+        raise QvggtError(_NOTHING)
+    least = options.size if options.mode == "pad" else 0
+    height = max(least, *(tile.shape[0] for tile in tiles))
+    width = max(least, *(tile.shape[1] for tile in tiles))
+    canvas = np.full((len(tiles), height, width, 3), 255, np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = (height - tile.shape[0]) // 2, (width - tile.shape[1]) // 2
+        canvas[index, top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+        maps[index] = _shifted(maps[index], left, top)
+    images = np.divide(canvas.transpose(0, 3, 1, 2), 255, dtype=np.float32, order="C")  # [S, 3, H, W]
+    return ImageSet(images=images, maps=tuple(maps), names=tuple(names))
+
+
+def _shrink(image: Image.Image, options: ImageOptions) -> tuple[np.ndarray, FrameMap]:
+    """One RGB image resized, and cropped in ``crop`` mode: [h, w, 3] uint8 and where its pixels went."""
+    width, height = image.size
+    new_width, new_height = _resized(width, height, options)
+    rows = min(new_height, options.size)  # never fewer than new_height in pad mode
+    top = (new_height - rows) // 2
+    if new_height > _TALLEST * options.size:
+        box = (0, top * height / new_height, width, (top + rows) * height / new_height)
+        tile = np.asarray(image.resize((new_width, rows), Image.Resampling.BICUBIC, box=box))
+    else:
+        tile = np.asarray(image.resize((new_width, new_height), Image.Resampling.BICUBIC))[top : top + rows]
+    scale = (new_width / width, new_height / height)
+    return tile, FrameMap(original_size=(width, height), scale=scale, offset=(0.0, float(-top)))
+
+
+def _resized(width: int, height: int, options: ImageOptions) -> tuple[int, int]:
+    """Width and height after resizing, before cropping or padding; ties are rounded to the even number of patches."""
+
+    def other(this: int, fixed: int) -> int:
+        return max(1, round(this * options.size / fixed / options.patch)) * options.patch
+
+    if options.mode == "pad" and height > width:
+        return other(width, height), options.size
+    return options.size, other(height, width)
+
+
+def _shifted(frame_map: FrameMap, left: int, top: int) -> FrameMap:
+    x, y = frame_map.offset
+    return FrameMap(frame_map.original_size, frame_map.scale, (x + left, y + top))

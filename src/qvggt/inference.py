@@ -1,0 +1,116 @@
+"""Running a model on the images of one scene, with progress, and its answer as plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qvggt import geometry
+from qvggt.model.vggt import DENSE_FRAMES, VGGT, Head
+from qvggt.types import ImageSet, Prediction, QvggtError
+
+PointsFrom = Literal["depth", "head"]
+"""Where world points come from: depth and camera, or the point head."""
+
+OnProgress = Callable[[str, float], None]
+"""Called with the stage's name and the share of the work done, 0..1."""
+
+HEADS_FOR: dict[PointsFrom, tuple[Head, ...]] = {"depth": ("camera", "depth"), "head": ("camera", "depth", "point")}
+"""Heads that a reconstruction runs where none are named."""
+
+
+@torch.inference_mode()
+def predict(
+    model: VGGT,
+    images: ImageSet,
+    heads: Collection[Head] = HEADS_FOR["head"],
+    dense_frames: int = DENSE_FRAMES,
+    on_progress: OnProgress | None = None,
+) -> Prediction:
+    """Reconstruct one scene.
+
+    Args:
+        model: float or quantized.
+        images: from ``qvggt.images``.
+        heads: what to compute.
+        dense_frames: frames that the dense heads take at a time.
+        on_progress: called as the work goes on.
+
+    Raises:
+        QvggtError: the model's answer is not finite.
+    """
+    parameter = next(model.parameters())
+    pictures = torch.from_numpy(images.images)[None].to(parameter.device, parameter.dtype)
+    with watched(model, len(images.names), heads, dense_frames, on_progress):
+        result = {name: value.float().cpu() for name, value in model(pictures, heads, dense_frames).items()}
+    broken = sorted(name for name, value in result.items() if not bool(value.isfinite().all()))
+    if broken:
+        raise QvggtError(
+            f"the model's {broken[0]} is not finite: its weights are damaged, or its type is too narrow for its values"
+        )
+    return as_prediction(result, images)
+
+
+def as_prediction(result: dict[str, Tensor], images: ImageSet) -> Prediction:
+    """Turn a model's answer for one scene (batch of one) into arrays.
+
+    World points come from depth and camera where the point head was not run and both others were.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    size = (images.images.shape[-2], images.images.shape[-1])
+    if "pose_enc" in result:
+        cameras, intrinsics = geometry.pose_encoding_to_cameras(result["pose_enc"][0], size)
+        arrays |= {"pose_enc": result["pose_enc"][0].numpy(), "cam_from_world": cameras.numpy()}
+        arrays["intrinsics"] = intrinsics.numpy()
+        if "depth" in result and "world_points" not in result:
+            points = geometry.unproject(result["depth"][0, ..., 0], intrinsics, cameras)
+            arrays |= {"world_points": points.numpy(), "world_points_conf": result["depth_conf"][0].numpy()}
+    if "depth" in result:
+        arrays |= {"depth": result["depth"][0, ..., 0].numpy(), "depth_conf": result["depth_conf"][0].numpy()}
+    if "world_points" in result:
+        arrays |= {"world_points": result["world_points"][0].numpy()}
+        arrays |= {"world_points_conf": result["world_points_conf"][0].numpy()}
+    return Prediction(images=images.images, names=images.names, maps=images.maps, **arrays)
+
+
+@contextmanager
+def watched(
+    model: VGGT, frames: int, heads: Collection[Head], dense_frames: int, on_progress: OnProgress | None
+) -> Iterator[None]:
+    """Report progress while the model runs, by hooks that are gone afterwards."""
+    if on_progress is None:
+        yield
+        return
+    chunks = -(-frames // dense_frames)
+    stages: list[tuple[str, nn.Module, float]] = []
+    for name, block in model.blocks():
+        kind = name.partition("/")[0]
+        if kind != "camera":
+            stages.append(({"patch_embed": "patch embedding"}.get(kind, "attention"), block, 1.0))
+    # A dense head over all frames takes about as long as six blocks, the camera head hardly any time.
+    stages += [(f"{name} maps", getattr(model, f"{name}_head"), 6.0 / chunks) for name in ("depth", "point")]
+    stages = [stage for stage in stages if not stage[0].endswith("maps") or stage[0].split()[0] in heads]
+    total = sum(cost * (chunks if stage.endswith("maps") else 1) for stage, _, cost in stages)
+    done = 0.0
+
+    def hook(stage: str, cost: float) -> Callable[..., None]:
+        def report(*_: object) -> None:
+            nonlocal done
+            done += cost
+            on_progress(stage, min(1.0, done / total))
+
+        return report
+
+    handles = [module.register_forward_hook(hook(stage, cost)) for stage, module, cost in stages]
+    try:
+        on_progress("patch embedding", 0.0)
+        yield
+        on_progress("done", 1.0)
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,87 @@
+"""RTN: every weight to its nearest level, one layer at a time, without calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qvggt.methods.common import check_source, current_versions
+from qvggt.model import VGGT, VGGTConfig
+from qvggt.qmodel.convert import quantize_layer, stored_dtype, to_stored, torch_dtype
+from qvggt.quant.recipe import Provenance, Recipe, build_recipe, select_layers
+from qvggt.quant.scheme import FloatType, LayerScheme, LayerShape, Scheme
+from qvggt.quant.source import TensorSource
+from qvggt.types import LayerId
+
+
+@dataclass(frozen=True)
+class RtnOptions:
+    """Options of the method.
+
+    Attributes:
+        scheme: of linear layers.
+        conv: of convolutions. They are a twentieth of the weights, and feed the maps directly: 8 bits cost little.
+        layers: patterns of the layers to quantize (see ``select_layers``); all others keep ``float_type``.
+        float_type: type of everything that is not quantized, and of scales.
+    """
+
+    scheme: LayerScheme = field(default_factory=Scheme)
+    conv: LayerScheme = field(default_factory=lambda: Scheme(bits=8))
+    layers: Sequence[str] = ("all",)
+    float_type: FloatType = "float16"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        return {**asdict(self), "layers": list(self.layers)}
+
+
+def rtn_recipe(
+    shapes: Mapping[LayerId, LayerShape], options: RtnOptions | None = None, provenance: Provenance | None = None
+) -> Recipe:
+    """Return the recipe by which RTN quantizes a model with these layers.
+
+    Args:
+        shapes: the model's quantizable layers.
+        options: of the method.
+        provenance: what is known of the source; method, options and versions are filled in here.
+
+    Raises:
+        QvggtError: a pattern matches no layer.
+    """
+    options = options or RtnOptions()
+    chosen = select_layers(shapes, options.layers)
+    schemes = {name: options.scheme if shapes[name].kind == "linear" else options.conv for name in chosen}
+    provenance = replace(
+        provenance or Provenance(), method="rtn", options=options.to_json(), versions=current_versions()
+    )
+    return build_recipe(shapes, schemes, options.float_type, provenance)
+
+
+def rtn(source: TensorSource, config: VGGTConfig, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of the quantized checkpoint, reading and holding one layer of the source at a time.
+
+    Args:
+        source: the float model's tensors; what the architecture has no use for is left alone.
+        config: its architecture.
+        recipe: from ``rtn_recipe``, or any other.
+
+    Raises:
+        QvggtError: a tensor is missing, of another shape, or holds NaN or infinity.
+    """
+    with torch.device("meta"):
+        wanted = VGGT(config).state_dict()
+    check_source(source, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
+    quantized = recipe.quantized
+    for name in wanted:
+        layer, _, leaf = name.rpartition(".")
+        scheme = quantized.get(LayerId(layer)) if leaf == "weight" else None
+        if scheme is None:
+            yield name, to_stored(name, source.tensor(name), stored_dtype(recipe, name))
+            continue
+        packed = quantize_layer(layer, source.tensor(name), scheme, torch_dtype(recipe.float_type))
+        for leaf, tensor in packed.tensors().items():
+            yield f"{layer}.{leaf}", tensor

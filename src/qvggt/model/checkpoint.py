@@ -1,0 +1,196 @@
+"""Float weights from anywhere: a hub, a file, a folder, the model that qvggt carries, or stand-ins by a rule."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from qvggt.model.config import VGGTConfig
+from qvggt.model.hub import download
+from qvggt.model.seeded import SeededSource
+from qvggt.model.vggt import VGGT
+from qvggt.model.weight_files import FILE_NAMES, SAFETENSORS_INDEX, TORCH_SUFFIXES, hash_files, open_weight_file
+from qvggt.types import PathLike, QvggtError
+
+log = logging.getLogger(__name__)
+
+PRESETS = {"vggt-1b": VGGTConfig.vggt_1b, "nano": VGGTConfig.nano, "micro": VGGTConfig.micro}
+EMBEDDED = {"nano": Path(__file__).parents[1] / "zoo" / "nano.safetensors"}
+"""Models that qvggt carries, by name."""
+
+_IGNORED = "track_head."
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_FILE_SUFFIXES = (".safetensors", ".json", *TORCH_SUFFIXES)
+_LISTED = 10
+
+
+class Tensors(Protocol):
+    """Named tensors that are read one at a time."""
+
+    def names(self) -> list[str]:
+        """Return the names of all tensors."""
+        ...
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape without reading it."""
+        ...
+
+    def tensor(self, name: str) -> Tensor:
+        """Read a tensor."""
+        ...
+
+
+@dataclass(frozen=True)
+class FloatWeights:
+    """A float model's weights, opened and checked but not yet read.
+
+    Attributes:
+        name: how the model was asked for.
+        config: its architecture.
+        source: its tensors; those of a track head are left out when a model is built.
+        files: where they lie; none for stand-ins.
+    """
+
+    name: str
+    config: VGGTConfig
+    source: Tensors
+    files: tuple[Path, ...] = ()
+
+    def fingerprint(self) -> str:
+        """Return a hash of all files' bytes, or the rule's name; reads everything once."""
+        return hash_files(self.files) if self.files else self.name
+
+
+def locate(model: PathLike, revision: str | None = None) -> Path | str:
+    """Turn a MODEL into a local path, downloading it if it is a hub id; ``nano`` and ``seeded:...`` stay as they are.
+
+    Raises:
+        QvggtError: nothing is found under that name.
+    """
+    text = str(model)
+    if text in EMBEDDED or text.startswith("seeded:"):
+        return text
+    path = Path(model)
+    try:
+        found = path.exists()
+    except OSError as error:
+        raise QvggtError(f"model {text!r} cannot be opened: {error.strerror}") from None
+    if found:
+        return path
+    if isinstance(model, str) and _HUB_ID.fullmatch(model) and path.suffix not in _FILE_SUFFIXES:
+        return download(model, revision)
+    raise QvggtError(
+        f"model {text!r} not found: give nano, seeded:vggt-1b, a hub id such as facebook/VGGT-1B, "
+        "or the path of a .safetensors file, a .pt file or a folder"
+    )
+
+
+def open_weights(model: PathLike, revision: str | None = None) -> FloatWeights:
+    """Open a float model's weights.
+
+    Args:
+        model: a hub id, a ``.safetensors`` or ``.pt`` file, a sharded index, a folder with one of them, ``nano``, or
+            ``seeded:vggt-1b`` (also ``seeded:nano``, ``seeded:micro``).
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        QvggtError: it is not found, cannot be read, or is no VGGT; the sentence says which.
+    """
+    place = locate(model, revision)
+    if isinstance(place, str) and place.startswith("seeded:"):
+        preset = PRESETS.get(place.removeprefix("seeded:"))
+        if preset is None:
+            raise QvggtError(f"there are no stand-in weights {place!r}: choose seeded:{', seeded:'.join(PRESETS)}")
+        return FloatWeights(place, preset(), SeededSource(preset()))
+    path = EMBEDDED[place] if isinstance(place, str) else place
+    file = _file_in(path) if path.is_dir() else path
+    source = open_weight_file(file)
+    config = _config_of(source, file)
+    _check(source, config, file)
+    skipped = sum(name.startswith(_IGNORED) for name in source.names())
+    if skipped:
+        log.info("left out the track head (%d tensors): reconstruction does not use it", skipped)
+    return FloatWeights(str(model), config, source, source.files)
+
+
+def load_float(weights: FloatWeights, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> VGGT:
+    """Build the model on the meta device and give it its weights, without a copy where type and device are the file's.
+
+    Args:
+        weights: from ``open_weights``.
+        device: where the model shall live.
+        dtype: type of all weights and activations.
+    """
+    with torch.device("meta"):
+        model = VGGT(weights.config)
+    state = {name: weights.source.tensor(name).to(device, dtype) for name in model.state_dict()}
+    model.load_state_dict(state, strict=True, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def _file_in(folder: Path) -> Path:
+    for name in FILE_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    suffixes = (".safetensors", SAFETENSORS_INDEX, *TORCH_SUFFIXES)
+    others = sorted(path for path in folder.iterdir() if path.name.endswith(suffixes))
+    if len(others) == 1:
+        return others[0]
+    found = f"several ({', '.join(path.name for path in others[:3])}...)" if others else "none"
+    raise QvggtError(f"folder {str(folder)!r} should hold one of {', '.join(FILE_NAMES)}, and holds {found}")
+
+
+def _config_of(source: Tensors, file: Path) -> VGGTConfig:
+    """Return the architecture: as the file or a config.json beside it says, or the preset of that width."""
+    text = getattr(source, "metadata", {}).get("config")
+    beside = file.parent / "config.json"
+    try:
+        if text:
+            return VGGTConfig.from_json(json.loads(text))
+        if file.name in FILE_NAMES and beside.is_file():
+            values = json.loads(beside.read_text())
+            if isinstance(values, dict) and "vggt" in values:
+                return VGGTConfig.from_json(values["vggt"])
+    except (ValueError, TypeError) as error:
+        raise QvggtError(f"the configuration of {str(file)!r} is damaged: {error}; get an intact copy") from None
+    names = set(source.names())
+    width = source.shape("aggregator.camera_token")[-1:] if "aggregator.camera_token" in names else (0,)
+    for preset in PRESETS.values():
+        config = preset()
+        if (config.embed_dim,) == tuple(width):
+            return config
+    return VGGTConfig.vggt_1b()
+
+
+def _check(source: Tensors, config: VGGTConfig, file: Path) -> None:
+    with torch.device("meta"):
+        wanted = {name: tuple(tensor.shape) for name, tensor in VGGT(config).state_dict().items()}
+    found = {name for name in source.names() if not name.startswith(_IGNORED)}
+    if not found & set(wanted):
+        sample = ", ".join(sorted(found)[:3]) or "nothing"
+        raise QvggtError(f"{str(file)!r} is a checkpoint of something else than VGGT (it holds {sample}, ...)")
+    missing, left_over = sorted(set(wanted) - found), sorted(found - set(wanted))
+    if missing or left_over:
+        raise QvggtError(
+            f"{str(file)!r} does not fit VGGT: {len(missing)} names are missing{_listed(missing)}, "
+            f"{len(left_over)} are left over{_listed(left_over)}"
+        )
+    wrong = sorted(name for name, shape in wanted.items() if source.shape(name) != shape)
+    if wrong:
+        shapes = [f"{n} {list(source.shape(n))} instead of {list(wanted[n])}" for n in wrong[:_LISTED]]
+        more = f" and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
+        raise QvggtError(f"{str(file)!r} has the names of VGGT but wrong shapes: {'; '.join(shapes)}{more}")
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f" ({', '.join(names[:_LISTED])}{more})"

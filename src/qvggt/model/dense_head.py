@@ -1,0 +1,144 @@
+"""Patch tokens of four AA pairs to a dense map per frame (DPT), with a confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qvggt.model.config import VGGTConfig
+
+OUTPUT_HIDDEN = 32
+"""Channels before the last convolution, as published."""
+
+
+class ResidualUnit(nn.Module):
+    """Two 3x3 convolutions added to the rectified input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, F, H, W] to [B, F, H, W]."""
+        x = F.relu(x)
+        return self.conv2(F.relu(self.conv1(x))) + x
+
+
+class Fusion(nn.Module):
+    """Add the skip map to the coarser map's result and bring the sum to the next size."""
+
+    def __init__(self, channels: int, has_skip: bool = True) -> None:
+        super().__init__()
+        if has_skip:
+            self.resConfUnit1 = ResidualUnit(channels)
+        self.resConfUnit2 = ResidualUnit(channels)
+        self.out_conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
+        """Fuse [B, F, h, w] maps and resize to ``size``.
+
+        The 1x1 convolution comes before the resize: the two commute, since bilinear weights sum to one, and it
+        then works on a quarter of the pixels.
+        """
+        if skip is not None:
+            x = x + self.resConfUnit1(skip)
+        x = self.out_conv(self.resConfUnit2(x))
+        return F.interpolate(x, size, mode="bilinear", align_corners=True)
+
+
+class Scratch(nn.Module):
+    """The convolutions between the four maps and the output, under their published names."""
+
+    def __init__(self, config: VGGTConfig, out_channels: int) -> None:
+        super().__init__()
+        features = config.dpt_features
+        c1, c2, c3, c4 = config.dpt_channels
+        self.layer1_rn = nn.Conv2d(c1, features, 3, padding=1, bias=False)
+        self.layer2_rn = nn.Conv2d(c2, features, 3, padding=1, bias=False)
+        self.layer3_rn = nn.Conv2d(c3, features, 3, padding=1, bias=False)
+        self.layer4_rn = nn.Conv2d(c4, features, 3, padding=1, bias=False)
+        self.refinenet1 = Fusion(features)
+        self.refinenet2 = Fusion(features)
+        self.refinenet3 = Fusion(features)
+        self.refinenet4 = Fusion(features, has_skip=False)
+        self.output_conv1 = nn.Conv2d(features, features // 2, 3, padding=1)
+        self.output_conv2 = nn.Sequential(
+            nn.Conv2d(features // 2, OUTPUT_HIDDEN, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(OUTPUT_HIDDEN, out_channels, 1),
+        )
+
+
+class DenseHead(nn.Module):
+    """DPT head. The last of its output channels is the confidence, 1 + exp; the others are up to the caller."""
+
+    def __init__(self, config: VGGTConfig, out_channels: int) -> None:
+        super().__init__()
+        dim, channels = 2 * config.embed_dim, config.dpt_channels
+        self.patch_size = config.patch_size
+        self.norm = nn.LayerNorm(dim, eps=1e-5)
+        self.projects = nn.ModuleList(nn.Conv2d(dim, c, 1) for c in channels)
+        self.resize_layers = nn.ModuleList(
+            (
+                nn.ConvTranspose2d(channels[0], channels[0], 4, stride=4),
+                nn.ConvTranspose2d(channels[1], channels[1], 2, stride=2),
+                nn.Identity(),
+                nn.Conv2d(channels[3], channels[3], 3, stride=2, padding=1),
+            )
+        )
+        self.scratch = Scratch(config, out_channels)
+
+    def forward(self, patch_tokens: Sequence[Tensor], image_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Turn tokens into maps.
+
+        Args:
+            patch_tokens: four of [B, (H/p)(W/p), 2C], without special tokens.
+            image_hw: height and width in pixels of the maps to make.
+
+        Returns:
+            Raw values [B, H, W, channels - 1] and confidence [B, H, W], at least 1.
+        """
+        rows, columns = image_hw[0] // self.patch_size, image_hw[1] // self.patch_size
+        aspect = image_hw[1] / image_hw[0]
+        maps = []
+        for tokens, project, resize in zip(patch_tokens, self.projects, self.resize_layers, strict=True):
+            grid = self.norm(tokens).transpose(1, 2).unflatten(2, (rows, columns))  # [B, 2C, rows, columns]
+            maps.append(resize(add_position(project(grid), aspect)))
+        x = self.fuse(maps)  # [B, F, 8 rows, 8 columns]
+        x = self.scratch.output_conv1(x)
+        x = F.interpolate(x, image_hw, mode="bilinear", align_corners=True)
+        x = self.scratch.output_conv2(add_position(x, aspect)).permute(0, 2, 3, 1)  # [B, H, W, channels]
+        return x[..., :-1], 1 + x[..., -1].exp()
+
+    def fuse(self, maps: Sequence[Tensor]) -> Tensor:
+        """Fuse the four maps from coarse to fine and return the result at twice the finest map's size."""
+        s = self.scratch
+        m1, m2, m3, m4 = s.layer1_rn(maps[0]), s.layer2_rn(maps[1]), s.layer3_rn(maps[2]), s.layer4_rn(maps[3])
+        x = s.refinenet4(m4, None, m3.shape[-2:])
+        x = s.refinenet3(x, m3, m2.shape[-2:])
+        x = s.refinenet2(x, m2, m1.shape[-2:])
+        return s.refinenet1(x, m1, (2 * m1.shape[-2], 2 * m1.shape[-1]))
+
+
+def add_position(x: Tensor, aspect: float) -> Tensor:
+    """Add a fixed sinusoidal embedding of the position to maps [B, C, h, w] of images whose width / height is given."""
+    channels, height, width = x.shape[1:]
+    diagonal = (aspect**2 + 1) ** 0.5
+    across = axis_embedding(aspect / diagonal, width, channels // 2, x.device)  # [w, C/2]
+    down = axis_embedding(1 / diagonal, height, channels // 2, x.device)  # [h, C/2]
+    embedding = torch.cat((across[None].expand(height, -1, -1), down[:, None].expand(-1, width, -1)), -1)  # [h, w, C]
+    return x + 0.1 * embedding.permute(2, 0, 1).to(x.dtype)
+
+
+def axis_embedding(span: float, steps: int, channels: int, device: torch.device) -> Tensor:
+    """Return [steps, channels]: sines, then cosines, of positions spread over -span..span."""
+    end = span * (steps - 1) / steps
+    positions = torch.linspace(-end, end, steps, dtype=torch.float64, device=device)
+    half = channels // 2
+    frequencies = 100.0 ** -(torch.arange(half, dtype=torch.float64, device=device) / half)
+    angles = positions[:, None] * frequencies
+    return torch.cat((angles.sin(), angles.cos()), -1).float()

@@ -1,0 +1,80 @@
+"""Weights from a Hugging Face hub, or from its cache on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qvggt.model.weight_files import FILE_NAMES
+from qvggt.types import QvggtError
+
+_SMALL = ("config.json", "recipe.json")
+_FORMS = ((*_SMALL, *FILE_NAMES[:2], "*.safetensors"), (*_SMALL, FILE_NAMES[2]))
+"""The files to fetch: repositories often hold the same weights in several forms, and one of them is enough."""
+
+
+def download(hub_id: str, revision: str | None = None) -> Path:
+    """Return the local folder of a hub repository, fetching what of its weights is not in the cache yet.
+
+    Where the hub cannot be asked (no network, ``HF_HUB_OFFLINE``), what the cache holds is used.
+
+    Args:
+        hub_id: ``owner/name``.
+        revision: branch, tag or commit.
+
+    Raises:
+        QvggtError: the hub has no such repository or revision, does not let us in, or cannot be reached, and the
+            cache does not hold it.
+    """
+    # The hub's client takes a while to import, and only this function needs it.
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    # The base of the client's network errors, whichever network library its version stands on.
+    network_errors = (*HfHubHTTPError.__bases__, OSError)
+    try:
+        files = {file.rfilename for file in HfApi().model_info(hub_id, revision=revision).siblings or ()}
+        form = _FORMS[0] if files & set(FILE_NAMES[:2]) else _FORMS[1]
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(form)))
+    except HFValidationError as error:
+        raise QvggtError(f"{hub_id} is no hub id: {error}") from None
+    except network_errors as error:
+        cached = _cached(hub_id, revision)
+        if cached is None:
+            raise QvggtError(_sentence(hub_id, revision, error)) from None
+        return cached
+
+
+def _cached(hub_id: str, revision: str | None) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    for form in _FORMS:
+        try:
+            folder = snapshot_download(hub_id, revision=revision, allow_patterns=list(form), local_files_only=True)
+        except LocalEntryNotFoundError:
+            continue
+        if any((Path(folder) / name).is_file() for name in FILE_NAMES):
+            return Path(folder)
+    return None
+
+
+def _sentence(hub_id: str, revision: str | None, error: Exception) -> str:
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    instead = "give the path of a local .safetensors file, .pt file or folder instead of the hub id"
+    if isinstance(error, GatedRepoError):
+        return f"{hub_id} is gated: accept its licence on the hub and log in with `hf auth login`, or {instead}"
+    if isinstance(error, RevisionNotFoundError):
+        return f"{hub_id} has no revision {revision!r} on the hub; check its branches and tags"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"there is no {hub_id} on the hub, or it is private; check the name, or {instead}"
+    if isinstance(error, OfflineModeIsEnabled):
+        what = hub_id if revision is None else f"{hub_id} at revision {revision!r}"
+        return f"HF_HUB_OFFLINE is set and {what} is not in the local cache; unset it, or {instead}"
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+    return f"{hub_id} cannot be fetched, because the hub cannot be reached ({reason}); {instead}"

@@ -1,0 +1,96 @@
+"""The transformer block that every part of VGGT is made of, and the 2-D rotary embedding."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosine and sine [N, head width] of every token's rotary angles."""
+
+
+class LayerScale(nn.Module):
+    """A learned gain per channel on a residual branch."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale [..., C]."""
+        return x * self.gamma
+
+
+class Mlp(nn.Module):
+    """Linear, exact GELU, linear."""
+
+    def __init__(self, dim: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., C] to [..., out]."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with a fused projection; QK-norm and rotary positions where they are asked for."""
+
+    def __init__(self, dim: int, heads: int, qk_norm: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.q_norm = nn.LayerNorm(dim // heads, eps=1e-5) if qk_norm else nn.Identity()
+        self.k_norm = nn.LayerNorm(dim // heads, eps=1e-5) if qk_norm else nn.Identity()
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """Attend among the N tokens of x [B, N, C]."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [B, N, 3, heads, C/heads]
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, N, C/heads]
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rotation is not None:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        out = F.scaled_dot_product_attention(q, k, v)  # [B, heads, N, C/heads]
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention, then MLP of ratio 4, each scaled and added."""
+
+    def __init__(self, dim: int, heads: int, eps: float = 1e-5, qk_norm: bool = False) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = Attention(dim, heads, qk_norm)
+        self.ls1 = LayerScale(dim)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, 4 * dim, dim)
+        self.ls2 = LayerScale(dim)
+
+    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+        """Map tokens [B, N, C] to [B, N, C]."""
+        x = x + self.ls1(self.attn(self.norm1(x), rotation))
+        return x + self.ls2(self.mlp(self.norm2(x)))
+
+
+def rotary_table(positions: Tensor, head_dim: int, dtype: torch.dtype) -> Rotation:
+    """Return the rotary angles' cosine and sine [N, head_dim] of positions [N, 2] (row, column).
+
+    The first half of a head's channels turns with the row, the second with the column, at frequencies
+    100^(-2i/h) for i = 0..h/2-1 where h = head_dim / 2.
+    """
+    half = head_dim // 2
+    exponents = torch.arange(0, half, 2, device=positions.device, dtype=torch.float32) / half
+    angles = positions.float()[:, :, None] * (100.0**-exponents)  # [N, 2, h/2]
+    angles = torch.cat((angles, angles), -1).flatten(1)  # [N, head_dim]
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn queries or keys [B, heads, N, head_dim] by their tokens' rotary angles."""
+    cos, sin = rotation
+    first, second = x.unflatten(-1, (2, 2, -1)).unbind(-2)  # [B, heads, N, 2, h/2] each
+    turned = torch.stack((-second, first), -2).flatten(-3)
+    return x * cos + turned * sin

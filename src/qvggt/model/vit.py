@@ -1,0 +1,61 @@
+"""The patch embedding: a DINOv2 vision transformer with register tokens."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qvggt.model.config import VGGTConfig
+from qvggt.model.layers import Block
+
+
+class PatchProjection(nn.Module):
+    """One linear map per patch, as a convolution whose stride is its size."""
+
+    def __init__(self, patch_size: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [B, 3, H, W] to patches [B, (H/p)(W/p), C], row by row."""
+        return self.proj(images).flatten(2).transpose(1, 2)
+
+
+class VisionTransformer(nn.Module):
+    """Images to patch tokens; class and register tokens only take part on the way."""
+
+    def __init__(self, config: VGGTConfig) -> None:
+        super().__init__()
+        dim = config.embed_dim
+        self.patch_size = config.patch_size
+        self.grid = config.image_size // config.patch_size
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid**2, dim))
+        self.register_tokens = nn.Parameter(torch.zeros(1, config.register_tokens, dim))
+        self.mask_token = nn.Parameter(torch.zeros(1, dim))  # in the published checkpoint; unused at inference
+        self.patch_embed = PatchProjection(config.patch_size, dim)
+        self.blocks = nn.ModuleList(Block(dim, config.vit_heads, eps=1e-6) for _ in range(config.vit_depth))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map normalised images [B, 3, H, W] to patch tokens [B, (H/p)(W/p), C]."""
+        rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
+        patches = self.patch_embed(images)  # [B, P, C]
+        batch = patches.shape[0]
+        position = self.position_embedding(rows, columns).to(patches.dtype)
+        cls = (self.cls_token + position[:, :1]).expand(batch, -1, -1)
+        registers = self.register_tokens.expand(batch, -1, -1)
+        x = torch.cat((cls, registers, patches + position[:, 1:]), 1)  # [B, 1+R+P, C]
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)[:, 1 + registers.shape[1] :]
+
+    def position_embedding(self, rows: int, columns: int) -> Tensor:
+        """Return the position embedding [1, 1 + rows * columns, C], resized bicubically from the stored square."""
+        if rows == columns == self.grid:
+            return self.pos_embed
+        stored = self.pos_embed.float()
+        square = stored[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)  # [1, C, g, g]
+        resized = F.interpolate(square, (rows, columns), mode="bicubic", antialias=True, align_corners=False)
+        return torch.cat((stored[:, :1], resized.flatten(2).transpose(1, 2)), 1)

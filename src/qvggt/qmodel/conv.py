@@ -1,0 +1,70 @@
+"""Convolutions with packed weights, or weights in another float type than they compute in."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qvggt.backends import Backend
+from qvggt.qmodel.linear import PackedLayer
+from qvggt.quant.scheme import Scheme
+from qvggt.types import QvggtError
+
+
+class QuantConv2d(PackedLayer):
+    """A 2-D convolution with packed weights: the matrix [out, in / groups * kernel height * kernel width].
+
+    Transposed convolutions have their output channels elsewhere and stay floating (two per dense head).
+    """
+
+    kernel_shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    @classmethod
+    def like(cls, layer: nn.Conv2d, scheme: Scheme, scale_dtype: torch.dtype, backend: Backend) -> QuantConv2d:
+        """Return an empty layer in place of a float one, with its bias, on its device.
+
+        Raises:
+            QvggtError: its padding is not with a fixed number of zeros.
+        """
+        if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+            raise QvggtError(
+                "a convolution whose padding is not a number of zeros cannot be quantized: keep it floating."
+            )
+        shape = tuple(layer.weight.shape)
+        with layer.weight.device:
+            new = cls((shape[0], math.prod(shape[1:])), scheme, layer.bias, scale_dtype, backend)
+        new.kernel_shape, new.stride, new.padding = shape, layer.stride, layer.padding
+        new.dilation, new.groups = layer.dilation, layer.groups
+        return new
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, in, H, W] to [B, out, H', W']."""
+        weight = self.expanded(x.dtype).view(self.kernel_shape)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class CastConv2d(nn.Conv2d):
+    """A 2-D convolution whose weights rest in a smaller type than the activations (see ``CastLinear``)."""
+
+    @classmethod
+    def like(cls, layer: nn.Conv2d, dtype: torch.dtype) -> CastConv2d:
+        """Return a layer with a float layer's bias and its weights in ``dtype``."""
+        size = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        with torch.device("meta"):
+            new = cls(*size, layer.groups, layer.bias is not None, layer.padding_mode)  # pyright: ignore[reportArgumentType]
+        new.weight = nn.Parameter(layer.weight.detach().to(dtype), requires_grad=False)
+        new.bias = layer.bias
+        return new.train(layer.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map [B, in, H, W] to [B, out, H', W']."""
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        return self._conv_forward(input, self.weight.to(input.dtype), bias)

@@ -1,0 +1,202 @@
+"""Float model and recipe to quantized model; architecture and recipe to an empty one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from qvggt.backends import Backend, pick
+from qvggt.model import VGGT, VGGTConfig
+from qvggt.qmodel.conv import CastConv2d, QuantConv2d
+from qvggt.qmodel.linear import CastLinear, PackedLayer, QuantLinear
+from qvggt.quant.affine import quantize
+from qvggt.quant.packing import PackedWeight, pack
+from qvggt.quant.recipe import Recipe
+from qvggt.quant.scheme import FloatType, LayerShape, Scheme
+from qvggt.types import LayerId, QvggtError
+
+TensorLayout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""Type and shape of named tensors."""
+
+
+def quantizable_modules(model: nn.Module) -> dict[LayerId, nn.Linear | nn.Conv2d]:
+    """Return every float linear layer and convolution by name, in the model's order."""
+    return {LayerId(name): m for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)}
+
+
+def quantizable_layers(model: nn.Module) -> dict[LayerId, LayerShape]:
+    """Return kind and shape of every layer that a recipe may quantize, in the model's order."""
+    return {
+        name: LayerShape("linear" if isinstance(layer, nn.Linear) else "conv2d", tuple(layer.weight.shape))
+        for name, layer in quantizable_modules(model).items()
+    }
+
+
+def convert(
+    model: nn.Module, recipe: Recipe, backend: Backend | None = None, dtype: torch.dtype = torch.float32
+) -> nn.Module:
+    """Quantize a model's weights, in place, as they would be after writing and reading a checkpoint.
+
+    Weights that the recipe keeps floating are rounded to the recipe's type. Those of linear layers and convolutions
+    rest in it and are widened at use if that saves memory; all others (norms, tokens, biases) are widened here.
+
+    Args:
+        model: a float model, possibly on the meta device; it then becomes a quantized model without values.
+        recipe: which layer becomes what.
+        backend: what multiplies; picked for the model's device if None.
+        dtype: the type in which the model computes.
+
+    Returns:
+        The same model, with the recipe attached (`recipe_of`).
+
+    Raises:
+        QvggtError: the recipe names a layer that the model lacks, or a weight is NaN or infinite.
+    """
+    layers = quantizable_modules(model)
+    unknown = sorted(set(recipe.layers) - set(layers))
+    if unknown:
+        raise QvggtError(f"the recipe names {len(unknown)} layers that the model lacks, {unknown[0]!r} for one.")
+    backend = backend or pick(_device_of(model))
+    for name, scheme in recipe.quantized.items():
+        layer = layers.pop(name)  # so that nothing keeps the float weights of layers that are done
+        _replace(model, name, _quantized(name, layer, scheme, torch_dtype(recipe.float_type), backend))
+    for name, parameter in model.named_parameters():
+        parameter.data = to_stored(name, parameter.detach(), stored_dtype(recipe, name)).to(dtype)
+    for name, layer in quantizable_modules(model).items():
+        resting = stored_dtype(recipe, f"{name}.weight")
+        if resting.itemsize < dtype.itemsize:
+            new = CastLinear.like(layer, resting) if isinstance(layer, nn.Linear) else CastConv2d.like(layer, resting)
+            _replace(model, name, new)
+    model.recipe = recipe  # pyright: ignore[reportArgumentType]
+    return model
+
+
+def shell(config: VGGTConfig, recipe: Recipe, backend: Backend, dtype: torch.dtype = torch.float32) -> VGGT:
+    """Return the quantized model on the meta device: every layer in place, no values yet (`fill`).
+
+    Raises:
+        QvggtError: the recipe names a layer that the architecture lacks.
+    """
+    with torch.device("meta"):
+        model = VGGT(config)
+    convert(model, recipe, backend, dtype)
+    return model.requires_grad_(False)
+
+
+def fill(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], device: str | torch.device = "cpu") -> nn.Module:
+    """Give a shell its values, without a copy where a tensor has the model's type and device already.
+
+    Args:
+        model: from `shell`.
+        tensors: a tensor for every name in its state dict; floating ones are brought to the type that they rest in.
+        device: where the model shall live.
+
+    Raises:
+        RuntimeError: a name or a shape does not belong, or a name is missing.
+    """
+    resting = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    state = {name: tensor.to(device, resting.get(name, tensor.dtype)) for name, tensor in tensors}
+    model.load_state_dict(state, strict=True, assign=True)
+    return model
+
+
+def stored_layout(model: nn.Module, recipe: Recipe) -> TensorLayout:
+    """Return type and shape of every tensor of a quantized model's checkpoint."""
+    packed = _packed_names(model)
+    return {
+        name: (tensor.dtype if name in packed else stored_dtype(recipe, name), tuple(tensor.shape))
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def stored_dtype(recipe: Recipe, name: str) -> torch.dtype:
+    """Return the type in which a checkpoint stores a floating parameter."""
+    layer, _, leaf = name.rpartition(".")
+    return torch_dtype(recipe.float_type_of(layer) if leaf == "weight" else recipe.float_type)
+
+
+def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of a quantized model as its checkpoint stores it.
+
+    Raises:
+        QvggtError: the model is not quantized.
+    """
+    recipe, packed = recipe_of(model), _packed_names(model)
+    for name, tensor in model.state_dict().items():
+        yield name, tensor if name in packed else to_stored(name, tensor, stored_dtype(recipe, name))
+
+
+def to_stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Round a floating parameter to the type in which it is stored.
+
+    Raises:
+        QvggtError: it holds NaN or infinity, or a number too large for the type.
+    """
+    stored = tensor.to(dtype)
+    if not stored.is_meta and stored.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(stored))).all()):
+        raise QvggtError(
+            f"{name} holds NaN, infinity, or a number too large for {str(dtype).removeprefix('torch.')}: "
+            "use an intact checkpoint, or another float type."
+        )
+    return stored
+
+
+def recipe_of(model: nn.Module) -> Recipe:
+    """Return the recipe that a model was quantized by.
+
+    Raises:
+        QvggtError: the model is not quantized.
+    """
+    recipe = getattr(model, "recipe", None)
+    if not isinstance(recipe, Recipe):
+        raise QvggtError("the model is not quantized: quantize it first.")
+    return recipe
+
+
+def torch_dtype(name: FloatType) -> torch.dtype:
+    """Return torch's type of that name."""
+    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
+
+
+def quantize_layer(name: str, weight: Tensor, scheme: Scheme, scale_dtype: torch.dtype) -> PackedWeight:
+    """Round a weight to the nearest levels and pack it.
+
+    Raises:
+        QvggtError: a weight is NaN or infinite; the sentence names the layer.
+    """
+    try:
+        return pack(quantize(weight, scheme, scale_dtype=scale_dtype))
+    except QvggtError as error:
+        raise QvggtError(f"{name}: {error}") from error
+
+
+def _quantized(
+    name: str, layer: nn.Linear | nn.Conv2d, scheme: Scheme, scale_dtype: torch.dtype, backend: Backend
+) -> PackedLayer:
+    if isinstance(layer, nn.Linear):
+        new: PackedLayer = QuantLinear.like(layer, scheme, scale_dtype, backend)
+    else:
+        new = QuantConv2d.like(layer, scheme, scale_dtype, backend)
+    if not layer.weight.is_meta:
+        new.assign_weight(quantize_layer(name, layer.weight, scheme, scale_dtype))
+    return new.train(layer.training)
+
+
+def _packed_names(model: nn.Module) -> set[str]:
+    return {
+        f"{layer}.{name}"
+        for layer, module in model.named_modules()
+        if isinstance(module, PackedLayer)
+        for name, _ in module.named_buffers(recurse=False)
+    }
+
+
+def _replace(model: nn.Module, name: str, new: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, new)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

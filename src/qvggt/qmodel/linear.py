@@ -1,0 +1,128 @@
+"""Layers that hold their weights packed, or in another float type than they compute in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qvggt.backends import Backend
+from qvggt.quant.packing import PackedWeight, packed_layout
+from qvggt.quant.scheme import Scheme
+
+
+class PackedLayer(nn.Module):
+    """A weight matrix [out, in] in packed form, under the names that a checkpoint gives its tensors.
+
+    Args:
+        shape: (out, in) of the matrix.
+        scheme: its group size is made to divide ``in``.
+        bias: a parameter [out], or None.
+        scale_dtype: the type of the stored scales.
+        backend: what multiplies; chosen once per model.
+    """
+
+    weight_packed: Tensor
+    weight_scale: Tensor
+    weight_shape: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        scheme: Scheme,
+        bias: Tensor | None,
+        scale_dtype: torch.dtype,
+        backend: Backend,
+    ) -> None:
+        super().__init__()
+        self.matrix_shape = shape
+        self.scheme = scheme.for_width(shape[1])
+        self.backend = backend
+        for name, (dtype, size) in packed_layout(shape, self.scheme, scale_dtype).items():
+            self.register_buffer(name, torch.empty(size, dtype=dtype))
+        self.bias = bias
+
+    @property
+    def packed_weight(self) -> PackedWeight:
+        """The weight as the backend takes it."""
+        zero_point = getattr(self, "weight_zero_point", None)
+        return PackedWeight(self.weight_packed, self.weight_scale, zero_point, self.matrix_shape, self.scheme)
+
+    def assign_weight(self, weight: PackedWeight) -> None:
+        """Take over a packed weight of the same shape and scheme.
+
+        Raises:
+            ValueError: it is of another shape or scheme.
+        """
+        if (weight.shape, weight.scheme) != (self.matrix_shape, self.scheme):
+            raise ValueError(
+                f"expected a weight {self.matrix_shape} of {self.scheme}, got {weight.shape} of {weight.scheme}"
+            )
+        for name, tensor in weight.tensors().items():
+            setattr(self, name, tensor)
+
+    def expanded(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the weight matrix [out, in] in a floating-point type."""
+        return self.backend.expand(self.packed_weight, dtype)
+
+    def extra_repr(self) -> str:
+        """Describe the layer in one line."""
+        rows, width = self.matrix_shape
+        group = "channel" if self.scheme.group_size < 0 else self.scheme.group_size
+        return f"{width} -> {rows}, {self.scheme.bits} bits per {group}, {self.backend.name}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # Scales belong to the codes: a change of the model's type must not round them.
+        scale = self.weight_scale
+        super()._apply(fn, recurse)
+        if self.weight_scale.dtype != scale.dtype:
+            self.weight_scale = scale.to(self.weight_scale.device)
+        return self
+
+
+class QuantLinear(PackedLayer):
+    """A linear layer with packed weights."""
+
+    @classmethod
+    def like(cls, layer: nn.Linear, scheme: Scheme, scale_dtype: torch.dtype, backend: Backend) -> QuantLinear:
+        """Return an empty layer in place of a float one, with its bias, on its device."""
+        with layer.weight.device:
+            return cls((layer.out_features, layer.in_features), scheme, layer.bias, scale_dtype, backend)
+
+    @property
+    def in_features(self) -> int:
+        """Input channels."""
+        return self.matrix_shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """Output channels."""
+        return self.matrix_shape[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., in] to [..., out]."""
+        return self.backend.linear(x, self.packed_weight, self.bias)
+
+
+class CastLinear(nn.Linear):
+    """A linear layer whose weights rest in a smaller type than the activations and are widened for each product.
+
+    A recipe may keep whole blocks in 16 bits; widening them once and for all would double their memory.
+    """
+
+    @classmethod
+    def like(cls, layer: nn.Linear, dtype: torch.dtype) -> CastLinear:
+        """Return a layer with a float layer's bias and its weights in ``dtype``."""
+        with torch.device("meta"):
+            new = cls(layer.in_features, layer.out_features, layer.bias is not None)
+        new.weight = nn.Parameter(layer.weight.detach().to(dtype), requires_grad=False)
+        new.bias = layer.bias
+        return new.train(layer.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map [..., in] to [..., out]."""
+        bias = None if self.bias is None else self.bias.to(input.dtype)
+        return F.linear(input, self.weight.to(input.dtype), bias)

@@ -1,0 +1,193 @@
+"""The reference numerics of quantization: what every faster path is tested against.
+
+Codes of ``bits`` bits lie in [-2^(bits-1), 2^(bits-1) - 1]. A symmetric group of weights has the step
+Δ = max|w| / (2^bits - 1) * 2, which spreads the whole range of codes over [-max|w|, max|w|] as ``compressed-tensors``
+does, and Q(w) = Δ · clamp(round(w / Δ)). With zero points, Δ spans [min(w, 0), max(w, 0)] and
+Q(w) = Δ · (clamp(round(w / Δ) + z) - z), so that zero is always a level.
+
+Scales are rounded up to the type in which they are stored, and the codes are computed against the stored scale. Up,
+so that the largest weight still lies in range: every error is at most Δ/2. A step too small for the type becomes its
+smallest number above zero; the bound holds there too, and a group of zeros stays exactly zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qvggt.quant.scheme import Scheme
+from qvggt.types import QvggtError
+
+_CLIP_RATIOS = tuple(1 - 0.025 * step for step in range(27))
+"""Fractions of the full range that the "mse" rule tries: 1 down to 0.35."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The levels of every group.
+
+    Attributes:
+        scale: [out, groups] in the type in which it is stored, all above zero.
+        zero_point: [out, groups] int8 in the range of the codes, or None for a symmetric grid.
+    """
+
+    scale: Tensor
+    zero_point: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class QuantizedTensor:
+    """A weight matrix as integer codes on a grid.
+
+    Attributes:
+        codes: [out, in] int8.
+        grid: its levels.
+        scheme: with a group size that divides ``in``.
+    """
+
+    codes: Tensor
+    grid: Grid
+    scheme: Scheme
+
+
+def quantize(
+    weight: Tensor, scheme: Scheme, grid: Grid | None = None, scale_dtype: torch.dtype = torch.float16
+) -> QuantizedTensor:
+    """Round a weight to the nearest levels.
+
+    Args:
+        weight: [out, in] of any floating-point type, or [out, ...], which is flattened to it.
+        scheme: its group size is first made to divide ``in`` (``Scheme.for_width``).
+        grid: levels to round to; fitted to the weight if None.
+        scale_dtype: the type in which fitted scales are stored.
+
+    Raises:
+        ValueError: the weight has fewer than two dimensions or is empty.
+        QvggtError: a weight is NaN or infinite, or too large for the scale's type.
+    """
+    matrix = as_matrix(weight)
+    scheme = scheme.for_width(matrix.shape[1])
+    if grid is None:
+        grid = fit_grid(matrix, scheme, scale_dtype)
+    else:
+        _check_finite(matrix)
+    grouped = _grouped(matrix, grid)
+    return QuantizedTensor(_codes(grouped, grid, scheme).to(torch.int8).view(matrix.shape), grid, scheme)
+
+
+def dequantize(quantized: QuantizedTensor) -> Tensor:
+    """Return the weights [out, in] in float32, exactly: code times scale needs no more than its 24 bits.
+
+    That holds for 16-bit scales; a float32 scale's product is rounded once.
+    """
+    grid, codes = quantized.grid, quantized.codes
+    levels = _grouped(codes, grid)
+    if grid.zero_point is not None:
+        levels = levels - grid.zero_point.float()[..., None]
+    return (levels * grid.scale.float()[..., None]).view(codes.shape)
+
+
+def fit_grid(weight: Tensor, scheme: Scheme, scale_dtype: torch.dtype = torch.float16) -> Grid:
+    """Choose the levels of every group of a weight by the scheme's rule.
+
+    Args:
+        weight: [out, in] or [out, ...], which is flattened to it.
+        scheme: its group size is first made to divide ``in``.
+        scale_dtype: the type in which scales are stored.
+
+    Raises:
+        ValueError: the weight has fewer than two dimensions or is empty.
+        QvggtError: a weight is NaN or infinite, or too large for the scale's type.
+    """
+    matrix = as_matrix(weight)
+    _check_finite(matrix)
+    groups = scheme.groups(matrix.shape[1])
+    grouped = matrix.unflatten(1, (groups, -1))
+    low, high = grouped.amin(-1).clamp(max=0), grouped.amax(-1).clamp(min=0)  # [out, groups]
+    if scheme.symmetric:
+        high = torch.maximum(-low, high)
+        low = -high
+    if scheme.scale_rule == "absmax":
+        return _grid_over(low, high, scheme, scale_dtype)
+    best, least = None, torch.full_like(low, torch.inf)
+    for ratio in _ratios(scheme):
+        grid = _grid_over(low * ratio, high * ratio, scheme, scale_dtype)
+        decoded = _codes(grouped, grid, scheme)
+        if grid.zero_point is not None:
+            decoded = decoded - grid.zero_point.float()[..., None]
+        error = (decoded * grid.scale.float()[..., None] - grouped).square().sum(-1)
+        best = grid if best is None else _choose(error < least, grid, best)
+        least = torch.minimum(error, least)
+    assert best is not None
+    return best
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """Return a weight [out, ...] as a float32 matrix [out, in].
+
+    Raises:
+        ValueError: it has fewer than two dimensions or is empty.
+    """
+    if weight.ndim < 2 or weight.numel() == 0:
+        raise ValueError(f"expected a weight [out, in, ...] with elements, got shape {tuple(weight.shape)}")
+    return weight.detach().float().flatten(1)
+
+
+def _check_finite(matrix: Tensor) -> None:
+    # One pass that allocates nothing: NaN and infinity survive in the extremes.
+    low, high = torch.aminmax(matrix)
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+        bad = int((~torch.isfinite(matrix)).sum())
+        raise QvggtError(
+            f"{bad} of {matrix.numel()} weights are NaN or infinite and cannot be quantized: use an intact checkpoint."
+        )
+
+
+def _grouped(matrix: Tensor, grid: Grid) -> Tensor:
+    return matrix.float().unflatten(1, (grid.scale.shape[1], -1))  # [out, groups, in / groups]
+
+
+def _codes(grouped: Tensor, grid: Grid, scheme: Scheme) -> Tensor:
+    # Float32 codes [out, groups, in / groups].
+    codes = grouped / grid.scale.float()[..., None]
+    if grid.zero_point is not None:
+        codes = codes + grid.zero_point.float()[..., None]
+    return codes.round_().clamp_(*scheme.code_range)
+
+
+def _grid_over(low: Tensor, high: Tensor, scheme: Scheme, scale_dtype: torch.dtype) -> Grid:
+    smallest, largest = scheme.code_range
+    scale = _rounded_up((high - low) / (largest - smallest), scale_dtype)
+    if scheme.symmetric:
+        return Grid(scale)
+    zero_point = (smallest - low / scale.float()).round().clamp(smallest, largest)
+    return Grid(scale, zero_point.to(torch.int8))
+
+
+def _rounded_up(step: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the smallest number of ``dtype`` that is not below the step and above zero."""
+    if bool((step > torch.finfo(dtype).max).any()):
+        raise QvggtError(f"weights are too large for scales in {str(dtype).removeprefix('torch.')}: choose float32.")
+    stored = step.abs().to(dtype)  # a copy; abs turns -0.0 into 0.0, whose bits are 0
+    bits = stored.view(torch.int32 if dtype == torch.float32 else torch.int16)
+    # The next number up of a non-negative float is the next integer up of its bits.
+    bits += (stored.float() < step) | (stored == 0)
+    return stored
+
+
+def _ratios(scheme: Scheme) -> tuple[float, ...]:
+    if not scheme.symmetric:
+        return _CLIP_RATIOS
+    # The two that put the largest weight on a level: weights that are already on a symmetric grid stay as they are.
+    smallest, largest = scheme.code_range
+    half_range = (largest - smallest) / 2
+    return (*_CLIP_RATIOS, half_range / largest, half_range / -smallest)
+
+
+def _choose(better: Tensor, grid: Grid, best: Grid) -> Grid:
+    scale = torch.where(better, grid.scale, best.scale)
+    if grid.zero_point is None or best.zero_point is None:
+        return Grid(scale)
+    return Grid(scale, torch.where(better, grid.zero_point, best.zero_point))

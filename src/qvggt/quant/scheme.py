@@ -1,0 +1,149 @@
+"""How one layer's weights are stored: packed integers, or a floating-point type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from qvggt.types import QvggtError
+
+FloatType = Literal["float32", "float16", "bfloat16"]
+ScaleRule = Literal["absmax", "mse"]
+
+MIN_BITS, MAX_BITS = 2, 8
+PER_CHANNEL = -1
+"""The group size that gives every output channel a single scale."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Uniform integer weights with one scale per group of input channels.
+
+    Attributes:
+        bits: width of a code, 2 to 8.
+        group_size: input channels that share a scale, or -1 for all of an output channel's.
+        symmetric: codes stand for Δ·code; otherwise for Δ·(code - zero point) with a zero point per group.
+        scale_rule: "absmax" covers the group's largest weight; "mse" clips where the squared error is least.
+
+    Raises:
+        QvggtError: a field is out of range.
+    """
+
+    bits: int = 4
+    group_size: int = 128
+    symmetric: bool = True
+    scale_rule: ScaleRule = "absmax"
+
+    def __post_init__(self) -> None:
+        if not _is_whole(self.bits) or not MIN_BITS <= self.bits <= MAX_BITS:
+            raise QvggtError(f"bits must be a whole number from {MIN_BITS} to {MAX_BITS}, got {self.bits!r}.")
+        if not _is_whole(self.group_size) or (self.group_size < 1 and self.group_size != PER_CHANNEL):
+            raise QvggtError(
+                f"group size must be a positive whole number, or -1 for one scale per channel, got {self.group_size!r}."
+            )
+        if not isinstance(self.symmetric, bool):
+            raise QvggtError(f"symmetric must be true or false, got {self.symmetric!r}.")
+        if self.scale_rule not in get_args(ScaleRule):
+            raise QvggtError(f"scale rule must be one of {', '.join(get_args(ScaleRule))}, got {self.scale_rule!r}.")
+
+    @property
+    def code_range(self) -> tuple[int, int]:
+        """Smallest and largest code: -2^(bits-1) and 2^(bits-1) - 1."""
+        return -(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1
+
+    def for_width(self, width: int) -> Scheme:
+        """Return this scheme with a group size that divides ``width`` input channels.
+
+        A group that does not divide the width gives way to the width's largest divisor below it, if that is at least
+        half of it, and to one scale per channel otherwise: every group is full, so that the layout has no special
+        case and other readers of it need none. The result is what the recipe records; asking it again changes nothing.
+
+        >>> [Scheme(group_size=128).for_width(width).group_size for width in (1024, 588, 128, 9, 1031)]
+        [128, 98, -1, -1, -1]
+        """
+        group = self.group_size
+        if group == PER_CHANNEL or group >= width:
+            return replace(self, group_size=PER_CHANNEL)
+        if width % group:
+            group = max(divisor for divisor in range(1, group) if width % divisor == 0)
+            if 2 * group < self.group_size:
+                group = PER_CHANNEL
+        return replace(self, group_size=group)
+
+    def groups(self, width: int) -> int:
+        """Return how many groups ``width`` input channels make."""
+        size = self.for_width(width).group_size
+        return 1 if size == PER_CHANNEL else width // size
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class FloatScheme:
+    """Weights kept in a floating-point type.
+
+    Raises:
+        QvggtError: the type is none of float32, float16, bfloat16.
+    """
+
+    dtype: FloatType = "float16"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in get_args(FloatType):
+            raise QvggtError(f"float type must be one of {', '.join(get_args(FloatType))}, got {self.dtype!r}.")
+
+    @property
+    def bits(self) -> int:
+        """Width of a weight."""
+        return 32 if self.dtype == "float32" else 16
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        return asdict(self)
+
+
+LayerScheme = Scheme | FloatScheme
+
+
+def scheme_from_json(values: Mapping[str, Any]) -> LayerScheme:
+    """Rebuild a scheme from its ``to_json``.
+
+    Raises:
+        QvggtError: the mapping is no scheme.
+    """
+    kind = FloatScheme if "dtype" in values else Scheme
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise QvggtError(f"{dict(values)!r} is no quantization scheme: {error}.") from error
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """Kind and size of a layer that can be quantized.
+
+    Attributes:
+        kind: "linear" or "conv2d".
+        shape: the weight's shape: [out, in], or [out, in / groups, kernel height, kernel width].
+    """
+
+    kind: Literal["linear", "conv2d"]
+    shape: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """Output channels."""
+        return self.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Inputs of one output channel, a convolution's kernel flattened into them."""
+        return math.prod(self.shape[1:])
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

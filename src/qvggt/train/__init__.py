@@ -1,0 +1,1 @@
+"""Training of the small VGGT models that qvggt carries with it."""

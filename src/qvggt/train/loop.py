@@ -1,0 +1,179 @@
+"""The training loop: steps, checkpoints, validation, log. Stopped at any moment, it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from qvggt.model import VGGT
+from qvggt.train.optim import Optimizer, initialise
+from qvggt.train.recipe import TrainRecipe, recipe_json
+from qvggt.train.step import render_step, step_loss
+from qvggt.train.validate import validate
+from qvggt.types import QvggtError
+
+log = logging.getLogger(__name__)
+
+REPORT_STEPS = 50
+"""Steps between two lines of the log."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is: step done and in all, mean seconds a step lately, images seen, and the latest figures."""
+
+    step: int
+    steps: int
+    step_seconds: float
+    images: int
+    figures: dict[str, float]
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Time that the rest would take at the present pace."""
+        return (self.steps - self.step) * self.step_seconds
+
+
+def train(
+    recipe: TrainRecipe,
+    folder: Path,
+    device: str = "cpu",
+    start_from: dict[str, torch.Tensor] | None = None,
+    minutes: float | None = None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Path:
+    """Train by a recipe, in a folder that keeps checkpoint, log and result.
+
+    Args:
+        recipe: what to do.
+        folder: holds ``checkpoint.pt``, ``log.jsonl`` and in the end ``weights.safetensors`` (float16, averaged
+            weights). With a checkpoint of the same recipe in it the run goes on to the bit.
+        device: where to train and render.
+        start_from: weights to begin with in place of random ones; the warm-up rebuilds the optimisers' state.
+        minutes: stop after this long, with a checkpoint.
+        on_progress: called every few steps.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        QvggtError: the folder holds a checkpoint of another recipe, or the loss is not finite for long.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = VGGT(recipe.config())
+    initialise(model, recipe.seed, recipe.special_norm)
+    if start_from is not None:
+        model.load_state_dict({name: tensor.float() for name, tensor in start_from.items()})
+    model.to(device).train()
+    optimizer = Optimizer(model, recipe)
+    run = Run(recipe, folder, device, optimizer)
+    run.resume()
+    deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
+    try:
+        while run.step < recipe.steps and time.monotonic() < deadline:
+            run.advance()
+            if run.step % REPORT_STEPS == 0:
+                on_progress(run.report())
+    finally:
+        run.save()
+    return run.write_weights()
+
+
+class Run:
+    """The state of a run between steps."""
+
+    def __init__(self, recipe: TrainRecipe, folder: Path, device: str, optimizer: Optimizer) -> None:
+        self.recipe, self.folder, self.device, self.optimizer = recipe, folder, device, optimizer
+        self.step = self.images = self.skipped = 0
+        self.seconds = 0.0
+        self.sums: dict[str, float] = {}
+        self.count = 0
+        self.started = self.saved = time.monotonic()
+
+    def advance(self) -> None:
+        """Take one step; save and validate when it is time."""
+        rooms, rng = render_step(self.recipe, self.step, self.device)
+        loss = step_loss(self.optimizer.model, rooms, rng, self.recipe, self.step)
+        loss.total.backward()
+        norm = self.optimizer.step(self.step)
+        self.skipped = 0 if norm < float("inf") else self.skipped + 1
+        if self.skipped > 20:
+            raise QvggtError("training diverged: 20 steps without a finite gradient; lower the learning rates")
+        for name in ("total", "pose", "direction", "depth", "points"):
+            self.sums[name] = self.sums.get(name, 0.0) + float(getattr(loss, name).detach())
+        self.count += 1
+        self.step += 1
+        self.images += loss.images
+        if self.step % self.recipe.validate_steps == 0 or self.step == self.recipe.steps:
+            self.write_line({"step": self.step, "images": self.images, **self.validation()})
+        if time.monotonic() - self.saved > 60 * self.recipe.checkpoint_minutes:
+            self.save()
+
+    def validation(self) -> dict[str, float]:
+        """Return the averaged weights' figures on held-out rooms."""
+        phase = self.recipe.phase_at(self.step - 1)
+        return validate(self.optimizer.average, phase.image_px, phase.landmarks[1], self.device)
+
+    def report(self) -> Progress:
+        """Write the means since the last report to the log and return them."""
+        now = time.monotonic()
+        elapsed, self.started = now - self.started, now
+        self.seconds += elapsed
+        figures = {name: value / self.count for name, value in self.sums.items()}
+        progress = Progress(self.step, self.recipe.steps, elapsed / self.count, self.images, figures)
+        line = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 1)}
+        self.write_line(line | {f"loss_{name}": round(value, 5) for name, value in figures.items()})
+        self.sums, self.count = {}, 0
+        return progress
+
+    def write_line(self, values: dict[str, float]) -> None:
+        """Append a line to the log."""
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def save(self) -> None:
+        """Write a checkpoint, whole or not at all."""
+        state = {
+            "recipe": recipe_json(self.recipe),
+            "step": self.step,
+            "images": self.images,
+            "seconds": self.seconds,
+            "sums": self.sums,
+            "count": self.count,
+            "torch_rng": torch.get_rng_state(),
+            **self.optimizer.state(),
+        }
+        temporary = self.folder / "checkpoint.tmp"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "checkpoint.pt")
+        self.saved = time.monotonic()
+
+    def resume(self) -> None:
+        """Go on from the folder's checkpoint, if there is one."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if json.dumps(state["recipe"]) != json.dumps(recipe_json(self.recipe)):
+            raise QvggtError(f"{str(path)!r} belongs to another recipe; give another folder, or move it away")
+        self.optimizer.load(state)
+        self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
+        self.sums, self.count = state["sums"], state["count"]
+        torch.set_rng_state(state["torch_rng"])
+        log.info("going on from step %d", self.step)
+
+    def write_weights(self) -> Path:
+        """Write the averaged weights as float16 and return their path."""
+        path, temporary = self.folder / "weights.safetensors", self.folder / "weights.tmp"
+        weights = {name: tensor.detach().cpu().half() for name, tensor in self.optimizer.average.state_dict().items()}
+        save_file(weights, temporary, {"format": "pt", "config": json.dumps(self.recipe.config().to_json())})
+        os.replace(temporary, path)
+        return path

@@ -1,0 +1,89 @@
+"""What training minimises: pose, depth and points, in units of the scene's size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from qvggt import geometry
+
+ITERATION_DECAY = 0.6
+"""Weight of a pose iteration against the one after it."""
+
+CONFIDENCE_PRIOR = 0.2
+"""Weight of log(confidence): how much a head gains by being sure."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The geometry of a batch of scenes in the first camera's frame, scaled to a mean point distance of one.
+
+    Attributes:
+        pose_enc: [B, S, 9].
+        depth: [B, S, H, W].
+        points: [B, S, H, W, 3].
+        valid: [B, S, H, W] bool.
+    """
+
+    pose_enc: Tensor
+    depth: Tensor
+    points: Tensor
+    valid: Tensor
+
+
+def normalised_truth(cam_from_world: Tensor, intrinsics: Tensor, depth: Tensor, valid: Tensor) -> Truth:
+    """Express true cameras [B, S, 3, 4], [B, S, 3, 3] and depth [B, S, H, W] as the model is asked to."""
+    first = geometry.invert_camera(cam_from_world[:, :1])
+    cameras = geometry.compose_cameras(cam_from_world, first)  # [B, S, 3, 4], the first one the identity
+    points = geometry.unproject(depth, intrinsics, cameras)
+    distance = points.norm(dim=-1) * valid
+    scale = distance.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp(min=1)  # [B]
+    cameras = torch.cat((cameras[..., :3], cameras[..., 3:] / scale[:, None, None, None]), -1)
+    return Truth(
+        geometry.cameras_to_pose_encoding(cameras, intrinsics, (depth.shape[-2], depth.shape[-1])),
+        depth / scale[:, None, None, None],
+        points / scale[:, None, None, None, None],
+        valid,
+    )
+
+
+def pose_loss(iterations: Tensor, target: Tensor) -> Tensor:
+    """Return the L1 error of pose encodings [I, B, S, 9], later iterations weighing more."""
+    error = (iterations - target).abs()
+    translation, rotation, view = error.split((3, 4, 2), -1)
+    per_iteration = translation.mean((1, 2, 3)) + rotation.mean((1, 2, 3)) + 0.5 * view.mean((1, 2, 3))
+    count = iterations.shape[0]
+    weights = ITERATION_DECAY ** torch.arange(count - 1, -1, -1, device=iterations.device, dtype=iterations.dtype)
+    return (weights * per_iteration).sum() / weights.sum()
+
+
+def direction_loss(pose_enc: Tensor, target: Tensor, floor: float = 0.05) -> Tensor:
+    """Return the mean error of the unit vectors between all pairs of cameras, seen from the first of the pair.
+
+    Args:
+        pose_enc: predicted encodings [B, S, 9].
+        target: true encodings [B, S, 9].
+        floor: shorter predicted baselines are divided by this instead of their length, so that gradients stay bounded.
+    """
+    predicted, true = _pair_translations(pose_enc), _pair_translations(target)  # [B, S, S, 3]
+    length = true.norm(dim=-1)
+    weight = (length > 0.01).to(length.dtype)
+    error = (
+        predicted / predicted.norm(dim=-1, keepdim=True).clamp(min=floor) - true / length[..., None].clamp(min=1e-6)
+    ).abs()
+    return (error.sum(-1) * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _pair_translations(pose_enc: Tensor) -> Tensor:
+    """Return the position [B, S, S, 3] of camera j in camera i's frame."""
+    rotation = geometry.quaternion_to_matrix(pose_enc[..., 3:7])
+    centre = -(rotation.transpose(-1, -2) @ pose_enc[..., :3, None])[..., 0]  # [B, S, 3]
+    return torch.einsum("bixy,bijy->bijx", rotation, centre[:, None] - centre[:, :, None])
+
+
+def dense_loss(error: Tensor, confidence: Tensor, valid: Tensor) -> Tensor:
+    """Return the confidence-weighted mean of per-pixel errors [N, H, W] over valid pixels."""
+    weighted = confidence * error - CONFIDENCE_PRIOR * confidence.log()
+    return (weighted * valid).sum() / valid.sum().clamp(min=1)

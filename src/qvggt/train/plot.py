@@ -1,0 +1,42 @@
+"""The learning curve of a run as a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from qvggt.types import QvggtError
+
+
+def plot_log(log: Path, picture: Path) -> Path:
+    """Draw a run's ``log.jsonl`` (losses, and figures on held-out rooms, over images seen) and return the picture.
+
+    Raises:
+        QvggtError: there is no log.
+    """
+    if not log.exists():
+        raise QvggtError(f"there is no log {str(log)!r} yet; train first")
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.strip()]
+    losses = [line for line in lines if "loss_total" in line]
+    checks = [line for line in lines if "auc30" in line]
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, middle, right = figure.subplots(1, 3)
+    for name in ("pose", "direction", "depth", "points"):
+        left.plot([x["images"] / 1e3 for x in losses], [x[f"loss_{name}"] for x in losses], label=name, linewidth=1)
+    left.set(title="training loss", xlabel="thousand images", yscale="symlog")
+    left.legend(fontsize=8)
+    for name, label in (("auc30", "AUC@30"), ("auc5", "AUC@5")):
+        middle.plot([x["images"] / 1e3 for x in checks], [x[name] for x in checks], marker=".", label=label)
+    middle.set(title="pose, held-out rooms", xlabel="thousand images", ylim=(0, 100))
+    middle.legend(fontsize=8)
+    right.plot([x["images"] / 1e3 for x in checks], [x["absrel"] for x in checks], marker=".", color="tab:green")
+    right.set(title="AbsRel, held-out rooms", xlabel="thousand images")
+    right.set_ylim(bottom=0)
+    for axes in (left, middle, right):
+        axes.grid(alpha=0.3)
+    figure.savefig(picture, dpi=120)
+    return picture

@@ -1,0 +1,140 @@
+"""A training recipe: every number that determines a run, as one JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qvggt.model import VGGTConfig
+from qvggt.types import PathLike, QvggtError
+
+PRESETS = {"nano": VGGTConfig.nano, "micro": VGGTConfig.micro}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training on images of one size.
+
+    Attributes:
+        steps: optimiser steps.
+        image_px: width of the images.
+        images_per_step: images in a step, shared out among scenes.
+        frames: the numbers of frames of a scene to draw from, one draw a step.
+        landmarks: range from which a step's family of rooms draws its ``landmarks``.
+        dense_frames: frames of each scene on which the dense heads are trained in a step.
+        aspects: heights to draw from, as shares of the width, one draw a step; brought to whole patches.
+    """
+
+    steps: int
+    image_px: int
+    images_per_step: int
+    frames: tuple[int, ...] = (2, 3, 4, 6, 8)
+    landmarks: tuple[float, float] = (1.0, 1.0)
+    dense_frames: int = 1
+    aspects: tuple[float, ...] = (1.0,)
+
+    def height_px(self, aspect: float, patch: int) -> int:
+        """Return the images' height for an aspect, in whole patches."""
+        return patch * max(1, round(self.image_px * aspect / patch))
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """A run, from nothing or from given weights, to a trained model.
+
+    Attributes:
+        model: preset of the architecture.
+        phases: what is trained on, in order.
+        seed: of the initial weights and of every scene.
+        muon_lr: learning rate of the block matrices (orthogonalised momentum, matched to AdamW's update size).
+        adamw_lr: learning rate of everything else.
+        weight_decay: on matrices only; norms, biases, tokens, embeddings and LayerScale have none.
+        warmup_steps: linear rise of both rates.
+        cooldown_steps: linear fall of both rates to zero before the end.
+        ema_decay: of the averaged weights, which are what is kept in the end.
+        clip_norm: bound on the gradient's norm.
+        special_norm: norm of camera and register tokens at the start, in units of a patch token's.
+        camera_weight: weight of the pose loss against one for depth and one for points.
+        direction_weight: weight of the loss on directions between pairs of cameras.
+        checkpoint_minutes: time between checkpoints.
+        validate_steps: steps between validations.
+    """
+
+    model: str
+    phases: tuple[Phase, ...]
+    seed: int = 0
+    muon_lr: float = 2e-3
+    adamw_lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    cooldown_steps: int = 1000
+    ema_decay: float = 0.998
+    clip_norm: float = 1.0
+    special_norm: float = 4.0
+    camera_weight: float = 5.0
+    direction_weight: float = 0.5
+    checkpoint_minutes: float = 10.0
+    validate_steps: int = 500
+    notes: str = field(default="", compare=False)
+
+    @property
+    def steps(self) -> int:
+        """All steps of all phases."""
+        return sum(phase.steps for phase in self.phases)
+
+    def config(self) -> VGGTConfig:
+        """Return the architecture's configuration."""
+        return PRESETS[self.model]()
+
+    def phase_at(self, step: int) -> Phase:
+        """Return the phase that a step (from 0) belongs to."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase
+            step -= phase.steps
+        return self.phases[-1]
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate's factor in 0..1 at a step: rise, plateau, fall."""
+        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        fall = min(1.0, (self.steps - step) / max(1, self.cooldown_steps))
+        return rise * max(0.0, fall)
+
+
+def load_recipe(source: PathLike) -> TrainRecipe:
+    """Read a recipe from a JSON file, or one that qvggt carries by its name (``nano``, ``micro``).
+
+    Raises:
+        QvggtError: there is no such file, or it is no recipe.
+    """
+    path = Path(source)
+    if not path.suffix:
+        path = Path(__file__).parent / "recipes" / f"{source}.json"
+    try:
+        return parse_recipe(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise QvggtError(f"there is no training recipe {str(source)!r}; give a JSON file, or nano or micro") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise QvggtError(f"{str(path)!r} is no training recipe: {error}") from None
+
+
+def parse_recipe(values: dict[str, Any]) -> TrainRecipe:
+    """Build a recipe from JSON values; unknown names raise TypeError."""
+    phases = tuple(_parse_phase(phase) for phase in values.pop("phases"))
+    recipe = TrainRecipe(phases=phases, **values)
+    if recipe.model not in PRESETS or not phases:
+        raise ValueError(f"model must be one of {', '.join(PRESETS)} and phases must not be empty")
+    return recipe
+
+
+def _parse_phase(values: dict[str, Any]) -> Phase:
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return Phase(**fields)
+
+
+def recipe_json(recipe: TrainRecipe) -> dict[str, Any]:
+    """Return JSON-ready values that ``parse_recipe`` takes back."""
+    return dataclasses.asdict(recipe)

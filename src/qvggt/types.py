@@ -1,0 +1,107 @@
+"""Values that cross borders between the parts of qvggt: frozen, plain, numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NewType
+
+import numpy as np
+
+LayerId = NewType("LayerId", str)
+"""Dotted name of a layer, e.g. ``aggregator.frame_blocks.3.attn.qkv``."""
+
+BlockId = NewType("BlockId", str)
+"""Kind and index of a block, e.g. ``frame/7``, ``global/7``, ``patch_embed/0``, ``camera/1``."""
+
+
+class QvggtError(Exception):
+    """An error that the user can mend; its text is one sentence that says what is wrong and how to mend it."""
+
+
+@dataclass(frozen=True)
+class FrameMap:
+    """How pixels of one processed image relate to the original photograph.
+
+    A point at original pixel (u, v) lies at (u * scale[0] + offset[0], v * scale[1] + offset[1]) in the processed
+    image; pixel centres are at integer coordinates plus one half in both.
+
+    Attributes:
+        original_size: (width, height) of the photograph after EXIF orientation, in pixels.
+        scale: (x, y) processed pixels per original pixel.
+        offset: (x, y) of the photograph's corner in the processed image, in pixels; negative where it was cropped.
+    """
+
+    original_size: tuple[int, int]
+    scale: tuple[float, float]
+    offset: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Photographs, preprocessed for the model.
+
+    Attributes:
+        images: [S, 3, H, W] float32 in 0..1, H and W multiples of the model's patch.
+        maps: one FrameMap a frame.
+        names: one name a frame (a file name, or ``video.mp4#12``).
+    """
+
+    images: np.ndarray
+    maps: tuple[FrameMap, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Images of one scene and, where it is known, its true geometry.
+
+    Attributes:
+        name: unique inside its dataset and split.
+        images: [S, 3, H, W] float32 in 0..1.
+        cam_from_world: [S, 3, 4] float64, OpenCV axes, or None.
+        intrinsics: [S, 3, 3] float64 in pixels of ``images``, or None.
+        depth: [S, H, W] float32, distance along the optical axis in the scene's unit (metres), or None.
+        valid: [S, H, W] bool, where ``depth`` is true, or None.
+        group: the pool that metrics are averaged in (a CO3D category, for example).
+    """
+
+    name: str
+    images: np.ndarray
+    cam_from_world: np.ndarray | None = None
+    intrinsics: np.ndarray | None = None
+    depth: np.ndarray | None = None
+    valid: np.ndarray | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about one scene. A head that was not asked for leaves its fields None.
+
+    Attributes:
+        images: [S, 3, H, W] float32 in 0..1, as the model saw them.
+        names: one name a frame.
+        maps: one FrameMap a frame: processed pixels <-> pixels of the original photograph.
+        cam_from_world: [S, 3, 4] float32, OpenCV axes; the first camera is near the identity.
+        intrinsics: [S, 3, 3] float32 in pixels of the processed image.
+        pose_enc: [S, 9] float32: translation, quaternion xyzw, vertical and horizontal field of view in radians.
+        depth: [S, H, W] float32, in the model's unit.
+        depth_conf: [S, H, W] float32, at least 1.
+        world_points: [S, H, W, 3] float32, in the frame of ``cam_from_world``.
+        world_points_conf: [S, H, W] float32, at least 1.
+    """
+
+    images: np.ndarray
+    names: tuple[str, ...]
+    maps: tuple[FrameMap, ...]
+    cam_from_world: np.ndarray | None = None
+    intrinsics: np.ndarray | None = None
+    pose_enc: np.ndarray | None = None
+    depth: np.ndarray | None = None
+    depth_conf: np.ndarray | None = None
+    world_points: np.ndarray | None = None
+    world_points_conf: np.ndarray | None = None
+
+
+PathLike = str | Path

@@ -1,0 +1,36 @@
+import pytest
+import torch
+
+from qvggt import artifacts
+from qvggt.methods.common import model_layers
+from qvggt.methods.rtn import RtnOptions, rtn, rtn_recipe
+from qvggt.model import VGGT, VGGTConfig
+from qvggt.quant import Provenance, Scheme
+from qvggt.quant.source import StateDictSource
+
+
+@pytest.fixture
+def config():
+    return VGGTConfig.micro()
+
+
+@pytest.fixture
+def weights(config):
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.randn(t.shape, generator=generator) * 0.08 for name, t in VGGT(config).state_dict().items()}
+
+
+@pytest.fixture
+def source(weights):
+    return StateDictSource(weights)
+
+
+@pytest.fixture
+def recipe(config):
+    provenance = Provenance(source="random", sensitivities={"frame/0": 0.125})
+    return rtn_recipe(model_layers(config), RtnOptions(Scheme(4, 32)), provenance)
+
+
+@pytest.fixture
+def checkpoint(tmp_path, config, source, recipe):
+    return artifacts.write(tmp_path / "checkpoint", config, recipe, rtn(source, config, recipe))

@@ -1,0 +1,216 @@
+import errno
+import json
+import os
+
+import pytest
+import torch
+
+from qvggt import artifacts
+from qvggt.artifacts.tensor_file import read_header
+from qvggt.methods.common import model_layers
+from qvggt.methods.rtn import RtnOptions, rtn, rtn_recipe
+from qvggt.model import VGGT
+from qvggt.qmodel import convert
+from qvggt.quant import Scheme
+from qvggt.types import QvggtError
+
+FILES = ["config.json", "model.safetensors", "recipe.json"]
+
+
+@pytest.fixture
+def images():
+    return torch.rand(1, 2, 3, 28, 42, generator=torch.Generator().manual_seed(1))
+
+
+def flip(path, offset, bit=0):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1 << bit
+    path.write_bytes(data)
+
+
+def edit(path, change):
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def test_the_folder_holds_three_files_and_nothing_beside_it(checkpoint):
+    assert sorted(path.name for path in checkpoint.iterdir()) == FILES
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
+    assert artifacts.is_checkpoint(checkpoint)
+    assert not artifacts.is_checkpoint(checkpoint.parent)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("float_type", ["float16", "bfloat16", "float32"])
+@torch.inference_mode()
+def test_reading_gives_the_model_that_conversion_in_memory_gives(
+    tmp_path, config, source, weights, images, symmetric, float_type
+):
+    options = RtnOptions(Scheme(3, 32, symmetric), layers=("aa", "conv2d"), float_type=float_type)
+    recipe = rtn_recipe(model_layers(config), options)
+    artifacts.write(tmp_path / "x", config, recipe, rtn(source, config, recipe))
+    model = artifacts.read(tmp_path / "x")
+    expected = VGGT(config)
+    expected.load_state_dict(weights)
+    expected = convert(expected, recipe)(images)
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert all(torch.equal(value, expected[name]) for name, value in model(images).items())
+
+
+def test_saving_what_was_read_gives_the_same_bytes(checkpoint, tmp_path):
+    artifacts.save(artifacts.read(checkpoint), tmp_path / "again")
+    assert all((checkpoint / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in FILES)
+
+
+def test_a_float_model_cannot_be_saved(config, tmp_path):
+    with pytest.raises(QvggtError, match="not quantized"):
+        artifacts.save(VGGT(config), tmp_path / "x")
+
+
+@torch.inference_mode()
+def test_a_model_can_compute_in_half_precision(checkpoint, images):
+    exact = artifacts.read(checkpoint)(images)["pose_enc"]
+    half = artifacts.read(checkpoint, dtype=torch.bfloat16)(images.bfloat16())["pose_enc"]
+    assert (half.float() - exact).norm() < 0.3 * exact.norm()
+
+
+def test_an_intact_checkpoint_is_verified_and_its_tensors_are_counted(checkpoint):
+    assert artifacts.verify(checkpoint) == len(read_header(checkpoint / "model.safetensors").entries)
+
+
+@pytest.mark.parametrize("name", ["camera_head.embed_pose.weight_packed", "aggregator.camera_token"])
+def test_a_flipped_byte_is_found_and_its_tensor_named(checkpoint, name):
+    path = checkpoint / "model.safetensors"
+    flip(path, read_header(path).entries[name].end - 1)
+    for check in (artifacts.verify, artifacts.read):
+        with pytest.raises(QvggtError, match=rf"1 of \d+ tensors in .* are damaged \({name}\): get an intact copy\.$"):
+            check(checkpoint)
+    artifacts.read(checkpoint, check_hashes=False)
+
+
+def test_any_flipped_bit_of_the_header_is_found_without_hashing_tensors(checkpoint):
+    path = checkpoint / "model.safetensors"
+    intact = path.read_bytes()
+    length = int.from_bytes(intact[:8], "little")
+    for offset in (0, 3, 7, 8, 40, length // 2, length + 7):
+        flip(path, offset, 1)
+        with pytest.raises(QvggtError) as caught:
+            artifacts.read(checkpoint, check_hashes=False)
+        assert str(caught.value).endswith(".")
+        assert "\n" not in str(caught.value)
+        path.write_bytes(intact)
+
+
+@pytest.mark.parametrize("name", ["config.json", "recipe.json"])
+def test_any_flipped_bit_of_the_small_files_is_found(checkpoint, name):
+    intact = (checkpoint / name).read_bytes()
+    for offset in range(0, len(intact), len(intact) // 12):
+        flip(checkpoint / name, offset)
+        with pytest.raises(QvggtError):
+            artifacts.read(checkpoint, check_hashes=False)
+        (checkpoint / name).write_bytes(intact)
+
+
+@pytest.mark.parametrize("left", [0, 5, 300, -1])
+def test_a_file_cut_short_is_refused(checkpoint, left):
+    path = checkpoint / "model.safetensors"
+    os.truncate(path, left if left >= 0 else path.stat().st_size + left)
+    with pytest.raises(QvggtError, match=r"is cut short"):
+        artifacts.inspect(checkpoint)
+
+
+def test_bytes_to_spare_are_refused(checkpoint):
+    with open(checkpoint / "model.safetensors", "ab") as file:
+        file.write(b"x")
+    with pytest.raises(QvggtError, match="has bytes to spare"):
+        artifacts.read(checkpoint)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(checkpoint, name):
+    (checkpoint / name).unlink()
+    with pytest.raises(QvggtError, match=rf"cannot read .*{name}: there is no such file\.$"):
+        artifacts.read(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"), [("", "is empty"), ("{", "no JSON"), ("[1]", "no JSON object"), ("\x00\xff", "is damaged")]
+)
+@pytest.mark.parametrize("name", ["config.json", "recipe.json"])
+def test_an_empty_or_damaged_small_file_is_named(checkpoint, name, text, reason):
+    (checkpoint / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(QvggtError, match=rf"{name} {reason}|{name} is damaged \({reason}"):
+        artifacts.read(checkpoint)
+
+
+def test_a_config_of_another_version_is_refused(checkpoint):
+    edit(checkpoint / "config.json", lambda values: values.update(format_version=2))
+    with pytest.raises(QvggtError, match="has format version 2, and this qvggt reads version 1"):
+        artifacts.read(checkpoint)
+
+
+def test_a_recipe_of_another_version_is_refused(checkpoint):
+    edit(checkpoint / "recipe.json", lambda values: values.update(version=7))
+    with pytest.raises(QvggtError, match="version 7"):
+        artifacts.read(checkpoint)
+
+
+def test_shapes_that_disagree_with_the_config_are_named(checkpoint):
+    edit(checkpoint / "config.json", lambda values: values["vggt"].update(register_tokens=3))
+    with pytest.raises(QvggtError, match=r"register_token' is float16 \[1, 2, 4, 64\] instead of .* \[1, 2, 3, 64\]"):
+        artifacts.read(checkpoint)
+
+
+def test_layers_that_disagree_with_the_config_are_named(checkpoint):
+    edit(checkpoint / "config.json", lambda values: values["vggt"].update(vit_depth=2))
+    with pytest.raises(QvggtError, match=r"\d+ tensors are missing, 0 left over"):
+        artifacts.read(checkpoint)
+
+
+def test_an_impossible_config_is_refused(checkpoint):
+    edit(checkpoint / "config.json", lambda values: values["vggt"].update(patch_size=15))
+    with pytest.raises(QvggtError, match="describes no VGGT"):
+        artifacts.read(checkpoint)
+
+
+def test_existing_output_is_kept_unless_overwriting(checkpoint, config, source, recipe):
+    before = (checkpoint / "recipe.json").read_bytes()
+    with pytest.raises(QvggtError, match="exists already: choose another folder, or allow overwriting"):
+        artifacts.write(checkpoint, config, recipe, rtn(source, config, recipe))
+    assert (checkpoint / "recipe.json").read_bytes() == before
+    other = rtn_recipe(model_layers(config), RtnOptions(Scheme(8)))
+    artifacts.write(checkpoint, config, other, rtn(source, config, other), overwrite=True)
+    assert artifacts.inspect(checkpoint).average_bits > 8
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "no space"), QvggtError("x.")])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_failure_half_way_leaves_what_was_there(checkpoint, config, source, recipe, error, overwrite):
+    def interrupted():
+        stream = rtn(source, config, recipe)
+        for _ in range(20):
+            yield next(stream)
+        raise error
+
+    folder = checkpoint if overwrite else checkpoint.parent / "new" / "deep"
+    expected = KeyboardInterrupt if error is KeyboardInterrupt else QvggtError
+    with pytest.raises(expected):
+        artifacts.write(folder, config, recipe, interrupted(), overwrite)
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
+    artifacts.verify(checkpoint)
+
+
+def test_tensors_that_are_not_the_recipes_are_refused(tmp_path, config, source, recipe):
+    tensors = list(rtn(source, config, recipe))
+    for wrong, message in (
+        (tensors[1:], "1 tensors were not written"),
+        ([*tensors, tensors[0]], "was written before"),
+        ([("a.b", torch.zeros(1))], "not in the file's layout"),
+        ([(tensors[0][0], tensors[0][1].double())], "expected"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            artifacts.write(tmp_path / "x", config, recipe, wrong)
+    assert not list(tmp_path.iterdir())

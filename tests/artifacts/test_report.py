@@ -1,0 +1,32 @@
+import json
+
+import pytest
+
+from qvggt import artifacts
+
+
+def test_layers_add_up_to_the_whole(checkpoint, weights, recipe):
+    report = artifacts.inspect(checkpoint)
+    assert report.parameters == sum(tensor.numel() for tensor in weights.values())
+    assert sum(layer.parameters for layer in report.layers) == report.parameters
+    assert report.checkpoint_bytes == sum(path.stat().st_size for path in checkpoint.iterdir())
+    data = sum(layer.bytes for layer in report.layers)
+    assert report.average_bits == pytest.approx(8 * data / report.parameters)
+    assert 0 < (checkpoint / "model.safetensors").stat().st_size - data < 100_000
+    assert report.provenance == recipe.provenance
+
+
+def test_layers_say_what_the_recipe_says(checkpoint, recipe):
+    layers = {layer.name: layer for layer in artifacts.inspect(checkpoint).layers}
+    for name, scheme in recipe.quantized.items():
+        assert (layers[name].bits, layers[name].group_size) == (scheme.bits, scheme.group_size)
+    qkv = layers["aggregator.frame_blocks.0.attn.qkv"]
+    assert (qkv.part, qkv.kind, qkv.parameters) == ("frame", "linear", 192 * 65)
+    assert qkv.bytes == 192 * 32 + 192 * 2 * 2 + 16 + 192 * 2  # codes, scales, shape, bias
+    assert layers["tokens"].kind == "rest"
+
+
+def test_the_report_is_json(checkpoint):
+    values = json.loads(json.dumps(artifacts.inspect(checkpoint).to_json()))
+    assert {"parameters", "average_bits", "checkpoint_bytes", "layers", "provenance"} == values.keys()
+    assert values["layers"][0].keys() >= {"name", "part", "bits", "bytes"}

@@ -1,0 +1,108 @@
+import pytest
+import torch
+
+from qvggt.backends import BACKENDS
+from qvggt.methods.common import model_layers
+from qvggt.methods.rtn import RtnOptions, rtn, rtn_recipe
+from qvggt.model import VGGT, VGGTConfig
+from qvggt.qmodel import convert, shell, stored_layout
+from qvggt.qmodel.convert import stored_tensors
+from qvggt.quant import FloatScheme, Provenance, Scheme
+from qvggt.quant.source import StateDictSource
+from qvggt.types import QvggtError
+
+CONFIG = VGGTConfig.micro()
+
+
+@pytest.fixture
+def weights():
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.randn(t.shape, generator=generator) * 0.1 for name, t in VGGT(CONFIG).state_dict().items()}
+
+
+class OneAtATime(StateDictSource):
+    """Hands out copies and remembers what was asked for."""
+
+    def __init__(self, state_dict):
+        super().__init__(state_dict)
+        self.asked = []
+
+    def tensor(self, name):
+        self.asked.append(name)
+        return super().tensor(name).clone()
+
+
+def checkpoint_bytes(config, recipe):
+    layout = stored_layout(shell(config, recipe, BACKENDS["reference"]), recipe)
+    return sum(dtype.itemsize * torch.Size(shape).numel() for dtype, shape in layout.values())
+
+
+def test_every_layer_is_quantized_linear_ones_by_the_scheme_convolutions_at_8_bits():
+    layers = model_layers(CONFIG)
+    recipe = rtn_recipe(layers, RtnOptions(Scheme(3, 64)))
+    assert recipe.layers.keys() == layers.keys()
+    assert all(recipe.layers[name].bits == (3 if shape.kind == "linear" else 8) for name, shape in layers.items())
+    assert "camera_head.poseLN_modulation.1" in recipe.quantized
+    assert "aggregator.patch_embed.blocks.0.mlp.fc1" in recipe.quantized
+
+
+def test_only_the_layers_asked_for_are_quantized():
+    recipe = rtn_recipe(model_layers(CONFIG), RtnOptions(layers=("frame", "camera_head")))
+    assert {name.split(".")[0] + name.split(".")[1][:5] for name in recipe.layers} >= {"aggregatorframe"}
+    assert all(name.startswith(("aggregator.frame_blocks", "camera_head")) for name in recipe.layers)
+
+
+def test_the_stream_reads_each_tensor_once_and_equals_conversion_in_memory(weights):
+    source = OneAtATime(weights)
+    recipe = rtn_recipe(model_layers(CONFIG), RtnOptions(Scheme(4, 32), conv=FloatScheme("bfloat16")))
+    streamed = dict(rtn(source, CONFIG, recipe))
+    assert sorted(source.asked) == sorted(weights)
+    model = VGGT(CONFIG)
+    model.load_state_dict(weights)
+    convert(model, recipe)
+    converted = dict(stored_tensors(model))
+    assert streamed.keys() == converted.keys()
+    assert all(torch.equal(tensor, converted[name]) for name, tensor in streamed.items())
+
+
+def test_tensors_that_the_architecture_has_no_use_for_are_left_alone(weights):
+    source = OneAtATime({**weights, "track_head.x": torch.zeros(3)})
+    assert "track_head.x" not in dict(rtn(source, CONFIG, rtn_recipe(model_layers(CONFIG))))
+    assert "track_head.x" not in source.asked
+
+
+def test_missing_and_misshapen_tensors_are_named(weights):
+    recipe = rtn_recipe(model_layers(CONFIG))
+    fewer = {name: tensor for name, tensor in weights.items() if name != "aggregator.camera_token"}
+    with pytest.raises(QvggtError, match=r"1 tensors are missing .* 'aggregator\.camera_token'"):
+        next(rtn(StateDictSource(fewer), CONFIG, recipe))
+    weights["camera_head.embed_pose.bias"] = torch.zeros(7)
+    with pytest.raises(QvggtError, match=r"'camera_head\.embed_pose\.bias' for one: \[7\] instead of \[128\]"):
+        next(rtn(StateDictSource(weights), CONFIG, recipe))
+
+
+@pytest.mark.parametrize("name", ["aggregator.frame_blocks.0.attn.qkv.weight", "aggregator.frame_blocks.0.norm1.bias"])
+def test_nan_is_refused_with_its_name(weights, name):
+    weights[name].view(-1)[5] = torch.nan
+    with pytest.raises(QvggtError, match=name.removesuffix(".weight")):
+        dict(rtn(StateDictSource(weights), CONFIG, rtn_recipe(model_layers(CONFIG))))
+
+
+def test_the_published_model_fits_in_750_mb_at_4_bits():
+    config = VGGTConfig.vggt_1b()
+    layers = model_layers(config)
+    sizes = [
+        checkpoint_bytes(config, rtn_recipe(layers, RtnOptions(conv=conv))) / 1e6
+        for conv in (Scheme(4), Scheme(8), FloatScheme("float16"))
+    ]
+    assert sizes == sorted(sizes)
+    assert sizes[0] > 620
+    assert sizes[1] == pytest.approx(655.0, abs=0.1)
+    assert sizes[2] < 750
+
+
+def test_provenance_says_how_and_by_what():
+    provenance = rtn_recipe(model_layers(CONFIG), RtnOptions(layers=("aa",)), Provenance(source="x")).provenance
+    assert (provenance.source, provenance.method, provenance.options["layers"]) == ("x", "rtn", ["aa"])
+    assert provenance.options["scheme"]["bits"] == 4
+    assert provenance.versions.keys() == {"qvggt", "torch"}
