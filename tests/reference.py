@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden.make_golden import CASES, GOLDEN, seeded_model, strided
 from safetensors import safe_open
 from torch import Tensor
 
+from golden.make_golden import CASES, GOLDEN, seeded_model, strided
 from qvggt.model import VGGT, VGGTConfig
 
 REFERENCE = Path(os.environ.get("QVGGT_REFERENCE", Path(__file__).parents[2] / "shared" / "reference"))
@@ -64,7 +64,8 @@ def load_golden(path: Path) -> Golden:
     """Read the recorded tensors, or the repository's own golden file."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
-        config = VGGTConfig.from_json({_FIELDS.get(k, k): v for k, v in json.loads(metadata["config"]).items()})
+        fields = {_FIELDS.get(name) or name: value for name, value in json.loads(metadata["config"]).items()}
+        config = VGGTConfig.from_json(fields)
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     weights = {name.removeprefix("weights."): tensor for name, tensor in tensors.items() if name.startswith("weights.")}
     if weights:

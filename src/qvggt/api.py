@@ -51,9 +51,7 @@ class QuantizeReport:
     float_bytes: int
 
 
-def load(
-    model: PathLike, device: str = "cpu", compute: Compute = "float", revision: str | None = None
-) -> VGGT:
+def load(model: PathLike, device: str = "cpu", compute: Compute = "float", revision: str | None = None) -> VGGT:
     """Load a model for inference, float or quantized.
 
     Args:

@@ -85,7 +85,7 @@ def test_a_flipped_byte_is_found_and_its_tensor_named(checkpoint, name):
     path = checkpoint / "model.safetensors"
     flip(path, read_header(path).entries[name].end - 1)
     for check in (artifacts.verify, artifacts.read):
-        with pytest.raises(QvggtError, match=rf"1 of \d+ tensors in .* are damaged \({name}\): get an intact copy\.$"):
+        with pytest.raises(QvggtError, match=rf"1 of \d+ tensors in .* are damaged \({name}\): get an intact copy$"):
             check(checkpoint)
     artifacts.read(checkpoint, check_hashes=False)
 
@@ -98,7 +98,6 @@ def test_any_flipped_bit_of_the_header_is_found_without_hashing_tensors(checkpoi
         flip(path, offset, 1)
         with pytest.raises(QvggtError) as caught:
             artifacts.read(checkpoint, check_hashes=False)
-        assert str(caught.value).endswith(".")
         assert "\n" not in str(caught.value)
         path.write_bytes(intact)
 
@@ -131,7 +130,7 @@ def test_bytes_to_spare_are_refused(checkpoint):
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(checkpoint, name):
     (checkpoint / name).unlink()
-    with pytest.raises(QvggtError, match=rf"cannot read .*{name}: there is no such file\.$"):
+    with pytest.raises(QvggtError, match=rf"cannot read .*{name}: there is no such file$"):
         artifacts.read(checkpoint)
 
 
@@ -186,7 +185,7 @@ def test_existing_output_is_kept_unless_overwriting(checkpoint, config, source, 
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "no space"), QvggtError("x.")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "no space"), QvggtError("x")])
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_a_failure_half_way_leaves_what_was_there(checkpoint, config, source, recipe, error, overwrite):
     def interrupted():

@@ -73,5 +73,5 @@ def test_pickles_are_not_opened(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(QvggtError, match=r"cannot read .*x\.npz: there is no such file\.$"):
+    with pytest.raises(QvggtError, match=r"cannot read .*x\.npz: there is no such file$"):
         load_prediction(tmp_path / "x.npz")

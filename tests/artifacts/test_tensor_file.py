@@ -75,7 +75,7 @@ def test_space_is_reserved_before_anything_is_computed(tmp_path):
     script = (
         "import resource, signal, sys, torch\n"
         "from pathlib import Path\n"
-        "from qvggt.artifacts.files import new_folder\n"
+        "from qvggt.files import new_folder\n"
         "from qvggt.artifacts.tensor_file import TensorFileWriter\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"

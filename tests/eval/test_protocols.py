@@ -204,20 +204,6 @@ def test_fidelity_makes_a_result_too(perfect):
         measure_fidelity("bumps", perfect, replace(perfect, cam_from_world=None, depth=None, world_points=None))
 
 
-def test_frames_are_drawn_by_scene_and_seed():
-    protocol = PoseProtocol(frames=10)
-    drawn = protocol.frame_ids(60, "a", seed=1)
-    assert len(set(drawn)) == 10
-    assert set(drawn) <= set(range(60))
-    assert drawn == protocol.frame_ids(60, "a", seed=1)
-    assert drawn != protocol.frame_ids(60, "b", seed=1)
-    assert drawn != protocol.frame_ids(60, "a", seed=2)
-    assert PoseProtocol(frames=None).frame_ids(3, "a") == (0, 1, 2)
-    with pytest.raises(QvggtError, match="has 5 frames"):
-        protocol.frame_ids(5, "a")
-    assert PointProtocol().frame_ids(250) == (0, 100, 200)
-
-
 def test_names_are_unique_and_say_what_differs():
     assert {"pose-standard", "pose-vggt", "depth-scale", "points-crop224", "points-umeyama"} <= set(PROTOCOLS)
     assert PROTOCOLS["points-crop224-depth"].head == "depth"

@@ -63,7 +63,7 @@ def main() -> None:
         drawn = np.random.Generator(np.random.Philox(key=key)).random(shape, dtype=np.float32)
         stored[f"{case}.images"] = torch.from_numpy(drawn)
         for name, tensor in outputs(model, stored[f"{case}.images"]).items():
-            stored[f"{case}.{name}"] = strided(name, tensor, STRIDE).contiguous()
+            stored[f"{case}.{name}"] = strided(name, tensor, STRIDE).clone(memory_format=torch.contiguous_format)
     save_file(stored, GOLDEN, {"config": json.dumps(CONFIG.to_json()), "stride": str(STRIDE)})
 
 

@@ -4,14 +4,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from golden.make_golden import CASES, GOLDEN, outputs
-from reference import REFERENCE, golden_files, load_golden, reference_file, relative_error
 from safetensors import safe_open
 
+from golden.make_golden import CASES, GOLDEN, outputs
 from qvggt.geometry import pose_encoding_to_cameras
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.checkpoint import load_float, open_weights
 from qvggt.model.seeded import SeededSource, seeded_array
+from reference import REFERENCE, golden_files, load_golden, reference_file, relative_error
 
 RECORDED = {
     "pose_enc", "pose_enc_iterations", "depth", "depth_conf", "world_points", "world_points_conf",
@@ -98,7 +98,7 @@ def test_full_size_parity(record_property):
 
 
 def full_size_outputs(model, images):
-    """Everything recorded at full size, from one pass through the aggregator: it is run once, and its outputs shared."""
+    """Everything recorded at full size, from one pass through the aggregator."""
     aggregated = {}
 
     def keep(_module, _inputs, kept):

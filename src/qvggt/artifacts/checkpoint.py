@@ -20,9 +20,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 import qvggt
-from qvggt.artifacts.files import explain, new_folder
 from qvggt.artifacts.tensor_file import TensorFile, TensorFileWriter, hash_bytes, hash_tensors, read_header
 from qvggt.backends import BACKENDS, Compute, pick
+from qvggt.files import explain, new_folder
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.qmodel.convert import fill, quantizable_modules, recipe_of, shell, stored_layout, stored_tensors
 from qvggt.quant.recipe import Recipe
@@ -160,7 +160,7 @@ def open_checkpoint(folder: PathLike) -> Checkpoint:
         expected = (contents.pop("hash"), contents["config"], contents["header"])
         hashes = dict(contents["tensors"])
     except (KeyError, TypeError, ValueError) as error:
-        raise QvggtError(f"{folder / RECIPE} is damaged ({error} is missing): get an intact copy.") from error
+        raise QvggtError(f"{folder / RECIPE} is damaged ({error} is missing): get an intact copy") from error
     for name, found, wanted in zip(
         (RECIPE, CONFIG, f"the header of {TENSORS}"),
         (_own_hash(contents), hash_bytes(config_text.encode()), file.header_hash),
@@ -168,7 +168,7 @@ def open_checkpoint(folder: PathLike) -> Checkpoint:
         strict=True,
     ):
         if found != wanted:
-            raise QvggtError(f"{name} in {folder} was changed after it was written: get an intact copy.")
+            raise QvggtError(f"{name} in {folder} was changed after it was written: get an intact copy")
     return Checkpoint(folder, config, recipe, file, hashes)
 
 
@@ -178,7 +178,7 @@ def _verify(checkpoint: Checkpoint) -> int:
     if bad:
         raise QvggtError(
             f"{len(bad)} of {len(found)} tensors in {checkpoint.file.path} are damaged "
-            f"({', '.join(bad[:3])}{', ...' if len(bad) > 3 else ''}): get an intact copy."
+            f"({', '.join(bad[:3])}{', ...' if len(bad) > 3 else ''}): get an intact copy"
         )
     return len(found)
 
@@ -194,14 +194,14 @@ def _check_layout(file: TensorFile, layout: Mapping[str, tuple[torch.dtype, tupl
     if missing or left_over:
         raise QvggtError(
             f"{file.path} does not fit its config.json and recipe.json: {len(missing)} tensors are missing, "
-            f"{len(left_over)} left over, {(missing or left_over)[0]!r} for one."
+            f"{len(left_over)} left over, {(missing or left_over)[0]!r} for one"
         )
     for name, (dtype, shape) in layout.items():
         entry = file.entries[name]
         if (entry.dtype, entry.shape) != (dtype, shape):
             raise QvggtError(
                 f"{file.path} does not fit its config.json and recipe.json: {name!r} is "
-                f"{_text(entry.dtype)} {list(entry.shape)} instead of {_text(dtype)} {list(shape)}."
+                f"{_text(entry.dtype)} {list(entry.shape)} instead of {_text(dtype)} {list(shape)}"
             )
 
 
@@ -248,12 +248,12 @@ def _config_from_json(path: Path, text: str) -> VGGTConfig:
     if version != FORMAT_VERSION:
         raise QvggtError(
             f"{path} has format version {version!r}, and this qvggt reads version {FORMAT_VERSION}: "
-            "quantize again, or use the qvggt that wrote it."
+            "quantize again, or use the qvggt that wrote it"
         )
     try:
         return VGGTConfig.from_json(values["vggt"])
     except (KeyError, TypeError, ValueError) as error:
-        raise QvggtError(f"{path} describes no VGGT ({error}): get an intact copy.") from error
+        raise QvggtError(f"{path} describes no VGGT ({error}): get an intact copy") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -264,20 +264,20 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise QvggtError(f"{path} is damaged (it is no text): get an intact copy.") from error
+        raise QvggtError(f"{path} is damaged (it is no text): get an intact copy") from error
     except OSError as error:
         raise explain(error, path, "read") from error
 
 
 def _parse_json(path: Path, text: str) -> dict[str, Any]:
     if not text.strip():
-        raise QvggtError(f"{path} is empty: get an intact copy.")
+        raise QvggtError(f"{path} is empty: get an intact copy")
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise QvggtError(f"{path} is damaged (no JSON: {error}): get an intact copy.") from error
+        raise QvggtError(f"{path} is damaged (no JSON: {error}): get an intact copy") from error
     if not isinstance(values, dict):
-        raise QvggtError(f"{path} is damaged (no JSON object): get an intact copy.")
+        raise QvggtError(f"{path} is damaged (no JSON object): get an intact copy")
     return values
 
 

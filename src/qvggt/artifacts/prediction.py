@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qvggt.artifacts.files import explain, new_file
+from qvggt.files import explain, new_file
 from qvggt.types import FrameMap, PathLike, Prediction, QvggtError
 
 _ARRAYS = (
@@ -60,7 +60,7 @@ def load_prediction(path: PathLike) -> Prediction:
             )
             images = arrays.pop("images")
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise QvggtError(f"{path} is no prediction, or a damaged one: reconstruct again.") from error
+        raise QvggtError(f"{path} is no prediction, or a damaged one: reconstruct again") from error
     except OSError as error:
         raise explain(error, path, "read") from error
     return Prediction(images=images, names=names, maps=frames, **arrays)

@@ -20,7 +20,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from qvggt.artifacts.files import explain
+from qvggt.files import explain
 from qvggt.types import QvggtError
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -149,7 +149,7 @@ def read_header(path: Path) -> TensorFile:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, _MAX_HEADER):
-                raise QvggtError(f"{path} is cut short or is no safetensors file: get an intact copy.")
+                raise QvggtError(f"{path} is cut short or is no safetensors file: get an intact copy")
             text = file.read(length)
     except OSError as error:
         raise explain(error, path, "read") from error
@@ -158,15 +158,15 @@ def read_header(path: Path) -> TensorFile:
         header.pop("__metadata__", None)
         entries = {name: _entry(values, 8 + length) for name, values in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise QvggtError(f"the header of {path} is damaged: get an intact copy.") from error
+        raise QvggtError(f"the header of {path} is damaged: get an intact copy") from error
     expected = 8 + length
     for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.end)):
         if entry.start != expected:
-            raise QvggtError(f"the header of {path} is damaged (tensors overlap or leave gaps): get an intact copy.")
+            raise QvggtError(f"the header of {path} is damaged (tensors overlap or leave gaps): get an intact copy")
         expected = entry.end
     if size != expected:
         what = "is cut short" if size < expected else "has bytes to spare"
-        raise QvggtError(f"{path} {what} ({size} bytes instead of {expected}): get an intact copy.")
+        raise QvggtError(f"{path} {what} ({size} bytes instead of {expected}): get an intact copy")
     return TensorFile(path, entries, size, hash_bytes(length.to_bytes(8, "little") + text))
 
 

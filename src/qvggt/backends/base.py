@@ -23,7 +23,7 @@ class Backend(Protocol):
     compute: Compute
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """Return why this backend cannot work on a device, as a sentence for the user, or None if it can."""
+        """Return why this backend cannot work on a device, as words for the user, or None if it can."""
         ...
 
     def expand(self, weight: PackedWeight, dtype: torch.dtype) -> Tensor:

@@ -24,7 +24,7 @@ class CpuBackend:
         """Return a sentence for every device but the CPU."""
         if device.type == "cpu":
             return None
-        return f"the cpu backend cannot work on {device}: choose another backend, or the device cpu."
+        return f"the cpu backend cannot work on {device}: choose another backend, or the device cpu"
 
     def expand(self, weight: PackedWeight, dtype: torch.dtype) -> Tensor:
         """Return the weights [out, in]; equal, bit for bit, to the reference's."""

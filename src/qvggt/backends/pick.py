@@ -24,7 +24,7 @@ def pick(device: str | torch.device, compute: Compute = "float") -> Backend:
     """
     device = torch.device(device)
     if compute not in get_args(Compute):
-        raise QvggtError(f"compute mode {compute!r} is unknown: choose one of {', '.join(get_args(Compute))}.")
+        raise QvggtError(f"compute mode {compute!r} is unknown: choose one of {', '.join(get_args(Compute))}")
     reasons = []
     for backend in BACKENDS.values():
         if backend.compute != compute:
@@ -33,4 +33,4 @@ def pick(device: str | torch.device, compute: Compute = "float") -> Backend:
         if reason is None:
             return backend
         reasons.append(reason)
-    raise QvggtError(" ".join(reasons) or f"no backend computes in mode {compute!r}: choose another one.")
+    raise QvggtError("; ".join(reasons) or f"no backend computes in mode {compute!r}: choose another one")

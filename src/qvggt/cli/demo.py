@@ -19,9 +19,10 @@ def demo(
     """Quantize the nano model, reconstruct the sample scene with both models, and say how far they differ."""
     from qvggt import api
     from qvggt.artifacts import save_prediction
-    from qvggt.cli.show import console, progress, size_text, write_json
+    from qvggt.cli.show import console, progress, size_text
     from qvggt.eval.fidelity import fidelity
     from qvggt.export import ExportOptions, write_all
+    from qvggt.files import write_json
     from qvggt.methods.rtn import RtnOptions
     from qvggt.quant.scheme import Scheme
     from qvggt.zoo import sample_images, sample_truth
@@ -43,7 +44,9 @@ def demo(
     far = fidelity(predictions[float_name], predictions[quantized_name]).means()
     truth = {name: sample_truth().errors(prediction) for name, prediction in predictions.items()}
     console.print(f"the {bits}-bit model against the float model, mean over frames:")
-    console.print(f"  rotation {far['fidelity_rotation_deg']:.2f} deg, translation {far['fidelity_translation_deg']:.2f} deg")
+    console.print(
+        f"  rotation {far['fidelity_rotation_deg']:.2f} deg, translation {far['fidelity_translation_deg']:.2f} deg"
+    )
     console.print(f"  relative depth {far['fidelity_depth_rel']:.4f}")
     for name, errors in truth.items():
         console.print(f"{name} against the truth: AUC@30 {errors['auc30']:.1f}, relative depth {errors['absrel']:.3f}")
@@ -52,5 +55,12 @@ def demo(
     )
     for name in predictions:
         console.print(f"pictures: {output / name / 'overview.png'}, 3D: {output / name / 'scene.glb'}", soft_wrap=True)
-    write_json(json, {"fidelity": far, "truth": truth, "float32_bytes": report.float_bytes,
-                      "checkpoint_bytes": report.checkpoint_bytes})
+    write_json(
+        json,
+        {
+            "fidelity": far,
+            "truth": truth,
+            "float32_bytes": report.float_bytes,
+            "checkpoint_bytes": report.checkpoint_bytes,
+        },
+    )

@@ -21,7 +21,8 @@ def inspect(
     from rich.table import Table
 
     from qvggt import artifacts
-    from qvggt.cli.show import console, size_text, write_json
+    from qvggt.cli.show import console, size_text
+    from qvggt.files import write_json
 
     report = artifacts.inspect(checkpoint)
     checked = artifacts.verify(checkpoint) if verify else None
@@ -50,7 +51,9 @@ def inspect(
         f"{size_text(report.checkpoint_bytes)} in all"
     )
     source = report.provenance
-    console.print(f"{source.method or 'unknown method'} of {source.source or 'a model in memory'}, {source.source_hash}")
+    console.print(
+        f"{source.method or 'unknown method'} of {source.source or 'a model in memory'}, {source.source_hash}"
+    )
     if checked is not None:
         console.print(f"{checked} tensors are as they were written")
     write_json(json, report.to_json() | {"verified_tensors": checked})

@@ -19,7 +19,9 @@ def quantize(
     zero_points: Annotated[bool, tyro.conf.arg(help="a zero point a group, in place of a symmetric range")] = False,
     scale_rule: Annotated[Literal["absmax", "mse"], tyro.conf.arg(help="cover the largest weight, or clip")] = "absmax",
     conv_bits: Annotated[int, tyro.conf.arg(help="of a convolution's weight: 2 to 8, or 16 to keep it float")] = 8,
-    layers: Annotated[tuple[str, ...], tyro.conf.arg(help="parts, names, globs or re:...; others stay float")] = ("all",),
+    layers: Annotated[tuple[str, ...], tyro.conf.arg(help="parts, names, globs or re:...; others stay float")] = (
+        "all",
+    ),
     float_type: Annotated[
         Literal["float32", "float16", "bfloat16"], tyro.conf.arg(help="of all that is not quantized")
     ] = "float16",
@@ -32,7 +34,8 @@ def quantize(
     One layer at a time goes from the model's file to the checkpoint, so neither is ever in memory as a whole.
     """
     from qvggt import api
-    from qvggt.cli.show import console, peak_memory_bytes, size_text, write_json
+    from qvggt.cli.show import console, peak_memory_bytes, size_text
+    from qvggt.files import write_json
     from qvggt.methods.rtn import RtnOptions
     from qvggt.quant.scheme import FloatScheme, Scheme
 

@@ -17,7 +17,9 @@ def reconstruct(
     images: Images,
     output: Output,
     heads: Annotated[tuple[HeadName, ...], tyro.conf.arg(help="what to compute; by default what the points need")] = (),
-    points_from: Annotated[Literal["depth", "head"], tyro.conf.arg(help="depth and cameras, or the point head")] = "depth",
+    points_from: Annotated[
+        Literal["depth", "head"], tyro.conf.arg(help="depth and cameras, or the point head")
+    ] = "depth",
     max_points: Annotated[int, tyro.conf.arg(help="most points in the point cloud")] = 1_000_000,
     confidence: Annotated[float, tyro.conf.arg(help="leave out this share of least confident pixels, percent")] = 25.0,
     mode: Annotated[Literal["crop", "pad"], tyro.conf.arg(help="cut tall images, or fill up to a square")] = "crop",
@@ -36,14 +38,13 @@ def reconstruct(
     """
     from qvggt import api
     from qvggt.artifacts import save_prediction
-    from qvggt.artifacts.files import new_folder
-    from qvggt.cli.show import console, peak_memory_bytes, progress, size_text, write_json
-    from qvggt.export import ExportOptions, check_options, write_all
+    from qvggt.cli.show import console, peak_memory_bytes, progress, size_text
+    from qvggt.export import CONTENTS, ExportOptions, write_all
+    from qvggt.files import new_folder, write_json
 
     options = ExportOptions(points_from, max_points, confidence, title=model)
-    check_options(options)
     started = time.perf_counter()
-    with new_folder(output, None, overwrite) as folder:
+    with new_folder(output, ("prediction.npz", *CONTENTS), overwrite) as folder:
         network = api.load(model, device, compute, revision)
         loaded = time.perf_counter()
         with progress(f"{model}, {len(images)} given") as update:
@@ -69,5 +70,7 @@ def reconstruct(
     write_json(json, figures)
     console.print(f"{count} frames of {width}x{height} px, {model}: {figures['reconstruct_seconds']:.1f} s")
     shown = [name for name in written if not name.startswith("depth/")]
-    console.print(f"in {output}: {', '.join(shown)}" + (", depth/" if len(shown) < len(written) else ""), soft_wrap=True)
+    console.print(
+        f"in {output}: {', '.join(shown)}" + (", depth/" if len(shown) < len(written) else ""), soft_wrap=True
+    )
     console.print(f"loading {loaded - started:.1f} s, peak memory {size_text(figures['peak_memory_bytes'])}")

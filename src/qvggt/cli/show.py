@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -54,13 +51,3 @@ def peak_memory_bytes() -> int:
     """Return the largest resident memory that this process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def write_json(path: Path | None, values: dict[str, Any]) -> None:
-    """Write figures to a file, whole or not at all, if one was asked for."""
-    from qvggt.artifacts.files import new_file
-
-    if path is None:
-        return
-    with new_file(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
-from qvggt.data import co3d, eth3d, folder, nrgbd, re10k, scannet, seven_scenes
+from qvggt.data import co3d, eth3d, folder, nrgbd, re10k, rooms, scannet, seven_scenes
 from qvggt.data.dataset import DatasetReader
+from qvggt.data.frame_choice import FrameChoice
+from qvggt.data.rooms_reader import RoomsReader
 from qvggt.types import PathLike, QvggtError
 
 
@@ -21,7 +23,10 @@ class DatasetInfo:
         open: (root folder, split) -> reader.
         splits: what can be read.
         default_split: what is read when nothing is said.
-        protocols: names of the protocols that are usual on it, the first one standing for all when nothing is said.
+        protocols: names of the protocols that are usual on it.
+        default_protocols: those of them that are measured when nothing is said.
+        frames: which frames of a sequence are measured when nothing is said.
+        on_disk: whether it is read from a folder.
     """
 
     title: str
@@ -29,21 +34,42 @@ class DatasetInfo:
     splits: tuple[str, ...]
     default_split: str
     protocols: tuple[str, ...]
+    default_protocols: tuple[str, ...]
+    frames: FrameChoice = FrameChoice()
+    on_disk: bool = True
 
 
 _POSE = ("pose-standard", "pose-vggt")
 _VIDEO_DEPTH = ("depth-scale", "depth-scale_shift", "depth-median")
+_POSE_AND_DEPTH = ("pose-standard", "depth-scale")
+_ROOMS = (*_POSE_AND_DEPTH, "points-consistent")
+_TEN_DRAWN = FrameChoice("random", 10)
 
+# Published point-map figures take every 100th frame (crop224). The umeyama line takes every 200th of 7-Scenes and every
+# 500th of NRGBD (sparse), or every 40th and 100th (dense).
 DATASETS: Mapping[str, DatasetInfo] = MappingProxyType(
     {
-        "co3d": DatasetInfo("CO3Dv2", co3d.Co3d, co3d.SPLITS, "test", _POSE),
-        "re10k": DatasetInfo("RealEstate10K", re10k.RealEstate10K, re10k.SPLITS, "test", _POSE),
+        "rooms": DatasetInfo(
+            "procedural rooms",
+            lambda _, split: RoomsReader(split),
+            tuple(rooms.SPLITS),
+            "test",
+            (*_ROOMS, "pose-vggt", "depth-scale_shift", "depth-median", "points-crop224", "points-umeyama"),
+            _ROOMS,
+            on_disk=False,
+        ),
+        "co3d": DatasetInfo("CO3Dv2", co3d.Co3d, co3d.SPLITS, "test", _POSE, _POSE[:1], _TEN_DRAWN),
+        "re10k": DatasetInfo(
+            "RealEstate10K", re10k.RealEstate10K, re10k.SPLITS, "test", _POSE, _POSE[:1], _TEN_DRAWN
+        ),
         "seven_scenes": DatasetInfo(
             "7-Scenes, sensor depth",
             partial(seven_scenes.SevenScenes, depth="sensor"),
             seven_scenes.SPLITS,
             "test",
             ("points-crop224", "points-consistent"),
+            ("points-crop224",),
+            FrameChoice("every", 100),
         ),
         "seven_scenes_registered": DatasetInfo(
             "7-Scenes, registered depth",
@@ -51,6 +77,8 @@ DATASETS: Mapping[str, DatasetInfo] = MappingProxyType(
             seven_scenes.SPLITS,
             "test",
             ("points-umeyama", *_VIDEO_DEPTH, *_POSE),
+            ("points-umeyama",),
+            FrameChoice("every", 200),
         ),
         "nrgbd": DatasetInfo(
             "Neural RGB-D",
@@ -58,24 +86,53 @@ DATASETS: Mapping[str, DatasetInfo] = MappingProxyType(
             nrgbd.SPLITS,
             "test",
             ("points-crop224", "points-umeyama", "points-consistent", *_VIDEO_DEPTH, *_POSE),
+            ("points-crop224",),
+            FrameChoice("every", 100),
         ),
         "scannet": DatasetInfo(
-            "ScanNet v2", scannet.ScanNet, scannet.SPLITS, "train", ("pose-standard", *_VIDEO_DEPTH)
+            "ScanNet v2",
+            scannet.ScanNet,
+            scannet.SPLITS,
+            "train",
+            ("pose-standard", *_VIDEO_DEPTH),
+            _POSE_AND_DEPTH,
+            _TEN_DRAWN,
         ),
-        "eth3d": DatasetInfo("ETH3D", eth3d.Eth3d, eth3d.SPLITS, "all", ("pose-standard", *_VIDEO_DEPTH)),
-        "folder": DatasetInfo("folder of images", folder.ImageFolder, folder.SPLITS, "all", ("pose-standard",)),
+        "eth3d": DatasetInfo(
+            "ETH3D", eth3d.Eth3d, eth3d.SPLITS, "all", ("pose-standard", *_VIDEO_DEPTH), _POSE_AND_DEPTH, _TEN_DRAWN
+        ),
+        # Without a COLMAP model there is no truth, and a comparison with the float model is all that can be measured.
+        "folder": DatasetInfo("folder of images", folder.ImageFolder, folder.SPLITS, "all", ("pose-standard",), ()),
     }
 )
-"""Datasets that are read from a folder, by the name that commands take."""
+"""Datasets by the name that commands take."""
 
 
-def open_dataset(name: str, root: PathLike, split: str | None = None) -> DatasetReader:
-    """Return a reader for a dataset in a folder; ``split`` None is the dataset's default.
+def open_dataset(
+    name: str, root: PathLike | None = None, split: str | None = None, landmarks: float | None = None
+) -> DatasetReader:
+    """Return a reader for a dataset.
+
+    Args:
+        name: a key of DATASETS.
+        root: its folder; None for one that is not read from a folder.
+        split: None for the dataset's default.
+        landmarks: of rooms, 0..1 in place of the split's own value.
 
     Raises:
-        QvggtError: the dataset or split is not known, or the folder does not exist.
+        QvggtError: the dataset or split is not known, the folder is not given or does not exist, or an argument makes
+            no sense for this dataset.
     """
     info = DATASETS.get(name)
     if info is None:
         raise QvggtError(f"the dataset {name!r} is not known: choose one of {', '.join(DATASETS)}")
-    return info.open(root, info.default_split if split is None else split)
+    split = info.default_split if split is None else split
+    if not info.on_disk:
+        if root is not None:
+            raise QvggtError(f"{name} are made as they are needed: leave out the data folder {root}")
+        return RoomsReader(split, landmarks)
+    if landmarks is not None:
+        raise QvggtError(f"landmarks are a property of rooms: leave them out for {name}")
+    if root is None:
+        raise QvggtError(f"the dataset {name} is read from a folder: give the one that holds it, with --data-root")
+    return info.open(root, split)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -18,16 +16,6 @@ from qvggt.types import Prediction, Scene
 
 CROP_PX = 224
 
-KEYFRAMES: Mapping[tuple[str, str], int] = MappingProxyType(
-    {
-        ("seven_scenes", "sparse"): 200,
-        ("seven_scenes", "dense"): 40,
-        ("nrgbd", "sparse"): 500,
-        ("nrgbd", "dense"): 100,
-    }
-)
-"""Every how many-th frame ``umeyama`` takes, by data set and density; ``crop224`` takes every 100th of both."""
-
 
 @dataclass(frozen=True)
 class PointProtocol:
@@ -40,12 +28,10 @@ class PointProtocol:
     Attributes:
         variant: ``crop224`` or ``umeyama``.
         points_from: ``point`` head, or ``depth`` with camera; None for the variant's own.
-        keyframe_every: every how many-th frame of a sequence is taken.
     """
 
     variant: Literal["crop224", "umeyama"] = "crop224"
     points_from: Literal["point", "depth"] | None = None
-    keyframe_every: int = 100
 
     @property
     def head(self) -> Literal["point", "depth"]:
@@ -60,10 +46,6 @@ class PointProtocol:
     def name(self) -> str:
         """Name in tables and on the command line."""
         return f"points-{self.variant}" + ("" if self.head == self._own_head else f"-{self.head}")
-
-    def frame_ids(self, count: int) -> tuple[int, ...]:
-        """Return the frames to use of a sequence with ``count`` of them."""
-        return tuple(range(0, count, self.keyframe_every))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ Figures for one model differ by many points between protocols, so each has a nam
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -38,28 +37,14 @@ class PoseProtocol:
 
     Attributes:
         variant: ``standard`` or ``vggt``.
-        frames: frames drawn from each sequence, None for all that it has.
     """
 
     variant: PoseVariant = "standard"
-    frames: int | None = 10
 
     @property
     def name(self) -> str:
         """Name in tables and on the command line."""
         return f"pose-{self.variant}"
-
-    def frame_ids(self, count: int, scene: str, seed: int = 0) -> tuple[int, ...]:
-        """Return the frames to use of a sequence with ``count`` of them, in the order drawn, without replacement.
-
-        The draw depends on the scene's name and the seed alone, not on the scenes before it.
-        """
-        if self.frames is None:
-            return tuple(range(count))
-        if count < self.frames:
-            raise QvggtError(f"Scene {scene} has {count} frames of the {self.frames} to draw: ask for fewer.")
-        rng = np.random.default_rng((seed, zlib.crc32(scene.encode())))
-        return tuple(int(i) for i in rng.choice(count, self.frames, replace=False))
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..types import PathLike, Prediction
+from ..files import make_folder
+from ..types import PathLike, Prediction, QvggtError
 from .cameras import write_cameras
 from .depth_images import write_depth_images
-from .files import make_folder
 from .glb import write_glb
 from .overview import write_overview
 from .ply import write_ply
 from .points import PointCloud, PointSource, has_points, select_points
 
 __all__ = [
+    "CONTENTS",
     "ExportOptions",
     "PointCloud",
     "PointSource",
@@ -28,6 +29,9 @@ __all__ = [
     "write_overview",
     "write_ply",
 ]
+
+CONTENTS = ("points.ply", "scene.glb", "cameras.json", "depth", "overview.png")
+"""Names of what ``write_all`` may put into a folder."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +53,13 @@ class ExportOptions:
     drop_percent: float = 25.0
     seed: int = 0
     title: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what no selection of points could follow."""
+        if self.max_points < 1:
+            raise QvggtError(f"the number of points must be at least 1, got {self.max_points}")
+        if not 0 <= self.drop_percent <= 100:
+            raise QvggtError(f"the share of pixels to leave out must lie in 0..100 percent, got {self.drop_percent}")
 
 
 def write_all(

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..files import write_json
 from ..geometry import matrix_to_quaternion
 from ..types import FrameMap, PathLike, Prediction
-from .files import write_json
 from .frames import camera_centres, cameras_of
 
 CAMERAS_VERSION = 1

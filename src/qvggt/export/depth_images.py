@@ -14,8 +14,8 @@ from matplotlib import colormaps
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..files import make_folder, new_file, write_json
 from ..types import PathLike, Prediction, QvggtError
-from .files import atomic_path, make_folder, write_json
 from .frames import photo_mask
 
 SCALE_VERSION = 1
@@ -162,5 +162,5 @@ def write_depth_images(folder: PathLike, prediction: Prediction) -> list[Path]:
 
 
 def _write_png(path: Path, pixels: np.ndarray, text: PngInfo | None = None) -> None:
-    with atomic_path(path) as temporary:
+    with new_file(path, overwrite=True) as temporary:
         Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..files import new_file
 from ..types import PathLike, Prediction
-from .files import atomic_path
 from .frames import GLTF_FROM_OPENCV, camera_centres, cameras_of, frame_colours, level_rotation
 from .gltf import POINTS, TRIANGLES, GlbBuilder, linear_from_srgb
 from .points import PointCloud
@@ -50,7 +50,7 @@ def write_glb(path: PathLike, prediction: Prediction, cloud: PointCloud | None) 
         roots.append(_add_points(builder, cloud, transform))
     if cloud is None or prediction.cam_from_world is not None:
         roots += _add_cameras(builder, prediction, transform, _FRUSTUM_SHARE * _diagonal(prediction, cloud))
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with new_file(path, overwrite=True) as temporary, open(temporary, "wb") as file:
         file.writelines(builder.chunks(roots))
 
 

@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
+from ..files import new_file
 from ..types import PathLike, Prediction
 from .depth_images import NO_DEPTH_COLOUR, DepthRange, depth_colour_map, valid_depth
-from .files import atomic_path
 from .frames import camera_centres, cameras_of, frame_colours, level_rotation, photo_mask, to_uint8
 from .points import PointCloud
 from .topview import draw_plan, on_plan, plan_extent, plan_rotation
@@ -133,7 +133,7 @@ def write_overview(
     _draw_tiles(sheet, prediction, shown, tiles, replace(grid, top=_TITLE + (content - grid.size[1]) / 2))
     if has_plan:
         _draw_plan(sheet, prediction, cloud, shown, (plan_left, _TITLE, plan_width, content))
-    with atomic_path(path) as temporary:
+    with new_file(path, overwrite=True) as temporary:
         sheet.figure.savefig(temporary, format="png", facecolor=_BACKGROUND)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..files import new_file
 from ..types import PathLike
-from .files import atomic_path
 from .points import PointCloud
 
 _VERTEX = np.dtype(
@@ -37,6 +37,6 @@ def write_ply(path: PathLike, cloud: PointCloud) -> None:
         *properties,
         "end_header",
     ]
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with new_file(path, overwrite=True) as temporary, open(temporary, "wb") as file:
         file.write(("\n".join(header) + "\n").encode("ascii"))
         file.write(vertices.data)

@@ -24,12 +24,12 @@ def check_source(source: TensorSource, wanted: Mapping[str, tuple[int, ...]]) ->
     names = set(source.names())
     missing = sorted(set(wanted) - names)
     if missing:
-        raise QvggtError(f"{len(missing)} tensors are missing from the weights, {missing[0]!r} for one.")
+        raise QvggtError(f"{len(missing)} tensors are missing from the weights, {missing[0]!r} for one")
     wrong = sorted(name for name, shape in wanted.items() if source.shape(name) != shape)
     if wrong:
         raise QvggtError(
             f"{len(wrong)} tensors have another shape than the architecture, {wrong[0]!r} for one: "
-            f"{list(source.shape(wrong[0]))} instead of {list(wanted[wrong[0]])}."
+            f"{list(source.shape(wrong[0]))} instead of {list(wanted[wrong[0]])}"
         )
 
 

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qvggt.methods.common import check_source, current_versions
+from qvggt.methods.common import check_source, current_versions, model_layers
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.qmodel.convert import quantize_layer, stored_dtype, to_stored, torch_dtype
 from qvggt.quant.recipe import Provenance, Recipe, build_recipe, select_layers
 from qvggt.quant.scheme import FloatType, LayerScheme, LayerShape, Scheme
 from qvggt.quant.source import TensorSource
 from qvggt.types import LayerId
+
+__all__ = ["RtnOptions", "model_layers", "rtn", "rtn_recipe"]
 
 
 @dataclass(frozen=True)

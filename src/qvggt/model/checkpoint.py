@@ -136,14 +136,17 @@ def load_float(weights: FloatWeights, device: str | torch.device = "cpu", dtype:
 
 
 def _file_in(folder: Path) -> Path:
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise QvggtError(f"folder {str(folder)!r} cannot be read: {error.strerror or error}") from None
     for name in FILE_NAMES:
-        if (folder / name).is_file():
+        if name in names:
             return folder / name
-    suffixes = (".safetensors", SAFETENSORS_INDEX, *TORCH_SUFFIXES)
-    others = sorted(path for path in folder.iterdir() if path.name.endswith(suffixes))
+    others = [name for name in names if name.endswith((".safetensors", SAFETENSORS_INDEX, *TORCH_SUFFIXES))]
     if len(others) == 1:
-        return others[0]
-    found = f"several ({', '.join(path.name for path in others[:3])}...)" if others else "none"
+        return folder / others[0]
+    found = f"several others ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''})" if others else "none"
     raise QvggtError(f"folder {str(folder)!r} should hold one of {', '.join(FILE_NAMES)}, and holds {found}")
 
 
@@ -155,10 +158,10 @@ def _config_of(source: Tensors, file: Path) -> VGGTConfig:
         if text:
             return VGGTConfig.from_json(json.loads(text))
         if file.name in FILE_NAMES and beside.is_file():
-            values = json.loads(beside.read_text())
+            values = json.loads(beside.read_text("utf-8"))
             if isinstance(values, dict) and "vggt" in values:
                 return VGGTConfig.from_json(values["vggt"])
-    except (ValueError, TypeError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise QvggtError(f"the configuration of {str(file)!r} is damaged: {error}; get an intact copy") from None
     names = set(source.names())
     width = source.shape("aggregator.camera_token")[-1:] if "aggregator.camera_token" in names else (0,)

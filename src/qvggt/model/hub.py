@@ -27,17 +27,18 @@ def download(hub_id: str, revision: str | None = None) -> Path:
     """
     # The hub's client takes a while to import, and only this function needs it.
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import (
+        HFValidationError,
+        HTTPError,  # of the network library beneath # pyright: ignore[reportPrivateImportUsage]
+    )
 
-    # The base of the client's network errors, whichever network library its version stands on.
-    network_errors = (*HfHubHTTPError.__bases__, OSError)
     try:
         files = {file.rfilename for file in HfApi().model_info(hub_id, revision=revision).siblings or ()}
         form = _FORMS[0] if files & set(FILE_NAMES[:2]) else _FORMS[1]
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(form)))
     except HFValidationError as error:
         raise QvggtError(f"{hub_id} is no hub id: {error}") from None
-    except network_errors as error:
+    except (HTTPError, OSError) as error:
         cached = _cached(hub_id, revision)
         if cached is None:
             raise QvggtError(_sentence(hub_id, revision, error)) from None
@@ -58,7 +59,7 @@ def _cached(hub_id: str, revision: str | None) -> Path | None:
     return None
 
 
-def _sentence(hub_id: str, revision: str | None, error: Exception) -> str:
+def _sentence(hub_id: str, revision: str | None, error: BaseException) -> str:
     from huggingface_hub.errors import (
         GatedRepoError,
         OfflineModeIsEnabled,
@@ -77,4 +78,4 @@ def _sentence(hub_id: str, revision: str | None, error: Exception) -> str:
         what = hub_id if revision is None else f"{hub_id} at revision {revision!r}"
         return f"HF_HUB_OFFLINE is set and {what} is not in the local cache; unset it, or {instead}"
     reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-    return f"{hub_id} cannot be fetched, because the hub cannot be reached ({reason}); {instead}"
+    return f"{hub_id} cannot be fetched, as the hub cannot be reached ({reason}); check the network, or {instead}"

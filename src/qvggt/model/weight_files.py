@@ -144,7 +144,7 @@ def _shards(index: Path) -> list[Path]:
         raise QvggtError(f"{str(index)!r} is no index of safetensors files ({reason}); get an intact copy") from None
     if not names:
         raise QvggtError(f"{str(index)!r} names no shards; get an intact copy")
-    if any(Path(name).name != name for name in names):
+    if any(Path(name).name != name or name in ("", "..") for name in names):
         raise QvggtError(f"{str(index)!r} names shards outside its own folder; get an intact copy")
     return [index.parent / name for name in sorted(names)]
 
@@ -178,7 +178,8 @@ def _why_not_torch(path: Path, start: bytes, error: Exception) -> str:
             f"{str(path)!r} wants to run code while it loads, which qvggt never lets a checkpoint do; "
             "convert it to .safetensors where you trust it"
         )
-    if not start or (start.startswith(_ZIP) and not zipfile.is_zipfile(path)):
+    begun = len(start) < len(_TORCH_LEGACY) and (_ZIP.startswith(start) or _TORCH_LEGACY.startswith(start))
+    if begun or (start.startswith(_ZIP) and not zipfile.is_zipfile(path)):
         return f"{str(path)!r} is truncated; get an intact copy"
     if start.startswith((_ZIP, _TORCH_LEGACY)):
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__

@@ -35,7 +35,7 @@ class QuantConv2d(PackedLayer):
         """
         if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
             raise QvggtError(
-                "a convolution whose padding is not a number of zeros cannot be quantized: keep it floating."
+                "a convolution whose padding is not a number of zeros cannot be quantized: keep it floating"
             )
         shape = tuple(layer.weight.shape)
         with layer.weight.device:

@@ -57,7 +57,7 @@ def convert(
     layers = quantizable_modules(model)
     unknown = sorted(set(recipe.layers) - set(layers))
     if unknown:
-        raise QvggtError(f"the recipe names {len(unknown)} layers that the model lacks, {unknown[0]!r} for one.")
+        raise QvggtError(f"the recipe names {len(unknown)} layers that the model lacks, {unknown[0]!r} for one")
     backend = backend or pick(_device_of(model))
     for name, scheme in recipe.quantized.items():
         layer = layers.pop(name)  # so that nothing keeps the float weights of layers that are done
@@ -138,7 +138,7 @@ def to_stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if not stored.is_meta and stored.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(stored))).all()):
         raise QvggtError(
             f"{name} holds NaN, infinity, or a number too large for {str(dtype).removeprefix('torch.')}: "
-            "use an intact checkpoint, or another float type."
+            "use an intact checkpoint, or another float type"
         )
     return stored
 
@@ -151,7 +151,7 @@ def recipe_of(model: nn.Module) -> Recipe:
     """
     recipe = getattr(model, "recipe", None)
     if not isinstance(recipe, Recipe):
-        raise QvggtError("the model is not quantized: quantize it first.")
+        raise QvggtError("the model is not quantized: quantize it first")
     return recipe
 
 

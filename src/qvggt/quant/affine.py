@@ -141,7 +141,7 @@ def _check_finite(matrix: Tensor) -> None:
     if not bool(torch.isfinite(low) & torch.isfinite(high)):
         bad = int((~torch.isfinite(matrix)).sum())
         raise QvggtError(
-            f"{bad} of {matrix.numel()} weights are NaN or infinite and cannot be quantized: use an intact checkpoint."
+            f"{bad} of {matrix.numel()} weights are NaN or infinite and cannot be quantized: use an intact checkpoint"
         )
 
 
@@ -169,7 +169,7 @@ def _grid_over(low: Tensor, high: Tensor, scheme: Scheme, scale_dtype: torch.dty
 def _rounded_up(step: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the smallest number of ``dtype`` that is not below the step and above zero."""
     if bool((step > torch.finfo(dtype).max).any()):
-        raise QvggtError(f"weights are too large for scales in {str(dtype).removeprefix('torch.')}: choose float32.")
+        raise QvggtError(f"weights are too large for scales in {str(dtype).removeprefix('torch.')}: choose float32")
     stored = step.abs().to(dtype)  # a copy; abs turns -0.0 into 0.0, whose bits are 0
     bits = stored.view(torch.int32 if dtype == torch.float32 else torch.int16)
     # The next number up of a non-negative float is the next integer up of its bits.

@@ -102,13 +102,13 @@ class Recipe:
         if version != RECIPE_VERSION:
             raise QvggtError(
                 f"the recipe has version {version!r}, and this qvggt reads version {RECIPE_VERSION}: "
-                "quantize again, or use the qvggt that wrote it."
+                "quantize again, or use the qvggt that wrote it"
             )
         try:
             layers = {LayerId(name): scheme_from_json(scheme) for name, scheme in values["layers"].items()}
             return cls(layers, values["float_type"], Provenance(**values["provenance"]))
         except (KeyError, TypeError, AttributeError) as error:
-            raise QvggtError(f"the recipe is damaged ({error}): quantize again.") from error
+            raise QvggtError(f"the recipe is damaged ({error}): quantize again") from error
 
     def dumps(self) -> str:
         """Return the recipe as JSON text."""
@@ -134,7 +134,7 @@ def build_recipe(
     """
     unknown = sorted(set(schemes) - set(shapes))
     if unknown:
-        raise QvggtError(f"the model has no layer {unknown[0]!r} that can be quantized{_hint(unknown[0], shapes)}.")
+        raise QvggtError(f"the model has no layer {unknown[0]!r} that can be quantized{_hint(unknown[0], shapes)}")
     fitted = {
         name: scheme.for_width(shapes[name].width) if isinstance(scheme, Scheme) else scheme
         for name, scheme in schemes.items()
@@ -156,7 +156,7 @@ def select_layers(shapes: Mapping[LayerId, LayerShape], patterns: Sequence[str])
     for pattern in patterns:
         matched = {name for name, shape in shapes.items() if _matches(pattern, name, shape)}
         if not matched:
-            raise QvggtError(f"no layer matches {pattern!r}{_hint(pattern, shapes)}.")
+            raise QvggtError(f"no layer matches {pattern!r}{_hint(pattern, shapes)}")
         chosen |= matched
     return [name for name in shapes if name in chosen]
 
@@ -174,7 +174,7 @@ def _matches(pattern: str, name: str, shape: LayerShape) -> bool:
         try:
             return re.match(pattern[3:], name) is not None
         except re.error as error:
-            raise QvggtError(f"{pattern[3:]!r} is no regular expression: {error}.") from error
+            raise QvggtError(f"{pattern[3:]!r} is no regular expression: {error}") from error
     return fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern.rstrip(".") + ".")
 
 

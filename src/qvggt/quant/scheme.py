@@ -38,15 +38,15 @@ class Scheme:
 
     def __post_init__(self) -> None:
         if not _is_whole(self.bits) or not MIN_BITS <= self.bits <= MAX_BITS:
-            raise QvggtError(f"bits must be a whole number from {MIN_BITS} to {MAX_BITS}, got {self.bits!r}.")
+            raise QvggtError(f"bits must be a whole number from {MIN_BITS} to {MAX_BITS}, got {self.bits!r}")
         if not _is_whole(self.group_size) or (self.group_size < 1 and self.group_size != PER_CHANNEL):
             raise QvggtError(
-                f"group size must be a positive whole number, or -1 for one scale per channel, got {self.group_size!r}."
+                f"group size must be a positive whole number, or -1 for one scale per channel, got {self.group_size!r}"
             )
         if not isinstance(self.symmetric, bool):
-            raise QvggtError(f"symmetric must be true or false, got {self.symmetric!r}.")
+            raise QvggtError(f"symmetric must be true or false, got {self.symmetric!r}")
         if self.scale_rule not in get_args(ScaleRule):
-            raise QvggtError(f"scale rule must be one of {', '.join(get_args(ScaleRule))}, got {self.scale_rule!r}.")
+            raise QvggtError(f"scale rule must be one of {', '.join(get_args(ScaleRule))}, got {self.scale_rule!r}")
 
     @property
     def code_range(self) -> tuple[int, int]:
@@ -94,7 +94,7 @@ class FloatScheme:
 
     def __post_init__(self) -> None:
         if self.dtype not in get_args(FloatType):
-            raise QvggtError(f"float type must be one of {', '.join(get_args(FloatType))}, got {self.dtype!r}.")
+            raise QvggtError(f"float type must be one of {', '.join(get_args(FloatType))}, got {self.dtype!r}")
 
     @property
     def bits(self) -> int:
@@ -119,7 +119,7 @@ def scheme_from_json(values: Mapping[str, Any]) -> LayerScheme:
     try:
         return kind(**values)
     except TypeError as error:
-        raise QvggtError(f"{dict(values)!r} is no quantization scheme: {error}.") from error
+        raise QvggtError(f"{dict(values)!r} is no quantization scheme: {error}") from error
 
 
 @dataclass(frozen=True)

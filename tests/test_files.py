@@ -1,10 +1,13 @@
 import errno
+import json
 import os
 import stat
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from qvggt.artifacts.files import explain, new_file, new_folder
+from qvggt.files import explain, make_folder, new_file, new_folder, write_json
 from qvggt.types import QvggtError
 
 
@@ -131,4 +134,32 @@ def test_explanations_are_one_sentence():
     for code in errno.errorcode:
         text = str(explain(OSError(code, os.strerror(code)), "x", "write"))
         assert text.startswith("cannot write x: ")
-        assert text.endswith(".")
+        assert not text.endswith(".")
+
+
+def test_a_file_in_the_way_of_a_made_folder_is_named(tmp_path):
+    (tmp_path / "taken").write_text("x")
+    for folder in (tmp_path / "taken", tmp_path / "taken" / "below"):
+        with pytest.raises(QvggtError, match="is a file"):
+            make_folder(folder)
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(value=_values)
+def test_json_reads_back_equal(tmp_path_factory, value):
+    path = tmp_path_factory.mktemp("json") / "a.json"
+    write_json(path, value)
+    assert json.loads(path.read_text(encoding="utf-8")) == value
+
+
+def test_json_refuses_what_it_cannot_hold(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", [float("nan")])
+    assert os.listdir(tmp_path) == []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from qvggt.types import PathLike, QvggtError
 
@@ -55,17 +57,18 @@ def new_file(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
         overwrite: whether an existing file may be replaced.
 
     Yields:
-        The temporary file's path, on the same file system; the caller creates it.
+        The temporary file's path, on the same file system and with the same ending; the caller creates it.
 
     Raises:
         QvggtError: the name is taken, or the system refuses to write.
     """
     target = Path(os.path.realpath(path))
     if target.is_dir():
-        raise QvggtError(f"{path} is a folder: give the name of a file.")
+        raise QvggtError(f"{path} is a folder: give the name of a file")
     if target.exists() and not overwrite:
-        raise QvggtError(f"{path} exists already: choose another name, or allow overwriting.")
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        raise QvggtError(f"{path} exists already: choose another name, or allow overwriting (--overwrite)")
+    # A short name of its own: the target's may already be as long as the file system allows.
+    temporary = target.with_name(f".qvggt-{uuid.uuid4().hex[:8]}{target.suffix}")
     with _system_errors(target), _parents(target):
         try:
             yield temporary
@@ -75,6 +78,29 @@ def new_file(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
             raise
         sync(target.parent)
+
+
+def make_folder(folder: PathLike) -> Path:
+    """Create a folder and those above it where they are missing, and return it.
+
+    Raises:
+        QvggtError: the system refuses.
+    """
+    with _system_errors(Path(folder)):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder)
+
+
+def write_json(path: PathLike, value: Any) -> None:
+    """Write indented UTF-8 JSON, whole or not at all, over what was there; lists of plain numbers stay on one line.
+
+    Raises:
+        QvggtError: the file cannot be written.
+        ValueError: the value holds NaN or infinity, which JSON does not have.
+    """
+    text = _pretty(value, "") + "\n"
+    with new_file(path, overwrite=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def sync(path: Path) -> None:
@@ -110,7 +136,7 @@ def explain(error: OSError, path: PathLike, doing: str) -> QvggtError:
         errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
     }
     reason = reasons.get(error.errno or 0) or f"the system says {error.strerror or error}"
-    return QvggtError(f"cannot {doing} {path}: {reason}.")
+    return QvggtError(f"cannot {doing} {path}: {reason}")
 
 
 @contextmanager
@@ -137,18 +163,18 @@ def _parents(target: Path) -> Iterator[None]:
 
 def _check_target(target: Path, contents: Collection[str], overwrite: bool) -> None:
     if target.is_symlink():
-        raise QvggtError(f"{target} is a symbolic link that leads in a circle: choose another place.")
+        raise QvggtError(f"{target} is a symbolic link that leads in a circle: choose another place")
     if not target.exists():
         return
     if not target.is_dir():
-        raise QvggtError(f"{target} is a file: give the name of a folder.")
+        raise QvggtError(f"{target} is a file: give the name of a folder")
     present = sorted(path.name for path in target.iterdir())
     if present and not overwrite:
-        raise QvggtError(f"{target} exists already: choose another folder, or allow overwriting.")
+        raise QvggtError(f"{target} exists already: choose another folder, or allow overwriting (--overwrite)")
     foreign = [name for name in present if name not in contents]
     if foreign:
         raise QvggtError(
-            f"{target} holds other files too ({foreign[0]!r} for one) and is not replaced: choose another folder."
+            f"{target} holds other files too ({foreign[0]!r} for one) and is not replaced: choose another folder"
         )
 
 
@@ -165,3 +191,13 @@ def _put_in_place(temporary: Path, target: Path) -> None:
         aside.rename(target)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _pretty(value: Any, indent: str) -> str:
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        items = (f"{inner}{json.dumps(str(k), ensure_ascii=False)}: {_pretty(v, inner)}" for k, v in value.items())
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(item, (list, dict)) for item in value):
+        return "[\n" + ",\n".join(inner + _pretty(item, inner) for item in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,89 @@
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from qvggt.model import VGGTConfig
+from qvggt.model.dense_head import Fusion, add_position
+from qvggt.model.layers import Attention, rotary_table, rotate
+from qvggt.model.vit import VisionTransformer
+
+few = settings(max_examples=20, deadline=None)
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@few
+@given(positions=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=6))
+def test_rotation_keeps_lengths(positions):
+    x = draw(1, 2, len(positions), 16)
+    turned = rotate(x, rotary_table(torch.tensor(positions), 16, x.dtype))
+    torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1), rtol=1e-6, atol=0)
+
+
+@few
+@given(
+    first=st.tuples(st.integers(0, 30), st.integers(0, 30)),
+    second=st.tuples(st.integers(0, 30), st.integers(0, 30)),
+    shift=st.tuples(st.integers(0, 30), st.integers(0, 30)),
+)
+def test_products_of_rotated_vectors_depend_on_the_offset_alone(first, second, shift):
+    def product(a, b):
+        table = rotary_table(torch.tensor([a, b]), 16, torch.float64)
+        x = rotate(draw(1, 1, 2, 16), table)[0, 0]
+        return x[0] @ x[1]
+
+    def moved(position):
+        return position[0] + shift[0], position[1] + shift[1]
+
+    torch.testing.assert_close(product(first, second), product(moved(first), moved(second)), rtol=0, atol=1e-4)
+
+
+def test_origin_is_not_turned_and_halves_belong_to_row_and_column():
+    x = draw(1, 1, 1, 16)
+    table = lambda row, column: rotary_table(torch.tensor([[row, column]]), 16, x.dtype)  # noqa: E731
+    assert torch.equal(rotate(x, table(0, 0)), x)
+    assert torch.equal(rotate(x, table(3, 0))[..., 8:], x[..., 8:])
+    assert torch.equal(rotate(x, table(0, 3))[..., :8], x[..., :8])
+
+
+def test_attention_is_softmax_of_scaled_products():
+    attention = Attention(8, heads=2).double()
+    x = draw(1, 5, 8)
+    q, k, v = attention.qkv(x).chunk(3, -1)
+    heads = []
+    for h in (slice(0, 4), slice(4, 8)):
+        weights = (q[..., h] @ k[..., h].transpose(-1, -2) / 2).softmax(-1)
+        heads.append(weights @ v[..., h])
+    torch.testing.assert_close(attention(x), attention.proj(torch.cat(heads, -1)))
+
+
+def test_fusion_may_convolve_before_it_resizes():
+    fusion = Fusion(8, has_skip=False).double()
+    x = draw(1, 8, 3, 4)
+    resized = nn.functional.interpolate(fusion.resConfUnit2(x), (6, 9), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(fusion(x, None, (6, 9)), fusion.out_conv(resized))
+
+
+def test_stored_position_grid_is_used_as_it_is_and_others_keep_the_class_position():
+    vit = VisionTransformer(VGGTConfig.micro())
+    nn.init.normal_(vit.pos_embed)
+    assert vit.position_embedding(4, 4) is vit.pos_embed
+    resized = vit.position_embedding(3, 7)
+    assert resized.shape == (1, 22, 64)
+    assert torch.equal(resized[:, 0], vit.pos_embed[:, 0])
+
+
+def test_a_constant_position_grid_stays_constant_at_any_size():
+    vit = VisionTransformer(VGGTConfig.micro())
+    nn.init.constant_(vit.pos_embed, 0.7)
+    torch.testing.assert_close(vit.position_embedding(5, 9), torch.full((1, 46, 64), 0.7))
+
+
+def test_map_positions_are_odd_in_their_sines_and_even_in_their_cosines():
+    embedding = add_position(torch.zeros(1, 16, 6, 4), aspect=4 / 6)[0]
+    sines, cosines = embedding[[0, 1, 2, 3]], embedding[[4, 5, 6, 7]]
+    torch.testing.assert_close(sines.flip(-1), -sines, rtol=0, atol=1e-6)
+    torch.testing.assert_close(cosines.flip(-1), cosines, rtol=0, atol=1e-6)

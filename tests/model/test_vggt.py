@@ -1,0 +1,213 @@
+import copy
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qvggt.model import ALL_HEADS, VGGT, VGGTConfig
+from reference import relative_error
+
+KEYS = {
+    "camera": {"pose_enc", "pose_enc_iterations"},
+    "depth": {"depth", "depth_conf"},
+    "point": {"world_points", "world_points_conf"},
+}
+few = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def draw(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_same(found, expected, tolerance=2e-5):
+    assert set(found) == set(expected)
+    errors = {name: relative_error(found[name], expected[name]) for name in expected}
+    assert max(errors.values()) < tolerance, errors
+
+
+@few
+@given(rows=st.integers(1, 6), columns=st.integers(1, 6), batch=st.integers(1, 2), frames=st.integers(1, 4))
+def test_any_size_gives_outputs_of_that_size_in_their_ranges(micro, rows, columns, batch, frames):
+    height, width = 14 * rows, 14 * columns
+    with torch.inference_mode():
+        found = micro(draw(batch, frames, 3, height, width))
+    assert {name: tuple(tensor.shape) for name, tensor in found.items()} == {
+        "pose_enc": (batch, frames, 9),
+        "pose_enc_iterations": (4, batch, frames, 9),
+        "depth": (batch, frames, height, width, 1),
+        "depth_conf": (batch, frames, height, width),
+        "world_points": (batch, frames, height, width, 3),
+        "world_points_conf": (batch, frames, height, width),
+    }
+    assert all(tensor.isfinite().all() for tensor in found.values())
+    assert (found["depth"] > 0).all()
+    assert (found["depth_conf"] >= 1).all()
+    assert (found["world_points_conf"] >= 1).all()
+    assert (found["pose_enc"][..., 7:] >= 0).all()
+    assert torch.equal(found["pose_enc"], found["pose_enc_iterations"][-1])
+
+
+@torch.inference_mode()
+def test_a_batch_is_its_scenes_one_at_a_time(micro, images):
+    together = micro(images)
+    for index in range(len(images)):
+        alone = micro(images[index : index + 1])
+        part = {
+            n: t[:, index : index + 1] if n == "pose_enc_iterations" else t[index : index + 1]
+            for n, t in together.items()
+        }
+        assert_same(alone, part)
+
+
+@torch.inference_mode()
+def test_frames_after_the_first_may_come_in_any_order(micro):
+    images, order = draw(1, 5, 3, 28, 42), [0, 3, 1, 4, 2]
+    straight, permuted = micro(images), micro(images[:, order])
+    straight = {n: t[:, :, order] if n == "pose_enc_iterations" else t[:, order] for n, t in straight.items()}
+    assert_same(permuted, straight)
+
+
+@torch.inference_mode()
+def test_the_first_frame_is_told_from_the_others(micro):
+    images = draw(1, 2, 3, 28, 42)
+    straight, swapped = micro(images), micro(images.flip(1))
+    assert relative_error(swapped["depth"].flip(1), straight["depth"]) > 1e-3
+
+
+@pytest.mark.parametrize("heads", [h for n in (1, 2, 3) for h in combinations(ALL_HEADS, n)], ids="+".join)
+@torch.inference_mode()
+def test_heads_give_what_the_full_run_gives_and_nothing_else(micro, images, heads):
+    found = micro(images, heads=heads)
+    assert set(found) == set().union(*(KEYS[head] for head in heads))
+    full = micro(images)
+    assert all(torch.equal(found[name], full[name]) for name in found)
+
+
+@pytest.mark.parametrize("head", ALL_HEADS)
+def test_a_head_that_is_not_asked_for_does_not_run(micro, images, head, monkeypatch):
+    def fail(*_):
+        raise AssertionError(f"the {head} head ran")
+
+    monkeypatch.setattr(getattr(micro, f"{head}_head"), "forward", fail)
+    with torch.inference_mode():
+        micro(images, heads=set(ALL_HEADS) - {head})
+
+
+@pytest.mark.parametrize(
+    ("heads", "kept"), [(["camera"], {5}), (["depth"], {1, 2, 3, 4}), (ALL_HEADS, {1, 2, 3, 4, 5})]
+)
+@torch.inference_mode()
+def test_only_the_layers_that_the_heads_read_are_kept(heads, kept, monkeypatch):
+    model = VGGT(VGGTConfig.from_json(VGGTConfig.micro().to_json() | {"depth": 6, "dpt_layers": [1, 2, 3, 4]}))
+    results, forward = [], model.aggregator.forward
+
+    def record(*args):
+        results.append(forward(*args))
+        return results[-1]
+
+    monkeypatch.setattr(model.aggregator, "forward", record)
+    model(draw(1, 2, 3, 28, 28), heads=heads)
+    assert [set(result) for result in results] == [kept]
+
+
+@torch.inference_mode()
+def test_aggregator_stops_after_the_last_layer_that_is_kept(micro, images, monkeypatch):
+    full = micro.aggregator(images, range(4))
+    monkeypatch.setattr(micro.aggregator.frame_blocks[2], "forward", None)
+    part = micro.aggregator(images, {0, 1})
+    assert set(part) == {0, 1}
+    assert all(torch.equal(part[index], full[index]) for index in part)
+    assert micro.aggregator(images, ()) == {}
+
+
+@few
+@given(dense_frames=st.integers(1, 9))
+@torch.inference_mode()
+def test_dense_frames_do_not_change_the_result(micro, images, dense_frames):
+    assert_same(micro(images, dense_frames=dense_frames), micro(images, dense_frames=6))
+
+
+@torch.inference_mode()
+def test_dense_heads_never_see_more_frames_than_allowed(micro, images, monkeypatch):
+    seen, forward = [], micro.depth_head.forward
+
+    def record(tokens, image_hw):
+        seen.append(len(tokens[0]))
+        return forward(tokens, image_hw)
+
+    monkeypatch.setattr(micro.depth_head, "forward", record)
+    micro(images, heads=["depth"], dense_frames=4)
+    assert seen == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "sentence"),
+    [
+        ((3, 28, 28), {}, r"expected images \[B, S, 3, H, W\].*\(3, 28, 28\)"),
+        ((1, 2, 4, 28, 28), {}, r"expected images \[B, S, 3, H, W\]"),
+        ((1, 0, 3, 28, 28), {}, "none of them 0"),
+        ((1, 1, 3, 0, 28), {}, "none of them 0"),
+        ((1, 1, 3, 28, 30), {}, r"multiples of 14 px, got \(28, 30\)"),
+        ((1, 1, 3, 28, 28), {"heads": []}, "expected heads out of camera, depth, point, got none"),
+        ((1, 1, 3, 28, 28), {"heads": ["depth", "track"]}, "got track"),
+        ((1, 1, 3, 28, 28), {"dense_frames": 0}, "dense_frames of at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_computed_is_refused(micro, shape, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        micro(torch.zeros(shape), **options)
+
+
+def test_gradient_reaches_every_parameter_but_the_mask_token(micro, images):
+    model = copy.deepcopy(micro).requires_grad_(True)
+    found = model(images)
+    sum(
+        found[name].square().mean() for name in ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf")
+    ).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == ["aggregator.patch_embed.mask_token"]
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@torch.inference_mode()
+def test_mask_token_plays_no_part(micro, images):
+    model = copy.deepcopy(micro)
+    model.aggregator.patch_embed.mask_token.fill_(torch.nan)
+    assert_same(model(images), micro(images), 1e-9)
+
+
+def test_blocks_come_in_the_order_in_which_they_run(micro, images):
+    ran, handles = [], []
+    for block_id, block in micro.blocks():
+        handles.append(block.register_forward_pre_hook(lambda *_, block_id=block_id: ran.append(block_id)))
+    with torch.inference_mode():
+        micro(images)
+    for handle in handles:
+        handle.remove()
+    ids = [block_id for block_id, _ in micro.blocks()]
+    assert list(dict.fromkeys(ran)) == ids
+    assert ids[:4] == ["patch_embed/0", "frame/0", "global/0", "frame/1"]
+    assert ids[-1] == "camera/0"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@torch.inference_mode()
+def test_other_float_types_stay_near_float32(micro, images, dtype):
+    found = copy.deepcopy(micro).to(dtype)(images.to(dtype))
+    assert {tensor.dtype for tensor in found.values()} == {dtype}
+    assert_same(found, micro(images), {torch.float16: 0.02, torch.bfloat16: 0.1, torch.float64: 2e-5}[dtype])
+
+
+def test_export_at_a_fixed_shape_gives_the_same_answer(micro):
+    images = draw(1, 2, 3, 28, 42)
+    with torch.no_grad():
+        program = torch.export.export(micro, (images,))
+        other = draw(1, 2, 3, 28, 42, seed=5)
+        assert_same(program.module()(other), micro(other))
+
+
+def test_training_and_evaluation_mode_agree(micro, images):
+    with torch.inference_mode():
+        assert_same(copy.deepcopy(micro).train()(images), micro(images), 1e-9)

@@ -1,0 +1,101 @@
+"""The budgets and arrows that keep the code easy to live in."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "qvggt"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# What each part may import of ours, besides itself. A file directly in the package is a part of its own.
+ALLOWED = {
+    "__init__": {"api", "artifacts", "eval", "methods", "quant", "types"},
+    "__main__": {"cli"},
+    "types": set(),
+    "geometry": set(),
+    "files": {"types"},
+    "image_files": {"types"},
+    "video": {"types", "image_files"},
+    "images": {"types", "image_files", "video"},
+    "quant": {"types"},
+    "model": {"types", "geometry"},
+    "data": {"types", "geometry", "images", "image_files", "files"},
+    "backends": {"types", "quant"},
+    "qmodel": {"types", "quant", "model", "backends"},
+    "inference": {"types", "geometry", "model"},
+    "eval": {"types", "geometry", "model", "qmodel", "data", "inference", "images", "files"},
+    "methods": {"types", "quant", "model", "qmodel", "__init__"},
+    "artifacts": {"types", "quant", "model", "backends", "qmodel", "files", "__init__"},
+    "export": {"types", "geometry", "files"},
+    "zoo": {"types"},
+    "train": {"types", "geometry", "model", "data", "eval", "files"},
+    "api": {"types", "artifacts", "backends", "images", "inference", "methods", "model", "qmodel", "quant", "eval",
+            "data", "__init__"},
+}  # fmt: skip
+
+
+def part_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Return the parts of qvggt that a file imports."""
+    package = ("qvggt", *path.relative_to(SOURCE).parts[:-1])
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(name for name in (base, node.module) if name)
+            names = [f"qvggt.{a.name}" for a in node.names] if module == "qvggt" else [module]
+        else:
+            continue
+        for name in names:
+            if name == "qvggt" or name.startswith("qvggt."):
+                rest = name.split(".")[1:]
+                known = rest and ((SOURCE / rest[0]).is_dir() or (SOURCE / f"{rest[0]}.py").exists())
+                found.add(rest[0] if known else "__init__")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_run_one_way(path):
+    part = part_of(path)
+    if part == "cli":
+        return
+    assert imports(path) - ALLOWED[part] - {part} == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_files_and_functions_stay_short(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, f"{node.name} is too long"
+
+
+def test_import_is_free():
+    script = "import sys, qvggt; print(sorted({'torch', 'numpy', 'PIL', 'matplotlib', 'tyro'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_every_public_name_exists():
+    import qvggt
+
+    assert all(getattr(qvggt, name) is not None for name in qvggt.__all__)
+
+
+def test_readme_commands_exist():
+    commands = set(re.findall(r"^qvggt ([a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
+    from qvggt.cli import COMMANDS
+
+    assert commands <= set(COMMANDS)
