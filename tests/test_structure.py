@@ -14,7 +14,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # What each part may import of ours, besides itself. A file directly in the package is a part of its own.
 ALLOWED = {
-    "__init__": {"api", "artifacts", "eval", "methods", "quant", "types"},
+    "__init__": {"api", "artifacts", "eval", "evaluation", "methods", "quant", "types"},
     "__main__": {"cli"},
     "types": set(),
     "geometry": set(),
@@ -28,12 +28,14 @@ ALLOWED = {
     "backends": {"types", "quant"},
     "qmodel": {"types", "quant", "model", "backends"},
     "inference": {"types", "geometry", "model"},
-    "eval": {"types", "geometry", "model", "qmodel", "data", "inference", "images", "files"},
+    "eval": {"types", "geometry", "model", "backends", "qmodel", "data", "inference", "images", "files", "__init__"},
     "methods": {"types", "quant", "model", "qmodel", "__init__"},
     "artifacts": {"types", "quant", "model", "backends", "qmodel", "files", "__init__"},
     "export": {"types", "geometry", "files"},
     "zoo": {"types"},
     "train": {"types", "geometry", "model", "data", "eval", "files"},
+    "model_card": {"types", "quant", "model", "artifacts", "eval"},
+    "evaluation": {"types", "model", "inference", "eval", "api", "model_card"},
     "api": {"types", "artifacts", "backends", "images", "inference", "methods", "model", "qmodel", "quant", "eval",
             "data", "__init__"},
 }  # fmt: skip

@@ -13,6 +13,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from qvggt.api import QuantizeReport, load, quantize, quantize_to, reconstruct, save
     from qvggt.artifacts import load_prediction, save_prediction
+    from qvggt.eval.plan import Selection
+    from qvggt.eval.report import Evaluation
+    from qvggt.eval.runner import RunOptions
+    from qvggt.evaluation import evaluate
     from qvggt.methods.rtn import RtnOptions
     from qvggt.quant.scheme import Scheme
     from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError, Scene
@@ -20,20 +24,28 @@ if TYPE_CHECKING:
 _HOMES = {
     "qvggt.api": ("QuantizeReport", "load", "quantize", "quantize_to", "reconstruct", "save"),
     "qvggt.artifacts": ("load_prediction", "save_prediction"),
+    "qvggt.eval.plan": ("Selection",),
+    "qvggt.eval.report": ("Evaluation",),
+    "qvggt.eval.runner": ("RunOptions",),
+    "qvggt.evaluation": ("evaluate",),
     "qvggt.methods.rtn": ("RtnOptions",),
     "qvggt.quant.scheme": ("Scheme",),
     "qvggt.types": ("FrameMap", "ImageSet", "Prediction", "QvggtError", "Scene"),
 }
 
 __all__ = [
+    "Evaluation",
     "FrameMap",
     "ImageSet",
     "Prediction",
     "QuantizeReport",
     "QvggtError",
     "RtnOptions",
+    "RunOptions",
     "Scene",
     "Scheme",
+    "Selection",
+    "evaluate",
     "load",
     "load_prediction",
     "quantize",

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
-import qvggt
 from qvggt import artifacts
 from qvggt.backends import Compute
 from qvggt.images import ImageOptions, Mode, load_images
 from qvggt.inference import HEADS_FOR, OnProgress, PointsFrom, predict
 from qvggt.methods.rtn import RtnOptions, model_layers, rtn, rtn_recipe
 from qvggt.model import VGGT, Head, VGGTConfig
-from qvggt.model.checkpoint import load_float, locate, open_weights
+from qvggt.model.checkpoint import FloatWeights, load_float, locate, open_weights
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.qmodel.convert import convert
-from qvggt.quant.recipe import Provenance, Recipe
+from qvggt.quant.recipe import Provenance, Recipe, part_of
 from qvggt.types import PathLike, Prediction, QvggtError
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,10 @@ def reconstruct(
     """
     if not isinstance(model, VGGT):
         model = load(model)
+    if dense_frames < 1:
+        raise QvggtError(f"the number of frames at a time in the dense heads must be at least 1, not {dense_frames}")
+    if on_progress is not None:
+        on_progress("reading images", 0.0)
     size, patch = model.config.image_size, model.config.patch_size
     pictures = load_images(images, ImageOptions(size, patch, mode, fps, frames))
     return predict(model, pictures, heads or HEADS_FOR[points_from], dense_frames, on_progress)
@@ -120,7 +124,7 @@ def quantize(model: PathLike | VGGT, method: Method = "rtn", options: RtnOptions
     if hasattr(float_model, "recipe"):
         raise QvggtError("the model is quantized already: quantize the float model instead")
     source = "" if isinstance(model, VGGT) else str(model)
-    recipe = _recipe(method, float_model.config, options, source, "")
+    recipe = _recipe(method, float_model.config, options, source)
     convert(float_model, recipe)
     return float_model.eval()
 
@@ -132,6 +136,7 @@ def quantize_to(
     options: RtnOptions | None = None,
     overwrite: bool = False,
     revision: str | None = None,
+    on_progress: OnProgress | None = None,
 ) -> QuantizeReport:
     """Quantize a model from its file to a checkpoint, one layer at a time, holding neither model in memory.
 
@@ -142,16 +147,23 @@ def quantize_to(
         options: of the method.
         overwrite: whether a checkpoint that is there may be replaced.
         revision: branch, tag or commit of a hub id.
+        on_progress: called with the stage and the share done.
 
     Raises:
         QvggtError: the model cannot be read, an option is impossible, or the folder cannot be written.
     """
+    report_to = on_progress or (lambda stage, share: None)
+    artifacts.check_place(folder, overwrite)
+    report_to("opening", 0.0)
     place = locate(model, revision)
     if isinstance(place, Path) and artifacts.is_checkpoint(place):
         raise QvggtError(f"{str(model)!r} is quantized already: quantize the float model instead")
     weights = open_weights(place, revision)
-    recipe = _recipe(method, weights.config, options, str(model), weights.fingerprint())
-    artifacts.write(folder, weights.config, recipe, rtn(weights.source, weights.config, recipe), overwrite)
+    recipe = _recipe(method, weights.config, options, str(model))
+    report_to("hashing", 0.0)
+    recipe = replace(recipe, provenance=replace(recipe.provenance, source_hash=weights.fingerprint()))
+    tensors = _watched(rtn(weights.source, weights.config, recipe), weights, report_to)
+    artifacts.write(folder, weights.config, recipe, tensors, overwrite)
     report = artifacts.inspect(folder)
     return QuantizeReport(
         Path(folder), report.parameters, report.average_bits, report.checkpoint_bytes, 4 * report.parameters
@@ -167,18 +179,22 @@ def save(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:
     return artifacts.save(model, folder, overwrite)
 
 
-def _recipe(method: Method, config: VGGTConfig, options: RtnOptions | None, source: str, source_hash: str) -> Recipe:
+def _recipe(method: Method, config: VGGTConfig, options: RtnOptions | None, source: str) -> Recipe:
     if method != "rtn":
         raise QvggtError(f"there is no method {method!r}: choose rtn")
-    options = options or RtnOptions()
-    versions = {"qvggt": qvggt.__version__, "torch": torch.__version__}
-    provenance = Provenance(source, source_hash, method, _plain(asdict(options)), versions=versions)
-    return rtn_recipe(model_layers(config), options, provenance)
+    return rtn_recipe(model_layers(config), options, Provenance(source))
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested values as JSON has them, so that a recipe is the same before and after it is stored."""
-    return json.loads(json.dumps(values))
+def _watched(
+    tensors: Iterable[tuple[str, Tensor]], weights: FloatWeights, on_progress: OnProgress
+) -> Iterator[tuple[str, Tensor]]:
+    """Pass a method's tensors on and report which part of the model they are from and the share that is done."""
+    sizes = {name: math.prod(weights.source.shape(name)) for name in weights.source.names()}
+    done, total = 0, sum(sizes.values())
+    for name, tensor in tensors:
+        on_progress(f"quantizing {part_of(name)}", min(1.0, done / total))
+        yield name, tensor
+        done += sizes.get(name.removesuffix("_packed"), 0)
 
 
 def _check_device(device: str) -> None:

@@ -30,9 +30,8 @@ def new_folder(folder: PathLike, contents: Collection[str], overwrite: bool = Fa
     Raises:
         QvggtError: the name is taken, or the system refuses to write.
     """
+    check_folder(folder, contents, overwrite)
     target = Path(os.path.realpath(folder))
-    with _system_errors(target):
-        _check_target(target, contents, overwrite)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     with _system_errors(target), _parents(target):
         try:
@@ -46,6 +45,13 @@ def new_folder(folder: PathLike, contents: Collection[str], overwrite: bool = Fa
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         sync(target.parent)
+
+
+def check_folder(folder: PathLike, contents: Collection[str], overwrite: bool = False) -> None:
+    """Raise QvggtError where ``new_folder`` would refuse the name, for those who want to know before a long work."""
+    target = Path(os.path.realpath(folder))
+    with _system_errors(target):
+        _check_target(target, contents, overwrite)
 
 
 @contextmanager

@@ -121,11 +121,11 @@ def source_mode(path: Path) -> int:
         raise QvggtError(f"{quote(path)} is not a path that a file can have: check the name") from error
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path, quiet: bool = False) -> list[Path]:
     """Image files directly in a folder, in natural order.
 
-    Hidden files and files that are no images by their ending are left out, with one warning; folders inside are not
-    entered.
+    Hidden files and files that are no images by their ending are left out, with one warning (none if ``quiet``);
+    folders inside are not entered.
 
     Raises:
         QvggtError: the folder cannot be listed, or it holds no images.
@@ -134,7 +134,7 @@ def list_images(folder: Path) -> list[Path]:
         paths = [folder / name for name in os.listdir(folder)]
     except OSError as error:
         raise QvggtError(f"{quote(folder)} {os_reason(error)}") from error
-    images = _keep_images(paths, f"in the folder {quote(folder)}")
+    images = _keep_images(paths, None if quiet else f"in the folder {quote(folder)}")
     if images:
         return images
     hint = f"give a folder with {_READABLE} files"
@@ -145,10 +145,11 @@ def list_images(folder: Path) -> list[Path]:
     raise QvggtError(f"the folder {quote(folder)} holds no images: {hint}")
 
 
-def match_paths(pattern: str) -> list[Path]:
+def match_paths(pattern: str, quiet: bool = False) -> list[Path]:
     """Paths that a glob pattern (``**`` for any depth) matches, in natural order.
 
-    One match is given back whatever it is; of several, only the images, with one warning for the rest.
+    One match is given back whatever it is; of several, only the images, with one warning (none if ``quiet``) for the
+    rest.
 
     Raises:
         QvggtError: nothing matches, or no image does.
@@ -158,7 +159,7 @@ def match_paths(pattern: str) -> list[Path]:
         raise QvggtError(f"nothing matches {quote(pattern)}: check the path or the pattern")
     if len(paths) == 1:
         return paths
-    images = _keep_images(paths, f"among the matches of {quote(pattern)}")
+    images = _keep_images(paths, None if quiet else f"among the matches of {quote(pattern)}")
     if not images:
         raise QvggtError(f"no image is among the matches of {quote(pattern)}: match {_READABLE} files")
     return images
@@ -234,11 +235,11 @@ def array_as_rgb(array: np.ndarray, name: str = "array") -> Image.Image:
     return _as_rgb(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), name)
 
 
-def _keep_images(paths: Sequence[Path], where: str) -> list[Path]:
-    """The images among the paths in natural order; one warning for the other files, nothing about folders."""
+def _keep_images(paths: Sequence[Path], where: str | None) -> list[Path]:
+    """The images among the paths in natural order; one warning for the other files (if ``where``), none for folders."""
     files = sorted((path for path in paths if not path.is_dir()), key=natural_key)
     images = [path for path in files if suffix(path) in IMAGE_SUFFIXES and not path.name.startswith(".")]
-    if images and len(images) < len(files):
+    if where and images and len(images) < len(files):
         kept = set(images)
         skipped = [path for path in files if path not in kept]
         noun = "file" if len(skipped) == 1 else "files"

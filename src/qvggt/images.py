@@ -40,6 +40,7 @@ Mode = Literal["crop", "pad"]
 # A strip this many times taller than the crop is resized only where it is kept: in full it could fill the memory.
 _TALLEST = 64
 
+_GLOB_MARKS = "*?["
 _NOTHING = "no images were given: name a folder, a video or image files"
 
 
@@ -107,6 +108,21 @@ def load_images(
     return _assemble(_from_list(items, options), options)
 
 
+def check_source(paths: Sequence[PathLike]) -> None:
+    """Raises where ``load_images`` would find nothing under these paths, without reading an image.
+
+    Raises:
+        QvggtError: no path, one that does not exist, or a folder or pattern without images.
+    """
+    if not paths or any(not os.fspath(path) for path in paths):
+        raise QvggtError(_NOTHING)
+    for path in map(Path, paths):
+        if not os.path.lexists(path) and any(mark in str(path) for mark in _GLOB_MARKS):
+            match_paths(str(path), quiet=True)
+        elif stat.S_ISDIR(source_mode(path)) and len(paths) == 1:
+            list_images(path, quiet=True)
+
+
 def preprocess(images: Iterable[Image.Image], names: Iterable[str], options: ImageOptions | None = None) -> ImageSet:
     """Preprocesses PIL images for the model: upright, RGB over white, resized (bicubic), cropped or padded.
 
@@ -129,7 +145,7 @@ def preprocess(images: Iterable[Image.Image], names: Iterable[str], options: Ima
 
 
 def _from_path(path: Path, options: ImageOptions) -> Iterator[tuple[str, Image.Image]]:
-    if not os.path.lexists(path) and any(mark in str(path) for mark in "*?["):
+    if not os.path.lexists(path) and any(mark in str(path) for mark in _GLOB_MARKS):
         matches = match_paths(str(path))
         if len(matches) > 1:
             return _from_files(matches, f"images that match {quote(path)}", options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -14,11 +15,16 @@ from qvggt import geometry
 from qvggt.model.vggt import DENSE_FRAMES, VGGT, Head
 from qvggt.types import ImageSet, Prediction, QvggtError
 
+log = logging.getLogger(__name__)
+
 PointsFrom = Literal["depth", "head"]
 """Where world points come from: depth and camera, or the point head."""
 
 OnProgress = Callable[[str, float], None]
-"""Called with the stage's name and the share of the work done, 0..1."""
+"""Called with what is being done, e.g. ``8 frames, attention``, and the share of the work done, 0..1."""
+
+LEAST_VIEW_RAD = 0.01
+"""Narrower fields of view are no camera's."""
 
 HEADS_FOR: dict[PointsFrom, tuple[Head, ...]] = {"depth": ("camera", "depth"), "head": ("camera", "depth", "point")}
 """Heads that a reconstruction runs where none are named."""
@@ -31,6 +37,7 @@ def predict(
     heads: Collection[Head] = HEADS_FOR["head"],
     dense_frames: int = DENSE_FRAMES,
     on_progress: OnProgress | None = None,
+    finite: bool = True,
 ) -> Prediction:
     """Reconstruct one scene.
 
@@ -40,16 +47,17 @@ def predict(
         heads: what to compute.
         dense_frames: frames that the dense heads take at a time.
         on_progress: called as the work goes on.
+        finite: whether an answer that is not finite is refused; a measurement takes it, and scores it worst.
 
     Raises:
-        QvggtError: the model's answer is not finite.
+        QvggtError: the model's answer is not finite, and shall be.
     """
     parameter = next(model.parameters())
     pictures = torch.from_numpy(images.images)[None].to(parameter.device, parameter.dtype)
     with watched(model, len(images.names), heads, dense_frames, on_progress):
         result = {name: value.float().cpu() for name, value in model(pictures, heads, dense_frames).items()}
     broken = sorted(name for name, value in result.items() if not bool(value.isfinite().all()))
-    if broken:
+    if broken and finite:
         raise QvggtError(
             f"the model's {broken[0]} is not finite: its weights are damaged, or its type is too narrow for its values"
         )
@@ -64,8 +72,9 @@ def as_prediction(result: dict[str, Tensor], images: ImageSet) -> Prediction:
     arrays: dict[str, np.ndarray] = {}
     size = (images.images.shape[-2], images.images.shape[-1])
     if "pose_enc" in result:
-        cameras, intrinsics = geometry.pose_encoding_to_cameras(result["pose_enc"][0], size)
-        arrays |= {"pose_enc": result["pose_enc"][0].numpy(), "cam_from_world": cameras.numpy()}
+        pose_enc = with_view(result["pose_enc"][0])
+        cameras, intrinsics = geometry.pose_encoding_to_cameras(pose_enc, size)
+        arrays |= {"pose_enc": pose_enc.numpy(), "cam_from_world": cameras.numpy()}
         arrays["intrinsics"] = intrinsics.numpy()
         if "depth" in result and "world_points" not in result:
             points = geometry.unproject(result["depth"][0, ..., 0], intrinsics, cameras)
@@ -76,6 +85,17 @@ def as_prediction(result: dict[str, Tensor], images: ImageSet) -> Prediction:
         arrays |= {"world_points": result["world_points"][0].numpy()}
         arrays |= {"world_points_conf": result["world_points_conf"][0].numpy()}
     return Prediction(images=images.images, names=images.names, maps=images.maps, **arrays)
+
+
+def with_view(pose_enc: Tensor) -> Tensor:
+    """Return pose encodings [S, 9] with fields of view that a camera can have, and warn where that changed any.
+
+    The head's rectifier may give 0, of which no focal length follows; trained weights do so on no photograph.
+    """
+    narrow = int((pose_enc[:, 7:] < LEAST_VIEW_RAD).any(-1).sum())
+    if narrow:
+        log.warning("%d of %d cameras have no field of view: their focal lengths mean nothing", narrow, len(pose_enc))
+    return torch.cat((pose_enc[:, :7], pose_enc[:, 7:].clamp(min=LEAST_VIEW_RAD)), -1)
 
 
 @contextmanager
@@ -96,21 +116,21 @@ def watched(
     stages += [(f"{name} maps", getattr(model, f"{name}_head"), 6.0 / chunks) for name in ("depth", "point")]
     stages = [stage for stage in stages if not stage[0].endswith("maps") or stage[0].split()[0] in heads]
     total = sum(cost * (chunks if stage.endswith("maps") else 1) for stage, _, cost in stages)
-    done = 0.0
+    done, counted = 0.0, f"{frames} {'frame' if frames == 1 else 'frames'}"
 
     def hook(stage: str, cost: float) -> Callable[..., None]:
         def report(*_: object) -> None:
             nonlocal done
             done += cost
-            on_progress(stage, min(1.0, done / total))
+            on_progress(f"{counted}, {stage}", min(1.0, done / total))
 
         return report
 
     handles = [module.register_forward_hook(hook(stage, cost)) for stage, module, cost in stages]
     try:
-        on_progress("patch embedding", 0.0)
+        on_progress(f"{counted}, patch embedding", 0.0)
         yield
-        on_progress("done", 1.0)
+        on_progress(f"{counted}, done", 1.0)
     finally:
         for handle in handles:
             handle.remove()

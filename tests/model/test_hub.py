@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -6,30 +7,32 @@ import pytest
 from weight_writing import micro_state, write_hub_cache, write_safetensors, write_shards, write_torch
 
 COMMIT, OLDER = "a" * 40, "b" * 40
-PROGRAM = """
-import sys
-from qvggt.model.checkpoint import open_weights
-from qvggt.types import QvggtError
-try:
-    weights = open_weights(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
-    print("opened", weights.name, weights.files[0])
-except QvggtError as error:
-    print("refused", error)
-"""
-
-
-def open_from_hub(cache, hub_id, *revision, **environment):
-    """Open a hub id in a fresh process, since the hub's client reads its environment when it is imported."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
-    kept |= {"HF_HUB_CACHE": str(cache), "HF_HOME": str(cache / "home"), **environment}
-    command = [sys.executable, "-c", PROGRAM, hub_id, *revision]
-    done = subprocess.run(command, env=kept, capture_output=True, text=True, timeout=120, check=True)
-    assert len(done.stdout.splitlines()) == 1, done.stdout
-    return done.stdout.strip()
-
-
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 UNREACHABLE = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # a port on which nothing listens
+
+OPENED = {
+    ("org/safetensors", None): COMMIT,
+    ("org/safetensors", "main"): COMMIT,
+    ("org/safetensors", "v2"): COMMIT,
+    ("org/safetensors", "v1"): OLDER,
+    ("org/safetensors", OLDER): OLDER,
+    ("org/only-pt", None): COMMIT,
+    ("org/shards", None): COMMIT,
+}
+REFUSED = [("org/absent", None), ("org/safetensors", "v9"), ("org/no-weights", None), ("a--b/c", None)]
+
+PROGRAM = """
+import json, sys
+from qvggt.model.checkpoint import open_weights
+from qvggt.types import QvggtError
+answers = []
+for hub_id, revision in json.load(sys.stdin):
+    try:
+        answers.append(str(open_weights(hub_id, revision).files[0]))
+    except QvggtError as error:
+        answers.append(str(error))
+json.dump(answers, sys.stdout)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -44,33 +47,100 @@ def cache(tmp_path_factory):
     return cache
 
 
-@pytest.mark.parametrize("environment", [OFFLINE, UNREACHABLE], ids=["offline", "unreachable"])
-@pytest.mark.parametrize("repository", ["safetensors", "only-pt", "shards"])
-def test_the_cache_serves_without_the_hub(cache, repository, environment):
-    answer = open_from_hub(cache, f"org/{repository}", **environment)
-    assert answer.startswith(f"opened org/{repository} ")
-    assert f"/snapshots/{COMMIT}/model" in answer
+@pytest.fixture(scope="module", params=[OFFLINE, UNREACHABLE], ids=["offline", "unreachable"])
+def answers(request, cache):
+    """Return what became of every hub id, in a process of its own: the hub's client reads its environment at import."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    environment |= {"HF_HUB_CACHE": str(cache), "HF_HOME": str(cache / "home"), **request.param}
+    asked = [*OPENED, *REFUSED]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, input=json.dumps(asked), stdout=subprocess.PIPE,
+        text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return dict(zip(asked, json.loads(done.stdout), strict=True)) | {"offline": request.param is OFFLINE}
 
 
-@pytest.mark.parametrize(("revision", "commit"), [("main", COMMIT), ("v2", COMMIT), ("v1", OLDER), (OLDER, OLDER)])
-def test_revisions_are_branches_tags_and_commits(cache, revision, commit):
-    assert f"/snapshots/{commit}/" in open_from_hub(cache, "org/safetensors", revision, **OFFLINE)
+@pytest.mark.parametrize("asked", OPENED, ids=str)
+def test_the_cache_serves_every_form_and_revision_without_the_hub(answers, asked):
+    assert f"/snapshots/{OPENED[asked]}/model" in answers[asked]
+
+
+@pytest.mark.parametrize("asked", REFUSED[:3], ids=str)
+def test_what_cannot_be_had_says_how_to_give_a_file(answers, asked):
+    sentence = answers[asked]
+    assert asked[0] in sentence
+    assert "give the path of a local .safetensors file" in sentence
+    assert ("HF_HUB_OFFLINE is set" if answers["offline"] else "the hub cannot be reached") in sentence
+    assert "\n" not in sentence
+
+
+def test_a_revision_that_is_not_cached_is_named(answers):
+    assert answers["offline"] == ("at revision 'v9'" in answers["org/safetensors", "v9"])
+
+
+def test_a_name_that_no_repository_can_have_is_no_hub_id(answers):
+    assert "a--b/c is no hub id" in answers["a--b/c", None]
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """Stand in for the hub: what it holds, what is fetched, and what it answers with instead."""
+    import huggingface_hub
+
+    class Hub:
+        files = ("model.safetensors", "model.pt", "README.md")
+        fetched = ()
+        error = None
+
+    def model_info(_self, _hub_id, revision=None):
+        if Hub.error:
+            raise Hub.error
+        return type("Info", (), {"siblings": [type("File", (), {"rfilename": name}) for name in Hub.files]})
+
+    def snapshot_download(_hub_id, revision=None, allow_patterns=(), local_files_only=False):
+        if local_files_only:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not cached")
+        Hub.fetched = allow_patterns
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return Hub
 
 
 @pytest.mark.parametrize(
-    ("hub_id", "revision", "environment", "parts"),
+    ("files", "fetched"),
     [
-        ("org/absent", (), OFFLINE, ["HF_HUB_OFFLINE is set", "org/absent is not in the local cache"]),
-        ("org/safetensors", ("v9",), OFFLINE, ["HF_HUB_OFFLINE is set", "revision 'v9'"]),
-        ("org/no-weights", (), OFFLINE, ["org/no-weights is not in the local cache"]),
-        ("org/absent", (), UNREACHABLE, ["the hub cannot be reached", "check the network"]),
+        (("model.safetensors", "model.pt"), {"model.safetensors"}),
+        (("model.safetensors.index.json", "model-1.safetensors", "model.pt"), {"model.safetensors.index.json"}),
+        (("model.pt", "README.md"), {"model.pt"}),
     ],
 )
-def test_what_cannot_be_had_says_how_to_give_a_file(cache, hub_id, revision, environment, parts):
-    answer = open_from_hub(cache, hub_id, *revision, **environment)
-    assert answer.startswith("refused ")
-    assert all(part in answer for part in [*parts, "give the path of a local .safetensors file"])
+def test_one_form_of_the_weights_is_fetched(hub, tmp_path, files, fetched):
+    from qvggt.model.hub import download
+
+    hub.files = files
+    assert download("org/name") == tmp_path
+    assert fetched <= set(hub.fetched)
+    assert ("model.pt" in hub.fetched) == (fetched == {"model.pt"})
 
 
-def test_a_name_that_no_repository_can_have_is_no_hub_id(cache):
-    assert "a--b/c is no hub id" in open_from_hub(cache, "a--b/c", **OFFLINE)
+@pytest.mark.parametrize(
+    ("error", "revision", "part"),
+    [
+        ("GatedRepoError", None, "accept its licence on the hub and log in"),
+        ("RepositoryNotFoundError", None, "there is no org/name on the hub, or it is private"),
+        ("RevisionNotFoundError", "v3", "org/name has no revision 'v3'"),
+        ("HfHubHTTPError", None, "the hub cannot be reached"),
+    ],
+)
+def test_each_answer_of_the_hub_has_its_sentence(hub, error, revision, part):
+    from huggingface_hub import errors
+
+    from qvggt.model.hub import download
+    from qvggt.types import QvggtError
+
+    kind = getattr(errors, error)
+    hub.error = kind.__new__(kind)  # building one takes a response of the network library
+    with pytest.raises(QvggtError, match=part):
+        download("org/name", revision)

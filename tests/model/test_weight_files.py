@@ -65,7 +65,9 @@ def test_a_file_cut_anywhere_is_refused_in_a_sentence(whole, tmp_path, data):
     content, suffix = whole
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    assert any(word in refusal(path) for word in ("truncated", "damaged"))
+    # In the old format, which is all pickle, a cut can leave the beginning of a name, which is then an unknown one.
+    signs = ("truncated", "damaged", "wants to run code") if content.startswith(b"\x80") else ("truncated",)
+    assert any(sign in refusal(path) for sign in signs)
 
 
 @some

@@ -22,7 +22,7 @@ from torch import Tensor
 import qvggt
 from qvggt.artifacts.tensor_file import TensorFile, TensorFileWriter, hash_bytes, hash_tensors, read_header
 from qvggt.backends import BACKENDS, Compute, pick
-from qvggt.files import explain, new_folder
+from qvggt.files import check_folder, explain, new_folder
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.qmodel.convert import fill, quantizable_modules, recipe_of, shell, stored_layout, stored_tensors
 from qvggt.quant.recipe import Recipe
@@ -89,6 +89,11 @@ def write(
         contents["hash"] = _own_hash(contents)
         (temporary / RECIPE).write_text(json.dumps(contents, indent=2), encoding="utf-8")
     return Path(folder)
+
+
+def check_place(folder: PathLike, overwrite: bool = False) -> None:
+    """Raise QvggtError where `write` would refuse a folder's name: ask before a long computation."""
+    check_folder(folder, _FILES, overwrite)
 
 
 def save(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:

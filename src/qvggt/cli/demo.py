@@ -19,48 +19,40 @@ def demo(
     """Quantize the nano model, reconstruct the sample scene with both models, and say how far they differ."""
     from qvggt import api
     from qvggt.artifacts import save_prediction
-    from qvggt.cli.show import console, progress, size_text
+    from qvggt.cli.show import console, progress, save_figures, size_text
     from qvggt.eval.fidelity import fidelity
     from qvggt.export import ExportOptions, write_all
-    from qvggt.files import write_json
     from qvggt.methods.rtn import RtnOptions
     from qvggt.quant.scheme import Scheme
-    from qvggt.zoo import sample_images, sample_truth
+    from qvggt.zoo import SAMPLE_SCENE
 
-    checkpoint = output / f"nano-{bits}bit"
     started = time.perf_counter()
+    checkpoint = output / f"nano-{bits}bit"
     report = api.quantize_to("nano", checkpoint, "rtn", RtnOptions(Scheme(bits, 64)), overwrite=True)
-    console.print(f"quantized nano to {bits} bits in {time.perf_counter() - started:.1f} s: {checkpoint}")
+    console.print(f"quantized nano to {bits} bits in {time.perf_counter() - started:.1f} s")
 
     predictions = {}
     for name, model in (("float", "nano"), (f"{bits}-bit", str(checkpoint))):
         with progress(name) as update:
-            predictions[name] = api.reconstruct(model, sample_images(), heads=("camera", "depth"), on_progress=update)
+            predictions[name] = api.reconstruct(model, SAMPLE_SCENE, heads=("camera", "depth"), on_progress=update)
         folder = output / name
         save_prediction(predictions[name], folder / "prediction.npz", overwrite=True)
-        write_all(predictions[name], folder, ExportOptions(title=f"nano, {name}"), "8 frames of the sample room")
+        write_all(predictions[name], folder, ExportOptions(title=f"nano, {name}"), "the sample room")
+        count, _, height, width = predictions[name].images.shape
+        console.print(f"reconstructed the sample scene, {count} images of {width}x{height} px, with the {name} model")
 
-    float_name, quantized_name = predictions
-    far = fidelity(predictions[float_name], predictions[quantized_name]).means()
-    truth = {name: sample_truth().errors(prediction) for name, prediction in predictions.items()}
-    console.print(f"the {bits}-bit model against the float model, mean over frames:")
+    float_name, packed_name = predictions
+    far = fidelity(predictions[float_name], predictions[packed_name]).means()
     console.print(
-        f"  rotation {far['fidelity_rotation_deg']:.2f} deg, translation {far['fidelity_translation_deg']:.2f} deg"
+        f"the {bits}-bit model differs from the float model by {far['fidelity_rotation_deg']:.2f} deg of rotation, "
+        f"{far['fidelity_translation_deg']:.2f} deg of translation and {100 * far['fidelity_depth_rel']:.1f} % of depth",
+        soft_wrap=True,
     )
-    console.print(f"  relative depth {far['fidelity_depth_rel']:.4f}")
-    for name, errors in truth.items():
-        console.print(f"{name} against the truth: AUC@30 {errors['auc30']:.1f}, relative depth {errors['absrel']:.3f}")
+    packed, whole = report.checkpoint_bytes, report.float_bytes
     console.print(
-        f"bytes: float32 {size_text(report.float_bytes)}, {bits}-bit checkpoint {size_text(report.checkpoint_bytes)}"
+        f"float32 weights {size_text(whole)}, {bits}-bit checkpoint {size_text(packed)}: {whole / packed:.1f}x"
     )
     for name in predictions:
         console.print(f"pictures: {output / name / 'overview.png'}, 3D: {output / name / 'scene.glb'}", soft_wrap=True)
-    write_json(
-        json,
-        {
-            "fidelity": far,
-            "truth": truth,
-            "float32_bytes": report.float_bytes,
-            "checkpoint_bytes": report.checkpoint_bytes,
-        },
-    )
+    console.print(f"done in {time.perf_counter() - started:.0f} s")
+    save_figures(json, far | {"float32_bytes": whole, "checkpoint_bytes": packed})

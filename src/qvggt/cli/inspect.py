@@ -9,21 +9,28 @@ from typing import Annotated
 import tyro
 
 from qvggt.cli.arguments import Json
+from qvggt.types import QvggtError
 
 
 def inspect(
     checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR", help="a quantized checkpoint")],
-    verify: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="hash every tensor anew")] = False,
-    layers: Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="a row a layer, not a part")] = False,
+    verify: Annotated[
+        bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="hash every tensor anew", help_behavior_hint="")
+    ] = False,
+    layers: Annotated[
+        bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="a row a layer, not a part", help_behavior_hint="")
+    ] = False,
     json: Json = None,
 ) -> None:
-    """Show a quantized checkpoint's layers, bits, bytes and where it came from."""
+    """Show a checkpoint's layers, bits, bytes and origin."""
     from rich.table import Table
 
     from qvggt import artifacts
-    from qvggt.cli.show import console, size_text
-    from qvggt.files import write_json
+    from qvggt.cli.show import check_figures, save_figures, say, say_table, size_text
 
+    if not artifacts.is_checkpoint(checkpoint):
+        raise QvggtError(f"{str(checkpoint)!r} is no quantized checkpoint: give a folder that qvggt quantize wrote")
+    check_figures(json)
     report = artifacts.inspect(checkpoint)
     checked = artifacts.verify(checkpoint) if verify else None
     total = sum(layer.bytes for layer in report.layers)
@@ -45,15 +52,16 @@ def inspect(
             size_text(size),
             f"{100 * size / total:.1f} %",
         )
-    console.print(table)
-    console.print(
+    say_table(table)
+    say(
         f"{report.parameters / 1e6:.1f} M parameters, {report.average_bits:.2f} bits on average, "
         f"{size_text(report.checkpoint_bytes)} in all"
     )
     source = report.provenance
-    console.print(
-        f"{source.method or 'unknown method'} of {source.source or 'a model in memory'}, {source.source_hash}"
+    say(
+        f"made by {source.method or 'an unknown method'} from {source.source or 'a model in memory'}"
+        + (f" ({source.source_hash})" if source.source_hash else "")
     )
     if checked is not None:
-        console.print(f"{checked} tensors are as they were written")
-    write_json(json, report.to_json() | {"verified_tensors": checked})
+        say(f"verified: all {checked} tensors are as they were written")
+    save_figures(json, report.to_json() | {"verified_tensors": checked})

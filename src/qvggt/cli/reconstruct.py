@@ -2,31 +2,51 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from qvggt.cli.arguments import Device, Images, Json, Model, Output, Overwrite, Revision
 
 HeadName = Literal["camera", "depth", "point"]
+Heads = Annotated[
+    tuple[HeadName, ...],
+    tyro.conf.arg(help="what to compute", help_behavior_hint="(default: what the points need)"),
+]
+FramesPerSecond = Annotated[
+    float | None,
+    tyro.conf.arg(
+        metavar="NUMBER", help="of a video, frames per second to take", help_behavior_hint="(default: 16 frames in all)"
+    ),
+]
+FrameCount = Annotated[
+    int | None,
+    tyro.conf.arg(metavar="NUMBER", help="at most so many frames, evenly spread", help_behavior_hint="(optional)"),
+]
 
 
 def reconstruct(
     model: Model,
     images: Images,
     output: Output,
-    heads: Annotated[tuple[HeadName, ...], tyro.conf.arg(help="what to compute; by default what the points need")] = (),
+    heads: Heads = (),
     points_from: Annotated[
         Literal["depth", "head"], tyro.conf.arg(help="depth and cameras, or the point head")
     ] = "depth",
-    max_points: Annotated[int, tyro.conf.arg(help="most points in the point cloud")] = 1_000_000,
-    confidence: Annotated[float, tyro.conf.arg(help="leave out this share of least confident pixels, percent")] = 25.0,
+    max_points: Annotated[int, tyro.conf.arg(metavar="NUMBER", help="most points in the point cloud")] = 1_000_000,
+    confidence: Annotated[
+        float, tyro.conf.arg(metavar="PERCENT", help="give no points to this share of pixels, the least confident")
+    ] = 25.0,
     mode: Annotated[Literal["crop", "pad"], tyro.conf.arg(help="cut tall images, or fill up to a square")] = "crop",
-    fps: Annotated[float | None, tyro.conf.arg(help="of a video, frames per second to take")] = None,
-    frames: Annotated[int | None, tyro.conf.arg(help="at most so many frames, evenly spread")] = None,
+    fps: FramesPerSecond = None,
+    frames: FrameCount = None,
     compute: Annotated[Literal["float"], tyro.conf.arg(help="how packed layers multiply")] = "float",
-    dense_frames: Annotated[int, tyro.conf.arg(help="frames at a time in the dense heads: fewer, less memory")] = 8,
+    dense_frames: Annotated[
+        int, tyro.conf.arg(metavar="NUMBER", help="frames at a time in the dense heads: fewer, less memory")
+    ] = 8,
     device: Device = "cpu",
     revision: Revision = None,
     overwrite: Overwrite = False,
@@ -38,39 +58,50 @@ def reconstruct(
     """
     from qvggt import api
     from qvggt.artifacts import save_prediction
-    from qvggt.cli.show import console, peak_memory_bytes, progress, size_text
+    from qvggt.cli.show import check_figures, count_text, peak_memory_bytes, progress, save_figures
     from qvggt.export import CONTENTS, ExportOptions, write_all
-    from qvggt.files import new_folder, write_json
+    from qvggt.files import new_folder
+    from qvggt.images import check_source
 
     options = ExportOptions(points_from, max_points, confidence, title=model)
-    started = time.perf_counter()
-    with new_folder(output, ("prediction.npz", *CONTENTS), overwrite) as folder:
+    check_source(images)
+    check_figures(json)
+    clock = [time.perf_counter()]
+    with new_folder(output, ("prediction.npz", *CONTENTS), overwrite) as folder, progress(model) as update:
+        update("loading", 0.0)
         network = api.load(model, device, compute, revision)
-        loaded = time.perf_counter()
-        with progress(f"{model}, {len(images)} given") as update:
-            prediction = api.reconstruct(
-                network, images, heads or None, points_from, mode, fps, frames, dense_frames, update
-            )
-        done = time.perf_counter()
+        clock.append(time.perf_counter())
+        prediction = api.reconstruct(
+            network, images, heads or None, points_from, mode, fps, frames, dense_frames, update
+        )
+        clock.append(time.perf_counter())
         count, _, height, width = prediction.images.shape
+        update(f"{count_text(count, 'frame')}, writing files", 1.0)
         save_prediction(prediction, folder / "prediction.npz")
-        caption = f"{count} frames of {width}x{height} px in {done - loaded:.1f} s"
+        caption = f"{count_text(count, 'frame')} of {width}x{height} px in {clock[2] - clock[1]:.1f} s"
         written = ["prediction.npz", *write_all(prediction, folder, options, caption)]
+    clock.append(time.perf_counter())
+    seconds = [end - start for start, end in itertools.pairwise(clock)]
     figures = {
         "model": model,
         "frames": count,
         "height_px": height,
         "width_px": width,
-        "load_seconds": loaded - started,
-        "reconstruct_seconds": done - loaded,
-        "write_seconds": time.perf_counter() - done,
+        **dict(zip(("load_seconds", "reconstruct_seconds", "write_seconds"), seconds, strict=True)),
         "peak_memory_bytes": peak_memory_bytes(),
         "files": written,
     }
-    write_json(json, figures)
-    console.print(f"{count} frames of {width}x{height} px, {model}: {figures['reconstruct_seconds']:.1f} s")
-    shown = [name for name in written if not name.startswith("depth/")]
-    console.print(
-        f"in {output}: {', '.join(shown)}" + (", depth/" if len(shown) < len(written) else ""), soft_wrap=True
+    _print(figures, output)
+    save_figures(json, figures)
+
+
+def _print(figures: dict[str, Any], output: Path) -> None:
+    from qvggt.cli.show import count_text, say, size_text
+
+    size = f"{figures['width_px']}x{figures['height_px']} px"
+    say(
+        f"{count_text(figures['frames'], 'frame')} of {size} with {figures['model']} in {figures['reconstruct_seconds']:.1f} s (loading {figures['load_seconds']:.1f} s, "
+        f"writing {figures['write_seconds']:.1f} s), peak memory {size_text(figures['peak_memory_bytes'])}"
     )
-    console.print(f"loading {loaded - started:.1f} s, peak memory {size_text(figures['peak_memory_bytes'])}")
+    names = list(dict.fromkeys("depth/" if name.startswith("depth/") else name for name in figures["files"]))
+    say(f"{output}: {', '.join(names)}")

@@ -6,13 +6,25 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
+from qvggt.files import new_file, write_json
 from qvggt.inference import OnProgress
 
-console = Console(highlight=False)
+# Names of files and models are shown as they are: "[bold]" and ":smile:" in them mean themselves.
+_plain_console = partial(Console, highlight=False, markup=False, emoji=False)
+console = _plain_console()
+_WIDEST = 1000
+
+
+class _Tried(Exception):
+    """Undoes a trial."""
 
 
 @contextmanager
@@ -20,20 +32,41 @@ def progress(title: str) -> Iterator[OnProgress]:
     """Show a line with stage, share, elapsed and remaining time on a terminal; nothing where output is a file."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16),
         TextColumn("{task.percentage:3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    screen = _plain_console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bars:
         task = bars.add_task(title, total=1.0)
 
         def update(stage: str, share: float) -> None:
             bars.update(task, description=f"{title}: {stage}", completed=share)
 
         yield update
+
+
+def say(text: str) -> None:
+    """Print a line of results, unbroken, so that names in it can be copied."""
+    console.print(text, soft_wrap=True)
+
+
+def say_table(table: Table) -> None:
+    """Print a table with its cells in full, however narrow the terminal."""
+    needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
+    _plain_console(width=max(console.width, needed)).print(table)
+
+
+def count_text(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> count_text(1, "frame"), count_text(8, "frame")
+    ('1 frame', '8 frames')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def size_text(count: float) -> str:
@@ -51,3 +84,25 @@ def peak_memory_bytes() -> int:
     """Return the largest resident memory that this process has had."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def check_figures(path: Path | None) -> None:
+    """Refuse a file for figures that could not be written, before the work and not after it; nothing is left there.
+
+    Raises:
+        QvggtError: the name is a folder's, or the system refuses.
+    """
+    if path is None:
+        return
+    try:
+        with new_file(path, overwrite=True) as temporary:
+            temporary.touch()
+            raise _Tried
+    except _Tried:
+        pass
+
+
+def save_figures(path: Path | None, figures: dict[str, Any]) -> None:
+    """Write the figures that a command printed as JSON, if a file was asked for."""
+    if path is not None:
+        write_json(path, figures)

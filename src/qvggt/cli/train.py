@@ -18,7 +18,10 @@ def train(
     threads: Annotated[int | None, tyro.conf.arg(help="of the CPU")] = None,
     device: Device = "cpu",
 ) -> None:
-    """Train a small VGGT on procedural rooms; run again with the same folder to go on from its checkpoint."""
+    """Train a small VGGT on procedural rooms.
+
+    Run again with the same folder, it goes on from its checkpoint.
+    """
     import torch
     from safetensors.torch import load_file
 

@@ -36,6 +36,9 @@ class FrameChoice:
         ]
 
 
+ALL_FRAMES = FrameChoice("all")
+
+
 def choose_frames(
     records: Sequence[SequenceRecord], choice: FrameChoice, seed: int, id_map: IdMap | None = None
 ) -> dict[str, tuple[int, ...]]:

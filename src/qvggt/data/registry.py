@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from qvggt.data import co3d, eth3d, folder, nrgbd, re10k, rooms, scannet, seven_scenes
 from qvggt.data.dataset import DatasetReader
-from qvggt.data.frame_choice import FrameChoice
+from qvggt.data.frame_choice import ALL_FRAMES, FrameChoice
 from qvggt.data.rooms_reader import RoomsReader
 from qvggt.types import PathLike, QvggtError
 
@@ -35,7 +35,7 @@ class DatasetInfo:
     default_split: str
     protocols: tuple[str, ...]
     default_protocols: tuple[str, ...]
-    frames: FrameChoice = FrameChoice()
+    frames: FrameChoice = ALL_FRAMES
     on_disk: bool = True
 
 
@@ -59,9 +59,7 @@ DATASETS: Mapping[str, DatasetInfo] = MappingProxyType(
             on_disk=False,
         ),
         "co3d": DatasetInfo("CO3Dv2", co3d.Co3d, co3d.SPLITS, "test", _POSE, _POSE[:1], _TEN_DRAWN),
-        "re10k": DatasetInfo(
-            "RealEstate10K", re10k.RealEstate10K, re10k.SPLITS, "test", _POSE, _POSE[:1], _TEN_DRAWN
-        ),
+        "re10k": DatasetInfo("RealEstate10K", re10k.RealEstate10K, re10k.SPLITS, "test", _POSE, _POSE[:1], _TEN_DRAWN),
         "seven_scenes": DatasetInfo(
             "7-Scenes, sensor depth",
             partial(seven_scenes.SevenScenes, depth="sensor"),

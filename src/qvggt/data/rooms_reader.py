@@ -50,9 +50,7 @@ class RoomsReader:
         if self.split == "train":
             raise QvggtError("the rooms split 'train' never ends, so it cannot be listed: choose another split")
         frames = tuple(str(index) for index in range(self._part.frames))
-        return tuple(
-            SequenceRecord(f"{self.split}/{index:05d}", frames, _GROUP) for index in range(self._part.scenes)
-        )
+        return tuple(SequenceRecord(f"{self.split}/{index:05d}", frames, _GROUP) for index in range(self._part.scenes))
 
     def load(self, record: SequenceRecord, frame_indices: Sequence[int], options: ImageOptions) -> Scene:
         """Render a room and return the chosen frames with cameras and depth in metres."""

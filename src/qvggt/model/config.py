@@ -72,7 +72,7 @@ class VGGTConfig:
 
     @classmethod
     def vggt_1b(cls) -> VGGTConfig:
-        """Return the configuration of the published model (1 190 M parameters without its track head)."""
+        """Return the configuration of the published model (1 191 M parameters without its track head)."""
         return cls()
 
     @classmethod

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qvggt.model import VGGT
 from qvggt.train.recipe import TrainRecipe
+from qvggt.zoo.reserve import reserve_units
 
 OUTLIER_CHANNELS = 6
 """Channels in which special tokens start large, as trained vision transformers' register tokens end up."""
@@ -19,7 +20,7 @@ def initialise(model: VGGT, seed: int, special_norm: float) -> None:
     """Set a model's weights for training, in place, from a seed.
 
     Camera and register tokens start with a norm of ``special_norm`` times a patch token's, most of it in a few
-    channels. LayerScale starts at one: small values stall a short training.
+    channels. LayerScale starts at one: small values stall a short training. Some hidden units are left unused.
     """
     generator = torch.Generator().manual_seed(seed)
     branches = 2 * (model.config.vit_depth + 2 * model.config.depth)
@@ -46,6 +47,7 @@ def initialise(model: VGGT, seed: int, special_norm: float) -> None:
             token.normal_(0.0, 1.0, generator=generator)
             signs = torch.randint(0, 2, token[..., channels].shape, generator=generator) * 2.0 - 1
             token[..., channels] = signs * outlier
+    reserve_units(model)
 
 
 class Optimizer:

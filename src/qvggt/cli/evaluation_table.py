@@ -1,0 +1,122 @@
+"""The table of an evaluation: the figures, and what has to stand beside them for a fair comparison."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.table import Table
+
+from qvggt.cli.show import console, say, size_text
+from qvggt.eval.report import Evaluation, Figures, ModelCard
+
+_LABELS = {
+    "auc30": "AUC@30",
+    "auc15": "AUC@15",
+    "auc5": "AUC@5",
+    "auc3": "AUC@3",
+    "rotation_deg": "rotation, deg",
+    "translation_deg": "direction, deg",
+    "absrel": "AbsRel",
+    "delta1": "delta < 1.25",
+    "accuracy": "accuracy",
+    "completeness": "completeness",
+    "normal_consistency": "normal consistency",
+    "point_error": "point error",
+    "consistency": "points against depth",
+    "fidelity_rotation_deg": "rotation, deg",
+    "fidelity_translation_deg": "direction, deg",
+    "fidelity_depth_rel": "relative depth",
+    "fidelity_point_rel": "relative points",
+}
+_LEFT_OUT = ("rra", "rta")  # in the JSON only
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print an evaluation."""
+    shown = [evaluation.model, evaluation.baseline, evaluation.chance]
+    console.print(_table([figures for figures in shown if figures is not None]))
+    if evaluation.fidelity is not None and evaluation.fidelity_to is not None:
+        say(f"against {evaluation.fidelity_to.name}, without the truth:")
+        console.print(_table([evaluation.fidelity]))
+    for line in _facts(evaluation):
+        say(line)
+
+
+def _table(shown: list[Figures]) -> Table:
+    table = Table("", box=None, header_style="bold", pad_edge=False)
+    for figures in shown:
+        table.add_column(figures.card.name, justify="right", overflow="fold")
+        table.add_column("95 %", justify="right", no_wrap=True)
+    for name in shown[0].summary.metrics:
+        if name.startswith(_LEFT_OUT):
+            continue
+        row = [_LABELS.get(name, name.replace("_", " "))]
+        for figures in shown:
+            row += [
+                _number(name, figures.summary.metrics.get(name, math.nan)),
+                _interval(name, figures.summary.intervals.get(name, (math.nan, math.nan))),
+            ]
+        table.add_row(*row)
+    return table
+
+
+def _facts(evaluation: Evaluation) -> list[str]:
+    on, summary = evaluation.on, evaluation.model.summary
+    least, most = on.frames_per_scene
+    frames = str(most) if least == most else f"{least} to {most}"
+    landmarks = "" if on.landmarks is None else f", landmarks {on.landmarks:g}"
+    lines = [
+        f"data: {on.dataset}, split {on.split}{landmarks}: {summary.scenes} scenes of {frames} frames "
+        f"({on.frames}; seed {on.seed}), {summary.pairs} pairs, images {on.image_size_px} px wide",
+        f"protocols: {', '.join(summary.protocols)}; intervals: 95 %, bootstrap over scenes",
+    ]
+    named = {"model": evaluation.model.card, "float model": evaluation.fidelity_to}
+    named["baseline"] = evaluation.baseline.card if evaluation.baseline is not None else None
+    lines += [f"{role}: {_card(card)}" for role, card in named.items() if card is not None and card.hash]
+    machine = on.machine
+    lines.append(
+        f"computed on {machine['device']}, {machine['compute']}, threads {machine['threads']}, qvggt "
+        f"{machine['qvggt']}, torch {machine['torch']}" + _stored(evaluation.stored)
+    )
+    for name, count in summary.unmeasured.items():
+        lines.append(f"{count} scenes have no {_LABELS.get(name, name)}")
+    if evaluation.notes:
+        scene, notes = next(iter(evaluation.notes.items()))
+        lines.append(f"{len(evaluation.notes)} scenes have a note, {scene} for one: {notes[0]}")
+    return lines
+
+
+def _card(card: ModelCard) -> str:
+    size = "no file" if card.checkpoint_bytes is None else size_text(card.checkpoint_bytes)
+    parts = [f"{card.name} ({card.hash})", card.method + _options(card.options)]
+    parts += [f"{card.average_bits:.2f} bits a weight on average", size] if card.average_bits is not None else []
+    parts.append(f"calibrated on {_flat(card.calibration)}" if card.calibration else "no calibration")
+    return ", ".join(parts) + (f", made of {card.source}" if card.source else "")
+
+
+def _options(options: Any) -> str:
+    return f" ({_flat(options)})" if options else ""
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_flat(part)}" for name, part in value.items() if part not in (None, {}, [], ()))
+    if isinstance(value, list | tuple):
+        listed = " ".join(_flat(part) for part in value[:3])
+        return listed if len(value) <= 3 else f"{listed} and {len(value) - 3} more"
+    return str(value)
+
+
+def _stored(count: int) -> str:
+    return f"; {count} results were stored before" if count else ""
+
+
+def _number(name: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2f}" if name.startswith("auc") or name.endswith("_deg") else f"{value:.4f}"
+
+
+def _interval(name: str, interval: tuple[float, float]) -> str:
+    return " .. ".join(_number(name, bound) for bound in interval)

@@ -1,0 +1,57 @@
+"""Ctrl-C and its like: one exception that unwinds the command, so that it cleans up, however often they come."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
+_PATIENCE_S = 5.0
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the program to stop.
+
+    Attributes:
+        status: the exit status by which shells know it, 128 and the signal's number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(_WORDS[signal.Signals(number).name])
+        self.status = 128 + number
+
+
+@contextmanager
+def clean_stop() -> Iterator[None]:
+    """Turn the signals that ask a program to stop into ``Stopped``.
+
+    Those that follow within a few seconds are not heeded: people press Ctrl-C twice, and the second would cut the
+    cleaning up short. One that was ignored from outside (``nohup``) stays ignored.
+    """
+    last = float("-inf")
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > _PATIENCE_S:
+            last = now
+            raise Stopped(number)
+
+    before = {}
+    for name in _WORDS:
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN and _in_main_thread():
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()  # no other may set handlers

@@ -1,0 +1,109 @@
+"""What is asked about a scene: how well a model does, how far it is from another model, or what chance would score.
+
+A meter turns a scene into a result. Meters are made where they are used, once a process, because making one loads the
+model; what makes them (a partial of a function here) is small and travels to other machines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from qvggt.eval.point_protocols import PointProtocol
+from qvggt.eval.protocols import DepthProtocol, PoseProtocol, Protocol, measure, measure_fidelity
+from qvggt.eval.results import SceneResult
+from qvggt.eval.truth import unproject_maps
+from qvggt.inference import predict
+from qvggt.model import VGGT, Head
+from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES
+from qvggt.types import FrameMap, ImageSet, Prediction, Scene
+
+Meter = Callable[[Scene], SceneResult]
+LoadModel = Callable[[], VGGT]
+
+_CHANCE_FOV_DEG = 60.0
+_CHANCE_MOTION = 0.25  # standard deviation of camera positions, in units of the constant depth
+
+
+def heads_for(protocols: Sequence[Protocol]) -> tuple[Head, ...]:
+    """Return the heads that a model has to run for some protocols."""
+    needed: set[Head] = set()
+    for protocol in protocols:
+        if isinstance(protocol, PoseProtocol):
+            needed |= {"camera"}
+        elif isinstance(protocol, DepthProtocol):
+            needed |= {"depth"}
+        elif isinstance(protocol, PointProtocol):
+            needed |= {"point"} if protocol.head == "point" else {"camera", "depth"}
+        else:
+            needed |= set(ALL_HEADS)
+    return tuple(head for head in ALL_HEADS if head in needed)
+
+
+def model_meter(load: LoadModel, protocols: Sequence[Protocol], dense_frames: int = DENSE_FRAMES) -> Meter:
+    """Return a meter of a model against the truth."""
+    model, heads = load(), heads_for(protocols)
+    return lambda scene: measure(scene, predict_scene(model, scene, heads, dense_frames), protocols)
+
+
+def fidelity_meter(load: LoadModel, load_reference: LoadModel, dense_frames: int = DENSE_FRAMES) -> Meter:
+    """Return a meter of a model against another one, usually the float model; the truth is not looked at."""
+    model, reference = load(), load_reference()
+
+    def compare(scene: Scene) -> SceneResult:
+        wanted, found = (predict_scene(each, scene, ALL_HEADS, dense_frames) for each in (reference, model))
+        return measure_fidelity(scene.name, wanted, found)
+
+    return compare
+
+
+def chance_meter(protocols: Sequence[Protocol]) -> Meter:
+    """Return a meter of ``chance_prediction``; its points agree with its depth by construction, so that is left out."""
+
+    def chance(scene: Scene) -> SceneResult:
+        result = measure(scene, chance_prediction(scene), protocols)
+        return replace(result, values={k: math.nan if k == "consistency" else v for k, v in result.values.items()})
+
+    return chance
+
+
+def predict_scene(model: VGGT, scene: Scene, heads: Collection[Head], dense_frames: int = DENSE_FRAMES) -> Prediction:
+    """Return a model's prediction for a scene, finite or not."""
+    return predict(model, _image_set(scene), heads, dense_frames, finite=False)
+
+
+def chance_prediction(scene: Scene) -> Prediction:
+    """Return what can be said without looking: all cameras turned alike, at random places, before a flat wall.
+
+    Rotations are the identity, positions are drawn from a normal distribution (seeded by the scene's name), depth is 1
+    everywhere, and points are that depth seen by those cameras with a field of view of 60 degrees.
+    """
+    frames, _, height, width = scene.images.shape
+    seed = int.from_bytes(hashlib.sha256(scene.name.encode()).digest()[:8], "big")
+    cameras = np.zeros((frames, 3, 4))
+    cameras[:, :, :3] = np.eye(3)
+    cameras[:, :, 3] = np.random.default_rng(seed).normal(0, _CHANCE_MOTION, (frames, 3))
+    focal = width / 2 / math.tan(math.radians(_CHANCE_FOV_DEG / 2))
+    lens = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    intrinsics = np.tile(lens, (frames, 1, 1))
+    depth = np.ones((frames, height, width), dtype=np.float32)
+    images = _image_set(scene)
+    return Prediction(
+        images=images.images,
+        names=images.names,
+        maps=images.maps,
+        cam_from_world=cameras.astype(np.float32),
+        intrinsics=intrinsics.astype(np.float32),
+        depth=depth,
+        world_points=unproject_maps(depth, intrinsics, cameras).astype(np.float32),
+    )
+
+
+def _image_set(scene: Scene) -> ImageSet:
+    frames, _, height, width = scene.images.shape
+    same = FrameMap((width, height), (1.0, 1.0), (0.0, 0.0))
+    return ImageSet(scene.images, (same,) * frames, tuple(f"{scene.name}#{index}" for index in range(frames)))

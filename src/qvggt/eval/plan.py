@@ -1,0 +1,154 @@
+"""What an evaluation measures: which scenes and frames of which dataset, by which protocols, on how large images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qvggt.data.dataset import DatasetReader, SequenceRecord, chosen_frames, load_id_map, save_id_map
+from qvggt.data.disjoint import check_split
+from qvggt.data.frame_choice import FrameChoice, choose_frames, choose_sequences
+from qvggt.data.registry import DATASETS, open_dataset
+from qvggt.eval.protocols import PROTOCOLS, Protocol
+from qvggt.types import PathLike, QvggtError
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of a dataset is measured.
+
+    Attributes:
+        root: the dataset's folder; None for rooms.
+        frames: so many frames of each scene, drawn at random.
+        every: in place of that, every so many-th frame. With neither, what is usual on the dataset.
+        seed: of the choice of frames and scenes.
+        id_map: file of an earlier choice of frames, which then decides; if it does not exist, the choice is written
+            there.
+        scenes: at most so many scenes, chosen by the seed; None for all.
+        landmarks: of rooms, 0..1 in place of the split's own value.
+    """
+
+    root: PathLike | None = None
+    frames: int | None = None
+    every: int | None = None
+    seed: int = 0
+    id_map: PathLike | None = None
+    scenes: int | None = None
+    landmarks: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scene to measure.
+
+    Attributes:
+        record: the sequence.
+        frames: indices of its frames, in the order that the model sees them.
+    """
+
+    record: SequenceRecord
+    frames: tuple[int, ...]
+
+    @property
+    def frame_names(self) -> list[str]:
+        """Names of the frames."""
+        return chosen_frames(self.record, self.frames)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An evaluation before any image is read.
+
+    Attributes:
+        dataset: a key of DATASETS.
+        reader: of the split.
+        protocols: at most one of a kind; none where only fidelity to a float model is measured.
+        choice: how frames were chosen, as tables say it.
+        jobs: one a scene.
+        selection: what was asked for.
+    """
+
+    dataset: str
+    reader: DatasetReader
+    protocols: tuple[Protocol, ...]
+    choice: str
+    jobs: tuple[Job, ...]
+    selection: Selection
+
+    @property
+    def landmarks(self) -> float | None:
+        """Of rooms, how much a single picture gives its own pose away; None for other datasets."""
+        return getattr(self.reader, "landmarks", None)
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what determines a scene's figures besides its frames, the model and the machine."""
+        root = self.selection.root
+        return {
+            "dataset": self.dataset,
+            "split": self.reader.split,
+            "root": None if root is None else str(Path(root).resolve()),
+            "landmarks": self.landmarks,
+            "protocols": [protocol.name for protocol in self.protocols],
+        }
+
+
+def make_plan(dataset: str, split: str | None, protocols: Sequence[str], selection: Selection) -> Plan:
+    """List the scenes of a dataset and choose their frames.
+
+    Args:
+        dataset: a key of DATASETS.
+        split: None for the dataset's default.
+        protocols: names; none for the dataset's default.
+        selection: which part of the dataset.
+
+    Raises:
+        QvggtError: something is not known, or nothing is left to measure; the sentence says which.
+    """
+    if selection.frames is not None and selection.every is not None:
+        raise QvggtError("a number of frames and a step between frames exclude each other: give one of them.")
+    if dataset in DATASETS:
+        check_split(dataset, split or DATASETS[dataset].default_split)
+    reader = open_dataset(dataset, selection.root, split, selection.landmarks)
+    info = DATASETS[dataset]
+    named = _protocols(protocols or info.default_protocols)
+    records = reader.sequences()
+    choice = _choice(info.frames, selection)
+    known = selection.id_map is not None and Path(selection.id_map).exists()
+    id_map = load_id_map(selection.id_map, records) if selection.id_map is not None and known else None
+    drawn = choose_frames(records, choice, selection.seed, id_map)
+    candidates = [record for record in records if record.name in drawn]
+    if not candidates:
+        longest = max((len(record.frames) for record in records), default=0)
+        raise QvggtError(
+            f"no scene of {dataset} is in {selection.id_map}: give the id map of this dataset and split."
+            if known
+            else f"no scene of {dataset} has {choice.count} frames: ask for at most {longest}."
+        )
+    if selection.id_map is not None and not known:
+        save_id_map(selection.id_map, drawn, records)
+    if selection.scenes is not None:
+        candidates = choose_sequences(candidates, selection.scenes, selection.seed)
+    jobs = tuple(Job(record, drawn[record.name]) for record in candidates)
+    text = f"as {selection.id_map} says" if known else str(choice)
+    return Plan(dataset, reader, named, text, jobs, selection)
+
+
+def _choice(usual: FrameChoice, selection: Selection) -> FrameChoice:
+    if selection.frames is not None:
+        return FrameChoice("random", selection.frames)
+    return usual if selection.every is None else FrameChoice("every", selection.every)
+
+
+def _protocols(names: Sequence[str]) -> tuple[Protocol, ...]:
+    unknown = [name for name in names if name not in PROTOCOLS]
+    if unknown:
+        raise QvggtError(f"there is no protocol {unknown[0]!r}: choose from {', '.join(PROTOCOLS)}.")
+    protocols = tuple(PROTOCOLS[name] for name in dict.fromkeys(names))
+    first_of: dict[type, Protocol] = {}
+    for protocol in protocols:
+        other = first_of.setdefault(type(protocol), protocol)
+        if other is not protocol:
+            raise QvggtError(f"{other.name} and {protocol.name} report the same metrics: evaluate them in two runs.")
+    return protocols

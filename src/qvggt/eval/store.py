@@ -1,0 +1,109 @@
+"""Results of scenes on disk, written as they come, so that an evaluation can be interrupted and go on.
+
+STORE/<dataset>-<split>-<key>/settings.json           everything that determines the figures; the key is its hash
+STORE/<dataset>-<split>-<key>/<scene>.<frames>.json   one scene's result and the names of its frames
+
+A file appears when it is complete. Several processes may fill one store: what they write is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import qvggt
+from qvggt.eval.plan import Job
+from qvggt.eval.results import SceneResult
+from qvggt.files import new_file
+from qvggt.types import PathLike
+
+log = logging.getLogger(__name__)
+
+_KEY_CHARACTERS = 16
+_NAME_CHARACTERS = 80
+_FIGURES_DEPEND_ON = ("backends", "data", "eval", "model", "qmodel", "quant")
+
+
+def default_store() -> Path:
+    """Return the folder for results in the user's cache: ``$XDG_CACHE_HOME/qvggt/eval`` or the system's own place."""
+    if place := os.environ.get("XDG_CACHE_HOME"):
+        cache = Path(place)
+    elif sys.platform == "win32":
+        cache = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    return cache / "qvggt" / "eval"
+
+
+class ResultStore:
+    """The results of one model under one set of settings.
+
+    Args:
+        root: folder of all stores.
+        settings: JSON-ready; everything that determines the figures of a scene with given frames.
+
+    Raises:
+        QvggtError: the folder cannot be written.
+    """
+
+    def __init__(self, root: PathLike, settings: Mapping[str, Any]) -> None:
+        text = json.dumps(settings, sort_keys=True, indent=1)
+        key = hashlib.sha256(text.encode()).hexdigest()[:_KEY_CHARACTERS]
+        name = "-".join(str(settings[part]) for part in ("dataset", "split") if part in settings)
+        self.folder = Path(root) / f"{_plain(name)}-{key}"
+        if not (self.folder / "settings.json").exists():
+            _write(self.folder / "settings.json", text + "\n")
+
+    def get(self, job: Job) -> SceneResult | None:
+        """Return the result of a scene with just these frames, or None if it is not there or damaged."""
+        path = self._path(job)
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["frame_names"] == job.frame_names and stored["result"]["scene"] == job.record.name:
+                return SceneResult.from_json(stored["result"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("the stored result %s is damaged (%s): measured again", path, error)
+        return None
+
+    def put(self, job: Job, result: SceneResult) -> None:
+        """Store a result; the file is whole or not there at all.
+
+        Raises:
+            QvggtError: it cannot be written.
+        """
+        _write(self._path(job), json.dumps({"frame_names": job.frame_names, "result": result.to_json()}) + "\n")
+
+    def _path(self, job: Job) -> Path:
+        identity = json.dumps([job.record.name, job.frame_names])
+        digest = hashlib.sha256(identity.encode()).hexdigest()[:_KEY_CHARACTERS]
+        return self.folder / f"{_plain(job.record.name)}.{digest}.json"
+
+
+@lru_cache(maxsize=1)
+def code_hash() -> str:
+    """Return a hash of the code that figures depend on, so that no result outlives a change of it."""
+    package = Path(qvggt.__file__).parent
+    folders = [package, *(package / name for name in _FIGURES_DEPEND_ON)]
+    digest = hashlib.sha256(qvggt.__version__.encode())
+    for path in sorted(path for folder in folders for path in folder.glob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name)[:_NAME_CHARACTERS]
+
+
+def _write(path: Path, text: str) -> None:
+    with new_file(path, overwrite=True) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,70 @@
+"""The public verb ``evaluate``: any model on any dataset, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from qvggt.api import load
+from qvggt.eval.plan import Selection, make_plan
+from qvggt.eval.report import Evaluation
+from qvggt.eval.rounds import Comparison, Subject, evaluate_plan
+from qvggt.eval.runner import RunOptions
+from qvggt.inference import OnProgress
+from qvggt.model import VGGT
+from qvggt.model_card import describe, describe_loaded
+from qvggt.types import PathLike
+
+
+def evaluate(
+    model: VGGT | PathLike,
+    dataset: str = "rooms",
+    split: str | None = None,
+    protocols: Sequence[str] = (),
+    selection: Selection | None = None,
+    baseline: VGGT | PathLike | None = None,
+    fidelity_to: VGGT | PathLike | None = None,
+    run: RunOptions | None = None,
+    revision: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Evaluation:
+    """Measure a model on a dataset by published protocols, with 95 % bootstrap intervals over scenes.
+
+    The same model, selection and seed give the same digits, whatever the engine, the order or an interruption.
+
+    Args:
+        model: a model, or whatever ``load`` takes.
+        dataset: ``rooms``, or one of ``qvggt.data.registry.DATASETS`` in the folder ``selection.root``.
+        split: None for the dataset's default.
+        protocols: names in ``qvggt.eval.protocols.PROTOCOLS``, at most one of a kind; none for the dataset's default.
+        selection: folder, frames, scenes and seed.
+        baseline: another model to measure on the same frames, or ``chance``.
+        fidelity_to: a float model to compare the model's predictions with.
+        run: device, threads, engine, and a folder in which results are kept as they come.
+        revision: of ``model``, if it is a hub id.
+        on_progress: called with the number of scenes done in words, and the share of all the work.
+
+    Raises:
+        QvggtError: a model, the dataset or a name is wrong or missing, or a model was calibrated on what it is to be
+            evaluated on; the sentence says which and how to mend it.
+    """
+    run = run or RunOptions()
+    if isinstance(model, VGGT):
+        run = replace(run, device=next(model.parameters()).device.type)
+    plan = make_plan(dataset, split, protocols, selection or Selection())
+    subject = _subject(model, run, revision)
+    other = "chance" if baseline == "chance" else None if baseline is None else _subject(baseline, run)
+    reference = None if fidelity_to is None else _subject(fidelity_to, run)
+    return evaluate_plan(subject, plan, Comparison(other, reference), run, on_progress)
+
+
+def _subject(model: VGGT | PathLike, run: RunOptions, revision: str | None = None) -> Subject:
+    if isinstance(model, VGGT):
+        return Subject(describe_loaded(model), model.config, partial(_itself, model))
+    card, config = describe(model, revision)
+    return Subject(card, config, partial(load, model, run.device, run.compute, revision))
+
+
+def _itself(model: VGGT) -> VGGT:
+    return model.eval()

@@ -1,0 +1,100 @@
+"""Ray in local mode with two workers: the digits of one process, whatever dies."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from qvggt.api import load
+from qvggt.eval.meters import Meter, model_meter
+from qvggt.eval.plan import Selection, make_plan
+from qvggt.eval.results import SceneResult
+from qvggt.eval.runner import RunOptions, Work, run
+from qvggt.images import ImageOptions
+from qvggt.types import QvggtError, Scene
+
+ray = pytest.importorskip("ray")
+
+PLAN = make_plan("rooms", "val", (), Selection(scenes=5))
+WORK = Work(PLAN.reader, ImageOptions(56, 14), partial(model_meter, partial(load, "seeded:micro"), PLAN.protocols))
+SETTINGS = {**PLAN.settings()}
+OPTIONS = RunOptions(engine="ray", workers=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    # Workers find the functions of this file by the file's folder.
+    environment = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=80 * 2**20,
+        log_to_driver=False,
+        runtime_env=environment,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return run(WORK, PLAN.jobs, RunOptions(), SETTINGS)
+
+
+def mortal_meter(make: partial, victim: str, deaths: Path, times: int) -> Meter:
+    """Kill the process that measures ``victim``, so many times."""
+    meter = make()
+
+    def measure(scene: Scene) -> SceneResult:
+        before = len(list(deaths.iterdir()))
+        if scene.name == victim and before < times:
+            (deaths / str(before)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return meter(scene)
+
+    return measure
+
+
+def failing_meter(when: str) -> Meter:
+    if when == "made":
+        raise QvggtError("the model is missing: check its path")
+
+    def measure(scene: Scene) -> SceneResult:
+        raise QvggtError(f"{scene.name} is missing: download it")
+
+    return measure
+
+
+def with_meter(make) -> Work:
+    return Work(WORK.reader, WORK.images, make)
+
+
+def test_workers_give_the_digits_of_one_process_and_share_its_store(alone, tmp_path):
+    options = RunOptions(tmp_path, engine="ray", workers=2)
+    assert run(WORK, PLAN.jobs, options, SETTINGS) == alone
+    unused = with_meter(partial(failing_meter, "made"))
+    assert run(unused, PLAN.jobs, RunOptions(tmp_path), SETTINGS) == alone
+
+
+def test_a_killed_worker_loses_nothing(alone, tmp_path):
+    victim = PLAN.jobs[1].record.name
+    mortal = with_meter(partial(mortal_meter, WORK.make_meter, victim, tmp_path, 2))
+    assert run(mortal, PLAN.jobs, OPTIONS, SETTINGS) == alone
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_scene_that_kills_every_worker_is_named(tmp_path):
+    victim = PLAN.jobs[0].record.name
+    mortal = with_meter(partial(mortal_meter, WORK.make_meter, victim, tmp_path, 99))
+    with pytest.raises(QvggtError, match=f"3 workers died on scene {victim}"):
+        run(mortal, PLAN.jobs[:1], OPTIONS, SETTINGS)
+
+
+@pytest.mark.parametrize(("when", "sentence"), [("made", "the model is missing"), ("used", "is missing: download it")])
+def test_the_sentence_of_a_worker_reaches_the_user(when, sentence):
+    with pytest.raises(QvggtError, match=sentence) as raised:
+        run(with_meter(partial(failing_meter, when)), PLAN.jobs[:1], OPTIONS, SETTINGS)
+    assert "Traceback" not in str(raised.value)
