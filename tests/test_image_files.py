@@ -197,6 +197,8 @@ def test_exif_orientation_is_undone(tmp_path, colours, ending, orientation):
     assert found.shape == upright.shape
     assert np.abs(found - upright).max() <= (12 if ending in ("jpg", "webp") else 0)
     assert load_images([Image.open(path), path], SMALL).maps[0].original_size == (64, 40)
+    again = np.asarray(as_rgb(read_image(path))).astype(int)  # what is upright is not turned once more
+    assert np.array_equal(again, found)
 
 
 def test_heic_orientation(tmp_path, colours):

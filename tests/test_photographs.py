@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="Debian's opencv-doc, 
 @pytest.fixture(scope="module")
 def model():
     network = VGGT(VGGTConfig.micro())
-    initialise(network, 0, 4.0)
+    initialise(network, seed=0)
     return network.eval()
 
 

@@ -106,7 +106,8 @@ def write_json(path: PathLike, value: Any) -> None:
     """
     text = _pretty(value, "") + "\n"
     with new_file(path, overwrite=True) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A file's name need not be text: its stray bytes become \u escapes, which JSON reads back as they were.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def sync(path: Path) -> None:

@@ -317,7 +317,7 @@ def _as_rgb(image: Image.Image, label: str) -> Image.Image:
     image.load()  # some formats know their orientation only after their pixels
     turn = _UPRIGHT.get(_orientation(image))
     if turn is not None:
-        image = image.transpose(turn)
+        image = _turned(image, turn)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _grey_from_deep(image, label)
     if image.has_transparency_data:
@@ -325,6 +325,14 @@ def _as_rgb(image: Image.Image, label: str) -> Image.Image:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _turned(image: Image.Image, turn: Image.Transpose) -> Image.Image:
+    """The image upright, without the EXIF data that would have it turned once more by whoever reads it next."""
+    image = image.transpose(turn)
+    for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):  # all that Pillow reads it from
+        image.info.pop(key, None)
+    return image
 
 
 def _orientation(image: Image.Image) -> int:

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from safetensors.torch import save_file
+
+from qvggt.model import VGGTConfig
+from qvggt.model.seeded import SeededSource
 
 MODEL = "seeded:micro"
 """Stand-in weights of the smallest architecture: what it says is meaningless, and it says it quickly."""
+
+WEIGHTS = SeededSource(VGGTConfig.micro())
 
 
 @dataclass(frozen=True)
@@ -73,4 +80,15 @@ def draw(path: Path, seed: int = 0, width: int = 56, height: int = 56) -> Path:
     waves = [128 + 100 * np.sin(x / 9 + seed + k) * np.cos(y / 7 - k) for k in range(3)]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.stack(waves, -1).astype(np.uint8)).save(path)
+    return path
+
+
+def weight(name: str) -> torch.Tensor:
+    """Return one of the float weights of ``MODEL``."""
+    return WEIGHTS.tensor(name)
+
+
+def write_weights(path: Path, **replaced: torch.Tensor) -> Path:
+    """Write the float weights of ``MODEL`` to a file, some of them replaced."""
+    save_file({name: weight(name) for name in WEIGHTS.names()} | replaced, path)
     return path

@@ -91,3 +91,12 @@ def test_output_that_cannot_be_written_is_one_sentence():
     with open("/dev/full", "w") as full:
         done = finish(process("--help", stdout=full))
     assert done.sentence.startswith("the disk is full")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")])
+def test_too_little_memory_is_one_sentence(refused, photos, tmp_path, monkeypatch, error):
+    def load(*_):
+        raise error
+
+    monkeypatch.setattr("qvggt.api.load", load)
+    assert "memory ran out" in refused("reconstruct", MODEL, photos, "-o", tmp_path / "out")

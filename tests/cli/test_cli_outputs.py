@@ -71,7 +71,7 @@ def test_output_where_nothing_can_be_written(refused, command, read_only):
     assert "read-only" in sentence or "permission" in sentence
 
 
-@pytest.mark.parametrize("output", ["", "x" * 300, "a\0b"], ids=["empty", "long", "null"])
+@pytest.mark.parametrize("output", ["", "x" * 300], ids=["empty", "long"])
 def test_output_with_an_impossible_name(qvggt, command, output):
     done = qvggt(*command, "-o", output)
     assert done.status == 1
@@ -104,7 +104,7 @@ def test_figures_where_nothing_can_be_written_are_refused_before_the_work(refuse
 
 def test_figures_on_a_full_disk(qvggt, command, mounted, tmp_path):
     disk = mounted("disk", "size=64k")
-    (disk / "ballast").write_bytes(bytes(60 << 10))
+    (disk / "ballast").write_bytes(bytes(64 << 10))
     before = contents(disk)
     done = qvggt(*command, "-o", tmp_path / "out", "--json", disk / "x.json")
     assert "the disk is full" in done.sentence

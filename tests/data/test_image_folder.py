@@ -51,6 +51,43 @@ def test_known_cameras_come_back(tmp_path, write, images, model):
     assert_true(replace(scene, depth=depth, valid=depth > 0), 1e-6)
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_depth_beside_the_cameras_is_read(tmp_path, exact):
+    write_images(tmp_path / "images")
+    write_text(tmp_path / "sparse" / "0", [PINHOLE], registered())
+    truth = [view(index, INTRINSICS, SIZE) for index in range(3)]
+    for name, seen in zip(NAMES, truth, strict=True):
+        for folder in ("depth", "depth_mm"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        stem = name.removesuffix(".png")
+        millimetres = np.rint(seen.depth * 1000).astype(np.uint16)
+        millimetres[0, :2] = 0, 65535  # neither is a measurement
+        Image.fromarray(millimetres).save(tmp_path / "depth_mm" / name)
+        if exact:
+            np.save(tmp_path / "depth" / f"{stem}.npy", seen.depth)
+    reader = ImageFolder(tmp_path)
+    scene = reader.load(reader.sequences()[0], (0, 1, 2), OPTIONS)
+    assert scene.depth is not None
+    assert scene.valid is not None
+    error = np.abs(scene.depth - np.stack([seen.depth for seen in truth]))
+    assert scene.valid[:, 0, :2].all() == exact
+    assert (error[scene.valid] <= (1e-6 if exact else 5.01e-4)).all()
+
+
+def test_depth_that_some_frames_lack_is_none_for_the_scene(tmp_path):
+    write_images(tmp_path / "images")
+    write_text(tmp_path / "sparse" / "0", [PINHOLE], registered())
+    (tmp_path / "depth").mkdir()
+    np.save(tmp_path / "depth" / "img1.npy", np.ones(SIZE[::-1], np.float32))
+    reader = ImageFolder(tmp_path)
+    (record,) = reader.sequences()
+    assert reader.load(record, (0, 1), OPTIONS).depth is None
+    assert reader.load(record, (0,), OPTIONS).depth is not None
+    np.save(tmp_path / "depth" / "img1.npy", np.ones(3))
+    with pytest.raises(QvggtError, match=r"img1\.npy is not an array"):
+        reader.load(record, (0,), OPTIONS)
+
+
 def test_images_in_subfolders_of_a_model(tmp_path):
     names = ("left/0.png", "right/0.png")
     write_images(tmp_path / "images", names)

@@ -18,7 +18,6 @@ from qvggt.data.room_overlap import connected
 from qvggt.data.room_pack import pack_rooms
 from qvggt.data.room_paths import CLEARANCE_M, clearance
 from qvggt.data.room_render import render
-from qvggt.data.room_trace import floor_light
 from qvggt.data.rooms import SPLITS, RoomBatch, RoomFamily, load_rooms, render_rooms, room_scene
 from qvggt.geometry import invert_camera, project, unproject
 from qvggt.types import QvggtError
@@ -54,7 +53,7 @@ def test_padding_and_chunks_leave_no_trace():
     seeds, place = [5, 3, 11], torch.device("cpu")
     alone = render_rooms(seeds, 2, SIZE)
     packed = pack_rooms([draw_room(seed, RoomFamily()) for seed in seeds], place)
-    images, depth = render(packed, floor_light(packed), (alone.cam_from_world, alone.intrinsics), SIZE)
+    images, depth = render(packed, (alone.cam_from_world, alone.intrinsics), SIZE)
     torch.testing.assert_close(images, alone.images, atol=1e-4, rtol=0)
     torch.testing.assert_close(depth, alone.depth, atol=1e-4, rtol=1e-5)
 

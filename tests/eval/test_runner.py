@@ -1,3 +1,4 @@
+import sys
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -89,6 +90,12 @@ def test_threads_are_set_and_put_back():
     run(work(FakeReader(), threads), JOBS, RunOptions(threads=before + 1), SETTINGS)
     assert threads == [before + 1] * 5
     assert torch.get_num_threads() == before
+
+
+def test_without_ray_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(QvggtError, match=r'pip install "qvggt\[ray\]"'):
+        run(work(FakeReader()), JOBS, RunOptions(engine="ray"), SETTINGS)
 
 
 def test_impossible_options_are_refused():

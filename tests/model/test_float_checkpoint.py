@@ -81,9 +81,8 @@ def test_unknown_seeded_preset_names_the_known_ones():
 
 
 def test_nano_opens_where_it_is_carried():
-    if not EMBEDDED["nano"].is_file():
-        pytest.skip("the embedded model is not built yet")
     assert open_weights("nano").config == VGGTConfig.nano()
+    assert sum(path.stat().st_size for path in EMBEDDED["nano"]) <= 12_000_000
 
 
 def test_configuration_comes_from_the_file_itself_or_from_beside_it(tmp_path):

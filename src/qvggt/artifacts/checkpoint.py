@@ -250,6 +250,8 @@ def _weight_args(scheme: Scheme) -> dict[str, Any]:
 def _config_from_json(path: Path, text: str) -> VGGTConfig:
     values = _parse_json(path, text)
     version = values.get("format_version")
+    if version is None:
+        raise QvggtError(f"{path} does not say which format it has: it is damaged, or no configuration of ours")
     if version != FORMAT_VERSION:
         raise QvggtError(
             f"{path} has format version {version!r}, and this qvggt reads version {FORMAT_VERSION}: "

@@ -18,6 +18,7 @@ from qvggt.cli.inspect import inspect
 from qvggt.cli.messages import command_help, messages_on_stderr, say_why
 from qvggt.cli.quantize import quantize
 from qvggt.cli.reconstruct import reconstruct
+from qvggt.cli.render import render
 from qvggt.cli.stopping import Stopped, clean_stop
 from qvggt.cli.train import train
 from qvggt.types import QvggtError
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": evaluate,
     "inspect": inspect,
     "train": train,
+    "render": render,
     "demo": demo,
 }
 

@@ -19,40 +19,44 @@ def demo(
     """Quantize the nano model, reconstruct the sample scene with both models, and say how far they differ."""
     from qvggt import api
     from qvggt.artifacts import save_prediction
-    from qvggt.cli.show import console, progress, save_figures, size_text
+    from qvggt.cli.show import check_figures, progress, save_figures, say, size_text
     from qvggt.eval.fidelity import fidelity
+    from qvggt.eval.metrics import auc, pose_errors
     from qvggt.export import ExportOptions, write_all
     from qvggt.methods.rtn import RtnOptions
     from qvggt.quant.scheme import Scheme
-    from qvggt.zoo import SAMPLE_SCENE
+    from qvggt.zoo import sample_cameras, sample_images
 
+    check_figures(json)
     started = time.perf_counter()
     checkpoint = output / f"nano-{bits}bit"
     report = api.quantize_to("nano", checkpoint, "rtn", RtnOptions(Scheme(bits, 64)), overwrite=True)
-    console.print(f"quantized nano to {bits} bits in {time.perf_counter() - started:.1f} s")
+    say(f"quantized nano to {bits} bits in {time.perf_counter() - started:.1f} s")
 
     predictions = {}
     for name, model in (("float", "nano"), (f"{bits}-bit", str(checkpoint))):
         with progress(name) as update:
-            predictions[name] = api.reconstruct(model, SAMPLE_SCENE, heads=("camera", "depth"), on_progress=update)
+            predictions[name] = api.reconstruct(model, sample_images(), heads=("camera", "depth"), on_progress=update)
         folder = output / name
         save_prediction(predictions[name], folder / "prediction.npz", overwrite=True)
         write_all(predictions[name], folder, ExportOptions(title=f"nano, {name}"), "the sample room")
         count, _, height, width = predictions[name].images.shape
-        console.print(f"reconstructed the sample scene, {count} images of {width}x{height} px, with the {name} model")
+        say(f"reconstructed the sample scene, {count} images of {width}x{height} px, with the {name} model")
 
     float_name, packed_name = predictions
     far = fidelity(predictions[float_name], predictions[packed_name]).means()
-    console.print(
+    say(
         f"the {bits}-bit model differs from the float model by {far['fidelity_rotation_deg']:.2f} deg of rotation, "
-        f"{far['fidelity_translation_deg']:.2f} deg of translation and {100 * far['fidelity_depth_rel']:.1f} % of depth",
-        soft_wrap=True,
+        f"{far['fidelity_translation_deg']:.2f} deg of translation and "
+        f"{100 * far['fidelity_depth_rel']:.1f} % of depth"
     )
+    scores = {
+        name: auc(pose_errors(p.cam_from_world, sample_cameras()).joint_deg, 30) for name, p in predictions.items()
+    }
+    say("pose AUC@30 against the true cameras: " + ", ".join(f"{name} {score:.1f}" for name, score in scores.items()))
     packed, whole = report.checkpoint_bytes, report.float_bytes
-    console.print(
-        f"float32 weights {size_text(whole)}, {bits}-bit checkpoint {size_text(packed)}: {whole / packed:.1f}x"
-    )
+    say(f"float32 weights {size_text(whole)}, {bits}-bit checkpoint {size_text(packed)}: {whole / packed:.1f}x smaller")
     for name in predictions:
-        console.print(f"pictures: {output / name / 'overview.png'}, 3D: {output / name / 'scene.glb'}", soft_wrap=True)
-    console.print(f"done in {time.perf_counter() - started:.0f} s")
-    save_figures(json, far | {"float32_bytes": whole, "checkpoint_bytes": packed})
+        say(f"pictures: {output / name / 'overview.png'}, 3D: {output / name / 'scene.glb'}")
+    say(f"done in {time.perf_counter() - started:.0f} s")
+    save_figures(json, far | {"auc30": scores, "float32_bytes": whole, "checkpoint_bytes": packed})

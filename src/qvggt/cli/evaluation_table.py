@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from qvggt.cli.show import console, say, size_text
 from qvggt.eval.report import Evaluation, Figures, ModelCard
+from qvggt.eval.results import Summary
 
 _LABELS = {
     "auc30": "AUC@30",
@@ -29,36 +32,37 @@ _LABELS = {
     "fidelity_depth_rel": "relative depth",
     "fidelity_point_rel": "relative points",
 }
+_WIDTH = 100
+_HASH_CHARACTERS = len("sha256:") + 12
 _LEFT_OUT = ("rra", "rta")  # in the JSON only
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print an evaluation."""
-    shown = [evaluation.model, evaluation.baseline, evaluation.chance]
-    console.print(_table([figures for figures in shown if figures is not None]))
+    _print_table([evaluation.model, evaluation.baseline], evaluation.chance)
     if evaluation.fidelity is not None and evaluation.fidelity_to is not None:
-        say(f"against {evaluation.fidelity_to.name}, without the truth:")
-        console.print(_table([evaluation.fidelity]))
+        say(f"\nagainst {evaluation.fidelity_to.name}, without the truth:")
+        _print_table([evaluation.fidelity])
+    say("")
     for line in _facts(evaluation):
         say(line)
 
 
-def _table(shown: list[Figures]) -> Table:
+def _print_table(models: Sequence[Figures | None], chance: Figures | None = None) -> None:
+    shown = [figures for figures in models if figures is not None]
     table = Table("", box=None, header_style="bold", pad_edge=False)
     for figures in shown:
-        table.add_column(figures.card.name, justify="right", overflow="fold")
-        table.add_column("95 %", justify="right", no_wrap=True)
+        table.add_column(Path(figures.card.name).name, no_wrap=True)
+    if chance is not None:
+        table.add_column("chance", no_wrap=True)
     for name in shown[0].summary.metrics:
         if name.startswith(_LEFT_OUT):
             continue
-        row = [_LABELS.get(name, name.replace("_", " "))]
-        for figures in shown:
-            row += [
-                _number(name, figures.summary.metrics.get(name, math.nan)),
-                _interval(name, figures.summary.intervals.get(name, (math.nan, math.nan))),
-            ]
-        table.add_row(*row)
-    return table
+        cells = [_with_interval(name, figures.summary) for figures in shown]
+        cells += [] if chance is None else [_number(name, chance.summary.metrics.get(name, math.nan))]
+        table.add_row(_LABELS.get(name, name.replace("_", " ")), *cells)
+    # A figure that is cut off is worse than a long line.
+    console.print(table, width=max(console.width, _WIDTH), crop=False, no_wrap=True)
 
 
 def _facts(evaluation: Evaluation) -> list[str]:
@@ -69,7 +73,7 @@ def _facts(evaluation: Evaluation) -> list[str]:
     lines = [
         f"data: {on.dataset}, split {on.split}{landmarks}: {summary.scenes} scenes of {frames} frames "
         f"({on.frames}; seed {on.seed}), {summary.pairs} pairs, images {on.image_size_px} px wide",
-        f"protocols: {', '.join(summary.protocols)}; intervals: 95 %, bootstrap over scenes",
+        f"protocols: {', '.join(summary.protocols)}; in brackets 95 % by bootstrap over scenes",
     ]
     named = {"model": evaluation.model.card, "float model": evaluation.fidelity_to}
     named["baseline"] = evaluation.baseline.card if evaluation.baseline is not None else None
@@ -89,7 +93,7 @@ def _facts(evaluation: Evaluation) -> list[str]:
 
 def _card(card: ModelCard) -> str:
     size = "no file" if card.checkpoint_bytes is None else size_text(card.checkpoint_bytes)
-    parts = [f"{card.name} ({card.hash})", card.method + _options(card.options)]
+    parts = [f"{card.name} ({card.hash[:_HASH_CHARACTERS]})", card.method + _options(card.options)]
     parts += [f"{card.average_bits:.2f} bits a weight on average", size] if card.average_bits is not None else []
     parts.append(f"calibrated on {_flat(card.calibration)}" if card.calibration else "no calibration")
     return ", ".join(parts) + (f", made of {card.source}" if card.source else "")
@@ -109,7 +113,7 @@ def _flat(value: Any) -> str:
 
 
 def _stored(count: int) -> str:
-    return f"; {count} results were stored before" if count else ""
+    return f"; results stored before: {count}" if count else ""
 
 
 def _number(name: str, value: float) -> str:
@@ -118,5 +122,6 @@ def _number(name: str, value: float) -> str:
     return f"{value:.2f}" if name.startswith("auc") or name.endswith("_deg") else f"{value:.4f}"
 
 
-def _interval(name: str, interval: tuple[float, float]) -> str:
-    return " .. ".join(_number(name, bound) for bound in interval)
+def _with_interval(name: str, summary: Summary) -> str:
+    low, high = summary.intervals.get(name, (math.nan, math.nan))
+    return f"{_number(name, summary.metrics.get(name, math.nan))} [{_number(name, low)}, {_number(name, high)}]"

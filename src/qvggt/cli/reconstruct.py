@@ -12,20 +12,22 @@ import tyro
 from qvggt.cli.arguments import Device, Images, Json, Model, Output, Overwrite, Revision
 
 HeadName = Literal["camera", "depth", "point"]
+
+
+def _number(text: str, default: str | None = None, metavar: str = "NUMBER") -> object:
+    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=default)
+
+
 Heads = Annotated[
     tuple[HeadName, ...],
     tyro.conf.arg(help="what to compute", help_behavior_hint="(default: what the points need)"),
 ]
+Confidence = Annotated[float, _number("give no points to this share of pixels, the least confident", None, "PERCENT")]
 FramesPerSecond = Annotated[
-    float | None,
-    tyro.conf.arg(
-        metavar="NUMBER", help="of a video, frames per second to take", help_behavior_hint="(default: 16 frames in all)"
-    ),
+    float | None, _number("of a video, frames per second to take", "(default: 16 frames in all)")
 ]
-FrameCount = Annotated[
-    int | None,
-    tyro.conf.arg(metavar="NUMBER", help="at most so many frames, evenly spread", help_behavior_hint="(optional)"),
-]
+FrameCount = Annotated[int | None, _number("at most so many frames, evenly spread", "(optional)")]
+DenseFrames = Annotated[int, _number("frames at a time in the dense heads: fewer, less memory")]
 
 
 def reconstruct(
@@ -36,17 +38,13 @@ def reconstruct(
     points_from: Annotated[
         Literal["depth", "head"], tyro.conf.arg(help="depth and cameras, or the point head")
     ] = "depth",
-    max_points: Annotated[int, tyro.conf.arg(metavar="NUMBER", help="most points in the point cloud")] = 1_000_000,
-    confidence: Annotated[
-        float, tyro.conf.arg(metavar="PERCENT", help="give no points to this share of pixels, the least confident")
-    ] = 25.0,
+    max_points: Annotated[int, _number("most points in the point cloud")] = 1_000_000,
+    confidence: Confidence = 25.0,
     mode: Annotated[Literal["crop", "pad"], tyro.conf.arg(help="cut tall images, or fill up to a square")] = "crop",
     fps: FramesPerSecond = None,
     frames: FrameCount = None,
     compute: Annotated[Literal["float"], tyro.conf.arg(help="how packed layers multiply")] = "float",
-    dense_frames: Annotated[
-        int, tyro.conf.arg(metavar="NUMBER", help="frames at a time in the dense heads: fewer, less memory")
-    ] = 8,
+    dense_frames: DenseFrames = 8,
     device: Device = "cpu",
     revision: Revision = None,
     overwrite: Overwrite = False,
@@ -56,8 +54,7 @@ def reconstruct(
 
     Writes prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png.
     """
-    from qvggt import api
-    from qvggt.artifacts import save_prediction
+    from qvggt import api, artifacts
     from qvggt.cli.show import check_figures, count_text, peak_memory_bytes, progress, save_figures
     from qvggt.export import CONTENTS, ExportOptions, write_all
     from qvggt.files import new_folder
@@ -77,7 +74,7 @@ def reconstruct(
         clock.append(time.perf_counter())
         count, _, height, width = prediction.images.shape
         update(f"{count_text(count, 'frame')}, writing files", 1.0)
-        save_prediction(prediction, folder / "prediction.npz")
+        artifacts.save_prediction(prediction, folder / "prediction.npz")
         caption = f"{count_text(count, 'frame')} of {width}x{height} px in {clock[2] - clock[1]:.1f} s"
         written = ["prediction.npz", *write_all(prediction, folder, options, caption)]
     clock.append(time.perf_counter())
@@ -98,10 +95,11 @@ def reconstruct(
 def _print(figures: dict[str, Any], output: Path) -> None:
     from qvggt.cli.show import count_text, say, size_text
 
-    size = f"{figures['width_px']}x{figures['height_px']} px"
+    what = f"{count_text(figures['frames'], 'frame')} of {figures['width_px']}x{figures['height_px']} px"
     say(
-        f"{count_text(figures['frames'], 'frame')} of {size} with {figures['model']} in {figures['reconstruct_seconds']:.1f} s (loading {figures['load_seconds']:.1f} s, "
-        f"writing {figures['write_seconds']:.1f} s), peak memory {size_text(figures['peak_memory_bytes'])}"
+        f"{what} with {figures['model']} in {figures['reconstruct_seconds']:.1f} s "
+        f"(loading {figures['load_seconds']:.1f} s, writing {figures['write_seconds']:.1f} s), "
+        f"peak memory {size_text(figures['peak_memory_bytes'])}"
     )
     names = list(dict.fromkeys("depth/" if name.startswith("depth/") else name for name in figures["files"]))
     say(f"{output}: {', '.join(names)}")

@@ -29,7 +29,12 @@ class _Tried(Exception):
 
 @contextmanager
 def progress(title: str) -> Iterator[OnProgress]:
-    """Show a line with stage, share, elapsed and remaining time on a terminal; nothing where output is a file."""
+    """Show a line with stage, share, elapsed and remaining time on a terminal; nothing where output is a file.
+
+    Args:
+        title: a model's name; of a path, its last part is shown.
+    """
+    title = Path(title).name
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -44,7 +49,8 @@ def progress(title: str) -> Iterator[OnProgress]:
         task = bars.add_task(title, total=1.0)
 
         def update(stage: str, share: float) -> None:
-            bars.update(task, description=f"{title}: {stage}", completed=share)
+            # Never the whole, at which the clock would stop: only the caller knows that nothing follows.
+            bars.update(task, description=f"{title}: {stage}", completed=min(share, 0.999))
 
         yield update
 

@@ -48,6 +48,10 @@ def clean_stop() -> Iterator[None]:
             before[number] = signal.signal(number, stop)
     try:
         yield
+    except Stopped:
+        # Nothing is left to do but to end, which takes Python a moment.
+        before = dict.fromkeys(before, signal.SIG_IGN)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

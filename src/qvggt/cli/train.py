@@ -10,12 +10,16 @@ import tyro
 from qvggt.cli.arguments import Device, Output
 
 
+def _optional(metavar: str, text: str) -> object:
+    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint="(optional)")
+
+
 def train(
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE", help="nano, micro, or a JSON file")],
     output: Output,
-    start_from: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="weights to begin with")] = None,
-    minutes: Annotated[float | None, tyro.conf.arg(help="stop after this long, with a checkpoint")] = None,
-    threads: Annotated[int | None, tyro.conf.arg(help="of the CPU")] = None,
+    start_from: Annotated[Path | None, _optional("FILE", "weights to begin with")] = None,
+    minutes: Annotated[float | None, _optional("NUMBER", "stop after this long, with a checkpoint")] = None,
+    threads: Annotated[int | None, _optional("NUMBER", "of the CPU")] = None,
     device: Device = "cpu",
 ) -> None:
     """Train a small VGGT on procedural rooms.

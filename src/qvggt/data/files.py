@@ -102,6 +102,17 @@ def read_millimetres(path: Path) -> np.ndarray:
     return depth_m
 
 
+def read_depth_array(path: Path) -> np.ndarray:
+    """Return a depth map stored as a ``.npy`` file of floats, as float32 [h, w] in the unit it is stored in."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise QvggtError(f"the depth map {path} cannot be read ({error}): export it again") from error
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind != "f":
+        raise QvggtError(f"the depth map {path} is not an array [h, w] of floats: export it again")
+    return values.astype(np.float32)
+
+
 def image_names(folder: Path) -> list[str]:
     """Return the names of a folder's image files, ``img2`` before ``img10``; none if the folder is absent."""
     if not folder.is_dir():

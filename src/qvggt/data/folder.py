@@ -2,21 +2,25 @@
 
 ROOT/*.jpg or ROOT/images/*.jpg                          the images of one scene
 ROOT/sparse/0/{cameras,images}.{txt,bin}                 optional COLMAP model; also in sparse/, colmap/ or ROOT
+ROOT/depth/<image>.npy                                   optional with cameras: float [h, w] in the model's unit
+ROOT/depth_mm/<image>.png                                or 16-bit millimetres; <image> is the name without its suffix
 ROOT/<scene>/…                                           or several scenes, each like the above
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from qvggt.data.colmap import ColmapCamera, ColmapImage, find_model, read_model
 from qvggt.data.dataset import SequenceRecord, chosen_frames
-from qvggt.data.files import image_names, require_folder
-from qvggt.data.frames import Frame, build_scene, scale_intrinsics
+from qvggt.data.files import image_names, read_depth_array, read_uint16, require_folder
+from qvggt.data.frames import DepthMap, Frame, build_scene, scale_intrinsics
 from qvggt.image_files import natural_key
 from qvggt.images import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
@@ -31,25 +35,47 @@ class ColmapScene:
     """The registered images of one scene that are on disk.
 
     Attributes:
+        root: the scene's folder.
         image_folder: what image names are relative to.
         images: name -> registered image.
         cameras: camera number -> camera.
     """
 
+    root: Path
     image_folder: Path
     images: dict[str, ColmapImage]
     cameras: dict[int, ColmapCamera]
 
     def frame(self, name: str) -> Frame:
-        """Return the photograph with its camera."""
+        """Return the photograph with its camera, and its depth if there is any."""
         image = self.images[name]
         camera = self.cameras[image.camera_id]
         intrinsics = scale_intrinsics(camera.intrinsics(), 1 / camera.width, 1 / camera.height)
-        return Frame(self.image_folder / name, image.cam_from_world, intrinsics)
+        return Frame(self.image_folder / name, image.cam_from_world, intrinsics, self._depth(name))
+
+    def _depth(self, name: str) -> Callable[[], DepthMap] | None:
+        exact = (self.root / "depth" / name).with_suffix(".npy")
+        if exact.is_file():
+            return lambda: DepthMap(read_depth_array(exact))
+        rounded = (self.root / "depth_mm" / name).with_suffix(".png")
+        if rounded.is_file():
+            return lambda: DepthMap(_read_any_millimetres(rounded))
+        return None
 
 
-def read_colmap_scene(model_folder: Path, image_folder: Path) -> ColmapScene:
+def _read_any_millimetres(path: Path) -> np.ndarray:
+    """Return 16-bit millimetres in metres, 0 where 0 or the largest number says that nothing was measured."""
+    raw = read_uint16(path, "the depth map")
+    return np.where(raw == 65535, 0, raw).astype(np.float32) / np.float32(1000)
+
+
+def read_colmap_scene(model_folder: Path, image_folder: Path, root: Path | None = None) -> ColmapScene:
     """Read a COLMAP model and keep the images that are there, in natural order of their names.
+
+    Args:
+        model_folder: holds ``cameras`` and ``images``.
+        image_folder: what image names are relative to.
+        root: the scene's folder, where depth is looked for; ``image_folder`` if None.
 
     Raises:
         QvggtError: the model is missing or damaged, or none of its images is in ``image_folder``.
@@ -67,7 +93,7 @@ def read_colmap_scene(model_folder: Path, image_folder: Path) -> ColmapScene:
     if any(cameras[image.camera_id].is_distorted() for image in present):
         log.warning("%s: lens distortion is left aside; undistort the images for exact cameras", model_folder)
     present.sort(key=lambda image: natural_key(Path(image.name)))
-    return ColmapScene(image_folder, {image.name: image for image in present}, cameras)
+    return ColmapScene(root or image_folder, image_folder, {image.name: image for image in present}, cameras)
 
 
 class ImageFolder:
@@ -97,7 +123,7 @@ class ImageFolder:
         )
 
     def load(self, record: SequenceRecord, frame_indices: Sequence[int], options: ImageOptions) -> Scene:
-        """Read the chosen frames, with cameras if the folder has a COLMAP model."""
+        """Read the chosen frames, with cameras, and depth beside them, if the folder has a COLMAP model."""
         names = chosen_frames(record, frame_indices)
         scene = self._scenes[record.name]
         if isinstance(scene, ColmapScene):
@@ -130,4 +156,4 @@ def _open_scene(folder: Path) -> ColmapScene | Path | None:
     if model is None:
         return _image_folder(folder)
     # COLMAP names images relative to its image folder, which may have subfolders and so hold no image itself.
-    return read_colmap_scene(model, folder / "images" if (folder / "images").is_dir() else folder)
+    return read_colmap_scene(model, folder / "images" if (folder / "images").is_dir() else folder, folder)

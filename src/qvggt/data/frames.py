@@ -142,11 +142,7 @@ def sample_depth(depth: DepthMap, frame_map: FrameMap, image_hw: tuple[int, ...]
 
 
 def _read_pixels(frame: Frame) -> Image.Image:
-    if frame.intrinsics is not None:
-        return read_photo(frame.photo)
-    upright = read_image(frame.photo)
-    upright.info = {}  # the orientation has been applied: once is enough
-    return upright
+    return read_image(frame.photo) if frame.intrinsics is None else read_photo(frame.photo)
 
 
 def _stack(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:

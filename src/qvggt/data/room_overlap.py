@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from qvggt.data.room_pack import PackedRooms
-from qvggt.data.room_paths import CLEARANCE_M, PathDrawer, clearance
+from qvggt.data.room_paths import CLEARANCE_M, CameraPath, PathDrawer, clearance
 from qvggt.data.room_render import camera_rays
 from qvggt.data.room_scene import Room
-from qvggt.data.room_trace import trace
+from qvggt.data.room_trace import ray_cones, trace
 
 GRID_HW = (12, 16)
 """Rays of a measurement."""
@@ -39,7 +39,7 @@ def measure_overlap(rooms: PackedRooms, cam_from_world: Tensor, intrinsics: Tens
     u = (torch.arange(columns, device=intrinsics.device) + 0.5) * (image_hw[1] / columns) - 0.5
     grid_v, grid_u = (g.flatten() for g in torch.meshgrid(v, u, indexing="ij"))
     origin, rays = camera_rays(cam_from_world, intrinsics, grid_u, grid_v)
-    depth, _ = trace(rooms, origin, rays)
+    depth, _ = trace(rooms, ray_cones(origin, rays), rays)
     points = [origin[..., axis, None] + rays[axis] * depth for axis in range(3)]  # each [B, S, N]
     other = cam_from_world[:, None, :, :, :, None]  # [B, 1, S, 3, 4, 1]
     local = [
@@ -98,7 +98,7 @@ def place_cameras(
     pending = list(range(len(rooms)))
     for factor in _ATTEMPTS:
         paths = [drawers[b].draw().shrink(factor) for b in pending]
-        cameras = np.stack([path.cam_from_world() for path in paths])
+        cameras = CameraPath.stack(paths).cam_from_world()
         lenses = np.repeat(lens[pending][:, None], cameras.shape[1], 1)
         some = packed if len(pending) == len(rooms) else packed.select(pending)
         as_tensor = (torch.from_numpy(a).to(device, torch.float32) for a in (cameras, lenses))

@@ -23,9 +23,9 @@ class PackedRooms:
         half: [B, 3] half extents of the rooms.
         bodies: [B, K, 9] centre (3), half extents (3), cosine and sine of the yaw, index in KINDS.
         counts: number of boxes, cylinders and ellipsoids, padding included; they sum to K - 1.
-        own_counts: the same without padding, and the number of panels, for each room.
         surfaces: [B, M, 14] rows of ``Surface.row``: six faces, K - 1 bodies, then inner part and frame of each panel.
         panels: [B, D + 1, 8] face, centre (2), half extents (2), recess, frame, bars; the first is none.
+        panel_centres: [B, D, 3] in the room.
         lights: [B, L, 6].
         ambient: [B, 3].
     """
@@ -33,40 +33,24 @@ class PackedRooms:
     half: Tensor
     bodies: Tensor
     counts: tuple[int, int, int]
-    own_counts: tuple[tuple[int, int, int, int], ...]
     surfaces: Tensor
     panels: Tensor
+    panel_centres: Tensor
     lights: Tensor
     ambient: Tensor
 
     def select(self, rooms: Sequence[int]) -> PackedRooms:
         """Return some of the rooms, padded as before."""
-        index = torch.tensor(rooms, device=self.half.device)
-        half, bodies, surfaces, panels, lights, ambient = (
-            table.index_select(0, index)
-            for table in (self.half, self.bodies, self.surfaces, self.panels, self.lights, self.ambient)
-        )
-        own_counts = tuple(self.own_counts[room] for room in rooms)
-        return PackedRooms(half, bodies, self.counts, own_counts, surfaces, panels, lights, ambient)
+        return self._pick(torch.tensor(rooms, device=self.half.device))
 
-    def single(self, room: int) -> PackedRooms:
-        """Return one room without padding."""
-        *own, panels = self.own_counts[room]
-        starts = (1, 1 + self.counts[0], 1 + self.counts[0] + self.counts[1])
-        bodies = [start + k for start, count in zip(starts, own, strict=True) for k in range(count)]
-        first_panel = self.bodies.shape[1] + 5
-        looks = [*range(6), *(body + 5 for body in bodies), *range(first_panel, first_panel + 2 * panels)]
-        at = slice(room, room + 1)
-        return PackedRooms(
-            self.half[at],
-            self.bodies[at, [0, *bodies]],
-            (own[0], own[1], own[2]),
-            self.own_counts[at],
-            self.surfaces[at, looks],
-            self.panels[at, : panels + 1],
-            self.lights[at],
-            self.ambient[at],
-        )
+    def part(self, some: slice) -> PackedRooms:
+        """Return consecutive rooms, padded as before."""
+        return self._pick(some)
+
+    def _pick(self, rooms: Tensor | slice) -> PackedRooms:
+        tables = (self.half, self.bodies, self.surfaces, self.panels, self.panel_centres, self.lights, self.ambient)
+        half, bodies, *others = (table[rooms] for table in tables)
+        return PackedRooms(half, bodies, self.counts, *others)
 
 
 def pack_rooms(rooms: Sequence[Room], device: torch.device) -> PackedRooms:
@@ -90,13 +74,13 @@ def pack_rooms(rooms: Sequence[Room], device: torch.device) -> PackedRooms:
         bodies.append(rows)
         surfaces.append(looks)
         panel_rows.append([_NO_PANEL] + [_panel_row(panel) for panel in room.panels] + [_NO_PANEL] * missing)
+    centres = [
+        [panel_centre(room, panel) for panel in room.panels] + [(0.0, 0.0, -1e3)] * (panels - len(room.panels))
+        for room in rooms
+    ]
     half, lights, ambient = ([getattr(room, name) for room in rooms] for name in ("half", "lights", "ambient"))
-    tables = (_table(t, device) for t in (surfaces, panel_rows, lights, ambient))
-    own_counts = tuple(
-        (len(groups[0]), len(groups[1]), len(groups[2]), len(room.panels))
-        for room, groups in zip(rooms, grouped, strict=True)
-    )
-    return PackedRooms(_table(half, device), _table(bodies, device), counts, own_counts, *tables)
+    tables = (_table(t, device) for t in (surfaces, panel_rows, centres, lights, ambient))
+    return PackedRooms(_table(half, device), _table(bodies, device), counts, *tables)
 
 
 _NO_PANEL = (-1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -108,6 +92,14 @@ def _body_row(body: Primitive, kind: int) -> tuple[float, ...]:
 
 def _panel_row(panel: Panel) -> tuple[float, ...]:
     return (float(panel.face), *panel.centre, *panel.half, panel.recess, panel.frame, panel.bars)
+
+
+def panel_centre(room: Room, panel: Panel) -> tuple[float, float, float]:
+    """Return where the middle of a panel is in its room, on the surface of its face."""
+    axis, sign = panel.face // 2, 1.0 - 2.0 * (panel.face % 2)
+    place = list(panel.centre)
+    place.insert(axis, sign * room.half[axis])
+    return place[0], place[1], place[2] + room.half[2]
 
 
 def _table(rows: Sequence, device: torch.device) -> Tensor:

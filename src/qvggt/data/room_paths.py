@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,31 +18,36 @@ _CANDIDATES = 12
 
 @dataclass(frozen=True)
 class CameraPath:
-    """Cameras of one scene.
+    """Cameras of one scene, or of several where every field has a first axis more.
 
     Attributes:
-        centre: [S, 3] positions in metres.
-        target: [S, 3] points on the optical axes.
-        roll: [S] turn about the optical axis in radians.
+        centre: [..., S, 3] positions in metres.
+        target: [..., S, 3] points on the optical axes.
+        roll: [..., S] turn about the optical axis in radians.
     """
 
     centre: np.ndarray
     target: np.ndarray
     roll: np.ndarray
 
+    @classmethod
+    def stack(cls, paths: Sequence[CameraPath]) -> CameraPath:
+        """Return several paths as one with a first axis more."""
+        return cls(*(np.stack([getattr(path, name) for path in paths]) for name in ("centre", "target", "roll")))
+
     def cam_from_world(self) -> np.ndarray:
-        """Return the cameras [S, 3, 4] with OpenCV axes."""
+        """Return the cameras [..., S, 3, 4] with OpenCV axes."""
         forward = self.target - self.centre
         forward = forward / np.linalg.norm(forward, axis=-1, keepdims=True)
-        right = np.stack((forward[:, 1], -forward[:, 0], np.zeros(len(forward))), -1)
+        right = np.stack((forward[..., 1], -forward[..., 0], np.zeros(forward.shape[:-1])), -1)
         right = right / np.linalg.norm(right, axis=-1, keepdims=True)
         down = np.cross(forward, right)
-        cos, sin = np.cos(self.roll)[:, None], np.sin(self.roll)[:, None]
-        rotation = np.stack((cos * right + sin * down, cos * down - sin * right, forward), 1)
+        cos, sin = np.cos(self.roll)[..., None], np.sin(self.roll)[..., None]
+        rotation = np.stack((cos * right + sin * down, cos * down - sin * right, forward), -2)
         return np.concatenate((rotation, -rotation @ self.centre[..., None]), -1)
 
     def shrink(self, factor: float) -> CameraPath:
-        """Return the path with all motion drawn towards its first camera; a factor of 0 leaves no motion."""
+        """Return one path with all motion drawn towards its first camera; a factor of 0 leaves no motion."""
         parts = (self.centre, self.target, self.roll)
         return CameraPath(*(part[:1] + factor * (part - part[:1]) for part in parts))
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from qvggt.data.room_pack import PackedRooms
 from qvggt.data.room_shade import Triple, locate, shade
-from qvggt.data.room_trace import trace
+from qvggt.data.room_trace import floor_light, ray_cones, trace
 from qvggt.geometry import invert_camera
 
-_CPU_RAYS = 2**15
+_CPU_RAYS = 2**15  # as many as one thread takes at a time, so that their number leaves no trace in the digits
+_FLOOR_ROOMS = 14  # lit together
+_LANES = 32  # numbers that one step of a vector loop takes at most; the rest of a row would be rounded otherwise
 _GPU_RAYS = 2**21
 
 
@@ -31,13 +35,13 @@ def camera_rays(cam_from_world: Tensor, intrinsics: Tensor, u: Tensor, v: Tensor
 def hit_pixels(rooms: PackedRooms, cam_from_world: Tensor, intrinsics: Tensor, u: Tensor, v: Tensor):
     """Return hits and rays of pixels u, v [N] of cameras [B, S, 3, 4] in their rooms."""
     origin, rays = camera_rays(cam_from_world, intrinsics, u, v)
-    distance, body = trace(rooms, origin, rays)
-    return locate(rooms, origin, rays, distance, body), rays
+    cones = ray_cones(origin, rays)
+    distance, body = trace(rooms, cones, rays)
+    return locate(rooms, cones, rays, distance, body), rays
 
 
 def render(
     rooms: PackedRooms,
-    floor: Tensor,
     cameras: tuple[Tensor, Tensor],
     image_hw: tuple[int, int],
     samples: int = 1,
@@ -46,34 +50,60 @@ def render(
 
     Args:
         rooms: B rooms.
-        floor: [B, G, G], their ``floor_light``.
         cameras: ``cam_from_world`` [B, S, 3, 4] in room coordinates and intrinsics [B, S, 3, 3] in pixels, float32.
         image_hw: height and width in pixels.
         samples: samples * samples rays are averaged for a pixel's colour; depth is that of the pixel's own ray.
     """
-    height, width = image_hw
-    cam_from_world, intrinsics = cameras
-    batch, frames = cam_from_world.shape[:2]
-    device = cam_from_world.device
-    images = torch.empty(batch, frames, 3, height, width, device=device)
-    depth = torch.empty(batch, frames, height, width, device=device)
+    batch, frames = cameras[0].shape[:2]
+    device = cameras[0].device
+    pixels = image_hw[0] * image_hw[1]
+    images = torch.empty(batch, frames, 3, pixels, device=device)
+    depth = torch.empty(batch, frames, pixels, device=device)
     most = _CPU_RAYS if device.type == "cpu" else _GPU_RAYS
-    rows_at_once = max(1, min(height, most // (batch * frames * width)))
-    columns = torch.arange(width, dtype=torch.float32, device=device)
-    pixel_rad = 1.0 / (intrinsics[..., 0, 0, None] * samples)
-    for top in range(0, height, rows_at_once):
-        rows = torch.arange(top, min(height, top + rows_at_once), dtype=torch.float32, device=device)
-        v, u = (grid.flatten() for grid in torch.meshgrid(rows, columns, indexing="ij"))
-        hits, rays = hit_pixels(rooms, cam_from_world, intrinsics, u, v)
-        shape = (batch, frames, len(rows), width)
-        depth[:, :, top : top + len(rows)] = hits.distance.view(shape)
-        color = shade(rooms, floor, hits, rays, pixel_rad) if samples == 1 else None
-        for index in range(samples * samples if color is None else 0):
-            shift_u = (index % samples + 0.5) / samples - 0.5
-            shift_v = (index // samples + 0.5) / samples - 0.5
-            hits, rays = hit_pixels(rooms, cam_from_world, intrinsics, u + shift_u, v + shift_v)
-            sample = shade(rooms, floor, hits, rays, pixel_rad) / (samples * samples)
-            color = sample if color is None else color.add_(sample)
-        assert color is not None
-        images[..., top : top + len(rows), :] = color.view(3, *shape).permute(1, 2, 0, 3, 4)
-    return images, depth
+    rooms_at_once = max(1, most // (frames * (pixels + _LANES)))
+    pixels_at_once = max(1, most // (min(batch, rooms_at_once) * frames) // _LANES) * _LANES
+    groups = range(0, batch, _FLOOR_ROOMS)
+    floor = torch.cat([floor_light(rooms.part(slice(first, first + _FLOOR_ROOMS))) for first in groups])
+    for first in range(0, batch, rooms_at_once):
+        part = slice(first, first + rooms_at_once)
+        views = View(rooms.part(part), floor[part], cameras[0][part], cameras[1][part])
+        for start in range(0, pixels, pixels_at_once):
+            some = slice(start, min(pixels, start + pixels_at_once))
+            u, v = _pixel_grid(some, image_hw[1], device)
+            color, near = _render_pixels(views, u, v, samples)
+            count = some.stop - some.start
+            images[part, :, :, some] = color[..., :count].permute(1, 2, 0, 3)
+            depth[part, :, some] = near[..., :count]
+    return images.unflatten(-1, image_hw), depth.unflatten(-1, image_hw)
+
+
+@dataclass(frozen=True)
+class View:
+    """Some rooms with the light of their floors and the cameras in them."""
+
+    rooms: PackedRooms
+    floor: Tensor
+    cam_from_world: Tensor
+    intrinsics: Tensor
+
+
+def _pixel_grid(some: slice, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return columns and rows of pixels, the last one repeated up to a multiple of ``_LANES``."""
+    padded = -(-(some.stop - some.start) // _LANES) * _LANES
+    index = torch.arange(some.start, some.start + padded, device=device).clamp_(max=some.stop - 1)
+    return (index % width).to(torch.float32), (index // width).to(torch.float32)
+
+
+def _render_pixels(view: View, u: Tensor, v: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """Return colours [3, B, S, N] and depth [B, S, N] of pixels u, v [N]."""
+    pixel_rad = 1.0 / (view.intrinsics[..., 0, 0, None] * samples)
+    hits, rays = hit_pixels(view.rooms, view.cam_from_world, view.intrinsics, u, v)
+    if samples == 1:
+        return shade(view.rooms, view.floor, hits, rays, pixel_rad), hits.distance
+    depth, color = hits.distance, torch.zeros(())
+    for index in range(samples * samples):
+        shift_u = (index % samples + 0.5) / samples - 0.5
+        shift_v = (index // samples + 0.5) / samples - 0.5
+        hits, rays = hit_pixels(view.rooms, view.cam_from_world, view.intrinsics, u + shift_u, v + shift_v)
+        color = color + shade(view.rooms, view.floor, hits, rays, pixel_rad) / (samples * samples)
+    return color, depth

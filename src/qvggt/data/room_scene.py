@@ -167,14 +167,23 @@ class Dice:
 def draw_color(dice: Dice, value: tuple[float, float], saturation: tuple[float, float]) -> tuple[float, float, float]:
     """Return a linear RGB colour of random hue, its value and saturation drawn from ranges."""
     hue, v, s = dice.uniform(0.0, 6.0), dice.uniform(*value), dice.uniform(*saturation)
-    r, g, b = (v * (1.0 - s * max(0.0, min(1.0, 2.0 - abs((hue + shift) % 6.0 - 3.0)))) for shift in (3.0, 1.0, 5.0))
-    return r, g, b
+    return _hue_channel(hue + 3.0, v, s), _hue_channel(hue + 1.0, v, s), _hue_channel(hue + 5.0, v, s)
+
+
+def _hue_channel(turn: float, value: float, saturation: float) -> float:
+    part = 2.0 - abs(turn % 6.0 - 3.0)
+    return value * (1.0 - saturation * (0.0 if part < 0.0 else 1.0 if part > 1.0 else part))
 
 
 def shift_color(dice: Dice, color: tuple[float, float, float], factor: float, jitter: float):
     """Return a colour brightened by a factor with every channel jittered relatively."""
-    r, g, b = (min(0.95, max(0.01, c * factor * (1.0 + dice.uniform(-jitter, jitter)))) for c in color)
-    return r, g, b
+    r, g, b = color
+    return _shift(dice, r * factor, jitter), _shift(dice, g * factor, jitter), _shift(dice, b * factor, jitter)
+
+
+def _shift(dice: Dice, channel: float, jitter: float) -> float:
+    shifted = channel * (1.0 + dice.uniform(-jitter, jitter))
+    return 0.01 if shifted < 0.01 else 0.95 if shifted > 0.95 else shifted
 
 
 def draw_surface(
@@ -188,6 +197,7 @@ def draw_surface(
     second = shift_color(dice, color, factor, 0.3 * contrast)
     accent = draw_color(dice, (0.05, 0.8), (0.2, 0.9))
     weight = 0.25 + 0.5 * contrast
-    r, g, b = (weight * a + (1.0 - weight) * c for a, c in zip(accent, color, strict=True))
+    rest = 1.0 - weight
+    r, g, b = (weight * accent[k] + rest * color[k] for k in range(3))
     offset = (dice.uniform(), dice.uniform())
     return Surface(page, dice.uniform(*scale) / 8.0, offset, (color, second, (r, g, b)))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from qvggt.data.room_pack import PackedRooms
 from qvggt.data.room_textures import LEVELS, PAGE_PX, load_atlas
+from qvggt.data.room_trace import Cones
 
 Triple = tuple[Tensor, Tensor, Tensor]
 
@@ -49,10 +50,10 @@ def gather_rows(table: Tensor, index: Tensor) -> Tensor:
     return table.reshape(batch * count, width).t().contiguous().index_select(1, flat.flatten()).view(-1, *index.shape)
 
 
-def locate(rooms: PackedRooms, origin: Tensor, rays: Triple, distance: Tensor, body: Tensor) -> Hits:
+def locate(rooms: PackedRooms, cones: Cones, rays: Triple, distance: Tensor, body: Tensor) -> Hits:
     """Return point, normal and surface of hits, after stepping into recessed doors and windows."""
     cx, cy, cz, hx, hy, hz, cos, sin, kind = gather_rows(rooms.bodies, body)
-    point = [origin[..., axis, None] + rays[axis] * distance for axis in range(3)]
+    point = [cones.apex[..., axis, None] + rays[axis] * distance for axis in range(3)]
     px, py, pz = point[0] - cx, point[1] - cy, point[2] - cz
     px, py = cos * px + sin * py, cos * py - sin * px
     qx, qy, qz = px / hx, py / hy, pz / hz
@@ -75,7 +76,9 @@ def locate(rooms: PackedRooms, origin: Tensor, rays: Triple, distance: Tensor, b
     is_room = 1.0 - body.to(torch.float32).clamp_(max=1.0)
     surface = torch.lerp(body.to(torch.float32) + 5.0, face, is_room)
     hits = Hits(distance, (point[0], point[1], point[2]), normal, surface, u, v)
-    hits = _enter_panels(rooms, hits, rays, torch.lerp(torch.full_like(face, -9.0), face, is_room))
+    if rooms.panels.shape[1] > 1:
+        wall = torch.lerp(torch.full_like(face, -9.0), face, is_room)
+        hits = _enter_panels(rooms, hits, rays, _choose_panels(rooms, cones, hits, wall))
     nx, ny, nz = hits.normal
     nx, ny = cos * nx - sin * ny, sin * nx + cos * ny
     length = (nx * nx + ny * ny + nz * nz).rsqrt_()
@@ -87,18 +90,24 @@ def locate(rooms: PackedRooms, origin: Tensor, rays: Triple, distance: Tensor, b
     return Hits(hits.distance, hits.point, normal, hits.surface.to(torch.int64), hits.u + shift, hits.v)
 
 
-def _enter_panels(rooms: PackedRooms, hits: Hits, rays: Triple, face: Tensor) -> Hits:
-    """Return hits with walls replaced by the panels in them; ``face`` is -9 away from walls."""
-    panels = rooms.panels[:, 1:, None, None, :]
-    if panels.shape[1] == 0:
-        return hits
-    inside = torch.minimum(
-        (hits.u[:, None] - panels[..., 1]).abs_().neg_().add_(panels[..., 3]),
-        (hits.v[:, None] - panels[..., 2]).abs_().neg_().add_(panels[..., 4]),
-    )
-    inside.sub_((face[:, None] - panels[..., 0]).abs_().mul_(1e3))
-    number = torch.arange(1, panels.shape[1] + 1, dtype=face.dtype, device=face.device)[None, :, None, None]
-    chosen = _step(inside).mul_(number).amax(1)
+def _choose_panels(rooms: PackedRooms, cones: Cones, hits: Hits, face: Tensor) -> Tensor:
+    """Return [B, S, N] the number of the panel that is hit, 0 for none; ``face`` is -9 away from walls."""
+    tables = rooms.panels[:, None, 1:]
+    # Each camera tests the panels that it may see, those before the others.
+    seen = cones.meet(rooms.panel_centres, tables[:, 0, :, 3:5].norm(dim=-1)) & (tables[..., 0] >= 0.0)
+    number = torch.arange(1, tables.shape[2] + 1, dtype=face.dtype, device=face.device)
+    number = (number * seen).sort(-1, descending=True).values[..., : max(1, int(seen.sum(-1).max()))]  # [B, S, D]
+    rows = gather_rows(rooms.panels, number.to(torch.int64))[..., None]  # [8, B, S, D, 1]
+    along_u = (hits.u[:, :, None] - rows[1]).abs_()
+    inside = torch.sub(rows[3], along_u, out=along_u)
+    along_v = (hits.v[:, :, None] - rows[2]).abs_()
+    torch.minimum(inside, torch.sub(rows[4], along_v, out=along_v), out=inside)
+    inside.sub_((face[:, :, None] - rows[0]).abs_().mul_(1e3))
+    return _step(inside).mul_(number[..., None]).amax(2)
+
+
+def _enter_panels(rooms: PackedRooms, hits: Hits, rays: Triple, chosen: Tensor) -> Hits:
+    """Return hits with walls replaced by the panels in them; ``chosen`` is the panel's number, 0 for none."""
     _, cu, cv, hu, hv, recess, frame, bars = gather_rows(rooms.panels, chosen.to(torch.int64))
     some = chosen.clamp(max=1.0)
     on_x, on_y, on_z = hits.normal  # of a wall: one of them is 1
@@ -171,14 +180,14 @@ def _sample_levels(page: Tensor, u: Tensor, v: Tensor, footprint: Tensor) -> tup
     low = level.floor()
     u, v = u - u.floor(), v - v.floor()
     rows, columns = atlas.picture.shape[-2:]
-    samples = []
-    for index in (low.to(torch.int64), low.to(torch.int64) + 1):
-        size = torch.exp2(-index.to(torch.float32)).mul_(PAGE_PX)
-        x = u * size + 0.5
-        y = atlas.level_rows[index.flatten()].view_as(size) + page * (size + 2.0) + v * size + 0.5
-        grid = torch.stack((x * (2.0 / (columns - 1)) - 1.0, y * (2.0 / (rows - 1)) - 1.0), -1)
-        samples.append(F.grid_sample(atlas.picture, grid.view(1, 1, -1, 2), align_corners=True)[0, :, 0])
-    mix, tone, accent = torch.lerp(samples[0], samples[1], (level - low).flatten()).view(3, *u.shape)
+    index = torch.stack((low, low + 1.0))  # [2, B, S, N], as are all that follow from it
+    size = torch.exp2(-index).mul_(PAGE_PX)
+    y = atlas.level_rows.index_select(0, index.to(torch.int64).flatten()).view_as(size)
+    y.add_(page * (size + 2.0)).add_(v * size).add_(0.5).mul_(2.0 / (rows - 1)).sub_(1.0)
+    x = size.mul_(u).add_(0.5).mul_(2.0 / (columns - 1)).sub_(1.0)
+    grid = torch.stack((x, y), -1).view(1, 2, -1, 2)
+    near, far = F.grid_sample(atlas.picture, grid, align_corners=True)[0].unbind(1)  # each [3, B * S * N]
+    mix, tone, accent = torch.lerp(near, far, (level - low).flatten()).view(3, *u.shape)
     return mix, tone, accent
 
 

@@ -16,10 +16,9 @@ from qvggt.data.room_pack import pack_rooms
 from qvggt.data.room_paths import PathDrawer
 from qvggt.data.room_render import render
 from qvggt.data.room_scene import RoomFamily
-from qvggt.data.room_trace import floor_light
 from qvggt.types import QvggtError, Scene
 
-__all__ = ["SPLITS", "RoomBatch", "RoomFamily", "RoomSplit", "load_rooms", "render_rooms", "room_scene"]
+__all__ = ["SPLITS", "RoomBatch", "RoomFamily", "RoomSplit", "choose_rooms", "load_rooms", "render_rooms", "room_scene"]
 
 
 @dataclass(frozen=True)
@@ -81,22 +80,7 @@ def render_rooms(
     cam_from_world, intrinsics, shared = (
         torch.from_numpy(array).to(place, torch.float32) for array in (cameras, lenses, overlap)
     )
-    floor = floor_light(packed)
-    if place.type == "cpu":
-        # One by one, rooms stay in cache, carry no padding, and no room's digits depend on the others.
-        singles = [
-            render(
-                packed.single(b),
-                floor[b : b + 1],
-                (cam_from_world[b : b + 1], intrinsics[b : b + 1]),
-                image_hw,
-                samples,
-            )
-            for b in range(len(rooms))
-        ]
-        images, depth = (torch.cat(parts) for parts in zip(*singles, strict=True))
-    else:
-        images, depth = render(packed, floor, (cam_from_world, intrinsics), image_hw, samples)
+    images, depth = render(packed, (cam_from_world, intrinsics), image_hw, samples)
     if family.degrade:
         images = torch.stack([degrade_images(pictures, seed) for pictures, seed in zip(images, seeds, strict=True)])
     valid = torch.ones_like(depth, dtype=torch.bool)
@@ -179,6 +163,17 @@ def load_rooms(
     Raises:
         QvggtError: there is no such split, or it has fewer scenes.
     """
+    part = choose_rooms(split, scenes, frames, landmarks)
+    return (
+        room_scene(seed, part.frames, image_hw, part.family, f"{split}/{seed - part.first_seed:05d}")
+        for seed in part.seeds
+    )
+
+
+def choose_rooms(
+    split: str, scenes: int | None = None, frames: int | None = None, landmarks: float | None = None
+) -> RoomSplit:
+    """Return a split, or a part of it; arguments and errors are those of ``load_rooms``."""
     if split not in SPLITS:
         raise QvggtError(f"There is no rooms split {split!r}: choose one of {', '.join(SPLITS)}.")
     part = SPLITS[split]
@@ -186,7 +181,13 @@ def load_rooms(
         raise QvggtError(
             f"The rooms split {split!r} has {part.scenes} scenes, not {scenes}: ask for at most that many."
         )
-    family = part.family if landmarks is None else replace(part.family, landmarks=landmarks)
-    count = part.frames if frames is None else frames
-    seeds = part.seeds[: part.scenes if scenes is None else scenes]
-    return (room_scene(seed, count, image_hw, family, f"{split}/{seed - part.first_seed:05d}") for seed in seeds)
+    if frames is not None and frames < 1:
+        raise QvggtError(f"A room needs at least 1 frame, not {frames}.")
+    if landmarks is not None and not 0.0 <= landmarks <= 1.0:
+        raise QvggtError(f"The landmarks of rooms lie in 0 to 1, not at {landmarks}.")
+    return RoomSplit(
+        part.family if landmarks is None else replace(part.family, landmarks=landmarks),
+        part.first_seed,
+        part.scenes if scenes is None else scenes,
+        part.frames if frames is None else frames,
+    )

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from qvggt.eval.meters import Meter
 from qvggt.eval.plan import Job
 from qvggt.eval.results import SceneResult
 from qvggt.eval.runner import RunOptions, Work
@@ -27,15 +28,17 @@ _STORE_BYTES = 256 * 2**20  # results are small, and scenes are never sent
 
 
 class Bench:
-    """One worker: it makes its meter once and measures scene after scene."""
+    """One worker: it makes its meter once, with the first scene, and measures scene after scene."""
 
     def __init__(self, work: Work, threads: int) -> None:
         torch.set_num_threads(threads)
         self._work = work
-        self._meter = work.make_meter()
+        self._meter: Meter | None = None
 
     def measure(self, job: Job) -> SceneResult:
         """Measure one scene."""
+        if self._meter is None:
+            self._meter = self._work.make_meter()
         return self._meter(self._work.scene(job))
 
 
@@ -79,11 +82,13 @@ def _spread(
                 result = ray.get(done)
             except ray.exceptions.RayActorError as error:
                 deaths[job.record.name] += 1
-                _check_death(job, deaths[job.record.name], error)
+                if deaths[job.record.name] >= _MAX_DEATHS:
+                    raise _deadly(job) from error
+                log.warning("a worker died on scene %s: another one takes it", job.record.name)
                 waiting.appendleft(job)
                 worker = bench.remote(shared, options.threads)
             except ray.exceptions.RayTaskError as error:
-                raise _original(error) from error
+                raise error.cause from error
             else:
                 yield job, result
             give(worker)
@@ -92,23 +97,11 @@ def _spread(
             ray.kill(worker)
 
 
-def _check_death(job: Job, deaths: int, error: Exception) -> None:
-    cause = _original(error)
-    if isinstance(cause, QvggtError):  # the worker could not be made
-        raise cause from error
-    if deaths >= _MAX_DEATHS:
-        raise QvggtError(
-            f"{deaths} workers died on scene {job.record.name}, probably because memory ran out: use fewer workers or "
-            "frames."
-        ) from error
-    log.warning("a worker died on scene %s: another one takes it", job.record.name)
-
-
-def _original(error: BaseException) -> BaseException:
-    """Return what a worker raised."""
-    while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
-        error = cause
-    return error
+def _deadly(job: Job) -> QvggtError:
+    return QvggtError(
+        f"{_MAX_DEATHS} workers died on scene {job.record.name}, probably because memory ran out: use fewer workers or "
+        "frames."
+    )
 
 
 def _import_ray() -> Any:

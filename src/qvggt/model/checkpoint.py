@@ -16,14 +16,25 @@ from qvggt.model.config import VGGTConfig
 from qvggt.model.hub import download
 from qvggt.model.seeded import SeededSource
 from qvggt.model.vggt import VGGT
-from qvggt.model.weight_files import FILE_NAMES, SAFETENSORS_INDEX, TORCH_SUFFIXES, hash_files, open_weight_file
+from qvggt.model.weight_files import (
+    FILE_NAMES,
+    SAFETENSORS_INDEX,
+    TORCH_SUFFIXES,
+    SafetensorsSource,
+    hash_files,
+    open_weight_file,
+)
 from qvggt.types import PathLike, QvggtError
 
 log = logging.getLogger(__name__)
 
 PRESETS = {"vggt-1b": VGGTConfig.vggt_1b, "nano": VGGTConfig.nano, "micro": VGGTConfig.micro}
-EMBEDDED = {"nano": Path(__file__).parents[1] / "zoo" / "nano.safetensors"}
-"""Models that qvggt carries, by name."""
+_ZOO = Path(__file__).parents[1] / "zoo"
+EMBEDDED = {
+    "nano": (_ZOO / "nano.safetensors",),
+    "nano-hard": (_ZOO / "nano.safetensors", _ZOO / "nano_hard.safetensors"),
+}
+"""Models that qvggt carries, by name: their files, tensors of a later one in place of an earlier one's."""
 
 _IGNORED = "track_head."
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -96,8 +107,8 @@ def open_weights(model: PathLike, revision: str | None = None) -> FloatWeights:
     """Open a float model's weights.
 
     Args:
-        model: a hub id, a ``.safetensors`` or ``.pt`` file, a sharded index, a folder with one of them, ``nano``, or
-            ``seeded:vggt-1b`` (also ``seeded:nano``, ``seeded:micro``).
+        model: a hub id, a ``.safetensors`` or ``.pt`` file, a sharded index, a folder with one of them, ``nano``,
+            ``nano-hard``, or ``seeded:vggt-1b`` (also ``seeded:nano``, ``seeded:micro``).
         revision: branch, tag or commit of a hub id.
 
     Raises:
@@ -109,9 +120,11 @@ def open_weights(model: PathLike, revision: str | None = None) -> FloatWeights:
         if preset is None:
             raise QvggtError(f"there are no stand-in weights {place!r}: choose seeded:{', seeded:'.join(PRESETS)}")
         return FloatWeights(place, preset(), SeededSource(preset()))
-    path = EMBEDDED[place] if isinstance(place, str) else place
-    file = _file_in(path) if path.is_dir() else path
-    source = open_weight_file(file)
+    if isinstance(place, str):
+        file, source = EMBEDDED[place][0], SafetensorsSource(EMBEDDED[place])
+    else:
+        file = _file_in(place) if place.is_dir() else place
+        source = open_weight_file(file)
     config = _config_of(source, file)
     _check(source, config, file)
     skipped = sum(name.startswith(_IGNORED) for name in source.names())

@@ -69,7 +69,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = VGGT(recipe.config())
-    initialise(model, recipe.seed, recipe.special_norm)
+    initialise(model, recipe.seed, recipe.camera_norm, recipe.register_norm)
     if start_from is not None:
         model.load_state_dict({name: tensor.float() for name, tensor in start_from.items()})
     model.to(device).train()

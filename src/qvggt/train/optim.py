@@ -16,11 +16,11 @@ OUTLIER_CHANNELS = 6
 """Channels in which special tokens start large, as trained vision transformers' register tokens end up."""
 
 
-def initialise(model: VGGT, seed: int, special_norm: float) -> None:
+def initialise(model: VGGT, seed: int, camera_norm: float = 4.0, register_norm: float = 40.0) -> None:
     """Set a model's weights for training, in place, from a seed.
 
-    Camera and register tokens start with a norm of ``special_norm`` times a patch token's, most of it in a few
-    channels. LayerScale starts at one: small values stall a short training. Some hidden units are left unused.
+    Camera and register tokens start with a multiple of a patch token's norm, nearly all of it in a few channels.
+    LayerScale starts at one: small values stall a short training. Some hidden units are left unused.
     """
     generator = torch.Generator().manual_seed(seed)
     branches = 2 * (model.config.vit_depth + 2 * model.config.depth)
@@ -42,11 +42,11 @@ def initialise(model: VGGT, seed: int, special_norm: float) -> None:
             output.weight.mul_(0.1)  # type: ignore[operator]
         width = model.config.embed_dim
         channels = torch.randperm(width, generator=generator)[:OUTLIER_CHANNELS]
-        outlier = math.sqrt(max(0.0, special_norm**2 - 1) * width / OUTLIER_CHANNELS)
-        for token in (model.aggregator.camera_token, model.aggregator.register_token):
+        tokens = ((model.aggregator.camera_token, camera_norm), (model.aggregator.register_token, register_norm))
+        for token, norm in tokens:
             token.normal_(0.0, 1.0, generator=generator)
             signs = torch.randint(0, 2, token[..., channels].shape, generator=generator) * 2.0 - 1
-            token[..., channels] = signs * outlier
+            token[..., channels] = signs * math.sqrt(max(0.0, norm**2 - 1) * width / OUTLIER_CHANNELS)
     reserve_units(model)
 
 

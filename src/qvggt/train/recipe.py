@@ -56,7 +56,8 @@ class TrainRecipe:
         cooldown_steps: linear fall of both rates to zero before the end.
         ema_decay: of the averaged weights, which are what is kept in the end.
         clip_norm: bound on the gradient's norm.
-        special_norm: norm of camera and register tokens at the start, in units of a patch token's.
+        camera_norm: norm of camera tokens at the start, in units of a patch token's as the blocks first see it.
+        register_norm: of register tokens; patch tokens grow tenfold on their way, and registers shall stay above them.
         camera_weight: weight of the pose loss against one for depth and one for points.
         direction_weight: weight of the loss on directions between pairs of cameras.
         checkpoint_minutes: time between checkpoints.
@@ -73,7 +74,8 @@ class TrainRecipe:
     cooldown_steps: int = 1000
     ema_decay: float = 0.998
     clip_norm: float = 1.0
-    special_norm: float = 4.0
+    camera_norm: float = 4.0
+    register_norm: float = 40.0
     camera_weight: float = 5.0
     direction_weight: float = 0.5
     checkpoint_minutes: float = 10.0
@@ -117,12 +119,13 @@ def load_recipe(source: PathLike) -> TrainRecipe:
         return parse_recipe(json.loads(path.read_text()))
     except FileNotFoundError:
         raise QvggtError(f"there is no training recipe {str(source)!r}; give a JSON file, or nano or micro") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise QvggtError(f"{str(path)!r} is no training recipe: {error}") from None
 
 
 def parse_recipe(values: dict[str, Any]) -> TrainRecipe:
-    """Build a recipe from JSON values; unknown names raise TypeError."""
+    """Build a recipe from JSON values; what is no recipe raises ValueError, TypeError, KeyError or AttributeError."""
+    values = dict(values)
     phases = tuple(_parse_phase(phase) for phase in values.pop("phases"))
     recipe = TrainRecipe(phases=phases, **values)
     if recipe.model not in PRESETS or not phases:

@@ -4,7 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-HERE = Path(__file__).parent
+import numpy as np
 
-SAMPLE_SCENE = HERE / "sample"
-"""A folder of photographs of a procedural room, with its true cameras and depth in ``truth.npz``."""
+from qvggt.types import QvggtError
+
+SAMPLE_SCENE = Path(__file__).parent / "sample"
+"""Photographs of a procedural room, with its true cameras and depth in ``truth.npz``."""
+
+
+def sample_images() -> list[Path]:
+    """Return the sample scene's photographs in order.
+
+    Raises:
+        QvggtError: the installation is not complete.
+    """
+    paths = sorted(SAMPLE_SCENE.glob("*.jpg"))
+    if not paths:
+        raise QvggtError(f"the sample scene is missing from {str(SAMPLE_SCENE)!r}: install qvggt again")
+    return paths
+
+
+def sample_cameras() -> np.ndarray:
+    """Return the true cameras [8, 3, 4] of the sample scene, ``cam_from_world`` in OpenCV axes and metres."""
+    with np.load(SAMPLE_SCENE / "truth.npz", allow_pickle=False) as truth:
+        return truth["cam_from_world"].astype(np.float64)

@@ -1,0 +1,230 @@
+"""Rooms as files that any other program can read: images, COLMAP cameras and depth, one folder a scene.
+
+FOLDER/index.json                   what the rooms are, their seeds, and the conventions of all files
+FOLDER/<scene>/images/000.png, …    8-bit RGB, or .jpg
+FOLDER/<scene>/depth/000.npy, …     float32 [H, W], metres along the optical axis, exact
+FOLDER/<scene>/depth_mm/000.png, …  the same rounded to millimetres, 16-bit
+FOLDER/<scene>/sparse/0/*.txt       COLMAP text model: cameras, images, and points to start from
+FOLDER/<scene>/cameras.json         the same cameras as matrices, and the measured overlap
+
+A scene's folder gets its name when all of it is written, so a folder that is there is whole, and a run that was cut
+short goes on where it stopped. ``ImageFolder`` reads what is written here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from qvggt import __version__, geometry
+from qvggt.data.files import read_json
+from qvggt.data.rooms import RoomBatch, RoomSplit, render_rooms
+from qvggt.files import make_folder, new_folder, write_json
+from qvggt.types import PathLike, QvggtError
+
+INDEX = "index.json"
+FORMAT, VERSION = "qvggt-rooms", 1
+POINTS = 4096
+"""At most so many points are written to ``points3D.txt``."""
+
+_MOST_SCENES = 1_000_000
+
+CONVENTIONS = (
+    "cam_from_world = [R|t] takes world points to camera coordinates, x_cam = R x_world + t, with OpenCV axes "
+    "(x right, y down, z forward); the world's z points up, its origin is the middle of the floor, and lengths are "
+    "metres. Intrinsics in cameras.json and in sparse/0 are in pixels with the centre of the top left pixel at "
+    "(0.5, 0.5), as COLMAP has it; subtract 0.5 from cx and cy where that centre is (0, 0). Depth is measured along "
+    "the optical axis through the centre of each pixel: depth/*.npy is float32 metres, depth_mm/*.png is the same in "
+    "millimetres. overlap[i][j] is the share of what frame i sees that frame j sees too."
+)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """How rooms are rendered to files.
+
+    Attributes:
+        image_hw: height and width in pixels.
+        samples: samples * samples rays are averaged for the colour of a pixel.
+        jpeg_quality: 1..95 for JPEG images; None for PNG, which loses nothing.
+    """
+
+    image_hw: tuple[int, int] = (518, 518)
+    samples: int = 1
+    jpeg_quality: int | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.image_hw) < 8 or max(self.image_hw) > 8192:
+            raise QvggtError(f"the sides of an image must lie in 8 to 8192 pixels, not {self.image_hw}")
+        if not 1 <= self.samples <= 8:
+            raise QvggtError(f"the samples along a pixel's side must lie in 1 to 8, not {self.samples}")
+        if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 95:
+            raise QvggtError(f"the quality of a JPEG must lie in 1 to 95, not {self.jpeg_quality}")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a run of ``write_rooms`` did: scenes that it rendered, and scenes that were there already."""
+
+    rendered: int
+    kept: int
+
+
+def write_rooms(
+    folder: PathLike,
+    part: RoomSplit,
+    pictures: Pictures = Pictures(),
+    name: str = "room",
+    overwrite: bool = False,
+    on_progress: Callable[[str, float], None] | None = None,
+) -> Written:
+    """Render rooms into a folder, or go on with what an earlier run with the same options began.
+
+    Args:
+        folder: where to; missing folders are made.
+        part: seeds, frames and family, e.g. ``SPLITS["test"]``.
+        pictures: size, samples and file format.
+        name: what scenes are called before their number: ``test`` gives ``test-00000``.
+        overwrite: whether rooms of other options, written there before, are removed first.
+        on_progress: called with the scene and the share that is done, 0..1.
+
+    Raises:
+        QvggtError: the folder holds other rooms, or other files; there are too many scenes, or a seed is out of range.
+    """
+    if part.scenes > _MOST_SCENES:
+        raise QvggtError(f"{part.scenes} scenes are too many to write: choose at most {_MOST_SCENES}")
+    if not 0 <= part.first_seed < 2**63 - part.scenes:
+        raise QvggtError(f"a seed must lie in 0..2**63-1, not at {part.first_seed}: choose another")
+    folder = Path(folder)
+    index = _index(part, pictures, name)
+    _prepare(folder, index, overwrite)
+    scenes = [(f"{name}-{number:05d}", seed) for number, seed in enumerate(part.seeds)]
+    rendered = 0
+    for count, (scene, seed) in enumerate(scenes):
+        if on_progress is not None:
+            on_progress(scene, count / len(scenes))
+        if not (folder / scene).is_dir():
+            batch = render_rooms([seed], part.frames, pictures.image_hw, part.family, samples=pictures.samples)
+            for left in folder.glob(f".{scene}.*.tmp"):  # by a run that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            with new_folder(folder / scene, ()) as temporary:
+                _write_scene(temporary, batch, seed, pictures)
+            rendered += 1
+    return Written(rendered, len(scenes) - rendered)
+
+
+def _index(part: RoomSplit, pictures: Pictures, name: str) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "made_by": f"qvggt {__version__}",
+        "conventions": CONVENTIONS,
+        "name": name,
+        "first_seed": part.first_seed,
+        "frames": part.frames,
+        "height_px": pictures.image_hw[0],
+        "width_px": pictures.image_hw[1],
+        "samples": pictures.samples,
+        "jpeg_quality": pictures.jpeg_quality,
+        "family": json.loads(json.dumps(asdict(part.family))),
+        "scenes": [{"name": f"{name}-{number:05d}", "seed": seed} for number, seed in enumerate(part.seeds)],
+    }
+
+
+def _prepare(folder: Path, index: dict[str, Any], overwrite: bool) -> None:
+    """Make the folder ready: it holds an index of these rooms afterwards, and no scenes of others."""
+    path = folder / INDEX
+    if path.is_file():
+        old = read_json(path, "the index of rooms")
+        if not isinstance(old, dict) or old.get("format") != FORMAT:
+            raise QvggtError(f"{path} is not an index of rooms: choose another folder")
+        if _identity(old) != _identity(index):
+            if not overwrite:
+                raise QvggtError(f"{folder} holds rooms of other options: choose another folder, or allow overwriting")
+            _remove_scenes(folder, old)
+        elif len(old["scenes"]) > len(index["scenes"]):
+            return  # it is the longer one, and its scenes are there or were asked for
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise QvggtError(f"{folder} holds other files: choose another folder")
+    make_folder(folder)
+    write_json(path, index)
+
+
+def _identity(index: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in index.items() if key not in ("scenes", "made_by", "conventions")}
+
+
+def _remove_scenes(folder: Path, index: dict[str, Any]) -> None:
+    for scene in index["scenes"]:
+        name = str(scene["name"])
+        if Path(name).name == name and (folder / name / "cameras.json").is_file():
+            shutil.rmtree(folder / name)
+
+
+def _write_scene(folder: Path, batch: RoomBatch, seed: int, pictures: Pictures) -> None:
+    for name in ("images", "depth", "depth_mm", "sparse/0"):
+        (folder / name).mkdir(parents=True)
+    images = (batch.images[0].permute(0, 2, 3, 1).numpy() * 255 + 0.5).astype(np.uint8)  # [S, H, W, 3]
+    depth = batch.depth[0].numpy()
+    ending = ".png" if pictures.jpeg_quality is None else ".jpg"
+    names = [f"{frame:03d}{ending}" for frame in range(len(images))]
+    for frame, name in enumerate(names):
+        stem = Path(name).stem
+        Image.fromarray(images[frame]).save(folder / "images" / name, quality=pictures.jpeg_quality or 95)
+        np.save(folder / "depth" / f"{stem}.npy", depth[frame])
+        millimetres = np.clip(np.rint(depth[frame] * 1000), 1, 65534).astype(np.uint16)
+        Image.fromarray(millimetres).save(folder / "depth_mm" / f"{stem}.png")
+    cameras = batch.cam_from_world[0].double()
+    intrinsics = batch.intrinsics[0].double().numpy().copy()
+    intrinsics[:, :2, 2] += 0.5  # from a first pixel centred at (0, 0) to one at (0.5, 0.5)
+    _write_cameras(folder / "cameras.json", names, (cameras, intrinsics), batch.overlap[0], seed)
+    _write_colmap(folder / "sparse" / "0", names, (cameras, intrinsics), pictures.image_hw)
+    points = geometry.unproject(batch.depth[0], batch.intrinsics[0], batch.cam_from_world[0]).reshape(-1, 3).numpy()
+    _write_points(folder / "sparse" / "0" / "points3D.txt", points, images.reshape(-1, 3))
+
+
+def _write_cameras(
+    path: Path, names: list[str], cameras: tuple[torch.Tensor, np.ndarray], overlap: torch.Tensor, seed: int
+) -> None:
+    frames = [
+        {"name": name, "cam_from_world": pose.tolist(), "intrinsics": lens.tolist()}
+        for name, pose, lens in zip(names, *cameras, strict=True)
+    ]
+    write_json(path, {"seed": seed, "frames": frames, "overlap": overlap.tolist()})
+
+
+def _write_colmap(
+    folder: Path, names: list[str], cameras: tuple[torch.Tensor, np.ndarray], image_hw: tuple[int, int]
+) -> None:
+    poses, intrinsics = cameras
+    lens = intrinsics[0]  # the same for all frames of a scene
+    numbers = " ".join(repr(float(lens[at])) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    (folder / "cameras.txt").write_text(
+        f"# CAMERA_ID MODEL WIDTH HEIGHT fx fy cx cy\n1 PINHOLE {image_hw[1]} {image_hw[0]} {numbers}\n"
+    )
+    lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of observations, which is empty"]
+    quaternions = geometry.matrix_to_quaternion(poses[:, :, :3])
+    for number, name in enumerate(names, 1):
+        x, y, z, w = quaternions[number - 1].tolist()
+        pose = " ".join(map(repr, (w, x, y, z, *poses[number - 1, :, 3].tolist())))
+        lines += [f"{number} {pose} 1 {name}", ""]
+    (folder / "images.txt").write_text("\n".join(lines) + "\n")
+
+
+def _write_points(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
+    """Write evenly picked points: programs that fit a scene to the images start from them."""
+    picked = np.linspace(0, len(points) - 1, min(len(points), POINTS)).astype(np.int64)
+    lines = ["# POINT3D_ID X Y Z R G B ERROR, without tracks"]
+    for number, index in enumerate(picked, 1):
+        x, y, z = points[index]
+        r, g, b = colors[index]
+        lines.append(f"{number} {x:.5f} {y:.5f} {z:.5f} {r} {g} {b} 0")
+    path.write_text("\n".join(lines) + "\n")
