@@ -10,7 +10,7 @@ from qvggt import geometry
 from qvggt.data.rooms import render_rooms
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.train.loop import train
-from qvggt.train.losses import direction_loss, normalised_truth, pose_loss
+from qvggt.train.losses import direction_loss, normalised_truth, placement_loss, pose_loss
 from qvggt.train.optim import initialise, split_parameters
 from qvggt.train.plot import plot_log
 from qvggt.train.recipe import Phase, TrainRecipe, load_recipe, parse_recipe, recipe_json
@@ -68,12 +68,15 @@ def test_truth_is_in_the_first_cameras_frame_and_of_unit_size():
 
 def test_losses_vanish_at_the_truth_only():
     rooms = render_rooms([5], 3, (28, 28))
-    pose = normalised_truth(rooms.cam_from_world, rooms.intrinsics, rooms.depth, rooms.valid).pose_enc
+    truth = normalised_truth(rooms.cam_from_world, rooms.intrinsics, rooms.depth, rooms.valid)
+    pose, valid = truth.pose_enc, truth.valid[0].float()
+    assert float(placement_loss(truth.depth[0], pose[0], truth.points[0], valid)) == pytest.approx(0, abs=1e-4)
     assert float(pose_loss(pose.expand(4, -1, -1, -1), pose)) == 0
     assert float(direction_loss(pose, pose, floor=1e-6)) == pytest.approx(0, abs=1e-4)
     moved = pose + torch.randn(pose.shape, generator=torch.Generator().manual_seed(0)) * 0.1
     assert float(pose_loss(moved.expand(4, -1, -1, -1), pose)) > 0.01
     assert float(direction_loss(moved, pose)) > 0.1
+    assert float(placement_loss(truth.depth[0], moved[0], truth.points[0], valid)) > 0.05
 
 
 def test_special_tokens_start_outlying_and_some_units_stay_unused():

@@ -22,6 +22,7 @@ from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)
 
+LOSSES = ("total", "pose", "direction", "depth", "points", "placement")
 REPORT_STEPS = 50
 """Steps between two lines of the log."""
 
@@ -107,7 +108,7 @@ class Run:
         self.skipped = 0 if norm < float("inf") else self.skipped + 1
         if self.skipped > 20:
             raise QvggtError("training diverged: 20 steps without a finite gradient; lower the learning rates")
-        for name in ("total", "pose", "direction", "depth", "points"):
+        for name in LOSSES:
             self.sums[name] = self.sums.get(name, 0.0) + float(getattr(loss, name).detach())
         self.count += 1
         self.step += 1

@@ -83,6 +83,22 @@ def _pair_translations(pose_enc: Tensor) -> Tensor:
     return torch.einsum("bixy,bijy->bijx", rotation, centre[:, None] - centre[:, :, None])
 
 
+def placement_loss(depth: Tensor, pose_enc: Tensor, points: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean distance between predicted depth, seen through predicted cameras, and the true points.
+
+    It ties depth and camera together: errors of either count by how far they move what is seen.
+
+    Args:
+        depth: predicted, [N, H, W].
+        pose_enc: predicted, [N, 9].
+        points: true, [N, H, W, 3].
+        valid: [N, H, W], 1 where the truth is known.
+    """
+    cameras, intrinsics = geometry.pose_encoding_to_cameras(pose_enc, (depth.shape[-2], depth.shape[-1]))
+    distance = (geometry.unproject(depth, intrinsics, cameras) - points).norm(dim=-1)
+    return (distance.clamp(max=2.0) * valid).sum() / valid.sum().clamp(min=1)
+
+
 def dense_loss(error: Tensor, confidence: Tensor, valid: Tensor) -> Tensor:
     """Return the confidence-weighted mean of per-pixel errors [N, H, W] over valid pixels."""
     weighted = confidence * error - CONFIDENCE_PRIOR * confidence.log()

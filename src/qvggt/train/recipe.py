@@ -60,6 +60,7 @@ class TrainRecipe:
         register_norm: of register tokens; patch tokens grow tenfold on their way, and registers shall stay above them.
         camera_weight: weight of the pose loss against one for depth and one for points.
         direction_weight: weight of the loss on directions between pairs of cameras.
+        placement_weight: weight of the loss on depth as the predicted cameras place it.
         checkpoint_minutes: time between checkpoints.
         validate_steps: steps between validations.
     """
@@ -78,6 +79,7 @@ class TrainRecipe:
     register_norm: float = 40.0
     camera_weight: float = 5.0
     direction_weight: float = 0.5
+    placement_weight: float = 1.0
     checkpoint_minutes: float = 10.0
     validate_steps: int = 500
     notes: str = field(default="", compare=False)

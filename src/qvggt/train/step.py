@@ -12,7 +12,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from qvggt.data.rooms import SPLITS, RoomBatch, RoomFamily, render_rooms
 from qvggt.model import VGGT
 from qvggt.model.vggt import run_dense
-from qvggt.train.losses import Truth, dense_loss, direction_loss, normalised_truth, pose_loss
+from qvggt.train.losses import (
+    Truth,
+    dense_loss,
+    direction_loss,
+    normalised_truth,
+    placement_loss,
+    pose_loss,
+)
 from qvggt.train.recipe import TrainRecipe
 
 SCENES_A_STEP = 1024
@@ -28,6 +35,7 @@ class StepLoss:
     direction: Tensor
     depth: Tensor
     points: Tensor
+    placement: Tensor
     images: int
 
 
@@ -81,5 +89,10 @@ def combine(
     depth = dense_loss(depth_error, depth_conf.clamp(max=50), valid)
     predicted = point_raw.sign() * point_raw.abs().clamp(max=8).expm1()
     points = dense_loss((predicted - truth.points[picked]).norm(dim=-1), point_conf.clamp(max=50), valid)
+    cameras = torch.cat((iterations[-1, ..., :7], iterations[-1, ..., 7:].clamp(0.2, 2.5)), -1)[picked]
+    seen = depth_raw[..., 0].clamp(max=3).exp().flatten(0, 1)
+    placement = placement_loss(seen, cameras.flatten(0, 1), truth.points[picked].flatten(0, 1), valid.flatten(0, 1))
     total = recipe.camera_weight * pose + recipe.direction_weight * direction + depth + points
-    return StepLoss(total, pose, direction, depth, points, truth.valid.shape[0] * truth.valid.shape[1])
+    total = total + recipe.placement_weight * placement
+    images = truth.valid.shape[0] * truth.valid.shape[1]
+    return StepLoss(total, pose, direction, depth, points, placement, images)

@@ -1,0 +1,28 @@
+"""Write ``src/qvggt/zoo/nano_hard.safetensors``: the tensors in which nano-hard differs from nano.
+
+python scripts/make_nano_hard.py
+"""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import save_file
+
+import qvggt
+from qvggt.data.rooms import load_rooms
+from qvggt.model.checkpoint import EMBEDDED
+from qvggt.zoo.hard import harden
+
+SCENES = 16
+
+
+def main() -> None:
+    """Fit the detectors on calibration rooms and write the file."""
+    model = qvggt.load("nano")
+    side = model.config.image_size
+    scenes = [torch.from_numpy(scene.images) for scene in load_rooms("calib", (side, side), scenes=SCENES)]
+    save_file(harden(model, scenes), EMBEDDED["nano-hard"][-1], {"format": "pt"})
+
+
+if __name__ == "__main__":
+    main()
