@@ -23,8 +23,8 @@ from qvggt.eval.plan import Selection
 from qvggt.eval.protocols import PROTOCOLS
 from qvggt.eval.report import Evaluation
 from qvggt.eval.results import Summary, summarise
-from qvggt.eval.runner import RunOptions
 from qvggt.eval.token_norms import token_norms
+from qvggt.eval.work import RunOptions
 from qvggt.methods.rtn import RtnOptions
 from qvggt.model import VGGTConfig
 from qvggt.train.plot import plot_log

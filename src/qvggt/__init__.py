@@ -8,14 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from qvggt.version import __version__
 
 if TYPE_CHECKING:
     from qvggt.api import QuantizeReport, load, quantize, quantize_to, reconstruct, save
     from qvggt.artifacts import load_prediction, save_prediction
     from qvggt.eval.plan import Selection
     from qvggt.eval.report import Evaluation
-    from qvggt.eval.runner import RunOptions
+    from qvggt.eval.work import RunOptions
     from qvggt.evaluation import evaluate
     from qvggt.methods.rtn import RtnOptions
     from qvggt.quant.scheme import Scheme
@@ -26,7 +26,7 @@ _HOMES = {
     "qvggt.artifacts": ("load_prediction", "save_prediction"),
     "qvggt.eval.plan": ("Selection",),
     "qvggt.eval.report": ("Evaluation",),
-    "qvggt.eval.runner": ("RunOptions",),
+    "qvggt.eval.work": ("RunOptions",),
     "qvggt.evaluation": ("evaluate",),
     "qvggt.methods.rtn": ("RtnOptions",),
     "qvggt.quant.scheme": ("Scheme",),
@@ -45,6 +45,7 @@ __all__ = [
     "Scene",
     "Scheme",
     "Selection",
+    "__version__",
     "evaluate",
     "load",
     "load_prediction",

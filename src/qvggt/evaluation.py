@@ -10,7 +10,7 @@ from qvggt.api import load
 from qvggt.eval.plan import Selection, make_plan
 from qvggt.eval.report import Evaluation
 from qvggt.eval.rounds import Comparison, Subject, evaluate_plan
-from qvggt.eval.runner import RunOptions
+from qvggt.eval.work import RunOptions
 from qvggt.inference import OnProgress
 from qvggt.model import VGGT
 from qvggt.model_card import describe, describe_loaded

@@ -11,7 +11,8 @@ from qvggt.api import load
 from qvggt.eval.meters import Meter, model_meter
 from qvggt.eval.plan import Selection, make_plan
 from qvggt.eval.results import SceneResult
-from qvggt.eval.runner import RunOptions, Work, run
+from qvggt.eval.runner import run
+from qvggt.eval.work import RunOptions, Work
 from qvggt.images import ImageOptions
 from qvggt.types import QvggtError, Scene
 

@@ -9,7 +9,8 @@ import torch
 from qvggt.data.dataset import SequenceRecord
 from qvggt.eval.plan import Job
 from qvggt.eval.results import SceneResult
-from qvggt.eval.runner import RunOptions, Work, run
+from qvggt.eval.runner import run
+from qvggt.eval.work import RunOptions, Work
 from qvggt.images import ImageOptions
 from qvggt.types import QvggtError, Scene
 

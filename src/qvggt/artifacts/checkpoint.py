@@ -19,7 +19,6 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-import qvggt
 from qvggt.artifacts.tensor_file import TensorFile, TensorFileWriter, hash_bytes, hash_tensors, read_header
 from qvggt.backends import BACKENDS, Compute, pick
 from qvggt.files import check_folder, explain, new_folder
@@ -28,6 +27,7 @@ from qvggt.qmodel.convert import fill, quantizable_modules, recipe_of, shell, st
 from qvggt.quant.recipe import Recipe
 from qvggt.quant.scheme import PER_CHANNEL, Scheme
 from qvggt.types import PathLike, QvggtError
+from qvggt.version import __version__
 
 FORMAT_VERSION = 1
 CONFIG, TENSORS, RECIPE = "config.json", "model.safetensors", "recipe.json"
@@ -220,7 +220,7 @@ def _config_json(config: VGGTConfig, recipe: Recipe, ignored: list[str]) -> dict
     }
     return {
         "format_version": FORMAT_VERSION,
-        "qvggt_version": qvggt.__version__,
+        "qvggt_version": __version__,
         "model_type": "vggt",
         "architectures": ["VGGT"],
         "torch_dtype": recipe.float_type,

@@ -11,7 +11,6 @@ from typing import Any
 
 import tyro
 
-from qvggt import __version__
 from qvggt.cli.demo import demo
 from qvggt.cli.evaluate import evaluate
 from qvggt.cli.inspect import inspect
@@ -22,6 +21,7 @@ from qvggt.cli.render import render
 from qvggt.cli.stopping import Stopped, clean_stop
 from qvggt.cli.train import train
 from qvggt.types import QvggtError
+from qvggt.version import __version__
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "reconstruct": reconstruct,

@@ -44,8 +44,8 @@ def evaluate(
     from qvggt.cli.evaluation_table import print_evaluation
     from qvggt.cli.show import check_figures, progress, save_figures
     from qvggt.eval.plan import Selection
-    from qvggt.eval.runner import RunOptions
     from qvggt.eval.store import default_store
+    from qvggt.eval.work import RunOptions
     from qvggt.evaluation import evaluate as run_evaluation
 
     check_figures(json)

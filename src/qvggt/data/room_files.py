@@ -24,11 +24,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from qvggt import __version__, geometry
+from qvggt import geometry
 from qvggt.data.files import read_json
 from qvggt.data.rooms import RoomBatch, RoomSplit, render_rooms
 from qvggt.files import make_folder, new_folder, write_json
 from qvggt.types import PathLike, QvggtError
+from qvggt.version import __version__
 
 INDEX = "index.json"
 FORMAT, VERSION = "qvggt-rooms", 1

@@ -18,7 +18,7 @@ import torch
 from qvggt.eval.meters import Meter
 from qvggt.eval.plan import Job
 from qvggt.eval.results import SceneResult
-from qvggt.eval.runner import RunOptions, Work
+from qvggt.eval.work import RunOptions, Work
 from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)

@@ -10,17 +10,18 @@ from typing import Any, Literal
 
 import torch
 
-import qvggt
 from qvggt.data.disjoint import check_disjoint
 from qvggt.eval.meters import LoadModel, chance_meter, fidelity_meter, model_meter
 from qvggt.eval.plan import Plan
 from qvggt.eval.report import CHANCE, Evaluation, Figures, Measured, ModelCard
 from qvggt.eval.results import SceneResult, summarise
-from qvggt.eval.runner import RunOptions, Work, run
+from qvggt.eval.runner import run
+from qvggt.eval.work import RunOptions, Work
 from qvggt.images import ImageOptions
 from qvggt.inference import OnProgress
 from qvggt.model import VGGTConfig
 from qvggt.types import QvggtError
+from qvggt.version import __version__
 
 FLOAT, FIDELITY = "float", "fidelity"
 
@@ -177,7 +178,7 @@ def _measured(subject: Subject, plan: Plan, options: RunOptions) -> Measured:
         "device": options.device,
         "compute": options.compute,
         "threads": options.threads,
-        "qvggt": qvggt.__version__,
+        "qvggt": __version__,
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "processor": platform.machine(),

@@ -19,11 +19,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import qvggt
 from qvggt.eval.plan import Job
 from qvggt.eval.results import SceneResult
 from qvggt.files import new_file
 from qvggt.types import PathLike
+from qvggt.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,9 @@ class ResultStore:
 @lru_cache(maxsize=1)
 def code_hash() -> str:
     """Return a hash of the code that figures depend on, so that no result outlives a change of it."""
-    package = Path(qvggt.__file__).parent
+    package = Path(__file__).parents[1]
     folders = [package, *(package / name for name in _FIGURES_DEPEND_ON)]
-    digest = hashlib.sha256(qvggt.__version__.encode())
+    digest = hashlib.sha256(__version__.encode())
     for path in sorted(path for folder in folders for path in folder.glob("*.py")):
         digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
     return f"sha256:{digest.hexdigest()}"

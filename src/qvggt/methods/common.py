@@ -6,17 +6,17 @@ from collections.abc import Mapping
 
 import torch
 
-import qvggt
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.qmodel.convert import quantizable_layers
 from qvggt.quant.scheme import LayerShape
 from qvggt.quant.source import TensorSource
 from qvggt.types import LayerId, QvggtError
+from qvggt.version import __version__
 
 
 def current_versions() -> dict[str, str]:
     """Return the versions that a recipe's provenance records."""
-    return {"qvggt": qvggt.__version__, "torch": str(torch.__version__)}
+    return {"qvggt": __version__, "torch": str(torch.__version__)}
 
 
 def check_source(source: TensorSource, wanted: Mapping[str, tuple[int, ...]]) -> None:
