@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from qvggt import geometry
 from qvggt.data.rooms import render_rooms
 from qvggt.model import VGGT, VGGTConfig
+from qvggt.model.checkpoint import open_weights
 from qvggt.train.loop import train
 from qvggt.train.losses import direction_loss, normalised_truth, placement_loss, pose_loss
 from qvggt.train.optim import initialise, split_parameters
@@ -132,10 +133,21 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
 
 
 def test_weights_can_be_carried_on_from(tmp_path):
-    weights = load_file(train(TINY, tmp_path / "a", minutes=0))
-    path = train(dataclasses.replace(TINY, seed=9), tmp_path / "b", start_from=weights, minutes=0)
+    first = train(TINY, tmp_path / "a", minutes=0)
+    path = train(dataclasses.replace(TINY, seed=9), tmp_path / "b", start_from=open_weights(first), minutes=0)
+    weights = load_file(first)
     for name, tensor in load_file(path).items():
         torch.testing.assert_close(tensor, weights[name])
+    with pytest.raises(QvggtError, match="is no micro"):
+        train(TINY, tmp_path / "c", start_from=open_weights("nano"), minutes=0)
+
+
+def test_a_damaged_checkpoint_and_a_folder_that_is_a_file_are_refused(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK" + b"x" * 100)
+    with pytest.raises(QvggtError, match="is damaged"):
+        train(TINY, tmp_path)
+    with pytest.raises(QvggtError, match="is a file"):
+        train(TINY, tmp_path / "checkpoint.pt")
 
 
 def test_the_curve_is_drawn(tmp_path):

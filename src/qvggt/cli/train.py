@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from qvggt.cli.arguments import Device, Output
+from qvggt.types import QvggtError
 
 
 def _optional(metavar: str, text: str) -> object:
@@ -27,24 +28,26 @@ def train(
     Run again with the same folder, it goes on from its checkpoint.
     """
     import torch
-    from safetensors.torch import load_file
 
-    from qvggt.cli.show import console
+    from qvggt.cli.show import say
+    from qvggt.model.checkpoint import open_weights
     from qvggt.train.loop import Progress
     from qvggt.train.loop import train as run
     from qvggt.train.plot import plot_log
     from qvggt.train.recipe import load_recipe
 
     if threads is not None:
+        if threads < 1:
+            raise QvggtError(f"the number of threads must be at least 1, got {threads}")
         torch.set_num_threads(threads)
 
     def show(progress: Progress) -> None:
         losses = "  ".join(f"{name} {value:.3f}" for name, value in progress.figures.items())
-        console.print(
+        say(
             f"step {progress.step} of {progress.steps}  {progress.step_seconds:.2f} s a step  "
             f"{progress.remaining_seconds / 60:.0f} min left  {losses}"
         )
 
-    weights = load_file(start_from) if start_from is not None else None
+    weights = open_weights(start_from) if start_from is not None else None
     path = run(load_recipe(recipe), output, device, weights, minutes, show)
-    console.print(f"weights: {path}, learning curve: {plot_log(output / 'log.jsonl', output / 'curve.png')}")
+    say(f"weights: {path}, learning curve: {plot_log(output / 'log.jsonl', output / 'curve.png')}")

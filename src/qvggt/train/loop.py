@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from qvggt.files import make_folder
 from qvggt.model import VGGT
+from qvggt.model.checkpoint import FloatWeights
 from qvggt.train.optim import Optimizer, initialise
 from qvggt.train.recipe import TrainRecipe, recipe_json
 from qvggt.train.step import render_step, step_loss
@@ -47,7 +50,7 @@ def train(
     recipe: TrainRecipe,
     folder: Path,
     device: str = "cpu",
-    start_from: dict[str, torch.Tensor] | None = None,
+    start_from: FloatWeights | None = None,
     minutes: float | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Path:
@@ -66,13 +69,16 @@ def train(
         The path of the weights.
 
     Raises:
-        QvggtError: the folder holds a checkpoint of another recipe, or the loss is not finite for long.
+        QvggtError: the folder cannot be written or holds a checkpoint of another recipe, the weights to begin with are
+            of another architecture, or the loss is not finite for long.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     model = VGGT(recipe.config())
     initialise(model, recipe.seed, recipe.camera_norm, recipe.register_norm)
     if start_from is not None:
-        model.load_state_dict({name: tensor.float() for name, tensor in start_from.items()})
+        if start_from.config != model.config:
+            raise QvggtError(f"{start_from.name!r} is no {recipe.model}; begin with weights of the recipe's model")
+        model.load_state_dict({name: start_from.source.tensor(name).float() for name in model.state_dict()})
     model.to(device).train()
     optimizer = Optimizer(model, recipe)
     run = Run(recipe, folder, device, optimizer)
@@ -162,7 +168,10 @@ class Run:
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+            raise QvggtError(f"{str(path)!r} is damaged ({str(error)[:80]}); move it away to begin anew") from None
         if json.dumps(state["recipe"]) != json.dumps(recipe_json(self.recipe)):
             raise QvggtError(f"{str(path)!r} belongs to another recipe; give another folder, or move it away")
         self.optimizer.load(state)
