@@ -121,6 +121,8 @@ def test_an_interrupted_run_goes_on_to_the_bit(tmp_path):
                 train(TINY, tmp_path / "parts")
     parts = load_file(train(TINY, tmp_path / "parts"))
     assert whole.keys() == parts.keys()
+    logs = [(tmp_path / run / "log.jsonl").read_text().splitlines() for run in ("whole", "parts")]
+    assert [json.loads(line)["step"] for line in logs[0]] == [json.loads(line)["step"] for line in logs[1]]
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     fc2 = parts["aggregator.global_blocks.0.mlp.fc2.weight"]
     assert not fc2[:, reserved_units(fc2.shape[1])].any()

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from qvggt.files import make_folder
+from qvggt.files import make_folder, new_file
 from qvggt.model import VGGT
 from qvggt.model.checkpoint import FloatWeights
 from qvggt.train.optim import Optimizer, initialise
@@ -178,7 +178,16 @@ class Run:
         self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
         self.sums, self.count = state["sums"], state["count"]
         torch.set_rng_state(state["torch_rng"])
+        self.trim_log()
         log.info("going on from step %d", self.step)
+
+    def trim_log(self) -> None:
+        """Drop what the log says of steps after the checkpoint: they will be taken again."""
+        path = self.folder / "log.jsonl"
+        if path.exists():
+            lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= self.step]
+            with new_file(path, overwrite=True) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in lines))
 
     def write_weights(self) -> Path:
         """Write the averaged weights as float16 and return their path."""
