@@ -1,6 +1,6 @@
 """Measure everything that docs/nano.md says, and write it there.
 
-    python docs/make_nano_page.py [--scenes N] [--log runs/nano/log.jsonl]
+    python docs/make_nano_page.py [--scenes N] [--log docs/nano-training.jsonl]
 
 Results are kept as they come (in the cache of ``qvggt evaluate``), so that a second run goes on. All scenes take about
 half an hour on one core.

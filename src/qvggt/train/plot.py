@@ -27,7 +27,7 @@ def plot_log(log: Path, picture: Path) -> Path:
     left, middle, right = figure.subplots(1, 3)
     for name in ("pose", "direction", "depth", "points"):
         left.plot([x["images"] / 1e3 for x in losses], [x[f"loss_{name}"] for x in losses], label=name, linewidth=1)
-    left.set(title="training loss", xlabel="thousand images", yscale="symlog")
+    left.set(title="training loss", xlabel="thousand images")
     left.legend(fontsize=8)
     for name, label in (("auc30", "AUC@30"), ("auc5", "AUC@5")):
         middle.plot([x["images"] / 1e3 for x in checks], [x[name] for x in checks], marker=".", label=label)
