@@ -62,14 +62,15 @@ def step_loss(model: VGGT, rooms: RoomBatch, rng: np.random.Generator, recipe: T
     layers = model.config.dpt_layers
     # Plain products are faster here than the fused attention, whose backward pass is slow in bfloat16 on a CPU.
     device = rooms.images.device.type
-    with torch.autocast(device, torch.bfloat16), sdpa_kernel([SDPBackend.MATH] if device == "cpu" else DEFAULT_SDPA):
+    attention = [SDPBackend.MATH] if device == "cpu" else DEFAULT_SDPA
+    with torch.autocast(device, torch.bfloat16), sdpa_kernel(attention):
         kept = model.aggregator(rooms.images, {*layers, model.config.depth - 1})
         special = model.aggregator.special_tokens
         tokens = [kept[layer][rows, picked, special:].flatten(0, 1) for layer in layers]
         chosen = rooms.images[rows, picked]
         depth_raw, depth_conf = run_dense(model.depth_head, tokens, chosen, scenes * frames)
         point_raw, point_conf = run_dense(model.point_head, tokens, chosen, scenes * frames)
-    with sdpa_kernel([SDPBackend.MATH] if device == "cpu" else DEFAULT_SDPA):
+    with sdpa_kernel(attention):
         iterations = model.camera_head(kept[model.config.depth - 1][:, :, 0].float())
     return combine(truth, iterations, (depth_raw, depth_conf, point_raw, point_conf), (rows, picked), recipe)
 
