@@ -25,7 +25,7 @@ from qvggt.eval.report import Evaluation
 from qvggt.eval.results import Summary, summarise
 from qvggt.eval.token_norms import token_norms
 from qvggt.eval.work import RunOptions
-from qvggt.methods.rtn import RtnOptions
+from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGTConfig
 from qvggt.train.plot import plot_log
 from qvggt.train.step import SCENES_A_STEP
@@ -117,7 +117,7 @@ def bits_table(scenes: int | None) -> str:
             rows.append(row(f"{model}, float16", measure(model, "test", None, scenes).model.summary))
             for bits in BITS:
                 checkpoint = Path(folder) / f"{model}-{bits}"
-                report = qvggt.quantize_to(model, checkpoint, "rtn", RtnOptions(qvggt.Scheme(bits, 64)))
+                report = qvggt.quantize_to(model, checkpoint, "rtn", QuantizeOptions(qvggt.Scheme(bits, 64)))
                 summary = measure(str(checkpoint), "test", None, scenes).model.summary
                 rows.append(row(f"{model}, RTN-{bits} ({report.average_bits:.2f} bits)", summary))
     return "\n".join(rows)

@@ -7,7 +7,7 @@ import qvggt
 from qvggt.eval.fidelity import fidelity
 from qvggt.zoo import sample_images
 
-options = qvggt.RtnOptions(scheme=qvggt.Scheme(bits=4, group_size=64))
+options = qvggt.QuantizeOptions(scheme=qvggt.Scheme(bits=4, group_size=64))
 report = qvggt.quantize_to("nano", "out/nano-4bit", options=options, overwrite=True)
 print(f"{report.average_bits:.2f} bits a parameter, {report.checkpoint_bytes / 1e6:.1f} MB")
 

@@ -8,7 +8,7 @@ import pytest
 import qvggt
 from qvggt import QvggtError, RunOptions, Selection
 from qvggt.eval.report import ModelCard
-from qvggt.methods.rtn import RtnOptions
+from qvggt.methods.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
 
 FEW = Selection(scenes=4)
@@ -17,7 +17,7 @@ FEW = Selection(scenes=4)
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "micro-4bit"
-    qvggt.quantize_to("seeded:micro", folder, "rtn", RtnOptions(Scheme(4, 32)))
+    qvggt.quantize_to("seeded:micro", folder, "rtn", QuantizeOptions(Scheme(4, 32)))
     return folder
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 import qvggt
-from qvggt.methods.rtn import RtnOptions
+from qvggt.methods.options import QuantizeOptions
 from qvggt.model.checkpoint import load_float, open_weights
 from qvggt.model_card import describe, describe_loaded
 from qvggt.quant.scheme import Scheme
@@ -9,7 +9,7 @@ from qvggt.quant.scheme import Scheme
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    qvggt.quantize_to("seeded:micro", tmp_path / "a", "rtn", RtnOptions(Scheme(4, 32)))
+    qvggt.quantize_to("seeded:micro", tmp_path / "a", "rtn", QuantizeOptions(Scheme(4, 32)))
     return tmp_path / "a"
 
 
@@ -21,8 +21,8 @@ def test_a_checkpoint_says_where_it_came_from(checkpoint):
 
 
 def test_the_hash_follows_the_weights_and_nothing_else(checkpoint, tmp_path):
-    qvggt.quantize_to("seeded:micro", tmp_path / "b", "rtn", RtnOptions(Scheme(4, 32)))
-    qvggt.quantize_to("seeded:micro", tmp_path / "c", "rtn", RtnOptions(Scheme(3, 32)))
+    qvggt.quantize_to("seeded:micro", tmp_path / "b", "rtn", QuantizeOptions(Scheme(4, 32)))
+    qvggt.quantize_to("seeded:micro", tmp_path / "c", "rtn", QuantizeOptions(Scheme(3, 32)))
     first, same, other = (describe(tmp_path / name)[0].hash for name in "abc")
     assert first == same != other
 

@@ -14,7 +14,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # What each part may import of ours, besides itself. A file directly in the package is a part of its own.
 ALLOWED = {
-    "__init__": {"api", "artifacts", "eval", "evaluation", "methods", "quant", "types"},
+    "__init__": {"api", "artifacts", "comparison", "comparison_report", "eval", "evaluation", "methods",
+                 "model_fidelity", "model_sensitivity", "quant", "quantization", "stages", "types"},
     "__main__": {"cli"},
     "version": set(),
     "types": set(),
@@ -30,15 +31,26 @@ ALLOWED = {
     "qmodel": {"types", "quant", "model", "backends"},
     "inference": {"types", "geometry", "model"},
     "eval": {"types", "geometry", "model", "backends", "qmodel", "data", "inference", "images", "files"},
-    "methods": {"types", "quant", "model", "qmodel"},
+    "stages": {"types", "geometry", "files", "quant", "model", "qmodel", "data", "images"},
+    "methods": {"types", "quant", "model", "qmodel", "stages", "files"},
     "artifacts": {"types", "quant", "model", "backends", "qmodel", "files"},
     "export": {"types", "geometry", "files"},
     "zoo": {"types", "model"},
     "train": {"types", "geometry", "model", "data", "eval", "files", "zoo"},
     "model_card": {"types", "quant", "model", "artifacts", "eval"},
     "evaluation": {"types", "model", "inference", "eval", "api", "model_card"},
-    "api": {"types", "artifacts", "backends", "images", "inference", "methods", "model", "qmodel", "quant", "eval",
-            "data"},
+    "model_fidelity": {"types", "model", "artifacts", "images", "inference", "eval", "export", "api"},
+    "fidelity_picture": {"types", "export", "model_fidelity"},
+    "model_sensitivity": {"types", "geometry", "quant", "model", "stages", "inference", "api"},
+    "sensitivity_picture": {"types", "quant", "export", "stages"},
+    "quantization": {"types", "api", "artifacts", "inference", "methods", "model", "qmodel", "quant", "stages"},
+    "checkpoint_store": {"types", "files", "image_files", "data", "artifacts", "eval", "inference", "methods", "stages",
+                         "quantization"},
+    "comparison": {"types", "quant", "artifacts", "eval", "inference", "methods", "stages", "api", "evaluation",
+                   "model_card", "checkpoint_store", "comparison_report"},
+    "comparison_report": {"types", "eval"},
+    "comparison_picture": {"types", "export", "eval", "comparison_report"},
+    "api": {"types", "artifacts", "backends", "images", "inference", "model"},
 }  # fmt: skip
 
 

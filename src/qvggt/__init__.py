@@ -11,42 +11,64 @@ from typing import TYPE_CHECKING, Any
 from qvggt.version import __version__
 
 if TYPE_CHECKING:
-    from qvggt.api import QuantizeReport, load, quantize, quantize_to, reconstruct, save
+    from qvggt.api import load, reconstruct, save
     from qvggt.artifacts import load_prediction, save_prediction
+    from qvggt.comparison import CompareOptions, compare
+    from qvggt.comparison_report import ComparisonReport
     from qvggt.eval.plan import Selection
     from qvggt.eval.report import Evaluation
     from qvggt.eval.work import RunOptions
     from qvggt.evaluation import evaluate
-    from qvggt.methods.rtn import RtnOptions
+    from qvggt.methods.options import QuantizeOptions
+    from qvggt.model_fidelity import FidelityReport, fidelity
+    from qvggt.model_sensitivity import SensitivityOptions, sensitivity
     from qvggt.quant.scheme import Scheme
+    from qvggt.quantization import QuantizeReport, quantize, quantize_to
+    from qvggt.stages.calibration_data import CalibrationOptions
+    from qvggt.stages.sensitivity import SensitivityReport
     from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError, Scene
 
 _HOMES = {
-    "qvggt.api": ("QuantizeReport", "load", "quantize", "quantize_to", "reconstruct", "save"),
+    "qvggt.api": ("load", "reconstruct", "save"),
     "qvggt.artifacts": ("load_prediction", "save_prediction"),
+    "qvggt.comparison": ("CompareOptions", "compare"),
+    "qvggt.comparison_report": ("ComparisonReport",),
     "qvggt.eval.plan": ("Selection",),
     "qvggt.eval.report": ("Evaluation",),
     "qvggt.eval.work": ("RunOptions",),
     "qvggt.evaluation": ("evaluate",),
-    "qvggt.methods.rtn": ("RtnOptions",),
+    "qvggt.methods.options": ("QuantizeOptions",),
+    "qvggt.model_fidelity": ("FidelityReport", "fidelity"),
+    "qvggt.model_sensitivity": ("SensitivityOptions", "sensitivity"),
     "qvggt.quant.scheme": ("Scheme",),
+    "qvggt.quantization": ("QuantizeReport", "quantize", "quantize_to"),
+    "qvggt.stages.calibration_data": ("CalibrationOptions",),
+    "qvggt.stages.sensitivity": ("SensitivityReport",),
     "qvggt.types": ("FrameMap", "ImageSet", "Prediction", "QvggtError", "Scene"),
 }
 
 __all__ = [
+    "CalibrationOptions",
+    "CompareOptions",
+    "ComparisonReport",
     "Evaluation",
+    "FidelityReport",
     "FrameMap",
     "ImageSet",
     "Prediction",
+    "QuantizeOptions",
     "QuantizeReport",
     "QvggtError",
-    "RtnOptions",
     "RunOptions",
     "Scene",
     "Scheme",
     "Selection",
+    "SensitivityOptions",
+    "SensitivityReport",
     "__version__",
+    "compare",
     "evaluate",
+    "fidelity",
     "load",
     "load_prediction",
     "quantize",
@@ -54,6 +76,7 @@ __all__ = [
     "reconstruct",
     "save",
     "save_prediction",
+    "sensitivity",
 ]
 
 

@@ -53,13 +53,18 @@ def evaluate(
     if isinstance(model, VGGT):
         run = replace(run, device=next(model.parameters()).device.type)
     plan = make_plan(dataset, split, protocols, selection or Selection())
-    subject = _subject(model, run, revision)
-    other = "chance" if baseline == "chance" else None if baseline is None else _subject(baseline, run)
-    reference = None if fidelity_to is None else _subject(fidelity_to, run)
+    subject = subject_of(model, run, revision)
+    other = "chance" if baseline == "chance" else None if baseline is None else subject_of(baseline, run)
+    reference = None if fidelity_to is None else subject_of(fidelity_to, run)
     return evaluate_plan(subject, plan, Comparison(other, reference), run, on_progress)
 
 
-def _subject(model: VGGT | PathLike, run: RunOptions, revision: str | None = None) -> Subject:
+def subject_of(model: VGGT | PathLike, run: RunOptions, revision: str | None = None) -> Subject:
+    """Return a model, or whatever ``load`` takes, as what an evaluation measures.
+
+    Raises:
+        QvggtError: it is not found, damaged, or no VGGT.
+    """
     if isinstance(model, VGGT):
         return Subject(describe_loaded(model), model.config, partial(_itself, model))
     card, config = describe(model, revision)

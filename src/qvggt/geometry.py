@@ -6,6 +6,8 @@ Unprojection takes integer pixel coordinates u = 0..W-1, v = 0..H-1, as VGGT doe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -128,3 +130,37 @@ def project(points: Tensor, intrinsics: Tensor, cam_from_world: Tensor) -> tuple
     local = points @ cam_from_world[..., :3, :3].transpose(-1, -2) + cam_from_world[..., None, :3, 3]
     homogeneous = local @ intrinsics.transpose(-1, -2)
     return homogeneous[..., :2] / homogeneous[..., 2:], local[..., 2]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The geometry of a batch of scenes in the first camera's frame, scaled to a mean point distance of one.
+
+    Attributes:
+        pose_enc: [B, S, 9].
+        depth: [B, S, H, W].
+        points: [B, S, H, W, 3].
+        valid: [B, S, H, W] bool.
+    """
+
+    pose_enc: Tensor
+    depth: Tensor
+    points: Tensor
+    valid: Tensor
+
+
+def normalised_truth(cam_from_world: Tensor, intrinsics: Tensor, depth: Tensor, valid: Tensor) -> Truth:
+    """Express true cameras [B, S, 3, 4], [B, S, 3, 3] and depth [B, S, H, W] as the model is asked to."""
+    first = invert_camera(cam_from_world[:, :1])
+    cameras = compose_cameras(cam_from_world, first)  # [B, S, 3, 4], the first one the identity
+    points = unproject(depth, intrinsics, cameras)
+    distance = points.norm(dim=-1) * valid
+    scale = distance.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp(min=1)  # [B]
+    scale = torch.where(scale > 0, scale, 1.0)  # a scene without any valid depth keeps its unit
+    cameras = torch.cat((cameras[..., :3], cameras[..., 3:] / scale[:, None, None, None]), -1)
+    return Truth(
+        cameras_to_pose_encoding(cameras, intrinsics, (depth.shape[-2], depth.shape[-1])),
+        depth / scale[:, None, None, None],
+        points / scale[:, None, None, None, None],
+        valid,
+    )

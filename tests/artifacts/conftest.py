@@ -3,7 +3,8 @@ import torch
 
 from qvggt import artifacts
 from qvggt.methods.common import model_layers
-from qvggt.methods.rtn import RtnOptions, rtn, rtn_recipe
+from qvggt.methods.options import QuantizeOptions
+from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.quant import Provenance, Scheme
 from qvggt.quant.source import StateDictSource
@@ -28,7 +29,7 @@ def source(weights):
 @pytest.fixture
 def recipe(config):
     provenance = Provenance(source="random", sensitivities={"frame/0": 0.125})
-    return rtn_recipe(model_layers(config), RtnOptions(Scheme(4, 32)), provenance)
+    return rtn_recipe(model_layers(config), QuantizeOptions(Scheme(4, 32)), provenance)
 
 
 @pytest.fixture

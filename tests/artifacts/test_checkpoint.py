@@ -8,7 +8,8 @@ import torch
 from qvggt import artifacts
 from qvggt.artifacts.tensor_file import read_header
 from qvggt.methods.common import model_layers
-from qvggt.methods.rtn import RtnOptions, rtn, rtn_recipe
+from qvggt.methods.options import QuantizeOptions
+from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGT
 from qvggt.qmodel import convert
 from qvggt.quant import Scheme
@@ -47,7 +48,7 @@ def test_the_folder_holds_three_files_and_nothing_beside_it(checkpoint):
 def test_reading_gives_the_model_that_conversion_in_memory_gives(
     tmp_path, config, source, weights, images, symmetric, float_type
 ):
-    options = RtnOptions(Scheme(3, 32, symmetric), layers=("aa", "conv2d"), float_type=float_type)
+    options = QuantizeOptions(Scheme(3, 32, symmetric), layers=("aa", "conv2d"), float_type=float_type)
     recipe = rtn_recipe(model_layers(config), options)
     artifacts.write(tmp_path / "x", config, recipe, rtn(source, config, recipe))
     model = artifacts.read(tmp_path / "x")
@@ -179,7 +180,7 @@ def test_existing_output_is_kept_unless_overwriting(checkpoint, config, source, 
     with pytest.raises(QvggtError, match="exists already: choose another folder, or allow overwriting"):
         artifacts.write(checkpoint, config, recipe, rtn(source, config, recipe))
     assert (checkpoint / "recipe.json").read_bytes() == before
-    other = rtn_recipe(model_layers(config), RtnOptions(Scheme(8)))
+    other = rtn_recipe(model_layers(config), QuantizeOptions(Scheme(8)))
     artifacts.write(checkpoint, config, other, rtn(source, config, other), overwrite=True)
     assert artifacts.inspect(checkpoint).average_bits > 8
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 
 from qvggt import artifacts
 from qvggt.methods.common import model_layers
-from qvggt.methods.rtn import RtnOptions, rtn, rtn_recipe
+from qvggt.methods.options import QuantizeOptions
+from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.qmodel.linear import PackedLayer
 from qvggt.quant import Scheme
 from qvggt.quant.affine import dequantize, fit_grid, quantize
@@ -59,7 +60,7 @@ def test_we_decode_what_the_library_packs(scheme):
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_the_library_decodes_a_whole_checkpoint_by_its_config(tmp_path, config, source, symmetric):
     converters = pytest.importorskip("compressed_tensors.entrypoints.convert.converters")
-    recipe = rtn_recipe(model_layers(config), RtnOptions(Scheme(4, 32, symmetric), layers=("aa", "conv2d")))
+    recipe = rtn_recipe(model_layers(config), QuantizeOptions(Scheme(4, 32, symmetric), layers=("aa", "conv2d")))
     folder = artifacts.write(tmp_path / "x", config, recipe, rtn(source, config, recipe))
     QuantizationConfig.model_validate(json.loads((folder / "config.json").read_text())["quantization_config"])
     decode = converters.CompressedTensorsDequantizer(str(folder), dtype=torch.float16)

@@ -59,7 +59,7 @@ def test_an_unknown_command(qvggt, typed, answer):
     [
         (["quantize", MODEL], "--output"),
         (["quantize", MODEL, "-o", "x", "--bits", "four"], "--bits"),
-        (["quantize", MODEL, "-o", "x", "--method", "magic"], "rtn"),
+        (["quantize", MODEL, "-o", "x", "--scale-rule", "magic"], "absmax"),
         (["inspect"], "DIR"),
         (["inspect", "x", "--colour"], "--colour"),
     ],

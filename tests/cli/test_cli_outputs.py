@@ -85,8 +85,8 @@ def no_work(monkeypatch):
     def start(*_, **__):
         raise AssertionError("it was computed first")
 
-    for verb in ("load", "quantize_to", "reconstruct"):
-        monkeypatch.setattr(f"qvggt.api.{verb}", start)
+    for verb in ("api.load", "quantization.quantize_to", "api.reconstruct"):
+        monkeypatch.setattr(f"qvggt.{verb}", start)
 
 
 @pytest.mark.usefixtures("no_work")

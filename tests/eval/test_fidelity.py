@@ -83,3 +83,18 @@ def test_points_pool_their_means_over_frames():
 def test_other_images_are_refused(perfect):
     with pytest.raises(ValueError, match="same images"):
         fidelity(perfect, replace(perfect, depth=perfect.depth[:2]))
+
+
+def test_only_pixels_that_count_are_compared(perfect):
+    valid = np.ones(perfect.depth.shape, bool)
+    valid[:, :, :5] = False
+    far = np.where(valid, 1.1, np.nan)
+    other = replace(perfect, depth=perfect.depth * far, world_points=perfect.world_points * far[..., None])
+    result = fidelity(perfect, other, valid)
+    np.testing.assert_allclose(result.depth_rel, 0.1, rtol=1e-5)
+    np.testing.assert_allclose(result.point_rel, 0.1, rtol=1e-5)
+    assert result.point_rel_pooled == pytest.approx(0.1)
+    assert np.isinf(fidelity(perfect, other).depth_rel).all()
+    valid[1] = False
+    with pytest.raises(ValueError, match="pixels that count in every frame"):
+        fidelity(perfect, other, valid)

@@ -3,7 +3,8 @@ import torch
 
 from qvggt.backends import BACKENDS
 from qvggt.methods.common import model_layers
-from qvggt.methods.rtn import RtnOptions, rtn, rtn_recipe
+from qvggt.methods.options import QuantizeOptions
+from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.qmodel import convert, shell, stored_layout
 from qvggt.qmodel.convert import stored_tensors
@@ -39,7 +40,7 @@ def checkpoint_bytes(config, recipe):
 
 def test_every_layer_is_quantized_linear_ones_by_the_scheme_convolutions_at_8_bits():
     layers = model_layers(CONFIG)
-    recipe = rtn_recipe(layers, RtnOptions(Scheme(3, 64)))
+    recipe = rtn_recipe(layers, QuantizeOptions(Scheme(3, 64)))
     assert recipe.layers.keys() == layers.keys()
     assert all(recipe.layers[name].bits == (3 if shape.kind == "linear" else 8) for name, shape in layers.items())
     assert "camera_head.poseLN_modulation.1" in recipe.quantized
@@ -47,14 +48,14 @@ def test_every_layer_is_quantized_linear_ones_by_the_scheme_convolutions_at_8_bi
 
 
 def test_only_the_layers_asked_for_are_quantized():
-    recipe = rtn_recipe(model_layers(CONFIG), RtnOptions(layers=("frame", "camera_head")))
+    recipe = rtn_recipe(model_layers(CONFIG), QuantizeOptions(layers=("frame", "camera_head")))
     beginnings = ("aggregator.frame_blocks.", "camera_head.")
     assert list(recipe.layers) == [name for name in model_layers(CONFIG) if name.startswith(beginnings)]
 
 
 def test_the_stream_reads_each_tensor_once_and_equals_conversion_in_memory(weights):
     source = OneAtATime(weights)
-    recipe = rtn_recipe(model_layers(CONFIG), RtnOptions(Scheme(4, 32), conv=FloatScheme("bfloat16")))
+    recipe = rtn_recipe(model_layers(CONFIG), QuantizeOptions(Scheme(4, 32), conv=FloatScheme("bfloat16")))
     streamed = dict(rtn(source, CONFIG, recipe))
     assert sorted(source.asked) == sorted(weights)
     model = VGGT(CONFIG)
@@ -92,7 +93,7 @@ def test_the_published_model_fits_in_750_mb_at_4_bits():
     config = VGGTConfig.vggt_1b()
     layers = model_layers(config)
     sizes = [
-        checkpoint_bytes(config, rtn_recipe(layers, RtnOptions(conv=conv))) / 1e6
+        checkpoint_bytes(config, rtn_recipe(layers, QuantizeOptions(conv=conv))) / 1e6
         for conv in (Scheme(4), Scheme(8), FloatScheme("float16"))
     ]
     assert sizes == sorted(sizes)
@@ -102,7 +103,7 @@ def test_the_published_model_fits_in_750_mb_at_4_bits():
 
 
 def test_provenance_says_how_and_by_what():
-    provenance = rtn_recipe(model_layers(CONFIG), RtnOptions(layers=("aa",)), Provenance(source="x")).provenance
+    provenance = rtn_recipe(model_layers(CONFIG), QuantizeOptions(layers=("aa",)), Provenance(source="x")).provenance
     assert (provenance.source, provenance.method, provenance.options["layers"]) == ("x", "rtn", ["aa"])
     assert provenance.options["scheme"]["bits"] == 4
     assert provenance.versions.keys() == {"qvggt", "torch"}

@@ -71,7 +71,12 @@ def test_json_round_trip_with_provenance():
     provenance = Provenance(
         "m", "sha256:0", "rtn", {"bits": 4}, {"seed": 1}, {"qvggt": "1"}, {"frame/0": [0.1]}, {"D": "no"}
     )
-    recipe = build_recipe(SHAPES, {NAMES[1]: Scheme(3, 32), NAMES[2]: FloatScheme("float32")}, "bfloat16", provenance)
+    schemes = {
+        NAMES[1]: Scheme(3, 32),
+        NAMES[2]: FloatScheme("float32"),
+        NAMES[3]: Scheme(4, 32, activation_bits=4, rotation=True),
+    }
+    recipe = build_recipe(SHAPES, schemes, "bfloat16", provenance)
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
 
 

@@ -14,7 +14,8 @@ from qvggt.types import QvggtError
     ("field", "value"),
     [
         ("bits", 1), ("bits", 9), ("bits", 4.0), ("bits", True), ("group_size", 0), ("group_size", -2),
-        ("group_size", 64.0), ("symmetric", 1), ("scale_rule", "max"),
+        ("group_size", 64.0), ("symmetric", 1), ("scale_rule", "max"), ("activation_bits", 3), ("activation_bits", 9),
+        ("activation_bits", 8.0), ("activation_bits", True), ("rotation", 1), ("rotation", None),
     ],
 )  # fmt: skip
 def test_impossible_fields_are_refused_by_one_sentence_with_the_value(field, value):
@@ -47,9 +48,31 @@ def test_a_group_as_wide_as_the_layer_is_one_scale_per_channel():
     assert [Scheme(group_size=128).for_width(width).group_size for width in (9, 128)] == [-1, -1]
 
 
-@pytest.mark.parametrize("scheme", [Scheme(3, 32, False, "mse"), FloatScheme("bfloat16")])
+def test_a_rotation_that_changes_nothing_is_left_out():
+    scheme = Scheme(activation_bits=8, rotation=True)
+    assert [scheme.for_width(width).rotation for width in (1024, 588, 100, 9)] == [True, True, True, False]
+    assert all(scheme.for_width(width).activation_bits == 8 for width in (1024, 588, 100, 9))
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [Scheme(3, 32, False, "mse"), Scheme(8, -1, activation_bits=8), Scheme(rotation=True), FloatScheme("bfloat16")],
+)
 def test_json_round_trip(scheme):
     assert scheme_from_json(scheme.to_json()) == scheme
+
+
+def test_a_scheme_of_weights_alone_reads_as_before_there_were_others():
+    before = {"bits": 3, "group_size": 32, "symmetric": False, "scale_rule": "mse"}
+    assert Scheme(3, 32, False, "mse").to_json() == before
+    assert scheme_from_json(before) == Scheme(3, 32, False, "mse")
+    assert Scheme(activation_bits=8).to_json().keys() - before.keys() == {"activation_bits"}
+    assert Scheme(rotation=True).to_json().keys() - before.keys() == {"rotation"}
+
+
+def test_weights_only():
+    schemes = [Scheme(), Scheme(activation_bits=8), Scheme(rotation=True)]
+    assert [scheme.weights_only for scheme in schemes] == [True, False, False]
 
 
 def test_json_with_an_unknown_field_is_refused():

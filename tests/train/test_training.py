@@ -8,10 +8,11 @@ from safetensors.torch import load_file
 
 from qvggt import geometry
 from qvggt.data.rooms import render_rooms
+from qvggt.geometry import normalised_truth
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.checkpoint import open_weights
 from qvggt.train.loop import train
-from qvggt.train.losses import direction_loss, normalised_truth, placement_loss, pose_loss
+from qvggt.train.losses import direction_loss, placement_loss, pose_loss
 from qvggt.train.optim import initialise, split_parameters
 from qvggt.train.plot import plot_log
 from qvggt.train.recipe import Phase, TrainRecipe, load_recipe, parse_recipe, recipe_json

@@ -19,13 +19,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from qvggt.artifacts.quantization_config import quantization_config
 from qvggt.artifacts.tensor_file import TensorFile, TensorFileWriter, hash_bytes, hash_tensors, read_header
 from qvggt.backends import BACKENDS, Compute, pick
 from qvggt.files import check_folder, explain, new_folder
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.qmodel.convert import fill, quantizable_modules, recipe_of, shell, stored_layout, stored_tensors
+from qvggt.qmodel.convert import fill, recipe_of, shell, stored_layout, stored_tensors
 from qvggt.quant.recipe import Recipe
-from qvggt.quant.scheme import PER_CHANNEL, Scheme
 from qvggt.types import PathLike, QvggtError
 from qvggt.version import __version__
 
@@ -73,12 +73,11 @@ def write(
         ValueError: the tensors are not those of ``config`` and ``recipe``.
     """
     model = shell(config, recipe, BACKENDS["reference"])
-    ignored: list[str] = [*quantizable_modules(model)]  # what is still a float layer
     with new_folder(folder, _FILES, overwrite) as temporary:
         with TensorFileWriter(temporary / TENSORS, stored_layout(model, recipe), {"format": "pt"}) as writer:
             for name, tensor in tensors:
                 writer.write(name, tensor)
-        config_text = json.dumps(_config_json(config, recipe, ignored), indent=2)
+        config_text = json.dumps(_config_json(config, recipe, model), indent=2)
         (temporary / CONFIG).write_text(config_text, encoding="utf-8")
         contents = {
             **recipe.to_json(),
@@ -210,14 +209,7 @@ def _check_layout(file: TensorFile, layout: Mapping[str, tuple[torch.dtype, tupl
             )
 
 
-def _config_json(config: VGGTConfig, recipe: Recipe, ignored: list[str]) -> dict[str, Any]:
-    layers_of: dict[Scheme, list[str]] = {}
-    for name, scheme in recipe.quantized.items():
-        layers_of.setdefault(scheme, []).append(name)
-    groups = {
-        f"group_{index}": {"targets": names, "weights": _weight_args(scheme), "format": "pack-quantized"}
-        for index, (scheme, names) in enumerate(layers_of.items())
-    }
+def _config_json(config: VGGTConfig, recipe: Recipe, model: VGGT) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "qvggt_version": __version__,
@@ -225,25 +217,7 @@ def _config_json(config: VGGTConfig, recipe: Recipe, ignored: list[str]) -> dict
         "architectures": ["VGGT"],
         "torch_dtype": recipe.float_type,
         "vggt": config.to_json(),
-        "quantization_config": {
-            "quant_method": "compressed-tensors",
-            "format": "pack-quantized",
-            "quantization_status": "compressed",
-            "config_groups": groups,
-            "ignore": ignored,
-        },
-    }
-
-
-def _weight_args(scheme: Scheme) -> dict[str, Any]:
-    per_channel = scheme.group_size == PER_CHANNEL
-    return {
-        "num_bits": scheme.bits,
-        "type": "int",
-        "symmetric": scheme.symmetric,
-        "strategy": "channel" if per_channel else "group",
-        "group_size": None if per_channel else scheme.group_size,
-        "dynamic": False,
+        "quantization_config": quantization_config(model, recipe),
     }
 
 

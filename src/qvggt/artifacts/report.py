@@ -28,6 +28,8 @@ class LayerReport:
         group_size: input channels that share a scale; -1 for all of an output channel's; None for floating weights.
         parameters: numbers of the float model that it stands for, bias included.
         bytes: that it takes in ``model.safetensors``, scales and bias included.
+        activation_bits: that the input is rounded to; None where it stays floating.
+        rotation: whether the input is rotated.
     """
 
     name: str
@@ -37,6 +39,8 @@ class LayerReport:
     group_size: int | None
     parameters: int
     bytes: int
+    activation_bits: int | None = None
+    rotation: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ def inspect(folder: PathLike) -> CheckpointReport:
 def _layer(checkpoint: Checkpoint, name: LayerId, shape: LayerShape, parameters: int, size: int) -> LayerReport:
     scheme = checkpoint.recipe.layers.get(name)
     if isinstance(scheme, Scheme):
-        return LayerReport(name, part_of(name), shape.kind, scheme.bits, scheme.group_size, parameters, size)
+        figures = scheme.bits, scheme.group_size, parameters, size, scheme.activation_bits, scheme.rotation
+        return LayerReport(name, part_of(name), shape.kind, *figures)
     bits = 32 if checkpoint.recipe.float_type_of(name) == "float32" else 16
     return LayerReport(name, part_of(name), shape.kind, bits, None, parameters, size)
 

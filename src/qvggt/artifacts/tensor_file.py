@@ -121,7 +121,9 @@ class TensorFileWriter:
             raise ValueError(
                 f"expected {name!r} as {entry.dtype} {entry.shape}, got {tensor.dtype} {tuple(tensor.shape)}"
             )
-        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        # A tensor of one number counts as contiguous whatever its strides, and a view as bytes may refuse them.
+        values = tensor.detach().cpu().contiguous().reshape(-1)
+        data = values.as_strided((values.numel(),), (1,)).view(torch.uint8).numpy().data
         self._file.seek(self._data_start + entry.start)
         self._file.write(data)
         self.hashes[name] = hash_bytes(data)

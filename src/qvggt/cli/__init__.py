@@ -11,13 +11,16 @@ from typing import Any
 
 import tyro
 
+from qvggt.cli.compare import compare
 from qvggt.cli.demo import demo
 from qvggt.cli.evaluate import evaluate
+from qvggt.cli.fidelity import fidelity
 from qvggt.cli.inspect import inspect
 from qvggt.cli.messages import command_help, messages_on_stderr, say_why
 from qvggt.cli.quantize import quantize
 from qvggt.cli.reconstruct import reconstruct
 from qvggt.cli.render import render
+from qvggt.cli.sensitivity import sensitivity
 from qvggt.cli.stopping import Stopped, clean_stop
 from qvggt.cli.train import train
 from qvggt.types import QvggtError
@@ -27,6 +30,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "reconstruct": reconstruct,
     "quantize": quantize,
     "evaluate": evaluate,
+    "compare": compare,
+    "fidelity": fidelity,
+    "sensitivity": sensitivity,
     "inspect": inspect,
     "train": train,
     "render": render,

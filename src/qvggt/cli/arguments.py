@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
+
+
+def number(text: str, default: str | None = None, metavar: str = "NUMBER") -> object:
+    """Describe an option that takes a number."""
+    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=default)
+
 
 Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL", help="which model: see qvggt --help")]
 Images = Annotated[
@@ -29,4 +35,30 @@ Device = Annotated[str, tyro.conf.arg(metavar="NAME", help="where to compute: cp
 Revision = Annotated[
     str | None,
     tyro.conf.arg(metavar="NAME", help="branch, tag or commit of a hub id", help_behavior_hint="(optional)"),
+]
+Mode = Annotated[Literal["crop", "pad"], tyro.conf.arg(help="cut tall images, or fill up to a square")]
+FramesPerSecond = Annotated[
+    float | None, number("of a video, frames per second to take", "(default: 16 frames in all)")
+]
+FrameCount = Annotated[int | None, number("at most so many frames, evenly spread", "(optional)")]
+DenseFrames = Annotated[int, number("frames at a time in the dense heads: fewer, less memory")]
+GroupSize = Annotated[int, number("input channels that share a scale; -1: one scale a channel")]
+ZeroPoints = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(help="a zero point a group, in place of a symmetric range", help_behavior_hint=""),
+]
+Calib = Annotated[
+    str, tyro.conf.arg(metavar="NAME|IMAGES", help="calibrate on a dataset, or on a folder, glob or video of your own")
+]
+CalibRoot = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="DIR", help="the dataset's folder; rooms need none", help_behavior_hint="(optional)"),
+]
+CalibScenes = Annotated[int, number("calibrate on so many scenes, a quarter of them held out")]
+CalibFrames = Annotated[int, number("images of a scene")]
+CalibSeed = Annotated[int, number("of the choice of scenes and images")]
+Supervision = Annotated[
+    Literal["truth", "teacher"],
+    tyro.conf.arg(help="judge by the scenes' known geometry, or by the float model, for which photographs are enough"),
 ]

@@ -23,14 +23,15 @@ def demo(
     from qvggt.eval.fidelity import fidelity
     from qvggt.eval.metrics import auc, pose_errors
     from qvggt.export import ExportOptions, write_all
-    from qvggt.methods.rtn import RtnOptions
+    from qvggt.methods.options import QuantizeOptions
     from qvggt.quant.scheme import Scheme
+    from qvggt.quantization import quantize_to
     from qvggt.zoo import sample_cameras, sample_images
 
     check_figures(json)
     started = time.perf_counter()
     checkpoint = output / f"nano-{bits}bit"
-    report = api.quantize_to("nano", checkpoint, "rtn", RtnOptions(Scheme(bits, 64)), overwrite=True)
+    report = quantize_to("nano", checkpoint, "rtn", QuantizeOptions(Scheme(bits, 64)), overwrite=True)
     say(f"quantized nano to {bits} bits in {time.perf_counter() - started:.1f} s")
 
     predictions = {}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from qvggt.cli.arguments import Json
 from qvggt.types import QvggtError
+
+if TYPE_CHECKING:
+    from qvggt.artifacts import LayerReport
 
 
 def inspect(
@@ -34,20 +37,23 @@ def inspect(
     report = artifacts.inspect(checkpoint)
     checked = artifacts.verify(checkpoint) if verify else None
     total = sum(layer.bytes for layer in report.layers)
-    table = Table("part", "layers", "bits", "group", "parameters", "bytes", "share", box=None, header_style="bold")
+    inputs = any(_input_text(layer) for layer in report.layers)
+    columns = ("part", "layers", "bits", "group", *(("input",) if inputs else ()), "parameters", "bytes", "share")
+    table = Table(*columns, box=None, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
     rows = defaultdict(list)
     for layer in report.layers:
         key = layer.name if layers else f"{layer.part} {layer.kind}" if layer.kind != "rest" else f"{layer.part} other"
-        rows[key, layer.bits, layer.group_size].append(layer)
-    for (name, bits, group), members in rows.items():
+        rows[key, layer.bits, layer.group_size, _input_text(layer)].append(layer)
+    for (name, bits, group, input_text), members in rows.items():
         size = sum(layer.bytes for layer in members)
         table.add_row(
             name,
             str(len(members)),
             str(bits),
             {None: "", -1: "channel"}.get(group, str(group)),
+            *((input_text,) if inputs else ()),
             f"{sum(layer.parameters for layer in members):,}",
             size_text(size),
             f"{100 * size / total:.1f} %",
@@ -65,3 +71,8 @@ def inspect(
     if checked is not None:
         say(f"verified: all {checked} tensors are as they were written")
     save_figures(json, report.to_json() | {"verified_tensors": checked})
+
+
+def _input_text(layer: LayerReport) -> str:
+    rounded = f"{layer.activation_bits} bits" if layer.activation_bits else ""
+    return " ".join(word for word in (rounded, "rotated" if layer.rotation else "") if word)

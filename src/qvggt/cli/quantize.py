@@ -3,75 +3,153 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from qvggt.cli.arguments import Json, Model, Output, Overwrite, Revision
+from qvggt.cli.arguments import (
+    Calib,
+    CalibFrames,
+    CalibRoot,
+    CalibScenes,
+    CalibSeed,
+    GroupSize,
+    Json,
+    Model,
+    Output,
+    Overwrite,
+    Revision,
+    Supervision,
+    ZeroPoints,
+    number,
+)
 
+if TYPE_CHECKING:
+    from qvggt.quantization import QuantizeReport
+
+Method = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="NAME",
+        help="rtn, awq, gptq, smoothquant, quarot, qvggt, qvggt+, or one that another package brings",
+    ),
+]
+ScaleRule = Annotated[
+    Literal["absmax", "mse"], tyro.conf.arg(help="cover the largest weight, or clip for the least squared error")
+]
+ActivationBits = Annotated[
+    int | None, number("of activations, for smoothquant and quarot", "(default: the method's)", "4..8")
+]
+AverageBits = Annotated[
+    float | None, number("budget over all linear layers, for qvggt and qvggt+", "(default: a little above BITS)")
+]
 Layers = Annotated[
     tuple[str, ...],
     tyro.conf.arg(metavar="PATTERN", help="groups, names, globs or re:EXPRESSION; other layers stay float"),
+]
+FloatType = Annotated[Literal["float32", "float16", "bfloat16"], tyro.conf.arg(help="of all that is not quantized")]
+Tokens = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="CLASSES",
+        help="activations that count: all, patch, camera+patch, ...",
+        help_behavior_hint="(default: the method's)",
+    ),
+]
+Without = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(
+        metavar="STAGE",
+        help="leave out stages: select, filter, compensate, task of qvggt; select, compensate, tune of qvggt+",
+        help_behavior_hint="(optional)",
+    ),
+]
+Resume = Annotated[
+    bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="go on with an interrupted run", help_behavior_hint="")
 ]
 
 
 def quantize(
     model: Model,
     output: Output,
-    method: Annotated[Literal["rtn"], tyro.conf.arg(help="rtn rounds every weight to the nearest level")] = "rtn",
-    bits: Annotated[int, tyro.conf.arg(metavar="2..8", help="of a linear layer's weight")] = 4,
-    group_size: Annotated[
-        int, tyro.conf.arg(metavar="NUMBER", help="input channels that share a scale; -1: one scale a channel")
-    ] = 128,
-    zero_points: Annotated[
-        bool,
-        tyro.conf.FlagCreatePairsOff,
-        tyro.conf.arg(help="a zero point a group, in place of a symmetric range", help_behavior_hint=""),
-    ] = False,
-    scale_rule: Annotated[
-        Literal["absmax", "mse"], tyro.conf.arg(help="cover the largest weight, or clip for the least squared error")
-    ] = "absmax",
-    conv_bits: Annotated[
-        int, tyro.conf.arg(metavar="2..8|16", help="of a convolution's weight; 16 keeps it float")
-    ] = 8,
+    method: Method = "rtn",
+    bits: Annotated[int, number("of a linear layer's weight", metavar="2..8")] = 4,
+    group_size: GroupSize = 128,
+    zero_points: ZeroPoints = False,
+    scale_rule: ScaleRule = "absmax",
+    conv_bits: Annotated[int, number("of a convolution's weight; 16 keeps it float", metavar="2..8|16")] = 8,
+    activation_bits: ActivationBits = None,
+    average_bits: AverageBits = None,
+    max_bytes: Annotated[int | None, number("budget for the whole checkpoint, in its place", "(optional)")] = None,
     layers: Layers = ("all",),
-    float_type: Annotated[
-        Literal["float32", "float16", "bfloat16"], tyro.conf.arg(help="of all that is not quantized")
-    ] = "float16",
+    float_type: FloatType = "float16",
+    tokens: Tokens = None,
+    without: Without = (),
+    supervision: Supervision = "teacher",
+    calib: Calib = "rooms",
+    calib_root: CalibRoot = None,
+    calib_scenes: CalibScenes = 16,
+    calib_frames: CalibFrames = 8,
+    seed: CalibSeed = 0,
     revision: Revision = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
     json: Json = None,
 ) -> None:
     """Quantize a model to a checkpoint that other tools read too.
 
-    One layer at a time goes from the model's file to the checkpoint, so neither is ever in memory as a whole.
+    rtn needs no images, and takes one layer at a time from the model's file to the checkpoint. All other methods are
+    calibrated on rooms, on a dataset, or on photographs of your own.
     """
-    from qvggt import api
-    from qvggt.cli.show import check_figures, peak_memory_bytes, progress, save_figures, say, size_text
-    from qvggt.methods.rtn import RtnOptions
+    from qvggt.cli.show import check_figures, progress, save_figures
+    from qvggt.methods.options import QuantizeOptions
     from qvggt.quant.scheme import FloatScheme, Scheme
+    from qvggt.quantization import quantize_to
+    from qvggt.stages.calibration_data import CalibrationOptions
 
-    scheme = Scheme(bits, group_size, not zero_points, scale_rule)
-    conv = FloatScheme(float_type) if conv_bits == 16 else Scheme(conv_bits, group_size, not zero_points, scale_rule)
     check_figures(json)
+    scheme = Scheme(bits, group_size, not zero_points, scale_rule)
+    conv = FloatScheme(float_type) if conv_bits == 16 else replace(scheme, bits=conv_bits)
+    calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed)
+    options = QuantizeOptions(
+        scheme, conv, layers, float_type, tokens, supervision, calibration, activation_bits, average_bits, max_bytes,
+        without,
+    )  # fmt: skip
     started = time.perf_counter()
     with progress(model) as update:
-        options = RtnOptions(scheme, conv, layers, float_type)
-        report = api.quantize_to(model, output, method, options, overwrite, revision, update)
-    figures = {
+        report = quantize_to(model, output, method, options, overwrite, resume, revision, update)
+    save_figures(json, _print(report, model, method, time.perf_counter() - started))
+
+
+def _print(report: QuantizeReport, model: str, method: str, seconds: float) -> dict[str, object]:
+    """Print what was made and return the figures."""
+    from qvggt.cli.show import peak_memory_bytes, say, size_text
+
+    figures: dict[str, object] = {
         "model": model,
         "method": method,
         "parameters": report.parameters,
         "average_bits": report.average_bits,
         "checkpoint_bytes": report.checkpoint_bytes,
         "float32_bytes": report.float_bytes,
-        "seconds": time.perf_counter() - started,
+        "seconds": seconds,
         "peak_memory_bytes": peak_memory_bytes(),
     }
     say(
-        f"{output}: {report.parameters / 1e6:.1f} M parameters at {report.average_bits:.2f} bits, "
+        f"{report.folder}: {report.parameters / 1e6:.1f} M parameters at {report.average_bits:.2f} bits, "
         f"{size_text(report.checkpoint_bytes)} ({report.float_bytes / report.checkpoint_bytes:.1f}x smaller "
         f"than the {size_text(report.float_bytes)} of float32)"
     )
-    say(f"{figures['seconds']:.1f} s, peak memory {size_text(figures['peak_memory_bytes'])}")
-    save_figures(json, figures)
+    if report.losses is not None:
+        losses = report.losses
+        figures["held_out_loss"] = vars(losses)
+        predicted = "" if losses.predicted is None else f", {losses.float_model + losses.predicted:.4f} predicted"
+        say(f"loss on scenes held out: {losses.quantized:.4f} (float model {losses.float_model:.4f}{predicted})")
+        for stage, notes in report.stages.items():
+            if "accepted" in notes:
+                verdict = "kept" if notes["accepted"] else "dropped"
+                say(f"{stage}: {verdict}, the loss went from {notes['before']:.4f} to {notes['after']:.4f}")
+        figures["stages"] = {name: notes for name, notes in report.stages.items() if name != "units"}
+    say(f"{seconds:.1f} s, peak memory {size_text(peak_memory_bytes())}")
+    return figures

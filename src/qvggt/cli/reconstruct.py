@@ -9,25 +9,27 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from qvggt.cli.arguments import Device, Images, Json, Model, Output, Overwrite, Revision
+from qvggt.cli.arguments import (
+    DenseFrames,
+    Device,
+    FrameCount,
+    FramesPerSecond,
+    Images,
+    Json,
+    Mode,
+    Model,
+    Output,
+    Overwrite,
+    Revision,
+    number,
+)
 
 HeadName = Literal["camera", "depth", "point"]
-
-
-def _number(text: str, default: str | None = None, metavar: str = "NUMBER") -> object:
-    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=default)
-
-
 Heads = Annotated[
     tuple[HeadName, ...],
     tyro.conf.arg(help="what to compute", help_behavior_hint="(default: what the points need)"),
 ]
-Confidence = Annotated[float, _number("give no points to this share of pixels, the least confident", None, "PERCENT")]
-FramesPerSecond = Annotated[
-    float | None, _number("of a video, frames per second to take", "(default: 16 frames in all)")
-]
-FrameCount = Annotated[int | None, _number("at most so many frames, evenly spread", "(optional)")]
-DenseFrames = Annotated[int, _number("frames at a time in the dense heads: fewer, less memory")]
+Confidence = Annotated[float, number("give no points to this share of pixels, the least confident", None, "PERCENT")]
 
 
 def reconstruct(
@@ -38,9 +40,9 @@ def reconstruct(
     points_from: Annotated[
         Literal["depth", "head"], tyro.conf.arg(help="depth and cameras, or the point head")
     ] = "depth",
-    max_points: Annotated[int, _number("most points in the point cloud")] = 1_000_000,
+    max_points: Annotated[int, number("most points in the point cloud")] = 1_000_000,
     confidence: Confidence = 25.0,
-    mode: Annotated[Literal["crop", "pad"], tyro.conf.arg(help="cut tall images, or fill up to a square")] = "crop",
+    mode: Mode = "crop",
     fps: FramesPerSecond = None,
     frames: FrameCount = None,
     compute: Annotated[Literal["float"], tyro.conf.arg(help="how packed layers multiply")] = "float",

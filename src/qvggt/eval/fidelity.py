@@ -47,23 +47,24 @@ class Fidelity:
         return means
 
 
-def fidelity(reference: Prediction, other: Prediction) -> Fidelity:
+def fidelity(reference: Prediction, other: Prediction, valid: np.ndarray | None = None) -> Fidelity:
     """Compare a model's prediction with the float model's on the same images.
 
     Args:
         reference: what the float model says.
         other: what the compressed model says.
+        valid: [S, H, W] bool, the pixels that count (those of the photographs, not the padding); all by default.
 
     Raises:
-        ValueError: if the two differ in frames or size.
+        ValueError: if the two differ in frames or size, or a frame has no pixel that counts.
     """
     rotation = translation = depth = points = pooled = None
     if reference.cam_from_world is not None and other.cam_from_world is not None:
         rotation, translation = camera_difference_deg(reference.cam_from_world, other.cam_from_world)
     if reference.depth is not None and other.depth is not None:
-        depth = depth_difference(reference.depth, other.depth)
+        depth = depth_difference(reference.depth, other.depth, valid)
     if reference.world_points is not None and other.world_points is not None:
-        points, pooled = point_difference(reference.world_points, other.world_points)
+        points, pooled = point_difference(reference.world_points, other.world_points, valid)
     return Fidelity(rotation, translation, depth, points, pooled)
 
 
@@ -81,26 +82,38 @@ def camera_difference_deg(reference: np.ndarray, other: np.ndarray) -> tuple[np.
     return rotation, translation
 
 
-def depth_difference(reference: np.ndarray, other: np.ndarray) -> np.ndarray:
+def depth_difference(reference: np.ndarray, other: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
     """Return mean |d - d_ref| / d_ref [S] of depth maps [S, H, W] over positive reference; NaN where it has none."""
     _check_same(reference, other, "depth maps")
+    counted = _counted(valid, reference.shape)
     rows = []
-    for base, depth in zip(reference.astype(np.float64), other.astype(np.float64), strict=True):
-        known = base > 0
+    for base, depth, mask in zip(reference.astype(np.float64), other.astype(np.float64), counted, strict=True):
+        known = mask & (base > 0)
         relative = np.abs(depth[known] - base[known]) / base[known]
         rows.append(relative.mean() if known.any() else np.nan)
-    broken = ~np.isfinite(other).all((1, 2))
+    broken = (counted & ~np.isfinite(other)).any((1, 2))
     return np.where(broken, np.inf, np.array(rows))
 
 
-def point_difference(reference: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, float]:
+def point_difference(
+    reference: np.ndarray, other: np.ndarray, valid: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:
     """Return mean distance over mean norm of point maps [S, H, W, 3]: per frame [S], and over all frames."""
     _check_same(reference, other, "point maps")
+    counted = _counted(valid, reference.shape[:3])
     base = reference.astype(np.float64)
-    distance = _worst_where_broken(np.linalg.norm(other - base, axis=-1).mean((1, 2)))
-    norm = np.linalg.norm(base, axis=-1).mean((1, 2))
+    distance = _worst_where_broken(np.linalg.norm(other - base, axis=-1).mean((1, 2), where=counted))
+    norm = np.linalg.norm(base, axis=-1).mean((1, 2), where=counted)
     with np.errstate(divide="ignore", invalid="ignore"):
         return distance / norm, float(distance.mean() / norm.mean())
+
+
+def _counted(valid: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    if valid is None:
+        return np.ones(shape, bool)
+    if valid.shape != shape or not valid.any((1, 2)).all():
+        raise ValueError(f"expected pixels that count in every frame of {shape}, got a mask of shape {valid.shape}")
+    return valid
 
 
 def _check_same(reference: np.ndarray, other: np.ndarray, what: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qvggt.eval.results import Summary
+from qvggt.eval.results import SceneResult, Summary
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,12 @@ class Figures:
     Attributes:
         card: the model.
         summary: its metrics with intervals.
+        results: what the summary summarises, one a scene.
     """
 
     card: ModelCard
     summary: Summary
+    results: tuple[SceneResult, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""

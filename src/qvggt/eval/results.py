@@ -120,18 +120,25 @@ def summarise(results: Iterable[SceneResult], resamples: int = 2000, seed: int =
     _check_one_table(ordered)
     counts = resample_counts(len(ordered), resamples, seed)
     everything = np.ones((1, len(ordered)))
-    pools = np.unique([result.group for result in ordered], return_inverse=True)[1]
-    one_pool = np.zeros(len(ordered), dtype=int)
-    columns = {name: (*column, pools) for name, column in _pair_columns(ordered).items()}
-    columns |= {name: (*column, one_pool) for name, column in _value_columns(ordered).items()}
     metrics, intervals, unmeasured = {}, {}, {}
-    for name, (sums, weights, groups) in columns.items():
+    for name, (sums, weights, groups) in scene_columns(ordered).items():
         metrics[name] = float(grouped_mean(everything, sums, weights, groups)[0])
         intervals[name] = percentile_interval(grouped_mean(counts, sums, weights, groups))
         if missing := int((weights == 0).sum()):
             unmeasured[name] = missing
     pairs = sum(len(result.rotation_deg) for result in ordered)
     return Summary(ordered[0].protocols, len(ordered), pairs, metrics, intervals, unmeasured)
+
+
+def scene_columns(results: Sequence[SceneResult]) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return every metric as (sum, weight, pool) of each scene [N], in the order of the results.
+
+    Inside a pool the metric is the sum of sums over the sum of weights; over pools it is the plain mean.
+    """
+    pools = np.unique([result.group for result in results], return_inverse=True)[1]
+    one_pool = np.zeros(len(results), dtype=int)
+    columns = {name: (*column, pools) for name, column in _pair_columns(results).items()}
+    return columns | {name: (*column, one_pool) for name, column in _value_columns(results).items()}
 
 
 Column = tuple[np.ndarray, np.ndarray]

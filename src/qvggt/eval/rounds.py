@@ -145,7 +145,7 @@ class _Rounds:
 
         results = run(Work(self.plan.reader, images, make_meter), jobs, self.options, settings, on_result)
         self.notes.setdefault(card.name, {}).update({r.scene: r.notes for r in results if r.notes})
-        return Figures(card, summarise(results))
+        return Figures(card, summarise(results), tuple(results))
 
 
 def _identity(subject: Subject) -> dict[str, Any]:

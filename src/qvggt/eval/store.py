@@ -32,15 +32,20 @@ _NAME_CHARACTERS = 80
 _FIGURES_DEPEND_ON = ("backends", "data", "eval", "model", "qmodel", "quant")
 
 
-def default_store() -> Path:
-    """Return the folder for results in the user's cache: ``$XDG_CACHE_HOME/qvggt/eval`` or the system's own place."""
+def user_cache() -> Path:
+    """Return the folder for what can be made again: ``$XDG_CACHE_HOME/qvggt`` or the system's own place."""
     if place := os.environ.get("XDG_CACHE_HOME"):
         cache = Path(place)
     elif sys.platform == "win32":
         cache = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     else:
         cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    return cache / "qvggt" / "eval"
+    return cache / "qvggt"
+
+
+def default_store() -> Path:
+    """Return the folder for results in the user's cache."""
+    return user_cache() / "eval"
 
 
 class ResultStore:
@@ -89,11 +94,15 @@ class ResultStore:
         return self.folder / f"{_plain(job.record.name)}.{digest}.json"
 
 
-@lru_cache(maxsize=1)
-def code_hash() -> str:
-    """Return a hash of the code that figures depend on, so that no result outlives a change of it."""
+@lru_cache
+def code_hash(parts: tuple[str, ...] = _FIGURES_DEPEND_ON) -> str:
+    """Return a hash of the code that figures depend on, so that no result outlives a change of it.
+
+    Args:
+        parts: folders of the package; what lies directly in the package always counts.
+    """
     package = Path(__file__).parents[1]
-    folders = [package, *(package / name for name in _FIGURES_DEPEND_ON)]
+    folders = [package, *(package / name for name in parts)]
     digest = hashlib.sha256(__version__.encode())
     for path in sorted(path for folder in folders for path in folder.glob("*.py")):
         digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())

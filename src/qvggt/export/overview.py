@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 
-from ..files import new_file
 from ..types import PathLike, Prediction
 from .depth_images import NO_DEPTH_COLOUR, DepthRange, depth_colour_map, valid_depth
 from .frames import camera_centres, cameras_of, frame_colours, level_rotation, photo_mask, to_uint8
 from .points import PointCloud
+from .sheet import DPI, FAINT, FONT, PANEL, TEXT, Sheet
 from .topview import draw_plan, on_plan, plan_extent, plan_rotation
 
 MAX_SHOWN = 8
-_DPI = 120
-_BACKGROUND, _PANEL, _TEXT, _FAINT = "#15171c", "#1d2027", "#eef0f4", "#9aa1ad"
 _MARGIN, _TITLE, _HEADER, _GAP, _NAME, _BAR = 0.35, 0.95, 0.32, 0.09, 0.24, 0.62
 _SMALLEST_PLAN = 6.6
 
@@ -34,7 +28,7 @@ class _Tile:
     title: str
     pictures: np.ndarray
     bar: np.ndarray | None = None
-    ticks: tuple[str, ...] = ()
+    ticks: tuple[str, str, str] = ("", "", "")
 
 
 @dataclass(frozen=True)
@@ -71,32 +65,6 @@ class _Grid:
         return self.left + column * (self.cell[0] + _GAP), self.top + _HEADER + row * (self.cell[1] + gap)
 
 
-class _Sheet:
-    """A figure on which places are inches from the top left corner."""
-
-    def __init__(self, width: float, height: float) -> None:
-        self.width, self.height = width, height
-        self.figure = Figure(figsize=(width, height), dpi=_DPI, facecolor=_BACKGROUND)
-        FigureCanvasAgg(self.figure)
-        font = findfont(FontProperties(family=["DejaVu Sans"]))
-        self._glyphs = get_font(font).get_charmap()
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        place = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)
-        axes = self.figure.add_axes(place)
-        axes.set_axis_off()
-        return axes
-
-    def text(self, left: float, top: float, text: str, **style: Any) -> None:
-        full: dict[str, Any] = {"color": _TEXT, "va": "top", "family": "DejaVu Sans", **style}
-        self.figure.text(left / self.width, 1 - top / self.height, self.printable(text), parse_math=False, **full)
-
-    def printable(self, text: str, limit: int = 400) -> str:
-        """Return ``text`` on one line, with boxes for what the font lacks, shortened in the middle to ``limit``."""
-        line = "".join(" " if c.isspace() else c if ord(c) in self._glyphs else "\u25a1" for c in text)
-        return line if len(line) <= limit else f"{line[: limit // 2 - 1]}\u2026{line[-(limit - limit // 2) :]}"
-
-
 def shown_frames(count: int, limit: int = MAX_SHOWN) -> np.ndarray:
     """Return the indices of at most ``limit`` frames, evenly chosen, the first and the last among them."""
     return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int))
@@ -128,13 +96,12 @@ def write_overview(
     content = max(grid.size[1], _SMALLEST_PLAN if has_plan else 0.0)
     plan_left, plan_width = 2 * _MARGIN + grid.size[0], content * 1.05
     width = plan_left + plan_width + _MARGIN if has_plan else plan_left
-    sheet = _Sheet(max(width, 7.0), _TITLE + content + _MARGIN)
+    sheet = Sheet(max(width, 7.0), _TITLE + content + _MARGIN)
     _draw_title(sheet, prediction, cloud, title, caption)
     _draw_tiles(sheet, prediction, shown, tiles, replace(grid, top=_TITLE + (content - grid.size[1]) / 2))
     if has_plan:
         _draw_plan(sheet, prediction, cloud, shown, (plan_left, _TITLE, plan_width, content))
-    with new_file(path, overwrite=True) as temporary:
-        sheet.figure.savefig(temporary, format="png", facecolor=_BACKGROUND)
+    sheet.save(path)
 
 
 def _tiles(prediction: Prediction, shown: np.ndarray) -> list[_Tile]:
@@ -147,7 +114,7 @@ def _tiles(prediction: Prediction, shown: np.ndarray) -> list[_Tile]:
         valid = valid_depth(prediction)
         scale = DepthRange.robust(prediction.depth, valid)
         middle = float(np.sqrt(scale.near * scale.far))
-        ticks = tuple(f"{v:.3g}" for v in (scale.near, middle, scale.far))
+        ticks = (f"{scale.near:.3g}", f"{middle:.3g}", f"{scale.far:.3g}")
         pictures = scale.colours(prediction.depth[shown], valid[shown])
         tiles.append(_Tile("depth", pictures, depth_colour_map(ramp), ticks))
     confidence = prediction.depth_conf if prediction.depth_conf is not None else prediction.world_points_conf
@@ -158,12 +125,12 @@ def _tiles(prediction: Prediction, shown: np.ndarray) -> list[_Tile]:
         position = np.log(np.where(valid, confidence, 1.0)[shown] / scale.near) / np.log(scale.far / scale.near)
         pictures = colours(np.clip(position, 0, 1), bytes=True)[..., :3]
         pictures[~valid[shown]] = NO_DEPTH_COLOUR
-        ticks = tuple(f"{v:.3g}" for v in (scale.near, float(np.sqrt(scale.near * scale.far)), scale.far))
+        ticks = (f"{scale.near:.3g}", f"{np.sqrt(scale.near * scale.far):.3g}", f"{scale.far:.3g}")
         tiles.append(_Tile("confidence", pictures, colours(ramp, bytes=True)[..., :3], ticks))
     return tiles
 
 
-def _draw_title(sheet: _Sheet, prediction: Prediction, cloud: PointCloud | None, title: str, caption: str) -> None:
+def _draw_title(sheet: Sheet, prediction: Prediction, cloud: PointCloud | None, title: str, caption: str) -> None:
     count = len(prediction.images)
     height, width = prediction.images.shape[-2:]
     facts = [f"{count} image{'s' * (count != 1)} of {width} × {height}"]
@@ -172,40 +139,42 @@ def _draw_title(sheet: _Sheet, prediction: Prediction, cloud: PointCloud | None,
     line = "  ·  ".join(facts)
     room = int((sheet.width - 2 * _MARGIN) * 11)
     sheet.text(_MARGIN, 0.22, sheet.printable(title or "Reconstruction", room // 2), fontsize=17, fontweight="bold")
-    sheet.text(sheet.width - _MARGIN, 0.28, line, fontsize=11, color=_FAINT, ha="right")
+    sheet.text(sheet.width - _MARGIN, 0.28, line, fontsize=11, color=FAINT, ha="right")
     if caption:
-        sheet.text(_MARGIN, 0.58, sheet.printable(caption, room), fontsize=10.5, color=_FAINT)
+        sheet.text(_MARGIN, 0.58, sheet.printable(caption, room), fontsize=10.5, color=FAINT)
 
 
-def _draw_tiles(sheet: _Sheet, prediction: Prediction, shown: np.ndarray, tiles: list[_Tile], grid: _Grid) -> None:
+def _draw_tiles(sheet: Sheet, prediction: Prediction, shown: np.ndarray, tiles: list[_Tile], grid: _Grid) -> None:
     width, height = grid.cell
     colours = frame_colours(len(prediction.images))
     for k, tile in enumerate(tiles):
         for i, frame in enumerate(shown):
             left, top = grid.place(i, k)
             axes = sheet.axes(left, top, width, height)
-            enlarged = tile.pictures.shape[2] < width * _DPI
+            enlarged = tile.pictures.shape[2] < width * DPI
             smooth = ("bicubic" if tile.bar is None else "nearest") if enlarged else "antialiased"
             axes.imshow(tile.pictures[i], aspect="auto", interpolation=smooth)
             if k == 0:
                 _badge(axes, str(frame + 1), colours[frame])
                 name = sheet.printable(prediction.names[frame], max(8, int(width * 13)))
-                sheet.text(left, top + height + 0.035, name, fontsize=7, color=_FAINT)
+                sheet.text(left, top + height + 0.035, name, fontsize=7, color=FAINT)
         left, top = grid.place(0, k)
         sheet.text(left, top - 0.2, tile.title, fontsize=9.5)
+        if tile.bar is None:
+            continue
         if grid.across:
             right = grid.place(len(shown) - 1, k)[0] + width + _GAP
-            _colour_bar(sheet, tile, (right, top, 0.13, height))
+            sheet.colour_bar((right, top, 0.13, height), tile.bar, tile.ticks)
         else:
             bottom = grid.place(len(shown) - 1, k)[1] + height + _NAME
-            _colour_bar(sheet, tile, (left, bottom, width, 0.13))
+            sheet.colour_bar((left, bottom, width, 0.13), tile.bar, tile.ticks)
 
 
 def _badge(axes: Axes, text: str, colour: np.ndarray) -> None:
     style = {"boxstyle": "round,pad=0.28", "facecolor": (*colour, 1.0), "edgecolor": "none"}
     axes.annotate(
         text, (0, 1), xycoords="axes fraction", xytext=(6, -6), textcoords="offset points", ha="left", va="top",
-        fontsize=8, fontweight="bold", color=_ink_on(colour), bbox=style, family="DejaVu Sans",
+        fontsize=8, fontweight="bold", color=_ink_on(colour), bbox=style, family=FONT,
     )  # fmt: skip
 
 
@@ -213,24 +182,8 @@ def _ink_on(colour: np.ndarray) -> str:
     return "#101114" if colour @ (0.3, 0.59, 0.11) > 0.5 else "#ffffff"
 
 
-def _colour_bar(sheet: _Sheet, tile: _Tile, place: tuple[float, float, float, float]) -> None:
-    left, top, width, height = place
-    if tile.bar is None:
-        return
-    upright = height > width
-    axes = sheet.axes(left, top, width, height)
-    axes.imshow(tile.bar[::-1, None] if upright else tile.bar[None], aspect="auto")
-    for i, tick in enumerate(tile.ticks):
-        if upright:  # The largest on top.
-            anchor = {"va": ("bottom", "center", "top")[i]}
-            sheet.text(left + width + 0.06, top + (1 - i / 2) * height, tick, fontsize=7, color=_FAINT, **anchor)
-        else:
-            anchor = {"ha": ("left", "center", "right")[i]}
-            sheet.text(left + i / 2 * width, top + height + 0.05, tick, fontsize=7, color=_FAINT, **anchor)
-
-
 def _draw_plan(
-    sheet: _Sheet,
+    sheet: Sheet,
     prediction: Prediction,
     cloud: PointCloud | None,
     shown: np.ndarray,
@@ -245,10 +198,10 @@ def _draw_plan(
     top, height = top + _HEADER, height - _HEADER
     axes = sheet.axes(left, top, width, height)
     axes.set_axis_on()
-    axes.set(facecolor=_PANEL, xticks=[], yticks=[])
+    axes.set(facecolor=PANEL, xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     if cloud is not None:
-        plan = draw_plan(cloud, rotation, centres, (round(width * _DPI), round(height * _DPI)))
+        plan = draw_plan(cloud, rotation, centres, (round(width * DPI), round(height * DPI)))
         axes.imshow(plan.rgba, extent=plan.extent, aspect="auto", interpolation="antialiased")
         extent, note = plan.extent, "points above the cameras left out" if plan.cut else ""
     else:
@@ -256,7 +209,7 @@ def _draw_plan(
     axes.set_xlim(extent[0], extent[1])
     axes.set_ylim(extent[2], extent[3])
     if note:
-        sheet.text(left + width, top - 0.2, note, fontsize=8, color=_FAINT, ha="right")
+        sheet.text(left + width, top - 0.2, note, fontsize=8, color=FAINT, ha="right")
     if len(centres):
         _draw_cameras(axes, prediction, rotation, shown)
     _draw_scale(axes, extent)
@@ -279,7 +232,7 @@ def _draw_cameras(axes: Axes, prediction: Prediction, rotation: np.ndarray, show
             style = {"boxstyle": "round,pad=0.25", "facecolor": (*colour, 1.0), "edgecolor": "#0b0c0f"}
             axes.text(
                 places[i, 0], places[i, 1], str(i + 1), ha="center", va="center", zorder=6,
-                fontsize=8, fontweight="bold", color=_ink_on(colour), bbox=style, family="DejaVu Sans",
+                fontsize=8, fontweight="bold", color=_ink_on(colour), bbox=style, family=FONT,
             )  # fmt: skip
 
 
@@ -291,8 +244,8 @@ def _draw_scale(axes: Axes, extent: tuple[float, float, float, float]) -> None:
     label = f"{length:g} model unit" + ("" if length == 1 else "s")
     x, y = extent[0] + 0.035 * width, extent[2] + 0.035 * height
     dark = [effects.withStroke(linewidth=4, foreground="#0b0c0f")]
-    axes.plot((x, x + length), (y, y), color=_TEXT, linewidth=2.2, path_effects=dark, zorder=5, solid_capstyle="butt")
+    axes.plot((x, x + length), (y, y), color=TEXT, linewidth=2.2, path_effects=dark, zorder=5, solid_capstyle="butt")
     axes.text(
-        x, y + 0.012 * height, label, color=_TEXT, fontsize=8, va="bottom", zorder=5,
-        family="DejaVu Sans", path_effects=[effects.withStroke(linewidth=2.5, foreground="#0b0c0f")],
+        x, y + 0.012 * height, label, color=TEXT, fontsize=8, va="bottom", zorder=5,
+        family=FONT, path_effects=[effects.withStroke(linewidth=2.5, foreground="#0b0c0f")],
     )  # fmt: skip

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import torch
 
+from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.qmodel.convert import quantizable_layers
-from qvggt.quant.scheme import LayerShape
+from qvggt.quant.recipe import select_layers
+from qvggt.quant.scheme import LayerScheme, LayerShape
 from qvggt.quant.source import TensorSource
 from qvggt.types import LayerId, QvggtError
 from qvggt.version import __version__
@@ -37,3 +39,19 @@ def model_layers(config: VGGTConfig) -> dict[LayerId, LayerShape]:
     """Return every layer of an architecture that can be quantized, without building its weights."""
     with torch.device("meta"):
         return quantizable_layers(VGGT(config))
+
+
+def refuse_budget(options: QuantizeOptions) -> None:
+    """Raise QvggtError if a method that stores every layer alike is asked to keep a budget."""
+    if options.average_bits is not None or options.max_bytes is not None:
+        raise QvggtError("this method stores every layer alike and keeps no budget: choose qvggt or qvggt+ for that")
+
+
+def uniform_schemes(shapes: Mapping[LayerId, LayerShape], options: QuantizeOptions) -> dict[LayerId, LayerScheme]:
+    """Return the options' scheme for every linear layer that is to be quantized, and that of convolutions for those.
+
+    Raises:
+        QvggtError: a pattern matches no layer.
+    """
+    chosen = select_layers(shapes, options.layers)
+    return {name: options.scheme if shapes[name].kind == "linear" else options.conv for name in chosen}

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from qvggt.methods.common import check_source, current_versions, model_layers
+from qvggt.methods.common import check_source, current_versions, refuse_budget, uniform_schemes
+from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.qmodel.convert import quantize_layer, stored_dtype, to_stored, torch_dtype
-from qvggt.quant.recipe import Provenance, Recipe, build_recipe, select_layers
-from qvggt.quant.scheme import FloatType, LayerScheme, LayerShape, Scheme
+from qvggt.quant.recipe import Provenance, Recipe, build_recipe
+from qvggt.quant.scheme import LayerShape
 from qvggt.quant.source import TensorSource
 from qvggt.types import LayerId
 
-__all__ = ["RtnOptions", "model_layers", "rtn", "rtn_recipe"]
-
-
-@dataclass(frozen=True)
-class RtnOptions:
-    """Options of the method.
-
-    Attributes:
-        scheme: of linear layers.
-        conv: of convolutions. They are a twentieth of the weights, and feed the maps directly: 8 bits cost little.
-        layers: patterns of the layers to quantize (see ``select_layers``); all others keep ``float_type``.
-        float_type: type of everything that is not quantized, and of scales.
-    """
-
-    scheme: LayerScheme = field(default_factory=Scheme)
-    conv: LayerScheme = field(default_factory=lambda: Scheme(bits=8))
-    layers: Sequence[str] = ("all",)
-    float_type: FloatType = "float16"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON-ready values."""
-        return {**asdict(self), "layers": list(self.layers)}
-
 
 def rtn_recipe(
-    shapes: Mapping[LayerId, LayerShape], options: RtnOptions | None = None, provenance: Provenance | None = None
+    shapes: Mapping[LayerId, LayerShape], options: QuantizeOptions | None = None, provenance: Provenance | None = None
 ) -> Recipe:
     """Return the recipe by which RTN quantizes a model with these layers.
 
@@ -52,13 +29,13 @@ def rtn_recipe(
         provenance: what is known of the source; method, options and versions are filled in here.
 
     Raises:
-        QvggtError: a pattern matches no layer.
+        QvggtError: a pattern matches no layer, or a budget is asked for.
     """
-    options = options or RtnOptions()
-    chosen = select_layers(shapes, options.layers)
-    schemes = {name: options.scheme if shapes[name].kind == "linear" else options.conv for name in chosen}
+    options = options or QuantizeOptions()
+    refuse_budget(options)
+    schemes = uniform_schemes(shapes, options)
     provenance = replace(
-        provenance or Provenance(), method="rtn", options=options.to_json(), versions=current_versions()
+        provenance or Provenance(), method="rtn", options=options.layers_json(), versions=current_versions()
     )
     return build_recipe(shapes, schemes, options.float_type, provenance)
 

@@ -44,19 +44,11 @@ class Aggregator(nn.Module):
         Returns:
             For each index [B, S, P, 2C]: frame block's tokens, then global block's, along the channels.
         """
-        batch, frames, _, height, width = images.shape
-        rows, columns = height // self.patch_size, width // self.patch_size
-        mean = torch.tensor(IMAGENET_MEAN, dtype=images.dtype, device=images.device)[:, None, None]
-        std = torch.tensor(IMAGENET_STD, dtype=images.dtype, device=images.device)[:, None, None]
-        patches = self.patch_embed(((images - mean) / std).flatten(0, 1))  # [B*S, P-5, C]
-        special = torch.cat((self.camera_token, self.register_token), 2)  # [1, 2, 5, C]
-        special = torch.cat((special[:, :1], special[:, 1:].expand(-1, frames - 1, -1, -1)), 1)
-        special = special.expand(batch, -1, -1, -1).flatten(0, 1)  # [B*S, 5, C]
-        x = torch.cat((special.to(patches.dtype), patches), 1)  # [B*S, P, C]
+        batch, frames = images.shape[:2]
+        patches = self.patch_embed(normalise(images).flatten(0, 1))  # [B*S, P-5, C]
+        x = self.with_special_tokens(patches, frames)  # [B*S, P, C]
         tokens = x.shape[1]
-
-        frame_rotation = self.rotation(rows, columns, x)
-        global_rotation = (frame_rotation[0].repeat(frames, 1), frame_rotation[1].repeat(frames, 1))
+        frame_rotation, global_rotation = self.rotations(images, x.dtype)
         kept = {}
         last = max(keep, default=-1)
         for index, (frame_block, global_block) in enumerate(zip(self.frame_blocks, self.global_blocks, strict=True)):
@@ -69,13 +61,33 @@ class Aggregator(nn.Module):
                 kept[index] = torch.cat((in_frame, x), -1).unflatten(0, (batch, frames))  # [B, S, P, 2C]
         return kept
 
-    def rotation(self, rows: int, columns: int, like: Tensor) -> Rotation:
-        """Return one frame's rotary table: special tokens at (0, 0), the patch of row y, column x at (y+1, x+1)."""
+    def with_special_tokens(self, patches: Tensor, frames: int) -> Tensor:
+        """Put camera and register tokens before patch tokens [B*S, P-5, C] of scenes with S frames: [B*S, P, C]."""
+        special = torch.cat((self.camera_token, self.register_token), 2)  # [1, 2, 5, C]
+        special = torch.cat((special[:, :1], special[:, 1:].expand(-1, frames - 1, -1, -1)), 1)
+        special = special.expand(patches.shape[0] // frames, -1, -1, -1).flatten(0, 1)  # [B*S, 5, C]
+        return torch.cat((special.to(patches.dtype), patches), 1)
+
+    def rotations(self, images: Tensor, dtype: torch.dtype) -> tuple[Rotation, Rotation]:
+        """Return the rotary tables of frame blocks and of global blocks for images [B, S, 3, H, W].
+
+        Special tokens are at (0, 0), the patch of row y and column x at (y+1, x+1).
+        """
+        rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
         y, x = torch.meshgrid(
-            torch.arange(1, rows + 1, device=like.device),
-            torch.arange(1, columns + 1, device=like.device),
+            torch.arange(1, rows + 1, device=images.device),
+            torch.arange(1, columns + 1, device=images.device),
             indexing="ij",
         )
         patches = torch.stack((y, x), -1).flatten(0, 1)
-        special = torch.zeros(self.special_tokens, 2, dtype=patches.dtype, device=like.device)
-        return rotary_table(torch.cat((special, patches)), self.head_dim, like.dtype)
+        special = torch.zeros(self.special_tokens, 2, dtype=patches.dtype, device=images.device)
+        cos, sin = rotary_table(torch.cat((special, patches)), self.head_dim, dtype)
+        frames = images.shape[1]
+        return (cos, sin), (cos.repeat(frames, 1), sin.repeat(frames, 1))
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Bring images [..., 3, H, W] in 0..1 to the mean and deviation that the patch embedding was trained on."""
+    mean = torch.tensor(IMAGENET_MEAN, dtype=images.dtype, device=images.device)[:, None, None]
+    std = torch.tensor(IMAGENET_STD, dtype=images.dtype, device=images.device)[:, None, None]
+    return (images - mean) / std

@@ -26,9 +26,18 @@ class CameraHead(nn.Module):
         self.trunk = nn.ModuleList(Block(dim, config.camera_heads) for _ in range(config.camera_trunk_depth))
         self.trunk_norm = nn.LayerNorm(dim, eps=1e-5)
         self.pose_branch = Mlp(dim, dim // 2, POSE_DIM)
+        self.register_parameter("compensation", None)
+        self.compensation: nn.Parameter | None  # [1, 1, 2C], one token more for a quantized model's head; see below
 
     def forward(self, camera_tokens: Tensor, iterations: int = 4) -> Tensor:
-        """Map camera tokens [B, S, 2C] to pose encodings [iterations, B, S, 9], the last one being the answer."""
+        """Map camera tokens [B, S, 2C] to pose encodings [iterations, B, S, 9], the last one being the answer.
+
+        A compensation token, where there is one, takes part beside the frames' tokens; its own answer is dropped.
+        """
+        frames = camera_tokens.shape[1]
+        if self.compensation is not None:
+            extra = self.compensation.to(camera_tokens.dtype).expand(camera_tokens.shape[0], -1, -1)
+            camera_tokens = torch.cat((camera_tokens, extra), 1)  # [B, S+1, 2C]
         tokens = self.token_norm(camera_tokens)
         normalised = F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
         given = self.empty_pose_tokens.expand(*tokens.shape[:2], -1)  # [B, S, 9], what the next round refines
@@ -42,4 +51,4 @@ class CameraHead(nn.Module):
             total = total + self.pose_branch(self.trunk_norm(x))  # [B, S, 9]
             given = total.detach()
             poses.append(torch.cat((total[..., :7], F.relu(total[..., 7:])), -1))
-        return torch.stack(poses)
+        return torch.stack(poses)[:, :, :frames]

@@ -40,16 +40,24 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised images [B, 3, H, W] to patch tokens [B, (H/p)(W/p), C]."""
+        x = self.embed(images)
+        for block in self.blocks:
+            x = block(x)
+        return self.finish(x)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Map normalised images [B, 3, H, W] to the tokens [B, 1+R+P, C] that the first block sees."""
         rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
         patches = self.patch_embed(images)  # [B, P, C]
         batch = patches.shape[0]
         position = self.position_embedding(rows, columns).to(patches.dtype)
         cls = (self.cls_token + position[:, :1]).expand(batch, -1, -1)
         registers = self.register_tokens.expand(batch, -1, -1)
-        x = torch.cat((cls, registers, patches + position[:, 1:]), 1)  # [B, 1+R+P, C]
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)[:, 1 + registers.shape[1] :]
+        return torch.cat((cls, registers, patches + position[:, 1:]), 1)  # [B, 1+R+P, C]
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Map the last block's tokens [B, 1+R+P, C] to patch tokens [B, P, C]."""
+        return self.norm(x)[:, 1 + self.register_tokens.shape[1] :]
 
     def position_embedding(self, rows: int, columns: int) -> Tensor:
         """Return the position embedding [1, 1 + rows * columns, C], resized bicubically from the stored square."""

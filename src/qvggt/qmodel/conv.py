@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qvggt.backends import Backend
 from qvggt.qmodel.linear import PackedLayer
-from qvggt.quant.scheme import Scheme
+from qvggt.quant.scheme import Scheme, check_kind
 from qvggt.types import QvggtError
 
 
@@ -31,8 +31,9 @@ class QuantConv2d(PackedLayer):
         """Return an empty layer in place of a float one, with its bias, on its device.
 
         Raises:
-            QvggtError: its padding is not with a fixed number of zeros.
+            QvggtError: its padding is not with a fixed number of zeros, or the scheme is not of weights alone.
         """
+        check_kind("conv2d", scheme)
         if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
             raise QvggtError(
                 "a convolution whose padding is not a number of zeros cannot be quantized: keep it floating"

@@ -11,10 +11,11 @@ from qvggt.backends import Backend, pick
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.qmodel.conv import CastConv2d, QuantConv2d
 from qvggt.qmodel.linear import CastLinear, PackedLayer, QuantLinear
-from qvggt.quant.affine import quantize
+from qvggt.quant.affine import QuantizedTensor, quantize
+from qvggt.quant.hadamard import rotate_weight
 from qvggt.quant.packing import PackedWeight, pack
 from qvggt.quant.recipe import Recipe
-from qvggt.quant.scheme import FloatType, LayerShape, Scheme
+from qvggt.quant.scheme import FloatType, LayerShape, Scheme, check_kind
 from qvggt.types import LayerId, QvggtError
 
 TensorLayout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
@@ -35,7 +36,11 @@ def quantizable_layers(model: nn.Module) -> dict[LayerId, LayerShape]:
 
 
 def convert(
-    model: nn.Module, recipe: Recipe, backend: Backend | None = None, dtype: torch.dtype = torch.float32
+    model: nn.Module,
+    recipe: Recipe,
+    backend: Backend | None = None,
+    dtype: torch.dtype = torch.float32,
+    weights: Mapping[LayerId, QuantizedTensor] | None = None,
 ) -> nn.Module:
     """Quantize a model's weights, in place, as they would be after writing and reading a checkpoint.
 
@@ -47,21 +52,26 @@ def convert(
         recipe: which layer becomes what.
         backend: what multiplies; picked for the model's device if None.
         dtype: the type in which the model computes.
+        weights: integers for layers that a method has rounded already; all others are rounded to nearest.
 
     Returns:
         The same model, with the recipe attached (`recipe_of`).
 
     Raises:
-        QvggtError: the recipe names a layer that the model lacks, or a weight is NaN or infinite.
+        QvggtError: the recipe names a layer that the model lacks, or rounds or rotates a convolution's input, or a
+            weight is NaN or infinite.
     """
     layers = quantizable_modules(model)
     unknown = sorted(set(recipe.layers) - set(layers))
     if unknown:
         raise QvggtError(f"the recipe names {len(unknown)} layers that the model lacks, {unknown[0]!r} for one")
+    for name, scheme in recipe.layers.items():
+        check_kind("linear" if isinstance(layers[name], nn.Linear) else "conv2d", scheme, name)
     backend = backend or pick(_device_of(model))
     for name, scheme in recipe.quantized.items():
         layer = layers.pop(name)  # so that nothing keeps the float weights of layers that are done
-        _replace(model, name, _quantized(name, layer, scheme, torch_dtype(recipe.float_type), backend))
+        given = None if weights is None else weights.get(name)
+        _replace(model, name, _quantized(name, layer, scheme, torch_dtype(recipe.float_type), backend, given))
     for name, parameter in model.named_parameters():
         parameter.data = to_stored(name, parameter.detach(), stored_dtype(recipe, name)).to(dtype)
     for name, layer in quantizable_modules(model).items():
@@ -81,6 +91,8 @@ def shell(config: VGGTConfig, recipe: Recipe, backend: Backend, dtype: torch.dty
     """
     with torch.device("meta"):
         model = VGGT(config)
+        if recipe.compensation:
+            model.camera_head.compensation = nn.Parameter(torch.empty(1, 1, 2 * config.embed_dim))
     convert(model, recipe, backend, dtype)
     return model.requires_grad_(False)
 
@@ -161,25 +173,33 @@ def torch_dtype(name: FloatType) -> torch.dtype:
 
 
 def quantize_layer(name: str, weight: Tensor, scheme: Scheme, scale_dtype: torch.dtype) -> PackedWeight:
-    """Round a weight to the nearest levels and pack it.
+    """Round a weight, rotated if the scheme says so, to the nearest levels and pack it.
 
     Raises:
         QvggtError: a weight is NaN or infinite; the sentence names the layer.
     """
     try:
-        return pack(quantize(weight, scheme, scale_dtype=scale_dtype))
+        stored = rotate_weight(weight) if scheme.rotation else weight
+        return pack(quantize(stored, scheme, scale_dtype=scale_dtype))
     except QvggtError as error:
         raise QvggtError(f"{name}: {error}") from error
 
 
 def _quantized(
-    name: str, layer: nn.Linear | nn.Conv2d, scheme: Scheme, scale_dtype: torch.dtype, backend: Backend
+    name: str,
+    layer: nn.Linear | nn.Conv2d,
+    scheme: Scheme,
+    scale_dtype: torch.dtype,
+    backend: Backend,
+    given: QuantizedTensor | None,
 ) -> PackedLayer:
     if isinstance(layer, nn.Linear):
         new: PackedLayer = QuantLinear.like(layer, scheme, scale_dtype, backend)
     else:
         new = QuantConv2d.like(layer, scheme, scale_dtype, backend)
-    if not layer.weight.is_meta:
+    if given is not None:
+        new.assign_weight(pack(given))
+    elif not layer.weight.is_meta:
         new.assign_weight(quantize_layer(name, layer.weight, scheme, scale_dtype))
     return new.train(layer.training)
 

@@ -1,16 +1,20 @@
-"""Quantize a module's weights for the length of a `with`, to measure what that does."""
+"""Quantize a module's layers for the length of a `with`, to measure what that does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qvggt.qmodel.convert import quantizable_modules
+from qvggt.quant.activations import layer_input
 from qvggt.quant.affine import dequantize, quantize
-from qvggt.quant.scheme import LayerScheme, Scheme
+from qvggt.quant.hadamard import rotate_weight
+from qvggt.quant.scheme import LayerScheme, Scheme, check_kind
 from qvggt.types import LayerId
 
 
@@ -18,7 +22,9 @@ from qvggt.types import LayerId
 def fake_quantized(
     module: nn.Module, scheme: LayerScheme | Mapping[str, LayerScheme], scale_dtype: torch.dtype = torch.float16
 ) -> Iterator[nn.Module]:
-    """Give layers the values that their weights have after quantization; the weights come back at the end.
+    """Let layers compute what they do after quantization; at the end they are as they were.
+
+    Their weights take the values that are stored. Where a scheme rotates or rounds a layer's input, a hook does so.
 
     Args:
         module: a model, a block or a single layer.
@@ -30,25 +36,40 @@ def fake_quantized(
 
     Raises:
         KeyError: a name in ``scheme`` is no layer of the module.
-        QvggtError: weights are NaN or infinite; nothing is changed then.
+        QvggtError: weights are NaN or infinite, or a convolution's scheme is not of weights alone; nothing is changed
+            then.
     """
     layers = quantizable_modules(module)
     schemes = scheme if isinstance(scheme, Mapping) else dict.fromkeys(layers, scheme)
     # All new values are computed before the first is set, so that a failure leaves the module as it was.
-    weights = [(layers[LayerId(name)].weight, chosen) for name, chosen in schemes.items()]
-    rounded = [(weight, fake_quantize(weight, chosen, scale_dtype)) for weight, chosen in weights]
-    kept = [(weight, weight.data) for weight, _ in rounded]
+    rounded = []
+    for name, chosen in schemes.items():
+        layer = layers[LayerId(name)]
+        check_kind("linear" if isinstance(layer, nn.Linear) else "conv2d", chosen, name or "the layer")
+        rounded.append((layer, chosen, fake_quantize(layer.weight, chosen, scale_dtype)))
+    kept = [(layer.weight, layer.weight.data) for layer, _, _ in rounded]
+    hooks = []
     try:
-        for weight, values in rounded:
-            weight.data = values
+        for layer, chosen, values in rounded:
+            layer.weight.data = values
+            if isinstance(chosen, Scheme) and not chosen.weights_only:
+                hooks.append(layer.register_forward_pre_hook(partial(_change_input, chosen)))
         yield module
     finally:
+        for hook in hooks:
+            hook.remove()
         for weight, values in kept:
             weight.data = values
 
 
 def fake_quantize(weight: Tensor, scheme: LayerScheme, scale_dtype: torch.dtype = torch.float16) -> Tensor:
-    """Return a weight's values after quantization, in its own shape and type."""
+    """Return the values that are stored of a weight, in its own shape and type: of a rotated layer, those of W·H."""
     if isinstance(scheme, Scheme):
-        return dequantize(quantize(weight, scheme, scale_dtype=scale_dtype)).view(weight.shape).to(weight.dtype)
+        stored = rotate_weight(weight) if scheme.rotation else weight
+        return dequantize(quantize(stored, scheme, scale_dtype=scale_dtype)).view(weight.shape).to(weight.dtype)
     return weight.detach().to(getattr(torch, scheme.dtype)).to(weight.dtype)
+
+
+def _change_input(scheme: Scheme, _: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    x, *others = args
+    return (layer_input(x, scheme), *others)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qvggt.backends import Backend
+from qvggt.quant.activations import layer_input
 from qvggt.quant.packing import PackedWeight, packed_layout
 from qvggt.quant.scheme import Scheme
 
@@ -65,14 +66,16 @@ class PackedLayer(nn.Module):
             setattr(self, name, tensor)
 
     def expanded(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the weight matrix [out, in] in a floating-point type."""
+        """Return the stored matrix [out, in] in a floating-point type: W, or W·H of a layer with a rotated input."""
         return self.backend.expand(self.packed_weight, dtype)
 
     def extra_repr(self) -> str:
         """Describe the layer in one line."""
         rows, width = self.matrix_shape
         group = "channel" if self.scheme.group_size < 0 else self.scheme.group_size
-        return f"{width} -> {rows}, {self.scheme.bits} bits per {group}, {self.backend.name}"
+        rotated = ", input rotated" if self.scheme.rotation else ""
+        rounded = f", input of {self.scheme.activation_bits} bits" if self.scheme.activation_bits else ""
+        return f"{width} -> {rows}, {self.scheme.bits} bits per {group}{rotated}{rounded}, {self.backend.name}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # Scales belong to the codes: a change of the model's type must not round them.
@@ -84,7 +87,7 @@ class PackedLayer(nn.Module):
 
 
 class QuantLinear(PackedLayer):
-    """A linear layer with packed weights."""
+    """A linear layer with packed weights, whose input is rotated and rounded where its scheme says so."""
 
     @classmethod
     def like(cls, layer: nn.Linear, scheme: Scheme, scale_dtype: torch.dtype, backend: Backend) -> QuantLinear:
@@ -104,7 +107,7 @@ class QuantLinear(PackedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
-        return self.backend.linear(x, self.packed_weight, self.bias)
+        return self.backend.linear(layer_input(x, self.scheme), self.packed_weight, self.bias)
 
 
 class CastLinear(nn.Linear):

@@ -72,7 +72,7 @@ def quantize(
     if grid is None:
         grid = fit_grid(matrix, scheme, scale_dtype)
     else:
-        _check_finite(matrix)
+        check_finite(matrix)
     grouped = _grouped(matrix, grid)
     return QuantizedTensor(_codes(grouped, grid, scheme).to(torch.int8).view(matrix.shape), grid, scheme)
 
@@ -89,20 +89,24 @@ def dequantize(quantized: QuantizedTensor) -> Tensor:
     return (levels * grid.scale.float()[..., None]).view(codes.shape)
 
 
-def fit_grid(weight: Tensor, scheme: Scheme, scale_dtype: torch.dtype = torch.float16) -> Grid:
+def fit_grid(
+    weight: Tensor, scheme: Scheme, scale_dtype: torch.dtype = torch.float16, gram: Tensor | None = None
+) -> Grid:
     """Choose the levels of every group of a weight by the scheme's rule.
 
     Args:
         weight: [out, in] or [out, ...], which is flattened to it.
         scheme: its group size is first made to divide ``in``.
         scale_dtype: the type in which scales are stored.
+        gram: [in, in], the sum of x xᵀ over a layer's inputs. The "mse" rule then takes the squared error of each
+            group's share of the output, in place of that of the weights.
 
     Raises:
         ValueError: the weight has fewer than two dimensions or is empty.
         QvggtError: a weight is NaN or infinite, or too large for the scale's type.
     """
     matrix = as_matrix(weight)
-    _check_finite(matrix)
+    check_finite(matrix)
     groups = scheme.groups(matrix.shape[1])
     grouped = matrix.unflatten(1, (groups, -1))
     low, high = grouped.amin(-1).clamp(max=0), grouped.amax(-1).clamp(min=0)  # [out, groups]
@@ -117,7 +121,7 @@ def fit_grid(weight: Tensor, scheme: Scheme, scale_dtype: torch.dtype = torch.fl
         decoded = _codes(grouped, grid, scheme)
         if grid.zero_point is not None:
             decoded = decoded - grid.zero_point.float()[..., None]
-        error = (decoded * grid.scale.float()[..., None] - grouped).square().sum(-1)
+        error = _squared_error(decoded * grid.scale.float()[..., None] - grouped, gram)
         best = grid if best is None else _choose(error < least, grid, best)
         least = torch.minimum(error, least)
     assert best is not None
@@ -135,7 +139,8 @@ def as_matrix(weight: Tensor) -> Tensor:
     return weight.detach().float().flatten(1)
 
 
-def _check_finite(matrix: Tensor) -> None:
+def check_finite(matrix: Tensor) -> None:
+    """Raise QvggtError if a weight is NaN or infinite."""
     # One pass that allocates nothing: NaN and infinity survive in the extremes.
     low, high = torch.aminmax(matrix)
     if not bool(torch.isfinite(low) & torch.isfinite(high)):
@@ -175,6 +180,16 @@ def _rounded_up(step: Tensor, dtype: torch.dtype) -> Tensor:
     # The next number up of a non-negative float is the next integer up of its bits.
     bits += (stored.float() < step) | (stored == 0)
     return stored
+
+
+def _squared_error(difference: Tensor, gram: Tensor | None) -> Tensor:
+    # [out, groups] of a difference [out, groups, k]: e·e, or e G eᵀ with each group's block G of the Gram matrix.
+    if gram is None:
+        return difference.square().sum(-1)
+    size = difference.shape[-1]
+    blocks = torch.stack([gram[at : at + size, at : at + size] for at in range(0, gram.shape[0], size)]).float()
+    by_group = difference.transpose(0, 1)  # [groups, out, k]
+    return ((by_group @ blocks) * by_group).sum(-1).T
 
 
 def _ratios(scheme: Scheme) -> tuple[float, ...]:

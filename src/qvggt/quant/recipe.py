@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from qvggt.quant.scheme import FloatScheme, FloatType, LayerScheme, LayerShape, Scheme, scheme_from_json
+from qvggt.quant.scheme import FloatScheme, FloatType, LayerScheme, LayerShape, Scheme, check_kind, scheme_from_json
 from qvggt.types import LayerId, QvggtError
 
 RECIPE_VERSION = 1
@@ -63,11 +63,13 @@ class Recipe:
         layers: the scheme of each layer that is named; every scheme's group size divides its layer's width.
         float_type: type of all other weights, of biases, and of scales.
         provenance: where this came from.
+        compensation: whether the camera head has one token more, which is stored like every other parameter.
     """
 
     layers: Mapping[LayerId, LayerScheme]
     float_type: FloatType = "float16"
     provenance: Provenance = field(default_factory=Provenance)
+    compensation: bool = False
 
     def __post_init__(self) -> None:
         FloatScheme(self.float_type)  # refuses an unknown type
@@ -87,6 +89,7 @@ class Recipe:
         return {
             "version": RECIPE_VERSION,
             "float_type": self.float_type,
+            **({"compensation": True} if self.compensation else {}),
             "layers": {name: scheme.to_json() for name, scheme in self.layers.items()},
             "provenance": asdict(self.provenance),
         }
@@ -106,7 +109,8 @@ class Recipe:
             )
         try:
             layers = {LayerId(name): scheme_from_json(scheme) for name, scheme in values["layers"].items()}
-            return cls(layers, values["float_type"], Provenance(**values["provenance"]))
+            compensation = bool(values.get("compensation", False))
+            return cls(layers, values["float_type"], Provenance(**values["provenance"]), compensation)
         except (KeyError, TypeError, AttributeError) as error:
             raise QvggtError(f"the recipe is damaged ({error}): quantize again") from error
 
@@ -130,11 +134,13 @@ def build_recipe(
         provenance: where the choice came from.
 
     Raises:
-        QvggtError: a layer does not exist.
+        QvggtError: a layer does not exist, or is a convolution and its scheme is not of weights alone.
     """
     unknown = sorted(set(schemes) - set(shapes))
     if unknown:
         raise QvggtError(f"the model has no layer {unknown[0]!r} that can be quantized{_hint(unknown[0], shapes)}")
+    for name, scheme in schemes.items():
+        check_kind(shapes[name].kind, scheme, name)
     fitted = {
         name: scheme.for_width(shapes[name].width) if isinstance(scheme, Scheme) else scheme
         for name, scheme in schemes.items()

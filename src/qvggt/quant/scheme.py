@@ -1,4 +1,4 @@
-"""How one layer's weights are stored: packed integers, or a floating-point type."""
+"""How one layer's weights are stored, as packed integers or in a floating-point type, and what becomes of its input."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from qvggt.types import QvggtError
 
 FloatType = Literal["float32", "float16", "bfloat16"]
 ScaleRule = Literal["absmax", "mse"]
+LayerKind = Literal["linear", "conv2d"]
 
 MIN_BITS, MAX_BITS = 2, 8
+MIN_ACTIVATION_BITS = 4
 PER_CHANNEL = -1
 """The group size that gives every output channel a single scale."""
 
@@ -26,6 +28,10 @@ class Scheme:
         group_size: input channels that share a scale, or -1 for all of an output channel's.
         symmetric: codes stand for Δ·code; otherwise for Δ·(code - zero point) with a zero point per group.
         scale_rule: "absmax" covers the group's largest weight; "mse" clips where the squared error is least.
+        activation_bits: width of the codes that a linear layer's input is rounded to, 4 to 8, symmetric with one
+            scale a token (``qvggt.quant.activations``); None leaves the input floating.
+        rotation: whether a linear layer's input is rotated before that (``qvggt.quant.hadamard``); the codes are then
+            those of the weight times the same rotation.
 
     Raises:
         QvggtError: a field is out of range.
@@ -35,6 +41,8 @@ class Scheme:
     group_size: int = 128
     symmetric: bool = True
     scale_rule: ScaleRule = "absmax"
+    activation_bits: int | None = None
+    rotation: bool = False
 
     def __post_init__(self) -> None:
         if not _is_whole(self.bits) or not MIN_BITS <= self.bits <= MAX_BITS:
@@ -47,6 +55,20 @@ class Scheme:
             raise QvggtError(f"symmetric must be true or false, got {self.symmetric!r}")
         if self.scale_rule not in get_args(ScaleRule):
             raise QvggtError(f"scale rule must be one of {', '.join(get_args(ScaleRule))}, got {self.scale_rule!r}")
+        if self.activation_bits is not None and (
+            not _is_whole(self.activation_bits) or not MIN_ACTIVATION_BITS <= self.activation_bits <= MAX_BITS
+        ):
+            raise QvggtError(
+                f"activation bits must be a whole number from {MIN_ACTIVATION_BITS} to {MAX_BITS}, or none, "
+                f"got {self.activation_bits!r}"
+            )
+        if not isinstance(self.rotation, bool):
+            raise QvggtError(f"rotation must be true or false, got {self.rotation!r}")
+
+    @property
+    def weights_only(self) -> bool:
+        """Whether a layer's input is left as it comes."""
+        return self.activation_bits is None and not self.rotation
 
     @property
     def code_range(self) -> tuple[int, int]:
@@ -54,23 +76,24 @@ class Scheme:
         return -(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1
 
     def for_width(self, width: int) -> Scheme:
-        """Return this scheme with a group size that divides ``width`` input channels.
+        """Return this scheme with a group size that divides ``width`` input channels, and a rotation only if it is one.
 
         A group that does not divide the width gives way to the width's largest divisor below it, if that is at least
         half of it, and to one scale per channel otherwise: every group is full, so that the layout has no special
-        case and other readers of it need none. The result is what the recipe records; asking it again changes nothing.
+        case and other readers of it need none. The rotation of an odd width changes nothing and is left out. The
+        result is what the recipe records; asking it again changes nothing.
 
         >>> [Scheme(group_size=128).for_width(width).group_size for width in (1024, 588, 128, 9, 1031)]
         [128, 98, -1, -1, -1]
         """
-        group = self.group_size
+        group, rotation = self.group_size, self.rotation and width % 2 == 0
         if group == PER_CHANNEL or group >= width:
-            return replace(self, group_size=PER_CHANNEL)
+            return replace(self, group_size=PER_CHANNEL, rotation=rotation)
         if width % group:
             group = max(divisor for divisor in range(1, group) if width % divisor == 0)
             if 2 * group < self.group_size:
                 group = PER_CHANNEL
-        return replace(self, group_size=group)
+        return replace(self, group_size=group, rotation=rotation)
 
     def groups(self, width: int) -> int:
         """Return how many groups ``width`` input channels make."""
@@ -78,8 +101,16 @@ class Scheme:
         return 1 if size == PER_CHANNEL else width // size
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON-ready values."""
-        return asdict(self)
+        """Return the fields as JSON-ready values, those of the input only where they say that something happens to it.
+
+        So a scheme of weights alone reads the same as before there were others.
+        """
+        values = asdict(self)
+        if self.activation_bits is None:
+            del values["activation_bits"]
+        if not self.rotation:
+            del values["rotation"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -131,7 +162,7 @@ class LayerShape:
         shape: the weight's shape: [out, in], or [out, in / groups, kernel height, kernel width].
     """
 
-    kind: Literal["linear", "conv2d"]
+    kind: LayerKind
     shape: tuple[int, ...]
 
     @property
@@ -143,6 +174,19 @@ class LayerShape:
     def width(self) -> int:
         """Inputs of one output channel, a convolution's kernel flattened into them."""
         return math.prod(self.shape[1:])
+
+
+def check_kind(kind: LayerKind, scheme: LayerScheme, name: str = "the layer") -> None:
+    """Raise QvggtError where a convolution's scheme says anything of its input.
+
+    A row of its matrix runs over channels and taps of the kernel: a scale of each position does not factor out of the
+    sum over taps, and a rotation of the row is none of the input's channels.
+    """
+    if kind == "conv2d" and isinstance(scheme, Scheme) and not scheme.weights_only:
+        raise QvggtError(
+            f"{name} is a convolution, whose input can be neither rounded nor rotated: "
+            "give it a scheme without activation bits and rotation"
+        )
 
 
 def _is_whole(value: object) -> bool:

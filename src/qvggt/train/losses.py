@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -14,39 +12,6 @@ ITERATION_DECAY = 0.6
 
 CONFIDENCE_PRIOR = 0.2
 """Weight of log(confidence): how much a head gains by being sure."""
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The geometry of a batch of scenes in the first camera's frame, scaled to a mean point distance of one.
-
-    Attributes:
-        pose_enc: [B, S, 9].
-        depth: [B, S, H, W].
-        points: [B, S, H, W, 3].
-        valid: [B, S, H, W] bool.
-    """
-
-    pose_enc: Tensor
-    depth: Tensor
-    points: Tensor
-    valid: Tensor
-
-
-def normalised_truth(cam_from_world: Tensor, intrinsics: Tensor, depth: Tensor, valid: Tensor) -> Truth:
-    """Express true cameras [B, S, 3, 4], [B, S, 3, 3] and depth [B, S, H, W] as the model is asked to."""
-    first = geometry.invert_camera(cam_from_world[:, :1])
-    cameras = geometry.compose_cameras(cam_from_world, first)  # [B, S, 3, 4], the first one the identity
-    points = geometry.unproject(depth, intrinsics, cameras)
-    distance = points.norm(dim=-1) * valid
-    scale = distance.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp(min=1)  # [B]
-    cameras = torch.cat((cameras[..., :3], cameras[..., 3:] / scale[:, None, None, None]), -1)
-    return Truth(
-        geometry.cameras_to_pose_encoding(cameras, intrinsics, (depth.shape[-2], depth.shape[-1])),
-        depth / scale[:, None, None, None],
-        points / scale[:, None, None, None, None],
-        valid,
-    )
 
 
 def pose_loss(iterations: Tensor, target: Tensor) -> Tensor:

@@ -10,16 +10,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from qvggt.data.rooms import SPLITS, RoomBatch, RoomFamily, render_rooms
+from qvggt.geometry import Truth, normalised_truth
 from qvggt.model import VGGT
 from qvggt.model.vggt import run_dense
-from qvggt.train.losses import (
-    Truth,
-    dense_loss,
-    direction_loss,
-    normalised_truth,
-    placement_loss,
-    pose_loss,
-)
+from qvggt.train.losses import dense_loss, direction_loss, placement_loss, pose_loss
 from qvggt.train.recipe import TrainRecipe
 
 SCENES_A_STEP = 1024

@@ -1,0 +1,77 @@
+"""In turns: codes rounded to the steps, then steps fitted to the codes, weighted by what each input carries.
+
+With w the weights of a group, q their codes (less the zero point) and e the mean square of the inputs, a step Δ loses
+Σ e (w - Δ q)². For given codes the best step is Σ e w q / Σ e q²; for a given step the best codes are the nearest ones.
+Neither turn can make the loss larger, so a few of them end in a better place than the step that covers the range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from qvggt.methods.base import Method
+from qvggt.quant.affine import Grid, QuantizedTensor, dequantize, fit_grid, quantize
+from qvggt.quant.scheme import Scheme
+from qvggt.stages.calibrate import UnitContext
+from qvggt.stages.statistics import pooled
+from qvggt.stages.unit_store import UnitResult
+
+TURNS = 20
+
+
+class InTurns(Method):
+    """Steps and codes fitted in turns to what a layer's inputs weigh."""
+
+    summary = "steps and codes fitted in turns, weighted by the inputs"
+
+    def quantize_unit(self, context: UnitContext) -> UnitResult:
+        """Fit every layer of a unit by itself."""
+        weights = {}
+        for layer, scheme in context.schemes.items():
+            weight = context.model.get_parameter(f"{layer}.weight").detach().float()
+            energy = pooled(context.statistics[layer], self.token_classes).mean_square
+            weights[layer] = fit_in_turns(weight, energy, scheme, context.scale_dtype)
+        return UnitResult(weights)
+
+
+def fit_in_turns(
+    weight: Tensor, energy: Tensor, scheme: Scheme, scale_dtype: torch.dtype = torch.float16, turns: int = TURNS
+) -> QuantizedTensor:
+    """Quantize a weight so that its error, weighted by the inputs' energy, is small.
+
+    Args:
+        weight: [out, in].
+        energy: [in] mean square of each input channel.
+        scheme: of the weight.
+        scale_dtype: the type in which steps are stored.
+        turns: how often steps are fitted; every group keeps the best step that it came by.
+    """
+    best = quantize(weight, scheme, fit_grid(weight, replace(scheme, scale_rule="mse"), scale_dtype))
+    least, now = _loss(best, weight, energy), best
+    smallest = torch.finfo(scale_dtype).smallest_normal
+    for _ in range(turns):
+        codes = _grouped(now.codes, now.grid).float()
+        if now.grid.zero_point is not None:
+            codes = codes - now.grid.zero_point.float()[..., None]
+        carried = _grouped(energy.expand_as(weight), now.grid) * codes
+        step = (carried * _grouped(weight, now.grid)).sum(-1) / (carried * codes).sum(-1)  # 0 / 0 where all codes are 0
+        step = torch.where(step > smallest, step, now.grid.scale.float()).to(scale_dtype)
+        now = quantize(weight, scheme, Grid(step, now.grid.zero_point))
+        loss = _loss(now, weight, energy)
+        best_step = torch.where(loss < least, now.grid.scale, best.grid.scale)
+        best = replace(best, grid=Grid(best_step, best.grid.zero_point))
+        least = torch.minimum(loss, least)
+    return quantize(weight, scheme, best.grid)
+
+
+def _loss(quantized: QuantizedTensor, weight: Tensor, energy: Tensor) -> Tensor:
+    """Return the weighted squared error of every group [out, groups]."""
+    error = (dequantize(quantized) - weight).square() * energy
+    return _grouped(error, quantized.grid).sum(-1)
+
+
+def _grouped(matrix: Tensor, grid: Grid) -> Tensor:
+    return matrix.unflatten(1, (grid.scale.shape[1], -1))  # [out, groups, in / groups]

@@ -1,0 +1,86 @@
+"""The ``quantization_config`` of a checkpoint's ``config.json``, in the vocabulary of `compressed-tensors`_.
+
+Every layer's group says how its weights are packed and, where its input is rounded, how (``input_activations``). It
+names its format, because a reader that guessed it would expect unpacked codes wherever activations are rounded.
+Rotated layers are in its ``transform_config`` besides, as the library itself describes a rotation whose one half is
+computed with every input and whose other half is in the stored weights already: a transform of type "hadamard" of the
+block's size (``head_dim``), at the locations "input" and, inverse, "weight_input". A reader that takes only the weights
+of such a layer has those of W·H.
+
+.. _compressed-tensors: https://github.com/vllm-project/compressed-tensors
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from qvggt.qmodel.convert import quantizable_modules
+from qvggt.quant.hadamard import hadamard_size
+from qvggt.quant.recipe import Recipe
+from qvggt.quant.scheme import PER_CHANNEL, Scheme
+
+
+def quantization_config(model: nn.Module, recipe: Recipe) -> dict[str, Any]:
+    """Describe a quantized model (`shell` is enough) to other readers, as JSON-ready values."""
+    layers_of: dict[Scheme, list[str]] = {}
+    for name, scheme in recipe.quantized.items():
+        layers_of.setdefault(scheme, []).append(name)
+    config: dict[str, Any] = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {
+            f"group_{index}": _group(names, scheme) for index, (scheme, names) in enumerate(layers_of.items())
+        },
+        "ignore": [*quantizable_modules(model)],  # what is still a float layer
+    }
+    transforms = _transforms(model, recipe)
+    if transforms:
+        config["transform_config"] = {"config_groups": transforms}
+    return config
+
+
+def _group(names: list[str], scheme: Scheme) -> dict[str, Any]:
+    group: dict[str, Any] = {"targets": names, "weights": _weight_args(scheme), "format": "pack-quantized"}
+    if scheme.activation_bits is not None:
+        group["input_activations"] = {
+            "num_bits": scheme.activation_bits,
+            "type": "int",
+            "symmetric": True,
+            "strategy": "token",
+            "dynamic": True,
+        }
+    return group
+
+
+def _weight_args(scheme: Scheme) -> dict[str, Any]:
+    per_channel = scheme.group_size == PER_CHANNEL
+    return {
+        "num_bits": scheme.bits,
+        "type": "int",
+        "symmetric": scheme.symmetric,
+        "strategy": "channel" if per_channel else "group",
+        "group_size": None if per_channel else scheme.group_size,
+        "dynamic": False,
+    }
+
+
+def _transforms(model: nn.Module, recipe: Recipe) -> dict[str, Any]:
+    layers_of: dict[int, list[str]] = {}
+    for name, scheme in recipe.quantized.items():
+        if scheme.rotation:
+            size = hadamard_size(model.get_submodule(name).in_features)  # pyright: ignore[reportArgumentType]
+            layers_of.setdefault(size, []).append(name)
+    return {
+        f"hadamard_{size}": {
+            "type": "hadamard",
+            "head_dim": size,
+            "apply": [
+                {"targets": names, "location": "input"},
+                {"targets": names, "location": "weight_input", "inverse": True},
+            ],
+        }
+        for size, names in sorted(layers_of.items())
+    }

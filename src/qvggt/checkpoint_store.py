@@ -1,0 +1,182 @@
+"""Quantized checkpoints that are made once: kept under everything that determines their bytes.
+
+ROOT/<model>-<method>-<bits>-<key>/settings.json            what determines the bytes; the key is its hash
+ROOT/<model>-<method>-<bits>-<key>/checkpoint               there when it is complete
+ROOT/<model>-<method>-<bits>-<key>/checkpoint.unfinished    what an interrupted quantization has done so far
+ROOT/<model>-<method>-<bits>-<key>/seconds.json             time that went into it, interruptions left out
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qvggt import artifacts
+from qvggt.artifacts.checkpoint import open_checkpoint
+from qvggt.data.registry import DATASETS
+from qvggt.eval.store import code_hash
+from qvggt.files import make_folder, write_json
+from qvggt.image_files import list_images, match_paths
+from qvggt.inference import OnProgress
+from qvggt.methods.common import current_versions
+from qvggt.methods.options import QuantizeOptions
+from qvggt.methods.registry import METHODS, RTN, find_method
+from qvggt.quantization import quantize_to
+from qvggt.stages.calibration_data import CalibrationOptions
+from qvggt.types import PathLike, QvggtError
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT, SETTINGS, SECONDS = "checkpoint", "settings.json", "seconds.json"
+_KEY_CHARACTERS = 16
+_NAME_CHARACTERS = 40
+_BYTES_DEPEND_ON = ("artifacts", "backends", "data", "methods", "model", "qmodel", "quant", "stages")
+_NOTED_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """A checkpoint in the store.
+
+    Attributes:
+        folder: of the checkpoint.
+        minutes: that quantizing took, all runs together if it was interrupted.
+    """
+
+    folder: Path
+    minutes: float
+
+
+class CheckpointStore:
+    """The quantized checkpoints of one float model.
+
+    Args:
+        root: folder of all stores; made when something is kept.
+        model: whatever ``load`` takes as a float model.
+        source_hash: of its weights.
+        revision: branch, tag or commit of a hub id.
+    """
+
+    def __init__(self, root: PathLike, model: PathLike, source_hash: str, revision: str | None = None) -> None:
+        self.root, self.model, self.source_hash, self.revision = Path(root), model, source_hash, revision
+
+    def get(self, method: str, options: QuantizeOptions) -> KeptCheckpoint | None:
+        """Return a checkpoint that was made before, or None if there is none or it is damaged.
+
+        Raises:
+            QvggtError: there is no such method, or the photographs to calibrate on are not there.
+        """
+        folder = self._folder(self._settings(method, options))
+        if not artifacts.is_checkpoint(folder / CHECKPOINT):
+            return None
+        try:
+            open_checkpoint(folder / CHECKPOINT)
+        except QvggtError as error:
+            log.warning("the kept checkpoint is quantized again: %s", error)
+            return None
+        return KeptCheckpoint(folder / CHECKPOINT, _seconds(folder) / 60)
+
+    def make(self, method: str, options: QuantizeOptions, on_progress: OnProgress | None = None) -> KeptCheckpoint:
+        """Quantize, going on from what an interrupted run left; the bytes are the same as without interruption.
+
+        Raises:
+            QvggtError: the method cannot do it, or the store cannot be written.
+        """
+        settings = self._settings(method, options)
+        folder = self._folder(settings)
+        make_folder(folder)
+        write_json(folder / SETTINGS, settings)
+        with _timed(folder, on_progress) as watch:
+            quantize_to(
+                self.model,
+                folder / CHECKPOINT,
+                method,
+                options,
+                overwrite=True,
+                resume=True,
+                revision=self.revision,
+                on_progress=watch,
+            )
+        return KeptCheckpoint(folder / CHECKPOINT, _seconds(folder) / 60)
+
+    def _settings(self, method: str, options: QuantizeOptions) -> dict[str, Any]:
+        """Return everything that determines a checkpoint's bytes, JSON-ready."""
+        calibrated = method != RTN
+        return {
+            "source": self.source_hash,
+            "method": method,
+            "options": options.to_json() if calibrated else options.layers_json(),
+            "calibration": _calibration(options.calibration) if calibrated else None,
+            "versions": current_versions(),
+            "code": code_hash(_BYTES_DEPEND_ON),
+            "method_code": _foreign_code(method) if calibrated else None,
+        }
+
+    def _folder(self, settings: dict[str, Any]) -> Path:
+        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:_KEY_CHARACTERS]
+        bits = settings["options"]["scheme"].get("bits", "float")
+        name = re.sub(r"[^A-Za-z0-9._+-]", "_", f"{Path(self.model).name}-{settings['method']}-{bits}")
+        return self.root / f"{name[-_NAME_CHARACTERS:].lstrip('.')}-{key}"
+
+
+def _calibration(options: CalibrationOptions) -> dict[str, Any]:
+    """Return what determines the calibration scenes: of photographs their files too, as a change of them shows."""
+    values = asdict(options) | {"root": None if options.root is None else str(Path(options.root).resolve())}
+    if options.source in DATASETS:
+        return values
+    path = Path(options.source)
+    files = list_images(path, quiet=True) if path.is_dir() else [path]
+    if not path.exists():
+        files = match_paths(options.source, quiet=True)
+    states = [(file.resolve(), file.stat()) for file in files]
+    return values | {"files": [[str(file), state.st_size, state.st_mtime_ns] for file, state in states]}
+
+
+def _foreign_code(method: str) -> str | None:
+    """Return a hash of the file that holds another package's method; ours counts with the package's code."""
+    found = find_method(method)
+    if method in METHODS:
+        return None
+    try:
+        return hashlib.sha256(Path(inspect.getfile(found)).read_bytes()).hexdigest()
+    except (OSError, TypeError):  # not from a file
+        return f"{found.__module__}.{found.__qualname__}"
+
+
+@contextmanager
+def _timed(folder: Path, on_progress: OnProgress | None) -> Iterator[OnProgress]:
+    """Add the time that passes to what is noted in a folder, now and then, so that a kill loses little of it."""
+    before, started = _seconds(folder), time.monotonic()
+    noted = started
+
+    def note() -> None:
+        write_json(folder / SECONDS, {"seconds": before + time.monotonic() - started})
+
+    def watch(stage: str, share: float) -> None:
+        nonlocal noted
+        if time.monotonic() - noted > _NOTED_EVERY_S:
+            noted = time.monotonic()
+            note()
+        if on_progress is not None:
+            on_progress(stage, share)
+
+    try:
+        yield watch
+    finally:
+        note()
+
+
+def _seconds(folder: Path) -> float:
+    try:
+        return float(json.loads((folder / SECONDS).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0

@@ -1,0 +1,113 @@
+"""``qvggt compare``: methods of quantization side by side."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from qvggt.cli.arguments import (
+    Calib,
+    CalibFrames,
+    CalibRoot,
+    CalibScenes,
+    Device,
+    Json,
+    Model,
+    Revision,
+    Supervision,
+    number,
+)
+from qvggt.types import QvggtError
+
+if TYPE_CHECKING:
+    from qvggt.comparison_report import ComparisonReport
+
+
+def _option(metavar: str, text: str, hint: str | None = "(optional)"):
+    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=hint)
+
+
+_METHODS = (
+    "rtn, awq, gptq, smoothquant, quarot, qvggt, qvggt+, or one that another package brings; "
+    "qvggt-task and the like leave stages out"
+)
+_USUAL = ("rtn", "awq", "gptq", "smoothquant", "qvggt", "qvggt+")
+Methods = Annotated[tuple[str, ...], _option("NAME", _METHODS, None)]
+Seeds = Annotated[
+    tuple[int, ...],
+    tyro.conf.arg(
+        aliases=["--seed"], metavar="N", help="of the calibration scenes: with several, quantize once for each"
+    ),
+]
+
+
+def compare(
+    model: Model,
+    methods: Methods = _USUAL,
+    bits: Annotated[tuple[int, ...], number("widths of a linear layer's weight, each 2..8", metavar="N")] = (4,),
+    group_size: Annotated[int, number("input channels that share a scale; -1: one scale a channel")] = 128,
+    dataset: Annotated[str, _option("NAME", "rooms, co3d, re10k, ...: see docs/datasets.md", None)] = "rooms",
+    split: Annotated[str | None, _option("NAME", "of the dataset; by default its test split")] = None,
+    protocol: Annotated[tuple[str, ...], _option("NAME", "by default what is usual on the dataset", "")] = (),
+    data_root: Annotated[Path | None, _option("DIR", "the dataset's folder; rooms need none")] = None,
+    frames: Annotated[int | None, _option("N", "draw so many frames of each scene")] = None,
+    scenes: Annotated[int | None, _option("N", "measure so many scenes")] = None,
+    calib: Calib = "rooms",
+    calib_root: CalibRoot = None,
+    calib_scenes: CalibScenes = 16,
+    calib_frames: CalibFrames = 8,
+    seeds: Seeds = (0,),
+    supervision: Supervision = "teacher",
+    store: Annotated[Path | None, _option("DIR", "keep checkpoints and results here, not in the user's cache")] = None,
+    threads: Annotated[int, _option("N", "of the CPU, for measuring", None)] = 1,
+    device: Device = "cpu",
+    revision: Revision = None,
+    json: Json = None,
+    plot: Annotated[Path | None, _option("FILE.png", "draw accuracy against size to this file")] = None,
+) -> None:
+    """Quantize by several methods and measure them all on the same frames.
+
+    Checkpoints and results are kept: a run that was interrupted goes on where it was, and what was made before with
+    the very same options is not made again.
+    """
+    from qvggt.cli.show import check_figures, progress, save_figures, say
+    from qvggt.comparison import CompareOptions
+    from qvggt.comparison import compare as run_comparison
+    from qvggt.eval.plan import Selection
+    from qvggt.eval.work import RunOptions
+    from qvggt.methods.options import QuantizeOptions
+    from qvggt.quant.scheme import Scheme
+    from qvggt.stages.calibration_data import CalibrationOptions
+
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise QvggtError(f"the picture is a PNG: give --plot a name that ends in .png, not {str(plot)!r}")
+    check_figures(json)
+    check_figures(plot)
+    calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames)
+    scheme, conv = Scheme(group_size=group_size), Scheme(8, group_size)
+    base = QuantizeOptions(scheme, conv, supervision=supervision, calibration=calibration)
+    options, run = CompareOptions(methods, bits, seeds, base), RunOptions(threads=threads, device=device)
+    selection = Selection(data_root, frames, scenes=scenes)
+    started = time.perf_counter()
+    with progress(model) as update:
+        report = run_comparison(
+            model, options, dataset, split, protocol, selection, store, run, revision, on_progress=update
+        )
+    save_figures(json, report.to_json())
+    _show(report, plot)
+    say(f"{(time.perf_counter() - started) / 60:.1f} min" + (f", picture: {plot}" if plot is not None else ""))
+    errors = [error for row in report.rows for error in row.errors]
+    if errors:
+        raise QvggtError(f"not everything could be compared; {errors[0]}")
+
+
+def _show(report: ComparisonReport, plot: Path | None) -> None:
+    from qvggt.cli.comparison_table import print_comparison
+    from qvggt.comparison_picture import write_comparison_picture
+
+    if plot is not None:
+        write_comparison_picture(plot, report)
+    print_comparison(report)

@@ -1,0 +1,115 @@
+"""The table of a comparison: one row a method and width, with intervals below the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from qvggt.cli.show import count_text, say, say_table, size_text
+from qvggt.comparison_report import ComparisonReport, ComparisonRow
+
+_COLUMNS = {
+    "auc30": "AUC@30",
+    "absrel": "AbsRel",
+    "point_error": "points",
+    "accuracy": "accuracy",
+    "completeness": "completeness",
+    "consistency": "consistency",
+}
+_LOSS_OF = "auc30"
+_HASH_CHARACTERS = len("sha256:") + 12
+
+
+def print_comparison(report: ComparisonReport) -> None:
+    """Print a comparison."""
+    shown = [name for name in _COLUMNS if name in report.summary.metrics]
+    table = Table("method", "bits", box=None, header_style="bold", pad_edge=False)
+    for name in shown:
+        table.add_column(_COLUMNS[name], justify="right")
+        if name == _LOSS_OF:
+            table.add_column(f"loss of\n{_COLUMNS[name]}", justify="right")
+    for title in ("bits,\nlinear", "bits,\nall", "size", "min"):
+        table.add_column(title, justify="right")
+    for index, row in enumerate(report.rows):
+        if index and row.bits != report.rows[index - 1].bits:
+            table.add_row()
+        if row.summary is not None:
+            table.add_row(*_cells(row, shown))
+        else:
+            table.add_row(row.method, str(row.bits), *["-"] * (len(table.columns) - 2))
+    say_table(table)
+    say("")
+    for line in _facts(report):
+        say(line)
+
+
+def _cells(row: ComparisonRow, shown: list[str]) -> list[Text | str]:
+    cells: list[Text | str] = [row.method, "" if row.bits is None else str(row.bits)]
+    for name in shown:
+        cells.append(_figure(row, name))
+        if name == _LOSS_OF:
+            cells.append(_loss(row, name))
+    for bits in (row.linear_bits, row.average_bits):
+        cells.append("-" if bits is None else f"{bits:.2f}")
+    cells.append("-" if row.checkpoint_bytes is None else size_text(row.checkpoint_bytes))
+    cells.append("" if row.minutes is None else f"{row.minutes:.1f}")
+    return cells
+
+
+def _figure(row: ComparisonRow, name: str) -> Text:
+    """Return a figure, its interval, and its range over seeds, one below the other."""
+    assert row.summary is not None
+    number = _format(name)
+    text = Text(number(row.summary.metrics[name]))
+    low, high = row.summary.intervals[name]
+    text.append(f"\n[{number(low)}, {number(high)}]", style="dim")
+    if name in row.seed_ranges:
+        least, most = row.seed_ranges[name]
+        text.append(f"\n{number(least)} .. {number(most)}", style="dim")
+    return text
+
+
+def _loss(row: ComparisonRow, name: str) -> Text:
+    if row.difference is None or name not in row.difference.metrics:
+        return Text("")
+    number = _format(name)
+    low, high = row.difference.intervals[name]
+    text = Text(number(0.0 - row.difference.metrics[name]))
+    return text.append(f"\n[{number(0.0 - high)}, {number(0.0 - low)}]", style="dim")
+
+
+def _format(name: str) -> Callable[[float], str]:
+    digits = 2 if name.startswith("auc") else 4
+    return lambda value: "-" if value != value else f"{value:.{digits}f}"  # NaN alone differs from itself
+
+
+def _facts(report: ComparisonReport) -> list[str]:
+    on, summary, told = report.on, report.summary, report.quantization
+    card = report.float_row.trials[0].figures.card
+    least, most = on.frames_per_scene
+    frames = str(most) if least == most else f"{least} to {most}"
+    landmarks = "" if on.landmarks is None else f", landmarks {on.landmarks:g}"
+    lines = [
+        f"model: {Path(card.name).name} ({card.hash[:_HASH_CHARACTERS]})",
+        f"data: {on.dataset}, split {on.split}{landmarks}: {count_text(summary.scenes, 'scene')} of {frames} frames "
+        f"({on.frames}; seed {on.seed}), {summary.pairs} pairs, images {on.image_size_px} px wide",
+        f"protocols: {', '.join(summary.protocols)}; in brackets 95 % by bootstrap over scenes, of losses paired: "
+        "the same scenes for both models",
+    ]
+    if any(row.seed_ranges for row in report.rows):
+        lines.append("with several seeds: their mean, its interval, and below it the least and the largest")
+    if told:
+        calibration, scheme = told["calibration"], told["scheme"]
+        seeds = " ".join(map(str, calibration["seeds"]))
+        several = "s" if len(calibration["seeds"]) > 1 else ""
+        lines.append(
+            f"quantization: groups of {scheme['group_size']}, calibrated on {calibration['source']}, "
+            f"{calibration['scenes']} scenes of {calibration['frames']} frames, seed{several} {seeds}, "
+            f"supervised by the {told['supervision']}"
+        )
+    if report.reused:
+        lines.append(f"checkpoints made before: {report.reused}")
+    return lines + [error for row in report.rows for error in row.errors]

@@ -1,0 +1,87 @@
+"""``qvggt fidelity``: how far two models are apart on one's own photographs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from qvggt.cli.arguments import DenseFrames, Device, FrameCount, FramesPerSecond, Images, Json, Mode
+from qvggt.types import QvggtError
+
+if TYPE_CHECKING:
+    from qvggt.model_fidelity import FidelityReport
+
+Plot = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="FILE.png", help="draw the differences to this file", help_behavior_hint="(optional)"),
+]
+
+
+def _model(metavar: str, text: str) -> object:
+    return tyro.conf.arg(metavar=metavar, help=text)
+
+
+def fidelity(
+    model: Annotated[str, tyro.conf.Positional, _model("MODEL_A", "compare with this one, as a rule the float model")],
+    other: Annotated[str, tyro.conf.Positional, _model("MODEL_B", "how far this one is from it, as a rule quantized")],
+    images: Images,
+    mode: Mode = "crop",
+    fps: FramesPerSecond = None,
+    frames: FrameCount = None,
+    dense_frames: DenseFrames = 8,
+    device: Device = "cpu",
+    json: Json = None,
+    plot: Plot = None,
+) -> None:
+    """Say how far two models are apart on your own photographs.
+
+    For every frame: the angles between the cameras' rotations and between their translations, both relative to the
+    first frame, the mean relative difference of depth, and the mean distance between points in percent of their mean
+    distance from the origin. No ground truth is needed. The models are in memory one after the other.
+    """
+    from qvggt.cli.show import check_figures, peak_memory_bytes, progress, save_figures, say, size_text
+    from qvggt.fidelity_picture import write_fidelity_picture
+    from qvggt.images import check_source
+    from qvggt.model_fidelity import fidelity as measure
+
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise QvggtError(f"the picture is a PNG: give --plot a name that ends in .png, not {str(plot)!r}")
+    check_source(images)
+    check_figures(json)
+    check_figures(plot)
+    started = time.perf_counter()
+    with progress("fidelity") as update:
+        report = measure(model, other, images, mode, fps, frames, device, dense_frames, update)
+    seconds, peak = time.perf_counter() - started, peak_memory_bytes()
+    save_figures(json, report.to_json() | {"seconds": seconds, "peak_memory_bytes": peak})
+    if plot is not None:
+        write_fidelity_picture(plot, report)
+    _print(report)
+    say(f"{seconds:.1f} s, peak memory {size_text(peak)}")
+    if plot is not None:
+        say(f"picture: {plot}")
+
+
+def _print(report: FidelityReport) -> None:
+    from rich.table import Table
+
+    from qvggt.cli.show import say, say_table
+
+    measures = report.measures
+    table = Table("", "image", box=None, header_style="bold", pad_edge=False)
+    for each in measures:
+        table.add_column(f"{each.title}, {each.unit}", justify="right")
+    for index, name in enumerate(report.names):
+        table.add_row(str(index + 1), name, *(_cell(each.values[index]) for each in measures))
+    table.add_section()
+    table.add_row("", "mean", *(_cell(each.mean) for each in measures), style="bold")
+    say_table(table)
+    say("")
+    say(report.in_words())
+
+
+def _cell(value: float) -> str:
+    return "-" if value != value else f"{value:.2f}"  # NaN alone differs from itself

@@ -1,0 +1,254 @@
+"""The public verb ``compare``: every method at every width, quantized and measured on the same frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from qvggt.api import load
+from qvggt.artifacts.checkpoint import open_checkpoint
+from qvggt.checkpoint_store import CheckpointStore, KeptCheckpoint
+from qvggt.comparison_report import FLOAT, ComparisonReport, ComparisonRow, Trial, headline, optimal_rows
+from qvggt.eval.paired import paired_difference, summarise_runs
+from qvggt.eval.plan import Plan, Selection, make_plan
+from qvggt.eval.report import Evaluation
+from qvggt.eval.rounds import Comparison, Subject, evaluate_plan
+from qvggt.eval.store import user_cache
+from qvggt.eval.work import RunOptions
+from qvggt.evaluation import subject_of
+from qvggt.inference import OnProgress
+from qvggt.methods.options import QuantizeOptions
+from qvggt.methods.registry import RTN, parse_variant
+from qvggt.model_card import describe
+from qvggt.quant.scheme import FloatScheme, Scheme
+from qvggt.stages.storage import storage_of
+from qvggt.types import PathLike, QvggtError
+
+USUAL_METHODS = (RTN, "awq", "gptq", "smoothquant", "qvggt", "qvggt+")
+
+_PASSES = {RTN: 0.1, "smoothquant": 3, "quarot": 3, "gptq": 8, "awq": 40, "qvggt": 80, "qvggt+": 100}
+_OTHER_PASSES = 20
+"""About how long methods take, in inferences over the calibration images, to share out the progress bar by."""
+_PHASES = {"qvggt": 2, "qvggt+": 3}
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What is compared.
+
+    Attributes:
+        methods: names in ``qvggt.methods.registry``, other packages' methods too; ``qvggt-task`` and the like are
+            methods without some of their stages.
+        bits: widths of linear layers' weights, each for every method.
+        seeds: of the choice of calibration scenes; with several, every calibrated method is quantized once a seed.
+        base: everything else that a method is told, the same for all; its width and seed give way to those above.
+    """
+
+    methods: tuple[str, ...] = USUAL_METHODS
+    bits: tuple[int, ...] = (4,)
+    seeds: tuple[int, ...] = (0,)
+    base: QuantizeOptions = field(default_factory=QuantizeOptions)
+
+    def __post_init__(self) -> None:
+        for name, values in (("method", self.methods), ("width", self.bits), ("seed", self.seeds)):
+            if not values:
+                raise QvggtError(f"there is nothing to compare: give at least one {name}")
+        if not isinstance(self.base.scheme, Scheme):
+            raise QvggtError("methods are compared on integer weights: give a scheme of 2 to 8 bits as the base")
+        self.tasks()  # refuses impossible methods and widths
+
+    def tasks(self) -> list[_Task]:
+        """Return what is to be quantized, width by width; each once, however often it is named."""
+        assert isinstance(self.base.scheme, Scheme)
+        tasks = []
+        for bits in dict.fromkeys(self.bits):
+            scheme = replace(self.base.scheme, bits=bits)
+            for text in dict.fromkeys(self.methods):
+                method, without = parse_variant(text)
+                for seed in (None,) if method == RTN else dict.fromkeys(self.seeds):
+                    calibration = self.base.calibration
+                    if seed is not None:
+                        calibration = replace(calibration, seed=seed)
+                    options = replace(
+                        self.base, scheme=scheme, calibration=calibration, without=(*self.base.without, *without)
+                    )
+                    tasks.append(_Task(text, method, bits, seed, options))
+        return tasks
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what all methods are told, as JSON-ready values."""
+        calibration = asdict(self.base.calibration)
+        root = calibration.pop("root")
+        calibration |= {"root": None if root is None else str(root), "seeds": list(dict.fromkeys(self.seeds))}
+        del calibration["seed"]
+        return {**self.base.to_json(), "bits": list(dict.fromkeys(self.bits)), "calibration": calibration}
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One quantization; without a seed it needs no calibration. ``variant`` is the method as it was asked for."""
+
+    variant: str
+    method: str
+    bits: int
+    seed: int | None
+    options: QuantizeOptions
+
+    @property
+    def key(self) -> tuple[str, int, int | None]:
+        """What tells it from the other quantizations of a comparison."""
+        return self.variant, self.bits, self.seed
+
+
+def compare(
+    model: PathLike,
+    options: CompareOptions | None = None,
+    dataset: str = "rooms",
+    split: str | None = None,
+    protocols: Sequence[str] = (),
+    selection: Selection | None = None,
+    store: PathLike | None = None,
+    run: RunOptions | None = None,
+    revision: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> ComparisonReport:
+    """Quantize a model by several methods and measure each result and the float model on the same frames.
+
+    Checkpoints and the results of scenes are kept as they come: the same call goes on where it was interrupted, and
+    what was made before with the very same options is not made again. A method that cannot do what is asked gets a row
+    with the reason; the others are compared all the same.
+
+    Args:
+        model: whatever ``load`` takes as a float model.
+        options: methods, widths, seeds and what all methods are told.
+        dataset: see ``evaluate``; so are ``split``, ``protocols`` and ``selection``.
+        split: None for the dataset's default.
+        protocols: none for the dataset's default.
+        selection: which scenes and frames.
+        store: folder for checkpoints and results; the user's cache if None.
+        run: how results are computed.
+        revision: of ``model``, if it is a hub id.
+        on_progress: called with what is being done, and the share of all the work that is done.
+
+    Raises:
+        QvggtError: the model is quantized or cannot be read, the dataset or a name is wrong or missing, or scenes were
+            calibrated on; the sentence says which and how to mend it.
+    """
+    options = options or CompareOptions()
+    root = Path(store) if store is not None else user_cache()
+    run = run or RunOptions()
+    run = replace(run, store=run.store or root / "eval")
+    plan = make_plan(dataset, split, protocols, selection or Selection())
+    if not plan.protocols:
+        raise QvggtError(f"nothing is usual to measure on {dataset}: name a protocol (--protocol)")
+    subject = subject_of(model, run, revision)
+    if subject.card.method != FLOAT:
+        raise QvggtError(f"{str(model)!r} is quantized already: compare methods on the float model instead")
+    checkpoints = CheckpointStore(root / "compare", model, subject.card.hash, revision)
+    work = _Work(checkpoints, plan, run, options, on_progress)
+    base = work.measure(subject)
+    trial = Trial(base.model, linear_bits=subject.card.average_bits)
+    tasks = options.tasks()
+    rows = [ComparisonRow(FLOAT, None, (trial,), base.model.summary)]
+    for key in dict.fromkeys((task.bits, task.variant) for task in tasks):
+        rows.append(_row([task for task in tasks if (task.bits, task.variant) == key], work, base))
+    front = {1 + index for index in optimal_rows(rows[1:], headline(base.model.summary))}
+    rows = [replace(row, optimal=index in front) for index, row in enumerate(rows)]
+    return ComparisonReport(tuple(rows), base.on, options.to_json(), base.chance, len(work.kept))
+
+
+def _row(tasks: Sequence[_Task], work: _Work, base: Evaluation) -> ComparisonRow:
+    """Quantize and measure one method at one width, with every seed."""
+    trials, errors = [], []
+    for task in tasks:
+        try:
+            kept = work.quantize(task)
+        except QvggtError as error:
+            errors.append(f"{work.title(task)}: {error}")
+            work.skip()
+            continue
+        trials.append(work.trial(task, kept))
+    first = tasks[0]
+    row = ComparisonRow(first.variant, first.bits, tuple(trials), errors=tuple(errors))
+    if not trials:
+        return row
+    runs = [trial.figures.results for trial in trials]
+    return replace(row, summary=summarise_runs(runs), difference=paired_difference(runs, base.model.results))
+
+
+class _Work:
+    """Quantizations and measurements, and the share of all of them that is done."""
+
+    def __init__(
+        self,
+        checkpoints: CheckpointStore,
+        plan: Plan,
+        run: RunOptions,
+        options: CompareOptions,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self.checkpoints, self.plan, self.run, self.seeds = checkpoints, plan, run, len(options.seeds)
+        self.on_progress = on_progress or (lambda stage, share: None)
+        tasks = options.tasks()
+        found = {task.key: checkpoints.get(task.method, task.options) for task in tasks}
+        self.kept = {key: checkpoint for key, checkpoint in found.items() if checkpoint is not None}
+        # An inference over the calibration images costs one.
+        images = options.base.calibration.scenes * options.base.calibration.frames
+        self.measuring = sum(len(job.frames) for job in plan.jobs) / images
+        self.done, self.total = 0.0, self.measuring * (1 + len(tasks)) + sum(map(self._quantizing, tasks))
+
+    def measure(self, subject: Subject) -> Evaluation:
+        """Measure a model."""
+        with self._part("", self.measuring) as update:
+            return evaluate_plan(subject, self.plan, Comparison(), self.run, update)
+
+    def quantize(self, task: _Task) -> KeptCheckpoint:
+        """Return a checkpoint, made before or now."""
+        if task.key in self.kept:
+            return self.kept[task.key]
+        with self._part(f"{self.title(task)}: ", self._quantizing(task), _PHASES.get(task.method, 1)) as update:
+            return self.checkpoints.make(task.method, task.options, update)
+
+    def trial(self, task: _Task, kept: KeptCheckpoint) -> Trial:
+        """Measure a checkpoint."""
+        card, config = describe(kept.folder)
+        card = replace(card, name=self.title(task))
+        subject = Subject(card, config, partial(load, kept.folder, self.run.device, self.run.compute))
+        figures = self.measure(subject).model
+        return Trial(figures, task.seed, _linear_bits(kept.folder), kept.minutes)
+
+    def skip(self) -> None:
+        """Leave a measurement out: there is nothing to measure."""
+        self.done += self.measuring
+
+    def title(self, task: _Task) -> str:
+        """Return what progress and errors call a task; the seed is named where there are several."""
+        seed = f", seed {task.seed}" if task.seed is not None and self.seeds > 1 else ""
+        return f"{task.variant} at {task.bits} bits{seed}"
+
+    def _quantizing(self, task: _Task) -> float:
+        return 0.0 if task.key in self.kept else _PASSES.get(task.method, _OTHER_PASSES)
+
+    @contextmanager
+    def _part(self, title: str, cost: float, phases: int = 1) -> Iterator[OnProgress]:
+        """Report a part's progress as that of the whole; a share that falls back begins the part's next phase."""
+        phase, last = 0, 0.0
+
+        def update(stage: str, share: float) -> None:
+            nonlocal phase, last
+            phase, last = phase + (share < last), share
+            self.on_progress(title + stage, (self.done + cost * min((phase + share) / phases, 1.0)) / self.total)
+
+        yield update
+        self.done += cost
+
+
+def _linear_bits(folder: Path) -> float:
+    checkpoint = open_checkpoint(folder)
+    storage = storage_of(checkpoint.config, checkpoint.recipe.float_type)
+    others = FloatScheme(checkpoint.recipe.float_type)
+    return storage.average_bits({layer: checkpoint.recipe.layers.get(layer, others) for layer in storage.shapes})

@@ -1,0 +1,211 @@
+"""What a comparison of quantization methods found, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from qvggt.eval.paired import Difference
+from qvggt.eval.report import Figures, Measured
+from qvggt.eval.results import Summary, to_json_number
+
+FLOAT = "float"
+
+HIGHER_IS_BETTER = ("auc", "rra", "rta", "delta", "normal_consistency")
+"""What the names of metrics begin with of which more is better; of all others less is."""
+
+SAME_SIZE = 0.005
+"""Share by which sizes of checkpoints may differ and still count as equal."""
+
+_HEADLINES = ("auc30", "absrel", "point_error", "accuracy")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One model that was measured.
+
+    Attributes:
+        figures: what it scored, and on which scenes.
+        seed: of its calibration; None where there is none.
+        linear_bits: bits a weight on average over all linear layers, scales among them.
+        minutes: that quantizing took; None for the float model.
+    """
+
+    figures: Figures
+    seed: int | None = None
+    linear_bits: float | None = None
+    minutes: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        return {
+            "seed": self.seed,
+            **self.figures.to_json(),
+            "average_bits_linear": self.linear_bits,
+            "minutes": self.minutes,
+        }
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One method at one width.
+
+    Attributes:
+        method: its name; ``float`` for the model that all others are made of.
+        bits: asked for; None for the float model.
+        trials: one a seed; none if the method failed with each.
+        summary: the mean over trials, with intervals over scenes; None without trials.
+        difference: from the float model on the same scenes; None for the float model itself, or without trials.
+        errors: why trials failed, one sentence each.
+        optimal: whether no other quantized model is both as small and as good (by the report's headline).
+    """
+
+    method: str
+    bits: int | None
+    trials: tuple[Trial, ...]
+    summary: Summary | None = None
+    difference: Difference | None = None
+    errors: tuple[str, ...] = ()
+    optimal: bool = False
+
+    @property
+    def average_bits(self) -> float | None:
+        """Bits of tensor data a parameter, over all weights; the mean over trials."""
+        return _mean([trial.figures.card.average_bits for trial in self.trials])
+
+    @property
+    def linear_bits(self) -> float | None:
+        """Bits a weight over all linear layers; the mean over trials."""
+        return _mean([trial.linear_bits for trial in self.trials])
+
+    @property
+    def checkpoint_bytes(self) -> int | None:
+        """Size of the checkpoint; the mean over trials."""
+        mean = _mean([trial.figures.card.checkpoint_bytes for trial in self.trials])
+        return None if mean is None else round(mean)
+
+    @property
+    def minutes(self) -> float | None:
+        """Minutes that quantizing took; the mean over trials."""
+        return _mean([trial.minutes for trial in self.trials])
+
+    @property
+    def seed_ranges(self) -> dict[str, tuple[float, float]]:
+        """The least and the largest value of each metric over seeds; empty with fewer than two."""
+        tables = [trial.figures.summary.metrics for trial in self.trials]
+        if len(tables) < 2:
+            return {}
+        return {name: (min(t[name] for t in tables), max(t[name] for t in tables)) for name in tables[0]}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON-ready values."""
+        found = {"metrics": {}, "intervals": {}} if self.summary is None else self.summary.to_json()
+        return {
+            "method": self.method,
+            "bits": self.bits,
+            "average_bits": self.average_bits,
+            "average_bits_linear": self.linear_bits,
+            "checkpoint_bytes": self.checkpoint_bytes,
+            "minutes": self.minutes,
+            "metrics": found["metrics"],
+            "intervals": found["intervals"],
+            "difference_to_float": None if self.difference is None else self.difference.to_json(),
+            "seed_ranges": {name: [to_json_number(x) for x in pair] for name, pair in self.seed_ranges.items()},
+            "seeds": [trial.to_json() for trial in self.trials],
+            "optimal": self.optimal,
+            "errors": list(self.errors),
+        }
+
+
+@dataclass(frozen=True)
+class ComparisonReport:
+    """A comparison.
+
+    Attributes:
+        rows: the float model first, then width by width, methods in the order asked for.
+        on: what all of them were measured on.
+        quantization: what all methods were told, JSON-ready.
+        chance: what a guess scores on the same frames; None where it was not measured.
+        reused: checkpoints that were there before.
+    """
+
+    rows: tuple[ComparisonRow, ...]
+    on: Measured
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+    chance: Figures | None = None
+    reused: int = 0
+
+    @property
+    def float_row(self) -> ComparisonRow:
+        """The float model's row."""
+        return self.rows[0]
+
+    @property
+    def summary(self) -> Summary:
+        """The float model's summary: it says which protocols, and how many scenes and pairs."""
+        assert self.float_row.summary is not None
+        return self.float_row.summary
+
+    @property
+    def headline(self) -> str:
+        """The metric by which models are called good: AUC@30 where poses are measured."""
+        return headline(self.summary)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rows, and everything that a fair comparison has to say beside them, as JSON-ready values."""
+        summary, card = self.summary, self.float_row.trials[0].figures.card
+        return {
+            "model": card.name,
+            "model_hash": card.hash,
+            "parameters": card.parameters,
+            **self.on.to_json(),
+            "protocol": ", ".join(summary.protocols),
+            "scenes": summary.scenes,
+            "pairs": summary.pairs,
+            "quantization": dict(self.quantization),
+            "chance": None if self.chance is None else self.chance.summary.to_json()["metrics"],
+            "rows": [row.to_json() for row in self.rows],
+        }
+
+
+def headline(summary: Summary) -> str:
+    """Return the metric of a summary by which models are called good."""
+    return next((name for name in _HEADLINES if name in summary.metrics), next(iter(summary.metrics)))
+
+
+def is_higher_better(metric: str) -> bool:
+    """Return whether more of a metric is better.
+
+    >>> is_higher_better("auc30"), is_higher_better("absrel")
+    (True, False)
+    """
+    return metric.startswith(HIGHER_IS_BETTER)
+
+
+def optimal_rows(rows: Sequence[ComparisonRow], metric: str) -> list[int]:
+    """Return the indices of the rows on the Pareto front of size and a metric, the smallest checkpoint's first.
+
+    A row is on it unless another one is at least as small and at least as good, and better in one of the two. Sizes
+    within ``SAME_SIZE`` of each other count as equal: they differ in what the recipes say, not in weights. Rows without
+    figures are never on it.
+    """
+    sign = -1.0 if is_higher_better(metric) else 1.0
+    points = []
+    for index, row in enumerate(rows):
+        value = None if row.summary is None else row.summary.metrics.get(metric)
+        if value is not None and value == value and row.checkpoint_bytes is not None:  # NaN differs from itself
+            points.append((row.checkpoint_bytes, sign * value, index))
+
+    def is_beaten(size: float, cost: float) -> bool:
+        return any(
+            other <= size * (1 + SAME_SIZE) and loss <= cost and (loss < cost or other < size * (1 - SAME_SIZE))
+            for other, loss, _ in points
+        )
+
+    return [index for size, cost, index in sorted(points) if not is_beaten(size, cost)]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,33 @@
+"""GPTQ: every rounding error made good by the columns of the same layer that are still to be rounded.
+
+Frantar et al., "GPTQ" (ICLR 2023, arXiv 2210.17323). The Hessian of a layer is that of its inputs from the quantized
+blocks before it.
+"""
+
+from __future__ import annotations
+
+from qvggt.methods.base import Method
+from qvggt.quant.affine import fit_grid
+from qvggt.quant.gptq import gptq
+from qvggt.quant.hadamard import rotate, rotate_weight
+from qvggt.stages.calibrate import UnitContext
+from qvggt.stages.statistics import pooled
+from qvggt.stages.unit_store import UnitResult
+
+
+class Gptq(Method):
+    """Second-order rounding with activation order."""
+
+    summary = "rounding errors made good by later columns (act order)"
+
+    def quantize_unit(self, context: UnitContext) -> UnitResult:
+        """Round every layer against the Gram matrix of its inputs."""
+        weights = {}
+        for layer, scheme in context.schemes.items():
+            weight = context.model.get_parameter(f"{layer}.weight").detach()
+            gram = pooled(context.statistics[layer], self.token_classes).gram
+            if scheme.rotation:
+                weight, gram = rotate_weight(weight), rotate(rotate(gram).T)
+            grid = fit_grid(weight, scheme, context.scale_dtype)
+            weights[layer] = gptq(weight, gram, scheme, grid=grid, scale_dtype=context.scale_dtype)
+        return UnitResult(weights)

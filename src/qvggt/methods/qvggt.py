@@ -1,0 +1,152 @@
+"""QVGGT: schemes by measured sensitivity, statistics of patch tokens, a compensated camera head, task-aware scales.
+
+"Post-Training Quantized Visual Geometry Grounded Transformer" (CVPR 2026, arXiv 2605.31124). Each stage can be left
+out, so that what it does can be measured. ``qvggt+`` goes past the paper: it rounds by second order and tunes scales
+and what stays floating, end to end, against the float model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+from torch import nn
+
+from qvggt.methods.base import Bench, Method, Outcome, Plan
+from qvggt.methods.common import uniform_schemes
+from qvggt.methods.options import QuantizeOptions
+from qvggt.quant.affine import quantize
+from qvggt.quant.gptq import GptqOptions, gptq
+from qvggt.quant.scheme import MAX_BITS, MIN_BITS, FloatScheme, LayerScheme, Scheme
+from qvggt.stages.allocate import Budget, allocate
+from qvggt.stages.calibrate import UnitContext, apply
+from qvggt.stages.compensate import try_compensation
+from qvggt.stages.scale_search import SearchOptions, plan_unit
+from qvggt.stages.sensitivity import measure_sensitivity
+from qvggt.stages.statistics import TOKEN_CLASSES, TokenClass
+from qvggt.stages.storage import storage_of
+from qvggt.stages.tune import TuneOptions, tune
+from qvggt.stages.unit_store import UnitResult
+from qvggt.types import LayerId
+
+SPARE_BITS = 0.125
+"""Budget above the uniform scheme's own average, if the user names none: 4.25 for 4 bits in groups of 128."""
+
+SENSITIVITY_SCENES = 4
+
+
+class Qvggt(Method):
+    """The method as published, with an automatic choice of schemes."""
+
+    summary = "fragile layers kept finer, patch tokens only, compensated camera head, task-aware scales"
+    stages: ClassVar[tuple[str, ...]] = ("select", "filter", "compensate", "task")
+    tokens = "patch"
+    has_budget = True
+
+    def has(self, stage: str) -> bool:
+        """Return whether a stage takes part."""
+        return stage in self.stages and stage not in self.options.without
+
+    @property
+    def token_classes(self) -> tuple[TokenClass, ...]:
+        """Patch tokens, unless the user chose others or left filtering out."""
+        return super().token_classes if self.options.tokens or self.has("filter") else TOKEN_CLASSES
+
+    def plan(self, bench: Bench) -> Plan:
+        """Measure what every part of every block loses in a few schemes, and spend the budget where it helps most."""
+        uniform = uniform_schemes(bench.shapes, self.options)
+        base = self.options.scheme
+        if not self.has("select") or not isinstance(base, Scheme):
+            return Plan(uniform)
+        storage = storage_of(bench.model.config, self.options.float_type)
+        average_bits = self.options.average_bits
+        if average_bits is None and self.options.max_bytes is None:
+            average_bits = storage.average_bits(_complete(uniform, self.options, bench)) + SPARE_BITS
+        budget = Budget(average_bits, self.options.max_bytes)
+        report = measure_sensitivity(
+            bench.model,
+            bench.task.first(SENSITIVITY_SCENES),
+            candidate_schemes(base),
+            "part",
+            on_row=lambda row, share: bench.on_stage("sensitivity", share),
+        )
+        allocation = allocate(report, storage, budget, self.options.conv, only=uniform)
+        schemes = {layer: scheme for layer, scheme in allocation.schemes.items() if layer in uniform}
+        return Plan(schemes, report.to_json(), allocation.to_json())
+
+    def quantize_unit(self, context: UnitContext) -> UnitResult:
+        """Search scales and ranges by the task objective, and round to nearest."""
+        plan = plan_unit(context, SearchOptions(self.token_classes, shortlist=3 if self.has("task") else 0))
+        weights = {layer: quantize(ready.weight, ready.scheme, ready.grid) for layer, ready in plan.layers.items()}
+        return UnitResult(weights, plan.parameters, plan.notes, plan.scales)
+
+    def finish(self, bench: Bench, outcome: Outcome) -> Outcome:
+        """Give the camera head a compensation token, if that lowers the objective on scenes held out."""
+        if not self.has("compensate"):
+            return outcome
+        bench.on_stage("compensation", 0.0)
+        found = try_compensation(bench.model, bench.task, bench.held_out)
+        if found.accepted:
+            bench.model.camera_head.compensation = nn.Parameter(found.token, requires_grad=False)
+        return outcome.with_stage("compensate", found.to_json())
+
+
+class QvggtPlus(Qvggt):
+    """Ours beyond the paper: second-order rounding, then tuning end to end."""
+
+    summary = "qvggt's choice of schemes, second-order rounding, scales and norms tuned end to end"
+    stages = ("select", "compensate", "tune")
+    tokens = "all"
+    tuning = TuneOptions(steps=80, code_lr=0.0, scale_lr=2e-3, float_lr=2e-3)
+    rounding = GptqOptions(damping=0.002)
+
+    def quantize_unit(self, context: UnitContext) -> UnitResult:
+        """Round by second order, on ranges that cover every weight."""
+        plan = plan_unit(context, SearchOptions(self.token_classes, scales=False, clip=False))
+        weights = {
+            layer: gptq(ready.weight, ready.gram, ready.scheme, self.rounding, ready.grid, context.scale_dtype)
+            for layer, ready in plan.layers.items()
+        }
+        return UnitResult(weights, plan.parameters, plan.notes, plan.scales)
+
+    def finish(self, bench: Bench, outcome: Outcome) -> Outcome:
+        """Tune against the float model; kept if it lowers the objective on scenes held out."""
+        if self.has("tune"):
+            outcome = self.tuned(bench, outcome)
+        return super().finish(bench, outcome)
+
+    def tuned(self, bench: Bench, outcome: Outcome) -> Outcome:
+        """Return the outcome after tuning, or as it was if that did no good."""
+        options = replace(self.tuning, seed=self.options.calibration.seed)
+        found = tune(
+            bench.model,
+            bench.teacher,
+            outcome.weights,
+            bench.task.batches,
+            {},
+            options,
+            lambda step, loss: bench.on_stage("tuning", step / options.steps),
+        )
+        before = bench.held_out.total(bench.model)
+        kept = {name: parameter.data for name, parameter in bench.model.named_parameters()}
+        apply(bench.model, UnitResult(found.weights, found.parameters))
+        after = bench.held_out.total(bench.model)
+        notes = {**found.to_json(), "before": before, "after": after, "accepted": after < before}
+        if after < before:
+            return Outcome(found.weights, outcome.stages).with_stage("tune", notes)
+        for name, parameter in bench.model.named_parameters():
+            parameter.data = kept[name]
+        return outcome.with_stage("tune", notes)
+
+
+def candidate_schemes(base: Scheme) -> list[LayerScheme]:
+    """Return the schemes that a choice is made from: a bit less than asked for, as asked, and finer ones."""
+    widths = sorted({base.bits - 1, base.bits, base.bits + 1, base.bits + 2, MAX_BITS})
+    return [replace(base, bits=bits) for bits in widths if MIN_BITS <= bits <= MAX_BITS]
+
+
+def _complete(
+    schemes: Mapping[LayerId, LayerScheme], options: QuantizeOptions, bench: Bench
+) -> dict[LayerId, LayerScheme]:
+    return {layer: schemes.get(layer, FloatScheme(options.float_type)) for layer in bench.shapes}

@@ -1,0 +1,236 @@
+"""The public verb ``fidelity``: how far two models are apart on one's own photographs, which need no ground truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qvggt import artifacts
+from qvggt.api import Images, load
+from qvggt.artifacts.checkpoint import open_checkpoint
+from qvggt.eval.fidelity import Fidelity
+from qvggt.eval.fidelity import fidelity as differences_between
+from qvggt.export.frames import photo_mask
+from qvggt.images import ImageOptions, Mode, load_images
+from qvggt.inference import OnProgress, predict
+from qvggt.model import VGGT, VGGTConfig
+from qvggt.model.checkpoint import locate, open_weights
+from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES
+from qvggt.types import ImageSet, PathLike, Prediction, QvggtError
+
+_IN_MEMORY = "a model in memory"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One kind of difference between two models.
+
+    Attributes:
+        key: its name with its unit, e.g. ``depth_percent``.
+        title: what is compared, in words; a translation by its direction.
+        unit: ``deg`` or ``%``.
+        values: [S] one a frame; NaN where there is nothing to compare.
+        mean: over the frames that have a value; NaN where none has.
+    """
+
+    key: str
+    title: str
+    unit: str
+    values: np.ndarray
+    mean: float
+
+
+@dataclass(frozen=True)
+class FidelityReport:
+    """How far a model's predictions are from another's on the same images.
+
+    Attributes:
+        model: the model that is compared with, as it was asked for.
+        other: the one whose distance is told.
+        differences: per frame; the points' are those of the point head.
+        prediction: what ``model`` says.
+        other_prediction: what ``other`` says.
+    """
+
+    model: str
+    other: str
+    differences: Fidelity
+    prediction: Prediction
+    other_prediction: Prediction
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The frames' names."""
+        return self.prediction.names
+
+    @property
+    def short_names(self) -> tuple[str, str]:
+        """The last parts of both models' names, or the whole names where those are the same."""
+        whole = self.model, self.other
+        model, other = (Path(name).name or name for name in whole)
+        return (model, other) if model != other else whole
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """The camera head's rotation and translation, the depth head's depth and the point head's points."""
+        far, means = self.differences, self.differences.means()
+        kinds = (
+            ("rotation_deg", "camera rotation", "deg", far.rotation_deg, "fidelity_rotation_deg"),
+            ("translation_deg", "camera translation", "deg", far.translation_deg, "fidelity_translation_deg"),
+            ("depth_percent", "depth", "%", far.depth_rel, "fidelity_depth_rel"),
+            ("point_percent", "points", "%", far.point_rel, "fidelity_point_rel"),
+        )
+        measures = []
+        for key, title, unit, values, name in kinds:
+            assert values is not None  # every head was run
+            factor = 100 if unit == "%" else 1
+            # Where the first model's points all lie at the origin there is nothing to be a percentage of.
+            defined = np.where(np.isfinite(values), values, np.nan)
+            mean = factor * means[name] if np.isfinite(means[name]) else float("nan")
+            measures.append(Measure(key, title, unit, factor * defined, mean))
+        return tuple(measures)
+
+    @property
+    def typical_frame(self) -> int:
+        """The frame whose depth is neither the closest nor the furthest off: the lower median."""
+        depth = self.differences.depth_rel
+        assert depth is not None
+        return int(np.argsort(depth, kind="stable")[(len(depth) - 1) // 2])
+
+    def in_words(self) -> str:
+        """Return the means as a sentence, with the image that is furthest off."""
+        (model, other), count = self.short_names, len(self.names)
+        rotation, translation, depth, points = self.measures
+        said, why_not = [], ""
+        if np.isfinite(rotation.mean):
+            said.append(f"cameras are turned by {rotation.mean:.2f} deg")
+        else:
+            why_not = "; cameras cannot be compared on one image, for the first one is each model's origin"
+        if np.isfinite(translation.mean):
+            said.append(f"their translations point {translation.mean:.2f} deg away")
+        elif count > 1:
+            why_not = f"; translations cannot be compared, for {model} sees no motion"
+        said += [f"{each.title} differ{verb} by {each.mean:.2f} %" for each, verb in ((depth, "s"), (points, ""))
+                 if np.isfinite(each.mean)]  # fmt: skip
+        sentence = f"{other} against {model} on {count} image{'s' * (count != 1)}: " + _listed(said)
+        if count > 1 and np.isfinite(depth.mean):
+            worst = int(np.nanargmax(depth.values))
+            sentence += f" on average; depth differs most in {self.names[worst]}, by {depth.values[worst]:.2f} %"
+        return sentence + why_not
+
+    def to_json(self) -> dict[str, Any]:
+        """Return names and figures as JSON-ready values; what cannot be compared is None."""
+        height, width = self.prediction.images.shape[-2:]
+        per_frame = {each.key: [_or_none(value) for value in each.values] for each in self.measures}
+        return {
+            "model": self.model,
+            "other": self.other,
+            "frames": len(self.names),
+            "height_px": height,
+            "width_px": width,
+            "means": {each.key: _or_none(each.mean) for each in self.measures},
+            "per_frame": {"names": list(self.names), **per_frame},
+        }
+
+
+def fidelity(
+    model: VGGT | PathLike,
+    other: VGGT | PathLike,
+    images: Images,
+    mode: Mode = "crop",
+    fps: float | None = None,
+    frames: int | None = None,
+    device: str = "cpu",
+    dense_frames: int = DENSE_FRAMES,
+    on_progress: OnProgress | None = None,
+) -> FidelityReport:
+    """Measure how far two models are apart on photographs of one scene, or a video: per head and per frame.
+
+    Models given by name are in memory one after the other, never together. Cameras are compared relative to the first
+    one, so a single image leaves them out; depth and points are compared as they are, in the models' own unit, on the
+    photographs but not on the padding around them.
+
+    Args:
+        model: the model to compare with, usually the float one: a model, or whatever ``load`` takes.
+        other: the model whose distance is asked for, usually a quantized one.
+        images: folder, glob, video, image, or a list of image paths, PIL images or arrays; read once.
+        mode: ``crop`` or ``pad``; see ``ImageOptions``.
+        fps: of a video, frames per second to take.
+        frames: at most so many frames, evenly spread.
+        device: where models given by name compute.
+        dense_frames: frames that the dense heads take at a time: fewer need less memory.
+        on_progress: called with the stage and the share done of both models' work.
+
+    Raises:
+        QvggtError: a model or the images cannot be read, the models take images of different size or patch, or an
+            answer is not finite; the sentence says which.
+    """
+    if dense_frames < 1:
+        raise QvggtError(f"the number of frames at a time in the dense heads must be at least 1, not {dense_frames}")
+    report = on_progress or (lambda stage, share: None)
+    report("reading images", 0.0)
+    size, patch = _common_input(model, other)
+    pictures = load_images(images, ImageOptions(size, patch, mode, fps, frames))
+    ours = _predict(model, pictures, device, dense_frames, _half(report, 0))
+    theirs = _predict(other, pictures, device, dense_frames, _half(report, 1))
+    far = differences_between(ours, theirs, photo_mask(ours))
+    return FidelityReport(_name(model), _name(other), far, ours, theirs)
+
+
+def _predict(
+    model: VGGT | PathLike, pictures: ImageSet, device: str, dense_frames: int, on_progress: OnProgress
+) -> Prediction:
+    """Load a model if it is only named, run all its heads, and let it go."""
+    name = _name(model)
+    short = Path(name).name
+    on_progress(f"loading {short}", 0.0)
+    network = model if isinstance(model, VGGT) else load(model, device)
+    try:
+        return predict(
+            network, pictures, ALL_HEADS, dense_frames, lambda stage, share: on_progress(f"{short}, {stage}", share)
+        )
+    except QvggtError as error:
+        raise QvggtError(f"{name} cannot be compared: {error}") from None
+
+
+def _half(report: OnProgress, done: int) -> OnProgress:
+    """Return what reports one of two equal parts of the work, of which ``done`` are over."""
+    return lambda stage, share: report(stage, (done + share) / 2)
+
+
+def _common_input(model: VGGT | PathLike, other: VGGT | PathLike) -> tuple[int, int]:
+    """Return image size and patch in pixels of two models that take the same images."""
+    ours, theirs = _config(model), _config(other)
+    size, patch = ours.image_size, ours.patch_size
+    if (theirs.image_size, theirs.patch_size) != (size, patch):
+        raise QvggtError(
+            f"{_name(model)} takes images of {size} px in patches of {patch} px and {_name(other)} of "
+            f"{theirs.image_size} px in patches of {theirs.patch_size} px: compare models that take the same images"
+        )
+    return size, patch
+
+
+def _config(model: VGGT | PathLike) -> VGGTConfig:
+    """Return a model's architecture, read from its files where it is not in memory."""
+    if isinstance(model, VGGT):
+        return model.config
+    place = locate(model)
+    if isinstance(place, Path) and artifacts.is_checkpoint(place):
+        return open_checkpoint(place).config
+    return open_weights(place).config
+
+
+def _name(model: VGGT | PathLike) -> str:
+    return _IN_MEMORY if isinstance(model, VGGT) else str(model)
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join((", ".join(parts[:-1]), parts[-1])) if len(parts) > 1 else "".join(parts)
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

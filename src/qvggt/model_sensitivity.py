@@ -1,0 +1,121 @@
+"""The public verb ``sensitivity``: which parts of a model lose the most when they are quantized."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from qvggt.api import load
+from qvggt.geometry import Truth
+from qvggt.inference import OnProgress
+from qvggt.model import VGGT
+from qvggt.quant.scheme import LayerScheme, Scheme
+from qvggt.stages.calibration_data import CalibrationData, CalibrationOptions, SceneBatch, load_calibration
+from qvggt.stages.objective import Supervision, TaskWeights
+from qvggt.stages.sensitivity import Granularity, SensitivityReport, SensitivityRow, measure_sensitivity
+from qvggt.stages.task import make_task
+from qvggt.types import PathLike, QvggtError
+
+
+def usual_schemes(
+    bits: Sequence[int] = (3, 4, 8), group_size: int = 128, symmetric: bool = True
+) -> tuple[LayerScheme, ...]:
+    """Return schemes of several widths that clip for the least squared error."""
+    return tuple(Scheme(width, group_size, symmetric, "mse") for width in bits)
+
+
+@dataclass(frozen=True)
+class SensitivityOptions:
+    """What is tried, and how it is judged.
+
+    Attributes:
+        schemes: each is tried on every item.
+        granularity: quantize a block or head at a time (``unit``), the layers of one kind in it (``part``), or a
+            single layer (``layer``).
+        supervision: against the float model's answers (``teacher``), or against the known geometry (``truth``).
+        weights: of camera, depth, points and their consistency in the loss.
+    """
+
+    schemes: Sequence[LayerScheme] = field(default_factory=usual_schemes)
+    granularity: Granularity = "part"
+    supervision: Supervision = "teacher"
+    weights: TaskWeights = field(default_factory=TaskWeights)
+
+
+def sensitivity(
+    model: VGGT | PathLike,
+    options: SensitivityOptions | None = None,
+    calibration: CalibrationOptions | None = None,
+    device: str = "cpu",
+    revision: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> SensitivityReport:
+    """Quantize one part of a model at a time and measure what its cameras, depth and points lose.
+
+    A quarter of the scenes is held out, as in quantization, and not looked at.
+
+    Args:
+        model: a float model, or whatever ``load`` takes as one.
+        options: what is tried.
+        calibration: the scenes; rooms if None.
+        device: where to compute, unless the model is in memory already.
+        revision: of ``model``, if it is a hub id.
+        on_progress: called with what was measured last, and the share of the work that is done.
+
+    Raises:
+        QvggtError: the model is quantized or cannot be read, or the scenes are too few or of unknown geometry; the
+            sentence says which and how to mend it.
+    """
+    options, calibration = options or SensitivityOptions(), calibration or CalibrationOptions()
+    report_to = on_progress or (lambda stage, share: None)
+    report_to("loading", 0.0)
+    network = model if isinstance(model, VGGT) else load(model, device, revision=revision)
+    if hasattr(network, "recipe"):
+        raise QvggtError("the model is quantized already: measure the float model instead")
+    report_to("reading scenes", 0.0)
+    data = load_calibration(calibration, network.config.image_size, network.config.patch_size)
+    _check_truth(data, options.supervision, calibration.source)
+    device = next(network.parameters()).device.type
+    report_to("float model", 0.0)
+    task = make_task(network, [_on(batch, device) for batch in data.batches], options.supervision, options.weights)
+
+    def tell(row: SensitivityRow, share: float) -> None:
+        report_to(f"{row.item.name} at {row.scheme.bits} bits", share)
+
+    report = measure_sensitivity(network, task, options.schemes, options.granularity, tell)
+    name = "a model in memory" if isinstance(model, VGGT) else str(model)
+    scenes = sum(batch.scenes for batch in data.batches)
+    images = sum(batch.scenes * batch.images.shape[1] for batch in data.batches)
+    about = {"model": name, "supervision": options.supervision, "scenes": scenes, "images": images}
+    return replace(report, about=about | {"calibration": dict(data.provenance)})
+
+
+def read_sensitivity(path: PathLike) -> SensitivityReport:
+    """Read a report that ``qvggt sensitivity`` wrote.
+
+    Raises:
+        QvggtError: there is no such file, or it holds no report.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise QvggtError(
+            f"{path} cannot be read as a sensitivity report ({error}): give what qvggt sensitivity wrote"
+        ) from error
+    return SensitivityReport.from_json(values)
+
+
+def _check_truth(data: CalibrationData, supervision: Supervision, source: str) -> None:
+    if supervision == "truth" and not data.has_truth:
+        raise QvggtError(
+            f"the geometry of the scenes in {source!r} is not known: choose supervision by the teacher, the float model"
+        )
+
+
+def _on(batch: SceneBatch, device: str) -> SceneBatch:
+    truth = batch.truth
+    if truth is not None:
+        truth = Truth(**{name: value.to(device) for name, value in vars(truth).items()})
+    return SceneBatch(batch.images.to(device), truth)

@@ -1,0 +1,176 @@
+"""The public verb ``quantize``: a float model to a quantized one, in memory or from file to checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from qvggt import artifacts
+from qvggt.api import load
+from qvggt.inference import OnProgress
+from qvggt.methods.common import model_layers
+from qvggt.methods.options import QuantizeOptions
+from qvggt.methods.registry import RTN, find_method
+from qvggt.methods.rtn import rtn, rtn_recipe
+from qvggt.methods.run import Losses, quantize_calibrated
+from qvggt.model import VGGT
+from qvggt.model.checkpoint import FloatWeights, load_float, locate, open_weights
+from qvggt.qmodel.convert import convert, recipe_of
+from qvggt.quant.recipe import Provenance, part_of
+from qvggt.stages.unit_store import check_store, remove_store
+from qvggt.types import PathLike, QvggtError
+
+log = logging.getLogger(__name__)
+
+UNFINISHED = ".unfinished"
+"""What is put behind a checkpoint's name for the folder of an interrupted quantization's results."""
+
+
+@dataclass(frozen=True)
+class QuantizeReport:
+    """What quantizing to a folder made.
+
+    Attributes:
+        folder: the checkpoint.
+        parameters: of the float model.
+        average_bits: bits of tensor data per parameter.
+        checkpoint_bytes: of the folder's files.
+        float_bytes: of the same model in float32.
+        losses: the task objective on scenes held out; None without calibration.
+        stages: the method's stages that were accepted or rejected, and why.
+    """
+
+    folder: Path
+    parameters: int
+    average_bits: float
+    checkpoint_bytes: int
+    float_bytes: int
+    losses: Losses | None = None
+    stages: Mapping[str, Any] = field(default_factory=dict)
+
+
+def quantize(model: PathLike | VGGT, method: str = RTN, options: QuantizeOptions | None = None) -> VGGT:
+    """Quantize a model in memory.
+
+    Args:
+        model: whatever ``load`` takes as a float model, or a float model, which is changed in place.
+        method: a name in ``qvggt.methods.registry``.
+        options: of the method.
+
+    Raises:
+        QvggtError: the model is quantized already, cannot be read, or an option is impossible.
+    """
+    float_model = model if isinstance(model, VGGT) else load(model)
+    if hasattr(float_model, "recipe"):
+        raise QvggtError("the model is quantized already: quantize the float model instead")
+    options = options or QuantizeOptions()
+    source = Provenance("" if isinstance(model, VGGT) else str(model))
+    if method == RTN:
+        convert(float_model, rtn_recipe(model_layers(float_model.config), options, source))
+        return float_model.eval()
+    return quantize_calibrated(float_model, method, find_method(method), source, options)[0]
+
+
+def quantize_to(
+    model: PathLike,
+    folder: PathLike,
+    method: str = RTN,
+    options: QuantizeOptions | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    revision: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> QuantizeReport:
+    """Quantize a model to a checkpoint.
+
+    Rounding to nearest reads and writes one layer at a time, holding neither model in memory. Calibrated methods keep
+    what they have done beside the checkpoint until it is complete, and go on from there when asked to.
+
+    Args:
+        model: whatever ``load`` takes as a float model.
+        folder: for the checkpoint; see ``artifacts.write``.
+        method: a name in ``qvggt.methods.registry``.
+        options: of the method.
+        overwrite: whether a checkpoint that is there, or what an interrupted run left, may be replaced.
+        resume: whether to go on from what an interrupted run left; the bytes are the same as without interruption.
+        revision: branch, tag or commit of a hub id.
+        on_progress: called with the stage and the share done.
+
+    Raises:
+        QvggtError: the model cannot be read, an option is impossible, or the folder cannot be written.
+    """
+    report_to = on_progress or (lambda stage, share: None)
+    options = options or QuantizeOptions()
+    artifacts.check_place(folder, overwrite)
+    chosen = None if method == RTN else find_method(method)
+    work = Path(f"{folder}{UNFINISHED}")
+    if chosen is not None:
+        chosen(options)  # which may refuse them
+        _check_work(work, overwrite, resume)
+    report_to("opening", 0.0)
+    weights = _open_float(model, revision)
+    report_to("hashing", 0.0)
+    source = Provenance(str(model), source_hash=weights.fingerprint())
+    losses, stages = None, {}
+    if chosen is None:
+        recipe = rtn_recipe(model_layers(weights.config), options, source)
+        tensors = _watched(rtn(weights.source, weights.config, recipe), weights, report_to)
+        artifacts.write(folder, weights.config, recipe, tensors, overwrite)
+    else:
+        float_model = load_float(weights)
+        with _kept(work):
+            quantized, losses = quantize_calibrated(float_model, method, chosen, source, options, work, report_to)
+        stages = recipe_of(quantized).provenance.stages
+        artifacts.save(quantized, folder, overwrite)
+        remove_store(work)
+    made = artifacts.inspect(folder)
+    sizes = made.parameters, made.average_bits, made.checkpoint_bytes, 4 * made.parameters
+    return QuantizeReport(Path(folder), *sizes, losses, stages)
+
+
+def _open_float(model: PathLike, revision: str | None) -> FloatWeights:
+    place = locate(model, revision)
+    if isinstance(place, Path) and artifacts.is_checkpoint(place):
+        raise QvggtError(f"{str(model)!r} is quantized already: quantize the float model instead")
+    return open_weights(place, revision)
+
+
+@contextmanager
+def _kept(work: Path) -> Iterator[None]:
+    """Say where an interrupted run's results are."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if work.exists():
+            log.warning("what was done is kept in %s: give --resume to go on", work)
+        raise
+
+
+def _check_work(work: Path, overwrite: bool, resume: bool) -> None:
+    check_store(work)
+    if resume or not work.exists():
+        return
+    if not overwrite:
+        raise QvggtError(
+            f"{work} holds an interrupted quantization: go on with --resume, or begin anew with --overwrite"
+        )
+    remove_store(work)
+
+
+def _watched(
+    tensors: Iterable[tuple[str, Tensor]], weights: FloatWeights, on_progress: OnProgress
+) -> Iterator[tuple[str, Tensor]]:
+    """Pass a method's tensors on and report which part of the model they are from and the share that is done."""
+    sizes = {name: math.prod(weights.source.shape(name)) for name in weights.source.names()}
+    done, total = 0, sum(sizes.values())
+    for name, tensor in tensors:
+        on_progress(f"quantizing {part_of(name)}", min(1.0, done / total))
+        yield name, tensor
+        done += sizes.get(name.removesuffix("_packed"), 0)

@@ -1,0 +1,181 @@
+"""The scenes that a quantization is calibrated on: rooms, a dataset, or a user's own photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qvggt.data.frame_choice import FrameChoice, choose_frames, choose_sequences
+from qvggt.data.registry import DATASETS, open_dataset
+from qvggt.geometry import Truth, normalised_truth
+from qvggt.images import ImageOptions, load_images
+from qvggt.types import PathLike, QvggtError, Scene
+
+BATCH_PIXELS = 1 << 20
+"""Scenes of one size are taken together as long as their images hold no more pixels than this."""
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """Which scenes.
+
+    Attributes:
+        source: a dataset (``rooms``, ``co3d``, ...), or a folder, glob or video of photographs.
+        root: a dataset's folder.
+        split: of the dataset; None for the one that is kept for calibration, or its training split.
+        scenes: at most so many. Photographs are cut into as many groups of ``frames``, in order.
+        frames: images of a scene, drawn at random by the seed.
+        seed: of the choice of scenes and frames.
+    """
+
+    source: str = "rooms"
+    root: PathLike | None = None
+    split: str | None = None
+    scenes: int = 16
+    frames: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.scenes < 2 or self.frames < 1:
+            raise QvggtError(
+                f"calibration needs at least 2 scenes of at least 1 frame (some are held out), "
+                f"not {self.scenes} of {self.frames}"
+            )
+
+
+@dataclass(frozen=True)
+class SceneBatch:
+    """Scenes of one size.
+
+    Attributes:
+        images: [B, S, 3, H, W] float32 in 0..1.
+        truth: their geometry, if all of it is known.
+    """
+
+    images: Tensor
+    truth: Truth | None = None
+
+    @property
+    def scenes(self) -> int:
+        """Number of scenes."""
+        return self.images.shape[0]
+
+    def first(self, scenes: int) -> SceneBatch:
+        """Return the first few scenes."""
+        truth = self.truth
+        if truth is not None:
+            truth = replace(truth, **{name: value[:scenes] for name, value in vars(truth).items()})
+        return SceneBatch(self.images[:scenes], truth)
+
+
+@dataclass(frozen=True)
+class CalibrationData:
+    """Scenes in batches, and what a recipe records of them.
+
+    Attributes:
+        batches: for statistics and searches.
+        held_out: for decisions on whether a stage is kept.
+        provenance: in the form that ``data.disjoint`` reads.
+    """
+
+    batches: tuple[SceneBatch, ...]
+    held_out: tuple[SceneBatch, ...]
+    provenance: Mapping[str, Any]
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the geometry of every scene is known."""
+        return all(batch.truth is not None for batch in (*self.batches, *self.held_out))
+
+
+def load_calibration(options: CalibrationOptions, image_px: int, patch: int, held_out: float = 0.25) -> CalibrationData:
+    """Read the scenes.
+
+    Args:
+        options: which.
+        image_px: the model's image size.
+        patch: its patch.
+        held_out: share of the scenes that no statistics see, at least one scene.
+
+    Raises:
+        QvggtError: the source cannot be read, or has too few scenes.
+    """
+    if options.source in DATASETS:
+        scenes, provenance = _dataset_scenes(options, image_px, patch)
+    else:
+        scenes, provenance = _photo_scenes(options, image_px, patch)
+    if len(scenes) < 2:
+        raise QvggtError(
+            f"{options.source!r} gives too few images for 2 scenes of {options.frames}: "
+            "calibrate on more images, or on fewer a scene"
+        )
+    last = max(1, round(held_out * len(scenes)))
+    provenance |= {"images": sum(len(scene.images) for scene in scenes), "seed": options.seed, "held_out": last}
+    return CalibrationData(tuple(batched(scenes[:-last])), tuple(batched(scenes[-last:])), provenance)
+
+
+def batched(scenes: Sequence[Scene]) -> Iterator[SceneBatch]:
+    """Put scenes of one size together, in order."""
+    group: list[Scene] = []
+    for scene in scenes:
+        pixels = (len(group) + 1) * int(np.prod(scene.images.shape)) // 3
+        if group and (scene.images.shape != group[0].images.shape or pixels > BATCH_PIXELS):
+            yield _stack(group)
+            group = []
+        group.append(scene)
+    if group:
+        yield _stack(group)
+
+
+def _dataset_scenes(options: CalibrationOptions, image_px: int, patch: int) -> tuple[list[Scene], dict[str, Any]]:
+    splits = DATASETS[options.source].splits
+    usual = next((name for name in ("calib", "train") if name in splits), None)
+    reader = open_dataset(options.source, options.root, options.split or usual)
+    listed = reader.sequences()
+    drawn = choose_frames(listed, FrameChoice("random", options.frames), options.seed)
+    records = choose_sequences([record for record in listed if record.name in drawn], options.scenes, options.seed)
+    form = ImageOptions(image_px, patch)
+    scenes = [reader.load(record, drawn[record.name], form) for record in records]
+    names = [scene.name for scene in scenes]
+    return scenes, {"dataset": reader.name, "split": reader.split, "scenes": names}
+
+
+def _photo_scenes(options: CalibrationOptions, image_px: int, patch: int) -> tuple[list[Scene], dict[str, Any]]:
+    wanted = options.scenes * options.frames
+    pictures = load_images(options.source, ImageOptions(image_px, patch, frames=wanted))
+    whole = len(pictures.images) // options.frames
+    scenes = [
+        Scene(f"{options.source}#{index}", pictures.images[index * options.frames : (index + 1) * options.frames])
+        for index in range(whole)
+    ]
+    return scenes, {"photographs": str(options.source), "names": list(pictures.names[: whole * options.frames])}
+
+
+def _stack(scenes: Sequence[Scene]) -> SceneBatch:
+    images = torch.from_numpy(np.stack([scene.images for scene in scenes]))
+    fields = {name: [getattr(scene, name) for scene in scenes] for name in ("cam_from_world", "intrinsics", "depth")}
+    if any(value is None for values in fields.values() for value in values):
+        return SceneBatch(images)
+    if any(scene.depth is None or scene.depth.shape[-2:] != images.shape[-2:] for scene in scenes):
+        return SceneBatch(images)  # depth of another size than the images says nothing of their pixels
+    cameras, intrinsics, depth = (torch.from_numpy(np.stack(values)).float() for values in fields.values())
+    known = torch.isfinite(depth) & (depth > 0)
+    for index, scene in enumerate(scenes):
+        if scene.valid is not None:
+            known[index] &= torch.from_numpy(scene.valid)
+    truth = normalised_truth(cameras, intrinsics, torch.where(known, depth, 1.0), known)
+    return SceneBatch(images, truth)
+
+
+def without_truth(data: CalibrationData) -> CalibrationData:
+    """Forget the geometry, so that the float model is the teacher."""
+    return replace(
+        data,
+        batches=tuple(SceneBatch(batch.images) for batch in data.batches),
+        held_out=tuple(SceneBatch(batch.images) for batch in data.held_out),
+    )

@@ -1,0 +1,155 @@
+"""What the inputs of a unit's linear layers look like, kept apart by the class of their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from qvggt.model import VGGT
+from qvggt.stages.walk import Unit, WalkState, advance
+from qvggt.types import LayerId, QvggtError
+
+TokenClass = Literal["camera", "register", "patch"]
+"""In the patch embedding the class token counts as a register; every token of the camera head is a camera token."""
+
+TOKEN_CLASSES: tuple[TokenClass, ...] = get_args(TokenClass)
+
+
+@dataclass(frozen=True)
+class InputStatistics:
+    """Sums over tokens of a layer's input x [in].
+
+    Attributes:
+        count: tokens.
+        absolute: [in] sum of |x|.
+        largest: [in] largest |x|.
+        gram: [in, in] sum of x xᵀ; its diagonal holds the second moments.
+    """
+
+    count: int
+    absolute: Tensor
+    largest: Tensor
+    gram: Tensor
+
+    @property
+    def mean_abs(self) -> Tensor:
+        """Mean |x| [in]."""
+        return self.absolute / max(self.count, 1)
+
+    @property
+    def mean_square(self) -> Tensor:
+        """Mean x² [in]."""
+        return self.gram.diagonal() / max(self.count, 1)
+
+
+LayerStatistics = Mapping[TokenClass, InputStatistics]
+
+
+def parse_token_classes(text: str) -> tuple[TokenClass, ...]:
+    """Return the token classes that a setting names: ``all``, or classes joined by ``+`` (``camera+patch``).
+
+    Raises:
+        QvggtError: a class does not exist.
+    """
+    names = TOKEN_CLASSES if text == "all" else text.split("+")
+    unknown = [name for name in names if name not in TOKEN_CLASSES]
+    if unknown:
+        raise QvggtError(f"there are no {unknown[0]!r} tokens: give all, or some of {', '.join(TOKEN_CLASSES)} with +")
+    return tuple(name for name in TOKEN_CLASSES if name in names)
+
+
+def pooled(statistics: LayerStatistics, classes: Collection[TokenClass] = TOKEN_CLASSES) -> InputStatistics:
+    """Add up the statistics of some token classes; of all, if the layer never sees any of them (the camera head)."""
+    chosen = [statistics[name] for name in TOKEN_CLASSES if name in classes and statistics[name].count]
+    chosen = chosen or [part for part in statistics.values() if part.count]
+    return InputStatistics(
+        sum(part.count for part in chosen),
+        torch.stack([part.absolute for part in chosen]).sum(0),
+        torch.stack([part.largest for part in chosen]).amax(0),
+        chosen[0].gram if len(chosen) == 1 else torch.stack([part.gram for part in chosen]).sum(0),
+    )
+
+
+@torch.no_grad()
+def observe(
+    model: VGGT, unit: Unit, states: Sequence[WalkState]
+) -> tuple[dict[LayerId, LayerStatistics], list[WalkState]]:
+    """Run a unit on every state and return its linear layers' statistics and the states after it.
+
+    Raises:
+        QvggtError: an input is NaN or infinite.
+    """
+    sums: dict[LayerId, dict[TokenClass, _Sums]] = {
+        layer: {name: _Sums(model.get_submodule(layer).in_features) for name in TOKEN_CLASSES}  # pyright: ignore
+        for layer in unit.linear
+    }
+    after = []
+    for state in states:
+        with _watched_inputs(model, unit, state.images, sums):
+            after.append(advance(model, unit, state))
+    statistics: dict[LayerId, LayerStatistics] = {
+        layer: {name: part.finished() for name, part in parts.items()} for layer, parts in sums.items()
+    }
+    for layer, parts in statistics.items():
+        if not all(bool(torch.isfinite(part.largest).all()) for part in parts.values()):
+            raise QvggtError(f"{layer} sees NaN or infinity on the calibration scenes: use an intact checkpoint")
+    return statistics, after
+
+
+class _Sums:
+    """Sums of one class of tokens as they come; nothing is allocated for a class that never comes."""
+
+    def __init__(self, width: int) -> None:
+        self.width, self.count = width, 0
+        self.absolute = self.largest = self.gram = torch.zeros(())
+
+    def add(self, rows: Tensor) -> None:
+        """Add tokens [N, in]."""
+        if len(rows) == 0:
+            return
+        rows = rows.float()
+        size = rows.abs()
+        self.absolute = self.absolute.to(rows.device) + size.sum(0)
+        self.largest = torch.maximum(self.largest.to(rows.device), size.amax(0))
+        product = rows.T @ rows
+        self.gram = product if self.count == 0 else self.gram.add_(product)
+        self.count += len(rows)
+
+    def finished(self) -> InputStatistics:
+        """Return what was added."""
+        if self.count == 0:
+            empty = torch.zeros(self.width)
+            return InputStatistics(0, empty, empty, torch.zeros(1, 1).expand(self.width, self.width))
+        return InputStatistics(self.count, self.absolute, self.largest, self.gram)
+
+
+@contextmanager
+def _watched_inputs(
+    model: VGGT, unit: Unit, images: Tensor, sums: Mapping[LayerId, Mapping[TokenClass, _Sums]]
+) -> Iterator[None]:
+    patch, special = model.config.patch_size, model.aggregator.special_tokens
+    frame = special + (images.shape[-2] // patch) * (images.shape[-1] // patch)  # tokens of a frame
+    camera = 0 if unit.kind == "patch_embed" else 1
+
+    def add(layer: LayerId, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x, parts = inputs[0].detach(), sums[layer]
+        if unit.kind == "camera":
+            parts["camera"].add(x.flatten(0, -2))
+            return
+        x = x.reshape(-1, frame, x.shape[-1])  # [B*S, P, in], of frame blocks and of global ones
+        parts["camera"].add(x[:, :camera].flatten(0, 1))
+        parts["register"].add(x[:, camera:special].flatten(0, 1))
+        parts["patch"].add(x[:, special:].flatten(0, 1))
+
+    handles = [model.get_submodule(layer).register_forward_pre_hook(partial(add, layer)) for layer in unit.linear]
+    try:
+        yield None
+    finally:
+        for handle in handles:
+            handle.remove()

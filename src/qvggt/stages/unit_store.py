@@ -1,0 +1,169 @@
+"""What was done to each unit, kept on disk as it comes, so that an interrupted quantization goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from qvggt.files import make_folder, new_file
+from qvggt.quant.affine import Grid, QuantizedTensor
+from qvggt.quant.scheme import LayerScheme, Scheme, scheme_from_json
+from qvggt.types import BlockId, LayerId, PathLike, QvggtError
+
+SETTINGS = "settings.json"
+PLAN = "plan.json"
+TEMPORARY = ".qvggt-"
+"""How the name of a file begins that was being written when the process was killed."""
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """What a method made of a unit.
+
+    Attributes:
+        weights: integers for each layer that is to hold some.
+        parameters: new values of float parameters (norms and biases that absorbed scales), by their full names.
+        notes: JSON-ready findings for the report.
+        scales: [in] that the float weights of a layer were multiplied by, where its producer absorbed the inverse.
+    """
+
+    weights: Mapping[LayerId, QuantizedTensor]
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    scales: Mapping[LayerId, Tensor] = field(default_factory=dict)
+
+
+class UnitStore:
+    """A folder with one file a unit and the settings that determine them.
+
+    Args:
+        folder: made if it is not there.
+        settings: JSON-ready; what was kept under others is refused.
+
+    Raises:
+        QvggtError: the folder holds results of other settings or something else, or cannot be written.
+    """
+
+    def __init__(self, folder: PathLike, settings: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        check_store(self.folder)
+        make_folder(self.folder)
+        path, text = self.folder / SETTINGS, json.dumps(settings, indent=1, sort_keys=True)
+        if not path.exists():
+            with new_file(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        elif path.read_text(encoding="utf-8") != text:
+            raise QvggtError(
+                f"{self.folder} holds an interrupted quantization with other settings: resume with the same options, "
+                "or remove the folder to begin anew"
+            )
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was kept yet."""
+        return not (self.folder / PLAN).exists() and not any(self.folder.glob("[!.]*.safetensors"))
+
+    def remove(self) -> None:
+        """Remove all that is kept, and the folder if it holds nothing else."""
+        remove_store(self.folder)
+
+    def get(self, unit: BlockId) -> UnitResult | None:
+        """Return what was kept of a unit, or None."""
+        path = self._path(unit)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads(file.metadata()["about"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            weights = {
+                LayerId(layer): _weight(tensors, layer, scheme_from_json(scheme))
+                for layer, scheme in about["schemes"].items()
+            }
+            parameters = {name: tensors[f"{name}/value"] for name in about["parameters"]}
+            scales = {LayerId(layer): tensors[f"{layer}/input_scale"] for layer in about["scales"]}
+            return UnitResult(weights, parameters, about["notes"], scales)
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, QvggtError):
+            return None  # damaged: it is made again
+
+    def put(self, unit: BlockId, result: UnitResult) -> None:
+        """Keep what was made of a unit.
+
+        Raises:
+            QvggtError: it cannot be written.
+        """
+        tensors: dict[str, Tensor] = {}
+        for layer, weight in result.weights.items():
+            tensors[f"{layer}/codes"], tensors[f"{layer}/scale"] = weight.codes, weight.grid.scale
+            if weight.grid.zero_point is not None:
+                tensors[f"{layer}/zero_point"] = weight.grid.zero_point
+        tensors |= {f"{name}/value": value for name, value in result.parameters.items()}
+        tensors |= {f"{layer}/input_scale": scale for layer, scale in result.scales.items()}
+        about = {
+            "schemes": {layer: weight.scheme.to_json() for layer, weight in result.weights.items()},
+            "parameters": list(result.parameters),
+            "notes": dict(result.notes),
+            "scales": list(result.scales),
+        }
+        with new_file(self._path(unit), overwrite=True) as temporary:
+            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, {"about": json.dumps(about)})
+
+    def get_plan(self) -> tuple[dict[LayerId, LayerScheme], dict[str, Any]] | None:
+        """Return the schemes and what was noted of their choice, or None."""
+        try:
+            values = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
+            return {LayerId(name): scheme_from_json(one) for name, one in values["schemes"].items()}, values["about"]
+        except (OSError, ValueError, KeyError, AttributeError, QvggtError):
+            return None  # not made yet, or damaged: it is made again
+
+    def put_plan(self, schemes: Mapping[LayerId, LayerScheme], about: Mapping[str, Any]) -> None:
+        """Keep the schemes that were chosen, and JSON-ready notes of the choice."""
+        values = {"schemes": {layer: scheme.to_json() for layer, scheme in schemes.items()}, "about": about}
+        with new_file(self.folder / PLAN, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(values), encoding="utf-8")
+
+    def _path(self, unit: BlockId) -> Path:
+        return self.folder / f"{unit.replace('/', '-')}.safetensors"
+
+
+def check_store(folder: PathLike) -> None:
+    """Raise QvggtError if a folder is neither missing nor empty nor one of unit results."""
+    folder = Path(folder)
+    if not folder.exists() or (folder / SETTINGS).is_file():
+        return
+    if not folder.is_dir() or any(not path.name.startswith(TEMPORARY) for path in folder.iterdir()):
+        raise QvggtError(
+            f"{folder} is where results are to be kept until all are there, and holds something else: "
+            "move it away, or choose another folder for the checkpoint"
+        )
+
+
+def remove_store(folder: PathLike) -> None:
+    """Remove a folder of unit results; what else lies in it stays, and the folder with it.
+
+    Raises:
+        QvggtError: it is no such folder.
+    """
+    check_store(folder)
+    folder = Path(folder)
+    # The settings go last: what is left of an interrupted removal is still a folder of unit results.
+    for path in (*folder.glob("*.safetensors"), *folder.glob(f"{TEMPORARY}*"), folder / PLAN, folder / SETTINGS):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _weight(tensors: Mapping[str, Tensor], layer: str, scheme: LayerScheme) -> QuantizedTensor:
+    if not isinstance(scheme, Scheme):
+        raise ValueError(f"expected integers for {layer}")
+    return QuantizedTensor(
+        tensors[f"{layer}/codes"], Grid(tensors[f"{layer}/scale"], tensors.get(f"{layer}/zero_point")), scheme
+    )

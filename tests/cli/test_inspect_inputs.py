@@ -1,0 +1,25 @@
+import json
+
+from commands import WEIGHTS
+
+from qvggt import artifacts
+from qvggt.methods.common import model_layers
+from qvggt.methods.options import QuantizeOptions
+from qvggt.methods.rtn import rtn, rtn_recipe
+from qvggt.model import VGGTConfig
+from qvggt.quant import Scheme
+
+
+def test_inspect_shows_what_happens_to_a_layers_input_only_where_something_does(qvggt, intact_checkpoint, tmp_path):
+    config = VGGTConfig.micro()
+    scheme = Scheme(4, 32, activation_bits=8, rotation=True)
+    recipe = rtn_recipe(model_layers(config), QuantizeOptions(scheme, layers=("frame",)))
+    folder = artifacts.write(tmp_path / "w4a8", config, recipe, rtn(WEIGHTS, config, recipe))
+    shown = qvggt("inspect", folder, "--json", tmp_path / "x.json").out
+    lines = [line for line in shown.splitlines() if "8 bits rotated" in line]
+    assert [line.split()[0] for line in lines] == ["frame"]
+    layers = {layer["name"]: layer for layer in json.loads((tmp_path / "x.json").read_text())["layers"]}
+    fc1 = layers["aggregator.frame_blocks.0.mlp.fc1"]
+    assert (fc1["bits"], fc1["activation_bits"], fc1["rotation"]) == (4, 8, True)
+    assert layers["camera_head.embed_pose"]["activation_bits"] is None
+    assert "input" not in qvggt("inspect", intact_checkpoint).out.splitlines()[0]

@@ -1,0 +1,69 @@
+"""``qvggt sensitivity``: the fragile parts of a model."""
+
+import json
+
+import pytest
+from commands import MODEL
+from PIL import Image
+
+FEW = ("--calib-scenes", "2", "--calib-frames", "2", "--bits", "3", "8", "--group-size", "32")
+
+
+def test_report_table_and_picture_on_rooms(qvggt, tmp_path):
+    files = tmp_path / "deep" / "x.json", tmp_path / "deep" / "x.png"
+    done = qvggt("sensitivity", "nano", "-o", files[0], "--plot", files[1], *FEW, "--granularity", "unit",
+                 "--supervision", "truth")  # fmt: skip
+    assert (done.status, done.err) == (0, "")
+    values = json.loads(files[0].read_text())
+    assert (values["model"], values["supervision"], values["granularity"]) == ("nano", "truth", "unit")
+    assert (values["scenes"], values["images"]) == (1, 2)
+    assert values["calibration"]["split"] == "calib"
+    assert len(values["rows"]) == 2 * (1 + 2 + 12 + 3)
+    assert {row["scheme"]["bits"] for row in values["rows"]} == {3, 8}
+    worst = max((row for row in values["rows"] if row["scheme"]["bits"] == 3), key=lambda row: row["total_increase"])
+    lines = [line for line in done.out.splitlines() if line.strip()]
+    assert lines[1].split()[:6] == ["most", "fragile", "3", "bits", "8", "bits"]
+    assert lines[2].split()[:2] == [worst["item"], f"{1000 * worst['total_increase']:+.3f}"]
+    assert f"report: {files[0]}, picture: {files[1]}" in done.out
+    with Image.open(files[1]) as picture:
+        assert picture.format == "PNG"
+
+
+def test_photographs_of_ones_own(qvggt, photos, tmp_path):
+    arguments = (
+        "--calib",
+        photos,
+        "--calib-scenes",
+        "2",
+        "--calib-frames",
+        "1",
+        "--bits",
+        "4",
+        "--granularity",
+        "unit",
+    )
+    first, second = (tmp_path / f"{name}.json" for name in "ab")
+    assert qvggt("sensitivity", MODEL, "-o", first, *arguments).status == 0
+    assert qvggt("sensitivity", MODEL, "-o", second, *arguments).status == 0
+    assert first.read_bytes() == second.read_bytes()
+    assert json.loads(first.read_text())["supervision"] == "teacher"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nowhere",), "'nowhere' not found"),
+        ((MODEL, "--plot", "x.pdf"), "ends in .png"),
+        ((MODEL, "--bits", "9"), "from 2 to 8"),
+        ((MODEL, "--calib-scenes", "1"), "at least 2 scenes"),
+        ((MODEL, "--device", "abacus"), "device 'abacus' cannot be used"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(refused, tmp_path, arguments, words):
+    assert words in refused("sensitivity", *arguments, "-o", tmp_path / "x.json")
+
+
+def test_truth_of_photographs_and_quantized_models_are_refused(refused, photos, intact_checkpoint, tmp_path):
+    calib = ("--calib", photos, "--calib-scenes", "2", "--calib-frames", "1", "-o", tmp_path / "x.json")
+    assert "is not known" in refused("sensitivity", MODEL, *calib, "--supervision", "truth")
+    assert "quantized already" in refused("sensitivity", intact_checkpoint, *calib)

@@ -1,0 +1,250 @@
+"""What every calibrated method keeps to."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from quantizing import OPTIONS, PHOTOS, ROOMS, SAMPLE, SMALL, contents, scenes, small_model, with_options
+from qvggt import artifacts
+from qvggt.data.disjoint import check_disjoint
+from qvggt.methods import qvggt
+from qvggt.methods.base import Method
+from qvggt.methods.qvggt import QvggtPlus
+from qvggt.methods.registry import METHODS, RTN
+from qvggt.qmodel.convert import quantizable_layers, recipe_of
+from qvggt.qmodel.linear import PackedLayer
+from qvggt.quant.scheme import FloatScheme, Scheme
+from qvggt.quantization import quantize, quantize_to
+from qvggt.stages.storage import storage_of
+from qvggt.types import QvggtError
+
+CHOOSING = ("qvggt", "qvggt+")
+
+
+def shorten(patch):
+    """Let our own methods try fewer schemes and steps than they do for users."""
+    patch.setattr(QvggtPlus, "tuning", replace(QvggtPlus.tuning, steps=4))
+    patch.setattr(qvggt, "candidate_schemes", lambda base: [base, replace(base, bits=8)])
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    shorten(monkeypatch)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def made(request):
+    """Return a method's name and what it makes of the small model in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(patch)
+        return request.param, quantize(small_model(), request.param, OPTIONS)
+
+
+def packed_layers(model):
+    return {name: module for name, module in model.named_modules() if isinstance(module, PackedLayer)}
+
+
+def test_every_layer_of_the_recipe_is_packed_and_lies_on_its_grid(made, small):
+    _, model = made
+    recipe, layers = recipe_of(model), packed_layers(model)
+    assert set(recipe.layers) == set(quantizable_layers(small))
+    assert set(layers) == set(recipe.quantized)
+    for name, layer in layers.items():
+        scheme = recipe.quantized[name]
+        assert layer.scheme == scheme
+        values = layer.expanded().unflatten(1, (scheme.groups(layer.matrix_shape[1]), -1))
+        codes = values / layer.weight_scale.float()[..., None]
+        low, high = scheme.code_range
+        assert torch.allclose(codes, codes.round(), atol=1e-3)
+        assert low - 1e-3 <= codes.min() <= codes.max() <= high + 1e-3
+        assert len(codes.round().unique()) > 2, "all weights alike"
+
+
+def test_the_answer_is_finite_and_near_the_float_models_at_8_bits(small):
+    images = scenes(7).images
+    with torch.inference_mode():
+        expected = small(images)
+        for method in ("awq", "gptq", "smoothquant", "quarot"):
+            found = quantize(small_model(), method, with_options(scheme=Scheme(8, 16)))(images)
+            for name, value in expected.items():
+                assert (found[name] - value).norm() <= 0.1 * value.norm(), (method, name)
+
+
+def test_the_checkpoint_answers_bit_for_bit_like_the_model_in_memory(made, tmp_path):
+    method, model = made
+    artifacts.save(model, tmp_path / method)
+    loaded = artifacts.read(tmp_path / method)
+    assert recipe_of(loaded).quantized == recipe_of(model).quantized
+    assert recipe_of(loaded).compensation == recipe_of(model).compensation
+    images = scenes(7).images
+    with torch.inference_mode():
+        expected, found = model(images), loaded(images)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert all(bool(torch.isfinite(value).all()) for value in found.values())
+
+
+def test_the_same_seed_gives_the_same_bytes_through_files_and_in_memory(made, named_small, tmp_path):
+    method, model = made
+    report = quantize_to(named_small, tmp_path / "a", method, OPTIONS)
+    found = recipe_of(artifacts.read(tmp_path / "a")).provenance
+    assert (found.source, found.source_hash) == (named_small, named_small)
+    recipe = recipe_of(model)
+    about = replace(recipe.provenance, source=named_small, source_hash=named_small)
+    model = copy.copy(model)
+    model.recipe = replace(recipe, provenance=about)
+    artifacts.save(model, tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert report.stages == about.stages
+
+
+def test_another_choice_of_scenes_gives_other_bytes(tmp_path):
+    calibrations = ROOMS, replace(ROOMS, seed=1)
+    models = [quantize(small_model(), "gptq", with_options(calibration=one)) for one in calibrations]
+    places = [artifacts.save(model, tmp_path / str(index)) for index, model in enumerate(models)]
+    first, second = (contents(place)["model.safetensors"] for place in places)
+    assert first != second
+
+
+def test_provenance_says_how_on_what_and_what_came_of_it(made):
+    method, model = made
+    provenance = recipe_of(model).provenance
+    assert provenance.method == method
+    assert provenance.options["scheme"] == Scheme(4, 16).to_json()
+    assert provenance.options["supervision"] == "teacher"
+    assert provenance.calibration["photographs"] == str(SAMPLE)
+    assert (provenance.calibration["images"], provenance.calibration["held_out"]) == (6, 1)
+    assert provenance.versions.keys() == {"qvggt", "torch"}
+    assert {"units", "allocation", "held_out_loss"} <= set(provenance.stages)
+    assert bool(provenance.sensitivities) == (method in CHOOSING)
+    expected = {"qvggt": {"compensate"}, "qvggt+": {"compensate", "tune"}}.get(method, set())
+    assert {name for name, notes in provenance.stages.items() if "accepted" in notes} == expected
+
+
+def test_the_recorded_loss_is_that_of_the_model_as_it_is_loaded(made):
+    from qvggt.stages.calibration_data import load_calibration, without_truth
+    from qvggt.stages.task import make_task
+
+    _, model = made
+    data = without_truth(load_calibration(PHOTOS, SMALL.image_size, SMALL.patch_size))
+    task = make_task(small_model(), data.held_out, "teacher")
+    assert recipe_of(model).provenance.stages["held_out_loss"]["quantized"] == task.total(model)
+
+
+def test_rooms_are_recorded_so_that_no_evaluation_takes_them():
+    model = quantize(small_model(), "gptq", with_options(calibration=ROOMS, supervision="truth"))
+    calibration = recipe_of(model).provenance.calibration
+    assert (calibration["dataset"], calibration["split"]) == ("rooms", "calib")
+    assert len(calibration["scenes"]) == 2
+    with pytest.raises(QvggtError, match="was calibrated on 1 of the scenes"):
+        check_disjoint("m", calibration, "rooms", "calib", calibration["scenes"][:1])
+    check_disjoint("m", calibration, "rooms", "test", ["test/00000"])
+
+
+def test_photographs_have_no_truth():
+    with pytest.raises(QvggtError, match=r"the geometry of .*sample' is not known: supervise by the float model"):
+        quantize(small_model(), "gptq", with_options(supervision="truth"))
+
+
+@pytest.mark.parametrize("method", ["awq", "gptq", "smoothquant", "qvggt"])
+def test_layers_that_stay_floating_are_the_float_models(method, small):
+    stay = FloatScheme("float32")
+    model = quantize(
+        small_model(), method, with_options(scheme=stay, conv=stay, float_type="float32", without=_without(method))
+    )
+    assert not packed_layers(model)
+    state = model.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in small.state_dict().items())
+
+
+@pytest.mark.parametrize("method", ["awq", "gptq", "smoothquant", "quarot"])
+def test_only_the_layers_asked_for_are_quantized(method, small):
+    model = quantize(small_model(), method, with_options(layers=("frame",)))
+    assert packed_layers(model)
+    assert all(name.startswith("aggregator.frame_blocks.") for name in packed_layers(model))
+    state = model.state_dict()
+    for name, value in small.state_dict().items():
+        if not name.startswith("aggregator.frame_blocks."):
+            assert torch.equal(state[name], value.half().to(state[name].dtype)), name
+
+
+@pytest.mark.parametrize(("method", "bits"), [("qvggt", 3.7), ("qvggt+", 5.0)])
+def test_a_budget_of_average_bits_is_kept(method, bits):
+    without = ("task", "compensate") if method == "qvggt" else ("tune", "compensate")
+    scheme = Scheme(3, 32)
+    model = quantize(small_model(), method, with_options(scheme=scheme, average_bits=bits, without=without))
+    spent = storage_of(SMALL).average_bits(recipe_of(model).layers)
+    assert spent <= bits
+    assert spent > bits - 0.5, "the budget is left unspent"
+    assert recipe_of(model).provenance.stages["allocation"]["average_bits"] == spent
+
+
+def test_a_budget_of_bytes_is_kept_and_one_too_small_is_refused_leaving_nothing(named_small, tmp_path):
+    options = with_options(scheme=Scheme(3, 32), without=("task", "compensate"), max_bytes=260_000)
+    report = quantize_to(named_small, tmp_path / "small", "qvggt", options)
+    tensors = (tmp_path / "small" / "model.safetensors").stat().st_size
+    assert tensors <= 260_000
+    assert report.stages["allocation"]["checkpoint_bytes"] <= 260_000
+    with pytest.raises(QvggtError, match="are too few"):
+        quantize_to(named_small, tmp_path / "less", "qvggt", replace(options, max_bytes=1000))
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
+def test_a_choice_of_schemes_predicts_what_it_loses():
+    model = quantize(small_model(), "qvggt", with_options(without=("task",)))
+    losses = recipe_of(model).provenance.stages["held_out_loss"]
+    assert losses["predicted"] >= 0
+    assert losses.keys() == {"float_model", "quantized", "predicted"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stage_that_the_method_lacks_cannot_be_left_out(method):
+    with pytest.raises(QvggtError, match="there is no stage 'magic' to leave out"):
+        METHODS[method](with_options(without=("magic",)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_users_scheme_does_not_rotate(method):
+    with pytest.raises(QvggtError, match="choose quarot"):
+        METHODS[method](with_options(scheme=Scheme(rotation=True)))
+
+
+def test_unknown_tokens_and_two_budgets_are_refused():
+    with pytest.raises(QvggtError, match="there are no 'camara' tokens"):
+        with_options(tokens="camara+patch")
+    with pytest.raises(QvggtError, match="exclude each other"):
+        with_options(average_bits=4.0, max_bytes=1)
+
+
+def test_a_method_needs_no_more_than_quantize_unit():
+    from qvggt.methods.run import quantize_calibrated
+    from qvggt.quant.affine import quantize as round_to_nearest
+    from qvggt.quant.recipe import Provenance
+    from qvggt.stages.unit_store import UnitResult
+
+    class Nearest(Method):
+        def quantize_unit(self, context):
+            weights = {
+                layer: round_to_nearest(context.model.get_parameter(f"{layer}.weight"), scheme)
+                for layer, scheme in context.schemes.items()
+            }
+            return UnitResult(weights)
+
+    found, losses = quantize_calibrated(small_model(), "nearest", Nearest, Provenance(), OPTIONS)
+    expected = quantize(small_model(), RTN, OPTIONS)
+    state = expected.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in found.state_dict().items())
+    assert losses.predicted is None
+    with pytest.raises(NotImplementedError):
+        quantize_calibrated(small_model(), "none", Method, Provenance(), OPTIONS)
+
+
+def test_a_quantized_model_is_not_quantized_again(made):
+    with pytest.raises(QvggtError, match="quantized already"):
+        quantize(made[1], "gptq", OPTIONS)
+
+
+def _without(method):
+    return ("select", "compensate") if method == "qvggt" else ()

@@ -1,0 +1,162 @@
+"""What AWQ, GPTQ, SmoothQuant and QuaRot say in their papers."""
+
+import copy
+
+import pytest
+import torch
+
+from quantizing import context_of, scenes, small_model, with_options
+from qvggt.methods.awq import Awq
+from qvggt.methods.gptq import Gptq
+from qvggt.methods.smoothquant import ALPHA, QuaRot, SmoothQuant, smoothing_scale
+from qvggt.model.producers import scale_paths
+from qvggt.qmodel.convert import recipe_of
+from qvggt.quant.affine import dequantize, fit_grid, quantize
+from qvggt.quant.hadamard import rotate_weight
+from qvggt.quant.scheme import Scheme
+from qvggt.quantization import quantize as quantize_model
+from qvggt.stages.scale_search import SearchOptions, plan_unit
+from qvggt.stages.statistics import pooled
+
+SCHEME = Scheme(3, 16)
+UNITS = ("patch_embed/0", "frame/1", "global/0", "camera")
+
+
+def weight_of(context, layer):
+    return context.model.get_parameter(f"{layer}.weight").detach()
+
+
+def output_error(weight, rounded, gram):
+    difference = (rounded - weight).double()
+    return float(((difference @ gram.double()) * difference).sum())
+
+
+def method_on(kind, context, **changes):
+    with torch.no_grad():
+        return kind(with_options(**changes)).quantize_unit(context)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_awq_only_clips_what_no_producer_scales(small, unit):
+    context = context_of(small, [scenes()], unit, SCHEME)
+    found = method_on(Awq, context)
+    consumers = {path.consumer for path in scale_paths(small.get_submodule(context.unit.module), context.unit.module)}
+    with torch.no_grad():
+        clipped = plan_unit(context, SearchOptions(scales=False))
+    moved = {name.removesuffix(".weight") for name in found.parameters}
+    producers = {path.producer for path in scale_paths(small.get_submodule(context.unit.module), context.unit.module)}
+    plain = set(context.schemes) - consumers - producers - moved
+    assert plain
+    for layer in plain:
+        ready = clipped.layers[layer]
+        assert found.notes[layer]["exponent"] == 0
+        assert torch.equal(found.weights[layer].codes, quantize(ready.weight, ready.scheme, ready.grid).codes)
+
+
+def test_the_exponent_zero_is_clipping_alone(small):
+    context = context_of(small, [scenes()], "global/1", SCHEME)
+    with torch.no_grad():
+        zero, clipped = (
+            plan_unit(context, SearchOptions(grid_points=1)),
+            plan_unit(context, SearchOptions(scales=False)),
+        )
+    for layer, ready in zero.layers.items():
+        assert torch.equal(ready.weight, clipped.layers[layer].weight)
+        assert torch.equal(ready.grid.scale, clipped.layers[layer].grid.scale)
+    assert zero.parameters == clipped.parameters == {}
+
+
+def test_awq_looks_at_the_tokens_it_is_told_to(small):
+    context = context_of(small, [scenes()], "frame/0", SCHEME)
+    everything, patch = method_on(Awq, context), method_on(Awq, context, tokens="patch")
+    assert any(everything.notes[layer] != patch.notes[layer] for layer in context.schemes)
+    assert Awq(with_options()).token_classes == ("camera", "register", "patch")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("scheme", [SCHEME, Scheme(4, 32, symmetric=False)])
+def test_gptq_loses_less_of_a_layers_output_than_rounding_to_nearest(small, unit, scheme):
+    context = context_of(small, [scenes(), scenes(1)], unit, scheme)
+    found = method_on(Gptq, context)
+    assert set(found.weights) == set(context.schemes)
+    assert found.parameters == {}
+    ours = nearest = 0.0
+    for layer, one in context.schemes.items():
+        weight, gram = weight_of(context, layer), pooled(context.statistics[layer]).gram
+        size = output_error(weight, torch.zeros_like(weight), gram)
+        ours += output_error(weight, dequantize(found.weights[layer]), gram) / size
+        nearest += output_error(weight, dequantize(quantize(weight, one)), gram) / size
+        assert torch.equal(found.weights[layer].grid.scale, fit_grid(weight, one).scale)
+    assert ours < nearest
+
+
+def test_smoothing_shares_the_difficulty_between_weights_and_activations():
+    largest, weight = torch.tensor([4.0, 1.0, 0.0]), torch.tensor([[1.0, -4.0, 2.0], [-0.5, 1.0, 0.0]])
+    scale = smoothing_scale(largest, weight)
+    assert scale[:2].tolist() == pytest.approx([(4 / 1) ** ALPHA, (1 / 4) ** ALPHA])
+    assert (largest / scale)[:2].tolist() == pytest.approx((weight * scale).abs().amax(0)[:2].tolist())
+    assert torch.isfinite(scale).all()
+    assert (scale > 0).all()
+
+
+def test_smoothing_alone_leaves_the_model_as_it_is(small):
+    for unit in ("frame/1", "camera"):
+        context = context_of(small, [scenes()], unit, Scheme(8, 1))
+        found = method_on(SmoothQuant, context)
+        paths = [p for p in scale_paths(small.get_submodule(context.unit.module), context.unit.module) if not p.values]
+        assert set(found.parameters) == {f"{path.producer}.{leaf}" for path in paths for leaf in ("weight", "bias")}
+        model = copy.deepcopy(small)
+        for name, value in found.parameters.items():
+            model.get_parameter(name).data = value
+        for layer, weight in found.weights.items():
+            model.get_parameter(f"{layer}.weight").data = dequantize(weight)
+        images = scenes(3).images
+        with torch.inference_mode():
+            expected, outputs = small(images), model(images)
+        for name, value in expected.items():
+            assert (outputs[name] - value).norm() <= 0.03 * value.norm(), name
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "expected", "rotation"),
+    [
+        ("smoothquant", None, 8, False),
+        ("smoothquant", 4, 4, False),
+        ("quarot", None, None, True),
+        ("quarot", 8, 8, True),
+    ],
+)
+def test_activations_are_rounded_and_rotated_as_the_method_says(method, asked, expected, rotation, small):
+    recipe = recipe_of(quantize_model(small_model(), method, with_options(activation_bits=asked)))
+    for name, scheme in recipe.quantized.items():
+        if small.get_parameter(f"{name}.weight").ndim == 2:
+            width = small.get_parameter(f"{name}.weight").shape[1]
+            assert scheme.activation_bits == expected
+            assert scheme.rotation == (rotation and width % 2 == 0)
+        else:
+            assert scheme.weights_only
+
+
+def test_quarots_codes_are_those_of_the_rotated_weight(small):
+    context = context_of(small, [scenes()], "global/0", Scheme(4, 16, rotation=True))
+    found = method_on(QuaRot, context)
+    fc2 = next(layer for layer in context.schemes if layer.endswith("mlp.fc2"))  # nothing is smoothed into it
+    expected = quantize(rotate_weight(weight_of(context, fc2)), Scheme(4, 16))
+    assert torch.equal(found.weights[fc2].codes, expected.codes)
+
+
+def test_rounded_activations_count_in_the_loss():
+    coarse, fine = (
+        recipe_of(
+            quantize_model(small_model(), "smoothquant", with_options(scheme=Scheme(8, 16), activation_bits=bits))
+        ).provenance.stages["held_out_loss"]["quantized"]
+        for bits in (4, 8)
+    )
+    assert coarse != fine
+
+
+@pytest.mark.parametrize("kind", [Awq, Gptq, SmoothQuant, QuaRot])
+def test_a_method_leaves_the_model_of_its_context_as_it_is(kind, small):
+    model = copy.deepcopy(small)
+    method_on(kind, context_of(model, [scenes()], "frame/1", SCHEME))
+    assert all(torch.equal(model.get_parameter(name), value) for name, value in small.named_parameters())

@@ -1,0 +1,68 @@
+"""A model so small that every method quantizes it in a second or two, and scenes to calibrate it on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from golden.make_golden import seeded_model
+from qvggt import zoo
+from qvggt.methods.options import QuantizeOptions
+from qvggt.model import VGGT, VGGTConfig
+from qvggt.quant.scheme import LayerScheme, Scheme
+from qvggt.stages.calibrate import UnitContext
+from qvggt.stages.calibration_data import CalibrationOptions, SceneBatch
+from qvggt.stages.statistics import observe
+from qvggt.stages.task import Task
+from qvggt.stages.walk import advance, model_units, start
+
+SMALL = VGGTConfig(
+    image_size=28, patch_size=14, embed_dim=32, vit_depth=1, vit_heads=2, depth=2, heads=2, register_tokens=1,
+    camera_trunk_depth=1, camera_heads=2, dpt_features=8, dpt_channels=(8, 8, 8, 8), dpt_layers=(0, 0, 1, 1),
+)  # fmt: skip
+MODEL = "seeded:small"
+"""Its name, where a test has put it among the presets."""
+
+SAMPLE = Path(zoo.__file__).parent / "sample"
+PHOTOS = CalibrationOptions(str(SAMPLE), scenes=3, frames=2)
+ROOMS = CalibrationOptions("rooms", scenes=2, frames=2)
+OPTIONS = QuantizeOptions(Scheme(4, 16), Scheme(8, 16), calibration=PHOTOS)
+
+
+def small_model() -> VGGT:
+    """Return the float model on stand-in weights."""
+    return seeded_model(SMALL)
+
+
+def scenes(seed: int = 0, count: int = 2) -> SceneBatch:
+    """Return scenes of two frames without truth."""
+    return SceneBatch(torch.rand(count, 2, 3, 28, 28, generator=torch.Generator().manual_seed(seed)))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of every file in a folder by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@torch.no_grad()
+def context_of(
+    model: VGGT, batches: Sequence[SceneBatch], unit_id: str, scheme: LayerScheme, task: Task | None = None
+) -> UnitContext:
+    """Return the context of a unit whose linear layers all have one scheme."""
+    states = [start(batch.images) for batch in batches]
+    for index, unit in enumerate(model_units(model)):
+        if unit.id == unit_id:
+            statistics, _ = observe(model, unit, states)
+            widths = {layer: model.get_parameter(f"{layer}.weight").shape[1] for layer in unit.linear}
+            schemes = {layer: scheme.for_width(width) for layer, width in widths.items() if isinstance(scheme, Scheme)}
+            return UnitContext(model, unit, index, states, statistics, schemes, task)
+        states = [advance(model, unit, state) for state in states]
+    raise AssertionError(unit_id)
+
+
+def with_options(**changes: object) -> QuantizeOptions:
+    """Return the usual options with some of them changed."""
+    return replace(OPTIONS, **changes)

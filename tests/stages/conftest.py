@@ -1,0 +1,30 @@
+import copy
+
+import pytest
+import torch
+
+from golden.make_golden import seeded_model
+from qvggt.model import VGGTConfig
+from qvggt.stages.calibration_data import SceneBatch
+
+
+@pytest.fixture(scope="session")
+def micro():
+    """Return the micro model on stand-in weights; tests must not change it."""
+    return seeded_model(VGGTConfig.micro())
+
+
+@pytest.fixture
+def model(micro):
+    """Return a copy of the micro model that a test may change."""
+    return copy.deepcopy(micro)
+
+
+@pytest.fixture(scope="session")
+def batches():
+    """Return two batches of other numbers of scenes and frames and other sizes, without truth."""
+    generator = torch.Generator().manual_seed(1)
+    return (
+        SceneBatch(torch.rand(2, 2, 3, 28, 42, generator=generator)),
+        SceneBatch(torch.rand(1, 3, 3, 42, 28, generator=generator)),
+    )

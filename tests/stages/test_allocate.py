@@ -1,0 +1,203 @@
+"""The choice of schemes under a budget, against brute force, and what is stored of a model."""
+
+import itertools
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qvggt import artifacts
+from qvggt.model import VGGT, VGGTConfig
+from qvggt.qmodel import convert
+from qvggt.quant.recipe import build_recipe
+from qvggt.quant.scheme import FloatScheme, Scheme
+from qvggt.stages.allocate import Budget, allocate, allocation_of, knapsack, prediction_error
+from qvggt.stages.objective import TaskLoss, TaskWeights
+from qvggt.stages.presets import PRESETS, preset_schemes, scaled_index
+from qvggt.stages.sensitivity import SensitivityReport, SensitivityRow, items_of
+from qvggt.stages.storage import storage_of
+from qvggt.stages.walk import model_units
+from qvggt.types import QvggtError
+
+CONFIG = VGGTConfig.micro()
+STORAGE = storage_of(CONFIG)
+SCHEMES = tuple(Scheme(bits, 32) for bits in (2, 3, 4, 8))
+FLOAT16 = FloatScheme("float16")
+
+
+def report(granularity="part", loss=lambda item, scheme: (sum(map(ord, item.name)) % 97 + 1) / 4**scheme.bits):
+    with torch.device("meta"):
+        units = model_units(VGGT(CONFIG))
+    rows = []
+    for item in (item for unit in units for item in items_of(unit, granularity)):
+        for scheme in SCHEMES:
+            total = loss(item, scheme)
+            parts = TaskLoss(total, 0, 0, 0)
+            rows.append(SensitivityRow(item, scheme, parts, parts, total, 1))
+    return SensitivityReport(granularity, TaskLoss(0, 0.1, 0.1, 0), TaskWeights(), tuple(rows))
+
+
+REPORT = report()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_knapsack_is_the_optimum(data):
+    sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+    costs = [data.draw(st.lists(st.integers(0, 50), min_size=n, max_size=n)) for n in sizes]
+    losses = [
+        data.draw(st.lists(st.sampled_from([0.0, 1e-4, 0.01, 0.3, 1.0, 2.5]), min_size=n, max_size=n)) for n in sizes
+    ]
+    limit = data.draw(st.integers(0, 200))
+    possible = {}
+    for choice in itertools.product(*map(range, sizes)):
+        cost = sum(row[index] for row, index in zip(costs, choice, strict=True))
+        if cost <= limit:
+            possible[choice] = sum(row[index] for row, index in zip(losses, choice, strict=True))
+    chosen = knapsack(costs, losses, limit)
+    if not possible:
+        assert chosen is None
+        return
+    assert chosen is not None
+    assert possible[tuple(chosen)] == pytest.approx(min(possible.values()), abs=1e-6)
+    assert chosen == knapsack(costs, losses, limit)
+
+
+def test_of_equal_losses_the_smaller_is_taken():
+    assert knapsack([[3, 1, 2], [5, 9, 5]], [[0.0] * 3] * 2, 100)[0] == 1
+    assert knapsack([[4000000000, 1]], [[1.0, 1.0]], 1 << 40) == [1]
+
+
+@pytest.mark.parametrize("granularity", ["unit", "part", "layer"])
+def test_budgets_are_kept_and_more_of_them_never_loses_more(granularity):
+    table, before = report(granularity), math.inf
+    for bits in (3.1, 3.6, 4.0, 4.5, 6.0, 9.0, 16.0):
+        found = allocate(table, STORAGE, Budget(average_bits=bits))
+        assert found.average_bits <= bits
+        assert found.predicted_increase <= before + 1e-9
+        before = found.predicted_increase
+        assert list(found.schemes) == list(STORAGE.shapes)
+    before, most = math.inf, STORAGE.checkpoint_bytes(dict.fromkeys(STORAGE.shapes, FLOAT16))
+    for size in (most // 3, most // 2, most):
+        found = allocate(table, STORAGE, Budget(max_bytes=size))
+        assert found.checkpoint_bytes <= size
+        assert found.predicted_increase <= before + 1e-9
+        before = found.predicted_increase
+    assert before == 0
+
+
+@pytest.mark.parametrize("additivity", ["sum", "squares"])
+def test_the_prediction_adds_up_what_was_measured(additivity):
+    found = allocate(REPORT, STORAGE, Budget(average_bits=4.6), additivity=additivity)
+    rows = {(row.item, row.scheme): row.total for row in REPORT.rows}
+    losses = [rows.get((item, found.schemes[item.layers[0]]), 0.0) for item in REPORT.items]
+    expected = sum(losses) if additivity == "sum" else math.hypot(*losses)
+    assert found.predicted_increase == pytest.approx(expected)
+    assert (found.additivity, found.to_json()["additivity"]) == (additivity, additivity)
+    assert json.loads(json.dumps(found.to_json()))["prediction"] is None
+    assert found.measured(2 * expected).to_json()["prediction"]["ratio"] == pytest.approx(2)
+    assert prediction_error(0.0, 0.1).ratio is None
+
+
+def test_squares_add_up_where_the_float_model_is_the_target():
+    teacher = replace(REPORT, baseline=TaskLoss(0, 0, 0, 0.1))
+    budget = Budget(average_bits=4.6)
+    assert allocate(REPORT, STORAGE, budget) == allocate(REPORT, STORAGE, budget, additivity="sum")
+    squares = allocate(teacher, STORAGE, budget)
+    assert squares == allocate(REPORT, STORAGE, budget, additivity="squares")
+    other = allocation_of(allocate(REPORT, STORAGE, budget).schemes, STORAGE, REPORT, "squares")
+    assert squares.predicted_increase <= other.predicted_increase + 1e-9
+
+
+def test_convolutions_are_given_under_a_budget_of_bits():
+    conv = [layer for layer, shape in STORAGE.shapes.items() if shape.kind == "conv2d"]
+    found = allocate(REPORT, STORAGE, Budget(average_bits=4.0)).schemes
+    assert {found[layer] for layer in conv} == {SCHEMES[-1]}
+    found = allocate(REPORT, STORAGE, Budget(average_bits=4.0), conv=FLOAT16).schemes
+    assert {found[layer] for layer in conv} == {FLOAT16}
+
+
+def test_lucky_measurements_are_not_believed():
+    def loss(item, scheme):  # 3 bits by chance better than 8, and better than float
+        return {2: 1.0, 3: -0.5, 4: 0.2, 8: 0.1}[scheme.bits]
+
+    found = allocation_of(dict.fromkeys(STORAGE.shapes, SCHEMES[1]), STORAGE, report(loss=loss))
+    assert found.predicted_increase == pytest.approx(0.2 * len(REPORT.items))
+
+
+def test_answers_that_are_not_finite_are_never_chosen():
+    table = report(loss=lambda item, scheme: math.inf if scheme.bits < 8 else 1.0)
+    found = allocate(table, STORAGE, Budget(average_bits=9.5))
+    assert {scheme.bits for scheme in found.schemes.values()} <= {8, 16}
+
+
+def test_what_does_not_fit_is_refused_with_the_least_that_would():
+    with pytest.raises(QvggtError, match="at least") as refusal:
+        allocate(REPORT, STORAGE, Budget(average_bits=1.0))
+    least = float(str(refusal.value).partition("at least ")[2].partition(",")[0])
+    assert allocate(REPORT, STORAGE, Budget(average_bits=least)).average_bits == pytest.approx(least, abs=2e-3)
+    with pytest.raises(QvggtError, match="at least") as refusal:
+        allocate(REPORT, STORAGE, Budget(max_bytes=1000))
+    least = int(str(refusal.value).partition("at least ")[2].partition(",")[0])
+    assert allocate(REPORT, STORAGE, Budget(max_bytes=least)).checkpoint_bytes == least
+    for impossible in ({}, {"average_bits": 4, "max_bytes": 5}, {"average_bits": 0.0}, {"max_bytes": -1}):
+        with pytest.raises(QvggtError, match="budget"):
+            Budget(**impossible)
+
+
+def test_another_models_report_is_refused():
+    other = replace(REPORT, rows=REPORT.rows[4:])
+    with pytest.raises(QvggtError, match="other layers"):
+        allocate(other, STORAGE, Budget(average_bits=4.0))
+
+
+@pytest.mark.parametrize("scheme", [Scheme(4, 32), Scheme(3, 32, symmetric=False), FLOAT16])
+def test_storage_agrees_with_a_checkpoint(tmp_path, scheme):
+    schemes = {layer: scheme if s.kind == "linear" else SCHEMES[-1] for layer, s in STORAGE.shapes.items()}
+    recipe = build_recipe(STORAGE.shapes, schemes)
+    model = VGGT(CONFIG).requires_grad_(False)
+    convert(model, recipe)
+    written = artifacts.inspect(artifacts.save(model, tmp_path / "m"))
+    weights = sum(STORAGE.layer_bits(layer, schemes[layer]) // 8 for layer in schemes)
+    shape_bytes = 16 * len(recipe.quantized)
+    tensors = weights + shape_bytes + 2 * STORAGE.other_numbers
+    assert tensors == sum(layer.bytes for layer in written.layers)
+    assert written.checkpoint_bytes <= STORAGE.checkpoint_bytes(schemes) <= 1.3 * written.checkpoint_bytes
+
+
+def test_average_bits_count_scales_of_linear_layers_only():
+    schemes = {layer: Scheme(4, 32) if shape.kind == "linear" else FLOAT16 for layer, shape in STORAGE.shapes.items()}
+    groups = sum(s.rows * Scheme(4, 32).groups(s.width) for s in STORAGE.shapes.values() if s.kind == "linear")
+    # A row whose codes do not fill whole words takes a little more: the camera head reads nine numbers.
+    assert STORAGE.average_bits(schemes) == pytest.approx(4 + 16 * groups / STORAGE.linear_weights, abs=0.02)
+
+
+def test_presets():
+    config = VGGTConfig.vggt_1b()
+    shapes = storage_of(config).shapes
+    four, eight = Scheme(4), Scheme(8)
+    paper = preset_schemes("paper", config, shapes, four, eight)
+    held = [layer for layer in shapes if "_blocks." in layer and paper[layer] == FLOAT16]
+    fragile = ("frame_blocks.14", "frame_blocks.17", "frame_blocks.23", "global_blocks.23")
+    assert sorted(held) == sorted(
+        f"aggregator.{block}.{part}" for block in fragile for part in ("attn.qkv", "mlp.fc1", "mlp.fc2")
+    )
+    assert all(paper[layer] == FLOAT16 for layer in shapes if "_blocks." not in layer)
+    uniform = preset_schemes("uniform", config, shapes, four, eight)
+    assert all(uniform[layer] == (four if shape.kind == "linear" else eight) for layer, shape in shapes.items())
+    assert scaled_index(23, 24, 4) == 3
+    for name in PRESETS:
+        assert set(preset_schemes(name, CONFIG, STORAGE.shapes, SCHEMES[2], SCHEMES[3])) == set(STORAGE.shapes)
+    with pytest.raises(QvggtError, match="paper"):
+        preset_schemes("papers", CONFIG, STORAGE.shapes, four, eight)
+
+
+def test_a_preset_is_predicted_where_its_schemes_were_measured():
+    schemes = preset_schemes("paper", CONFIG, STORAGE.shapes, SCHEMES[2], SCHEMES[3])
+    assert allocation_of(schemes, STORAGE, REPORT).predicted_increase > 0
+    assert allocation_of(schemes, STORAGE, report("unit")).predicted_increase is None
+    assert allocation_of(schemes, STORAGE).predicted_increase is None

@@ -1,0 +1,142 @@
+import copy
+
+import pytest
+import torch
+
+from qvggt.quant.affine import dequantize, quantize
+from qvggt.quant.hadamard import rotate_weight
+from qvggt.quant.scheme import Scheme
+from qvggt.stages.calibrate import apply, effective_weight
+from qvggt.stages.task import make_task
+from qvggt.stages.tune import TuneOptions, tune
+from qvggt.stages.unit_store import UnitResult
+from qvggt.stages.walk import model_units
+from qvggt.types import QvggtError
+
+LONGER = TuneOptions(steps=20, scenes_per_step=1, dense_frames=1, scale_lr=3e-3, float_lr=5e-3)
+ONLY_SCALES = TuneOptions(steps=3, scenes_per_step=1, dense_frames=1, code_lr=0.0, float_lr=0.0)
+
+
+def rounded(model, bits=3, scheme=None, conv=True):
+    """Return integers of every layer, rounded to nearest, and give the model their values."""
+    scheme = scheme or Scheme(bits, 16)
+    weights = {}
+    for unit in model_units(model):
+        for layer in (*unit.linear, *(unit.conv if conv else ())):
+            weight = model.get_parameter(f"{layer}.weight").detach()
+            own = scheme if weight.ndim == 2 else Scheme(8, 16)
+            own = own.for_width(weight[0].numel())
+            weights[layer] = quantize(rotate_weight(weight) if own.rotation else weight, own)
+    apply(model, UnitResult(weights))
+    return weights
+
+
+def test_the_loss_falls(model, micro, batches):
+    weights = rounded(model)
+    losses = []
+    found = tune(model, micro, weights, batches[:1], {}, LONGER, lambda step, loss: losses.append((step, loss)))
+    assert [step for step, _ in losses] == list(range(1, 21))
+    assert found.last_loss < found.first_loss
+    assert found.first_loss == pytest.approx(sum(loss for _, loss in losses[:2]) / 2)
+    assert found.last_loss == pytest.approx(sum(loss for _, loss in losses[-2:]) / 2)
+    assert found.to_json() == {"first_loss": found.first_loss, "last_loss": found.last_loss}
+
+
+def test_the_objective_falls_on_the_scenes_it_was_tuned_on(model, micro, batches):
+    task = make_task(micro, batches[:1], "teacher")
+    weights = rounded(model, bits=2)
+    before = task.loss(model)
+    found = tune(model, micro, weights, batches[:1], {}, LONGER)
+    apply(model, UnitResult(found.weights, found.parameters))
+    after = task.loss(model)
+    assert after.camera + after.depth + after.point < before.camera + before.depth + before.point
+
+
+def test_what_comes_out_are_codes_and_scales_of_the_same_schemes(model, micro, batches):
+    weights = rounded(model)
+    found = tune(model, micro, weights, batches, {}, TuneOptions(steps=3, code_lr=0.3))
+    assert found.weights.keys() == weights.keys()
+    changed = 0
+    for layer, weight in weights.items():
+        other = found.weights[layer]
+        low, high = weight.scheme.code_range
+        assert other.scheme == weight.scheme
+        assert (other.codes.dtype, other.codes.shape) == (weight.codes.dtype, weight.codes.shape)
+        assert (other.grid.scale.dtype, other.grid.scale.shape) == (weight.grid.scale.dtype, weight.grid.scale.shape)
+        assert low <= other.codes.min() <= other.codes.max() <= high
+        assert (other.grid.scale > 0).all()
+        changed += int((other.codes != weight.codes).sum())
+    assert changed > 0
+    held = {f"{layer}.weight" for layer in weights}
+    expected = {name for name, _ in model.named_parameters() if name not in held and not name.endswith("mask_token")}
+    assert set(found.parameters) == expected
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_codes_stay_as_they_are_if_they_are_not_to_move(model, micro, batches, symmetric):
+    weights = rounded(model, scheme=Scheme(3, 16, symmetric=symmetric))
+    latents = {layer: micro.get_parameter(f"{layer}.weight").detach() for layer in list(weights)[::2]}
+    found = tune(model, micro, weights, batches, latents, TuneOptions(steps=3, code_lr=0.0))
+    for layer, weight in weights.items():
+        assert torch.equal(found.weights[layer].codes, weight.codes), layer
+        if weight.grid.zero_point is not None:
+            assert torch.equal(found.weights[layer].grid.zero_point, weight.grid.zero_point)
+    assert any(not torch.equal(found.weights[layer].grid.scale, weight.grid.scale) for layer, weight in weights.items())
+
+
+def test_a_step_of_no_length_changes_nothing(model, micro, batches):
+    weights = rounded(model)
+    found = tune(model, micro, weights, batches, {}, TuneOptions(steps=2, code_lr=0.0, scale_lr=1e-30, float_lr=0.0))
+    for layer, weight in weights.items():
+        assert torch.equal(dequantize(found.weights[layer]), dequantize(weight)), layer
+    assert all(torch.equal(value, model.get_parameter(name)) for name, value in found.parameters.items())
+
+
+def test_latents_start_codes_from_the_float_weights(model, micro, batches):
+    weights = rounded(model)
+    latents = {layer: micro.get_parameter(f"{layer}.weight").detach() for layer in weights}
+    found = tune(model, micro, weights, batches, latents, TuneOptions(steps=1, code_lr=1e-9))
+    assert all(torch.equal(found.weights[layer].codes, weight.codes) for layer, weight in weights.items())
+
+
+@pytest.mark.parametrize("scheme", [Scheme(4, 16, rotation=True), Scheme(4, 16, activation_bits=8)])
+def test_rotated_layers_and_those_with_rounded_inputs_stay_as_they_are(model, micro, batches, scheme):
+    weights = rounded(model, scheme=scheme)
+    found = tune(model, micro, weights, batches, {}, ONLY_SCALES)
+    linear = [layer for layer, weight in weights.items() if not weight.scheme.weights_only]
+    assert linear
+    for layer in linear:
+        assert found.weights[layer] is weights[layer]
+        assert torch.equal(effective_weight(found.weights[layer]), model.get_parameter(f"{layer}.weight"))
+    others = set(weights) - set(linear)
+    assert any(not torch.equal(found.weights[name].grid.scale, weights[name].grid.scale) for name in others)
+
+
+def test_the_model_and_the_teacher_are_not_changed(model, micro, batches):
+    weights = rounded(model)
+    before = copy.deepcopy(model.state_dict())
+    teacher = copy.deepcopy(micro)
+    tune(model, teacher, weights, batches, {}, TuneOptions(steps=2, scenes_per_step=1))
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+    assert all(torch.equal(value, teacher.state_dict()[name]) for name, value in micro.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_seed_decides(model, micro, batches):
+    weights = rounded(model)
+    first, second, other = (
+        tune(model, micro, weights, batches, {}, TuneOptions(steps=3, scenes_per_step=1, code_lr=0.05, seed=seed))
+        for seed in (0, 0, 1)
+    )
+    assert first.first_loss == second.first_loss != other.first_loss
+    for layer in weights:
+        assert torch.equal(first.weights[layer].codes, second.weights[layer].codes)
+        assert torch.equal(first.weights[layer].grid.scale, second.weights[layer].grid.scale)
+    assert all(torch.equal(value, second.parameters[name]) for name, value in first.parameters.items())
+    assert any(not torch.equal(value, other.parameters[name]) for name, value in first.parameters.items())
+
+
+def test_what_diverges_is_said(model, micro, batches):
+    weights = rounded(model)
+    with pytest.raises(QvggtError, match="lower the learning rates"):
+        tune(model, micro, weights, batches, {}, TuneOptions(steps=20, scale_lr=1e6, code_lr=1e6, float_lr=1e6))
