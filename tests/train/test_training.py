@@ -24,7 +24,7 @@ TINY = TrainRecipe("micro", (Phase(2, 28, 6, (2, 3)), Phase(4, 56, 4, (2,), aspe
 
 
 def test_carried_recipes_can_be_read_and_written():
-    for name in ("nano", "micro"):
+    for name in ("nano", "nano-more", "micro"):
         recipe = load_recipe(name)
         assert parse_recipe(json.loads(json.dumps(recipe_json(recipe)))) == recipe
 
