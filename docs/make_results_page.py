@@ -30,17 +30,18 @@ PLUS = ("gptq", "qvggt+-compensate-tune", "qvggt+-compensate", "qvggt+")
 
 @dataclass(frozen=True)
 class TableOf:
-    """What a table of the page shows: a model, methods, widths and numbers of calibration scenes."""
+    """What a table of the page shows: a model, methods, widths, numbers of calibration scenes, and whether a picture is drawn."""
 
     model: str
     methods: tuple[str, ...]
     bits: tuple[int, ...] = (4,)
     calibration_scenes: tuple[int, ...] = (16,)
+    picture: bool = False
 
 
 TABLES = {
-    "nano": TableOf("nano", (*BASELINES, "qvggt", "qvggt+")),
-    "nano-hard": TableOf("nano-hard", (*BASELINES, "qvggt", "qvggt+")),
+    "nano": TableOf("nano", (*BASELINES, "qvggt", "qvggt+"), picture=True),
+    "nano-hard": TableOf("nano-hard", (*BASELINES, "qvggt", "qvggt+"), picture=True),
     "nano-3": TableOf("nano", ("rtn", "awq", "gptq", "qvggt", "qvggt+"), (3,)),
     "ladder-nano": TableOf("nano", LADDER),
     "ladder-nano-hard": TableOf("nano-hard", LADDER),
@@ -81,7 +82,8 @@ def make_table(name: str, what: TableOf, scenes: int | None, seeds: tuple[int, .
         note = f", {count} scenes" if several else ""
         rows = report.rows[1:] if index else report.rows
         lines += [table_row(row, note if row.bits is not None else "") for row in rows]
-        write_comparison_picture(PAGE.parent / "images" / f"compare-{name}.png", report)
+        if what.picture:
+            write_comparison_picture(PAGE.parent / "images" / f"compare-{name}.png", report)
     return "\n".join(lines)
 
 
