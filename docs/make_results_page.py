@@ -30,7 +30,7 @@ PLUS = ("gptq", "qvggt+-compensate-tune", "qvggt+-compensate", "qvggt+")
 
 @dataclass(frozen=True)
 class TableOf:
-    """What a table of the page shows: a model, methods, widths, numbers of calibration scenes, and whether a picture is drawn."""
+    """What a table shows: a model, methods, widths, numbers of calibration scenes, and whether a picture is drawn."""
 
     model: str
     methods: tuple[str, ...]
