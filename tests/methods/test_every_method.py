@@ -186,6 +186,7 @@ def test_a_budget_of_bytes_is_kept_and_one_too_small_is_refused_leaving_nothing(
     report = quantize_to(named_small, tmp_path / "small", "qvggt", options)
     tensors = (tmp_path / "small" / "model.safetensors").stat().st_size
     assert tensors <= 260_000
+    assert report.checkpoint_bytes <= 260_000  # with the recipe and all that it records
     assert report.stages["allocation"]["checkpoint_bytes"] <= 260_000
     with pytest.raises(QvggtError, match="are too few"):
         quantize_to(named_small, tmp_path / "less", "qvggt", replace(options, max_bytes=1000))

@@ -7,6 +7,7 @@ and what stays floating, end to end, against the float model.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
@@ -60,20 +61,24 @@ class Qvggt(Method):
         if not self.has("select") or not isinstance(base, Scheme):
             return Plan(uniform)
         storage = storage_of(bench.model.config, self.options.float_type)
-        average_bits = self.options.average_bits
-        if average_bits is None and self.options.max_bytes is None:
-            average_bits = storage.average_bits(_complete(uniform, self.options, bench)) + SPARE_BITS
-        budget = Budget(average_bits, self.options.max_bytes)
         report = measure_sensitivity(
             bench.model,
             bench.task.first(SENSITIVITY_SCENES),
             candidate_schemes(base),
             "part",
             on_row=lambda row, share: bench.on_stage("sensitivity", share),
+            memory_bytes=self.options.memory_bytes,
         )
+        findings = report.totals_json()
+        average_bits = self.options.average_bits
+        if average_bits is None and self.options.max_bytes is None:
+            average_bits = storage.average_bits(_complete(uniform, self.options, bench)) + SPARE_BITS
+        budget = Budget(average_bits, self.options.max_bytes)
+        recorded = json.dumps({"provenance": {"sensitivities": findings}}, indent=2)
+        storage = replace(storage, findings_bytes=len(recorded))
         allocation = allocate(report, storage, budget, self.options.conv, only=uniform)
         schemes = {layer: scheme for layer, scheme in allocation.schemes.items() if layer in uniform}
-        return Plan(schemes, report.to_json(), allocation.to_json())
+        return Plan(schemes, findings, allocation.figures_json())
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
         """Search scales and ranges by the task objective, and round to nearest."""

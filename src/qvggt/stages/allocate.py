@@ -92,13 +92,16 @@ class Allocation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
+        return {**self.figures_json(), "layers": {layer: scheme.to_json() for layer, scheme in self.schemes.items()}}
+
+    def figures_json(self) -> dict[str, Any]:
+        """Return all but the schemes, which a recipe lists by itself, as JSON-ready values."""
         return {
             "average_bits": self.average_bits,
             "checkpoint_bytes": self.checkpoint_bytes,
             "predicted_increase": self.predicted_increase,
             "additivity": self.additivity,
             "prediction": None if self.prediction is None else asdict(self.prediction),
-            "layers": {layer: scheme.to_json() for layer, scheme in self.schemes.items()},
         }
 
 

@@ -135,6 +135,14 @@ class SensitivityReport:
             ],
         }
 
+    def totals_json(self) -> dict[str, Any]:
+        """Return the total increases alone, by item and width, as JSON-ready values."""
+        totals: dict[str, dict[str, float | None]] = {}
+        for row in self.rows:
+            total = row.total if math.isfinite(row.total) else None
+            totals.setdefault(row.item.name, {})[f"{row.scheme.bits} bits"] = total
+        return {"granularity": self.granularity, "float_loss": _finite(self.baseline), "total_increase": totals}
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SensitivityReport:
         """Rebuild a report from ``to_json``.

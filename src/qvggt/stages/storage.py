@@ -27,12 +27,14 @@ class Storage:
         other_numbers: numbers that stay floating under every recipe: biases, norms, tokens.
         other_tensors: tensors that they make.
         float_type: their type, and that of scales and of layers that are not quantized.
+        findings_bytes: of findings that the recipe records besides what is allowed for each tensor.
     """
 
     shapes: Mapping[LayerId, LayerShape]
     other_numbers: int
     other_tensors: int
     float_type: FloatType = "float16"
+    findings_bytes: int = 0
 
     @property
     def linear_weights(self) -> int:
@@ -68,7 +70,8 @@ class Storage:
     @property
     def other_bytes(self) -> int:
         """Bytes of all that is no layer's weight."""
-        return torch_dtype(self.float_type).itemsize * self.other_numbers + RECORD_BYTES * self.other_tensors
+        numbers = torch_dtype(self.float_type).itemsize * self.other_numbers
+        return numbers + RECORD_BYTES * self.other_tensors + self.findings_bytes
 
 
 def storage_of(config: VGGTConfig, float_type: FloatType = "float16") -> Storage:
