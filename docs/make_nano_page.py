@@ -9,12 +9,12 @@ half an hour on one core.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from marked import replace_between
 
 import qvggt
 from qvggt.data.rooms import SPLITS, load_rooms, room_scene
@@ -23,6 +23,7 @@ from qvggt.eval.plan import Selection
 from qvggt.eval.protocols import PROTOCOLS
 from qvggt.eval.report import Evaluation
 from qvggt.eval.results import Summary, summarise
+from qvggt.eval.store import default_store
 from qvggt.eval.token_norms import token_norms
 from qvggt.eval.work import RunOptions
 from qvggt.methods.options import QuantizeOptions
@@ -31,7 +32,6 @@ from qvggt.train.plot import plot_log
 from qvggt.train.step import SCENES_A_STEP
 
 PAGE = Path(__file__).parent / "nano.md"
-STORE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "qvggt" / "eval"
 HEADS = {
     "auc30": "AUC@30",
     "auc15": "AUC@15",
@@ -58,9 +58,7 @@ def main() -> None:
     parts = {"splits": splits_table(options.scenes), "bits": bits_table(options.scenes), "norms": norms_table()}
     text = PAGE.read_text(encoding="utf-8")
     for name, table in parts.items():
-        before, _, rest = text.partition(f"<!-- {name} -->\n")
-        _, _, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}<!-- {name} -->\n{table}\n<!-- /{name} -->{after}"
+        text = replace_between(text, name, table)
     PAGE.write_text(text, encoding="utf-8")
     sys.stdout.write("\n\n".join(parts.values()) + "\n")
 
@@ -68,7 +66,7 @@ def main() -> None:
 def measure(model: str, split: str, landmarks: float | None, scenes: int | None) -> Evaluation:
     """Evaluate a model on a split of rooms, and keep the results."""
     selection = Selection(landmarks=landmarks, scenes=scenes)
-    return qvggt.evaluate(model, "rooms", split, selection=selection, run=RunOptions(store=STORE))
+    return qvggt.evaluate(model, "rooms", split, selection=selection, run=RunOptions(store=default_store()))
 
 
 def measure_training_rooms(scenes: int) -> Summary:

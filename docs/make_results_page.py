@@ -8,8 +8,10 @@ Without names every table is made. Checkpoints and results are kept, so that a s
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from marked import replace_between
 
 import qvggt
 from qvggt.comparison_picture import write_comparison_picture
@@ -25,28 +27,22 @@ COLUMNS = {
 }
 BASELINES = ("rtn", "awq", "gptq", "smoothquant", "quarot")
 LADDER = ("awq", "qvggt-filter-compensate-task", "qvggt-compensate-task", "qvggt-task", "qvggt-compensate", "qvggt")
-PLUS = ("gptq", "qvggt+-compensate-tune", "qvggt+-compensate", "qvggt+")
 
 
 @dataclass(frozen=True)
 class TableOf:
-    """What a table shows: a model, methods, widths, numbers of calibration scenes, and whether a picture is drawn."""
+    """What a table shows: a model, methods, and whether a picture is drawn."""
 
     model: str
     methods: tuple[str, ...]
-    bits: tuple[int, ...] = (4,)
-    calibration_scenes: tuple[int, ...] = (16,)
     picture: bool = False
 
 
 TABLES = {
     "nano": TableOf("nano", (*BASELINES, "qvggt", "qvggt+"), picture=True),
     "nano-hard": TableOf("nano-hard", (*BASELINES, "qvggt", "qvggt+"), picture=True),
-    "nano-3": TableOf("nano", ("rtn", "awq", "gptq", "qvggt", "qvggt+"), (3,)),
     "ladder-nano": TableOf("nano", LADDER),
     "ladder-nano-hard": TableOf("nano-hard", LADDER),
-    "plus-nano-hard": TableOf("nano-hard", PLUS),
-    "scenes-nano-hard": TableOf("nano-hard", ("qvggt", "qvggt+"), calibration_scenes=(4, 16, 64)),
 }
 
 
@@ -62,10 +58,7 @@ def main() -> None:
         parser.error(f"there is no table {unknown[0]!r}: choose from {', '.join(TABLES)}")
     for name in options.tables or TABLES:
         table = make_table(name, TABLES[name], options.scenes, tuple(options.seeds))
-        text = PAGE.read_text(encoding="utf-8")
-        before, _, rest = text.partition(f"<!-- {name} -->\n")
-        _, _, after = rest.partition(f"<!-- /{name} -->")
-        PAGE.write_text(f"{before}<!-- {name} -->\n{table}\n<!-- /{name} -->{after}", encoding="utf-8")
+        PAGE.write_text(replace_between(PAGE.read_text(encoding="utf-8"), name, table), encoding="utf-8")
 
 
 def make_table(name: str, what: TableOf, scenes: int | None, seeds: tuple[int, ...]) -> str:
@@ -73,25 +66,20 @@ def make_table(name: str, what: TableOf, scenes: int | None, seeds: tuple[int, .
     titles = [title for title, _ in COLUMNS.values()]
     lines = [f"| method | {titles[0]} | lost, paired | {' | '.join(titles[1:])} | bits, linear | bytes | min |"]
     lines.append("|---|" + "--:|" * (len(titles) + 4))
-    several = len(what.calibration_scenes) > 1
-    for index, count in enumerate(what.calibration_scenes):
-        options = qvggt.CompareOptions(what.methods, what.bits, seeds)
-        calibration = replace(options.base.calibration, scenes=count)
-        options = replace(options, base=replace(options.base, calibration=calibration))
-        report = qvggt.compare(what.model, options, selection=Selection(scenes=scenes))
-        note = f", {count} scenes" if several else ""
-        rows = report.rows[1:] if index else report.rows
-        lines += [table_row(row, note if row.bits is not None else "") for row in rows]
-        if what.picture:
-            write_comparison_picture(PAGE.parent / "images" / f"compare-{name}.png", report)
+    report = qvggt.compare(
+        what.model, qvggt.CompareOptions(what.methods, seeds=seeds), selection=Selection(scenes=scenes)
+    )
+    if what.picture:
+        write_comparison_picture(PAGE.parent / "images" / f"compare-{name}.png", report)
+    lines += map(table_row, report.rows)
     return "\n".join(lines)
 
 
-def table_row(row: ComparisonRow, note: str) -> str:
+def table_row(row: ComparisonRow) -> str:
     """Return a method's figures with their intervals."""
     if row.summary is None:
-        return f"| {row.method}{note} |" + " |" * (len(COLUMNS) + 4)
-    cells = [f"{row.method}{note}"]
+        return f"| {row.method} |" + " |" * (len(COLUMNS) + 4)
+    cells = [row.method]
     for metric, (_, digits) in COLUMNS.items():
         low, high = row.summary.intervals[metric]
         cells.append(f"{row.summary.metrics[metric]:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})")

@@ -15,6 +15,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
+from marked import replace_between
 from matplotlib import pyplot as plt
 from PIL import Image, ImageDraw, ImageFont
 
@@ -169,13 +170,6 @@ def measure_speed() -> str:
             best = min(best, time.perf_counter() - started)
         lines.append(f"| {size[1]}×{size[0]} | {rooms} × {frames} | {1e3 * best / (rooms * frames):.2f} |")
     return "\n".join(lines)
-
-
-def replace_between(text: str, name: str, content: str) -> str:
-    """Return text with what lies between ``<!-- name -->`` and ``<!-- /name -->`` replaced."""
-    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-    before, rest = text.split(start, 1)
-    return before + start + content + "\n" + end + rest.split(end, 1)[1]
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from qvggt.geometry import Truth
 from qvggt.inference import OnProgress
 from qvggt.model import VGGT
 from qvggt.quant.scheme import LayerScheme, Scheme
-from qvggt.stages.calibration_data import CalibrationData, CalibrationOptions, SceneBatch, load_calibration
+from qvggt.stages.calibration_data import CalibrationOptions, SceneBatch, check_truth, load_calibration
 from qvggt.stages.objective import Supervision, TaskWeights
 from qvggt.stages.sensitivity import Granularity, SensitivityReport, SensitivityRow, measure_sensitivity
 from qvggt.stages.task import make_task
@@ -76,7 +76,7 @@ def sensitivity(
         raise QvggtError("the model is quantized already: measure the float model instead")
     report_to("reading scenes", 0.0)
     data = load_calibration(calibration, network.config.image_size, network.config.patch_size)
-    _check_truth(data, options.supervision, calibration.source)
+    check_truth(data, options.supervision, calibration.source)
     device = next(network.parameters()).device.type
     report_to("float model", 0.0)
     task = make_task(network, [_on(batch, device) for batch in data.batches], options.supervision, options.weights)
@@ -105,13 +105,6 @@ def read_sensitivity(path: PathLike) -> SensitivityReport:
             f"{path} cannot be read as a sensitivity report ({error}): give what qvggt sensitivity wrote"
         ) from error
     return SensitivityReport.from_json(values)
-
-
-def _check_truth(data: CalibrationData, supervision: Supervision, source: str) -> None:
-    if supervision == "truth" and not data.has_truth:
-        raise QvggtError(
-            f"the geometry of the scenes in {source!r} is not known: choose supervision by the teacher, the float model"
-        )
 
 
 def _on(batch: SceneBatch, device: str) -> SceneBatch:

@@ -7,10 +7,17 @@ from typing import Annotated, Literal
 
 import tyro
 
+METHODS = "rtn, awq, gptq, smoothquant, quarot, qvggt, qvggt+, or one that another package brings"
+
+
+def option(metavar: str, text: str, hint: str | None = "(optional)") -> object:
+    """Describe an option; the hint stands in place of its default, None for the default itself."""
+    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=hint)
+
 
 def number(text: str, default: str | None = None, metavar: str = "NUMBER") -> object:
     """Describe an option that takes a number."""
-    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=default)
+    return option(metavar, text, default)
 
 
 Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL", help="which model: see qvggt --help")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from qvggt.cli.arguments import (
+    METHODS,
     Calib,
     CalibFrames,
     CalibRoot,
@@ -19,6 +20,7 @@ from qvggt.cli.arguments import (
     Revision,
     Supervision,
     number,
+    option,
 )
 from qvggt.types import QvggtError
 
@@ -26,16 +28,8 @@ if TYPE_CHECKING:
     from qvggt.comparison_report import ComparisonReport
 
 
-def _option(metavar: str, text: str, hint: str | None = "(optional)"):
-    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=hint)
-
-
-_METHODS = (
-    "rtn, awq, gptq, smoothquant, quarot, qvggt, qvggt+, or one that another package brings; "
-    "qvggt-task and the like leave stages out"
-)
 _USUAL = ("rtn", "awq", "gptq", "smoothquant", "qvggt", "qvggt+")
-Methods = Annotated[tuple[str, ...], _option("NAME", _METHODS, None)]
+Methods = Annotated[tuple[str, ...], option("NAME", f"{METHODS}; qvggt-task and the like leave stages out", None)]
 Seeds = Annotated[
     tuple[int, ...],
     tyro.conf.arg(
@@ -49,24 +43,24 @@ def compare(
     methods: Methods = _USUAL,
     bits: Annotated[tuple[int, ...], number("widths of a linear layer's weight, each 2..8", metavar="N")] = (4,),
     group_size: Annotated[int, number("input channels that share a scale; -1: one scale a channel")] = 128,
-    dataset: Annotated[str, _option("NAME", "rooms, co3d, re10k, ...: see docs/datasets.md", None)] = "rooms",
-    split: Annotated[str | None, _option("NAME", "of the dataset; by default its test split")] = None,
-    protocol: Annotated[tuple[str, ...], _option("NAME", "by default what is usual on the dataset", "")] = (),
-    data_root: Annotated[Path | None, _option("DIR", "the dataset's folder; rooms need none")] = None,
-    frames: Annotated[int | None, _option("N", "draw so many frames of each scene")] = None,
-    scenes: Annotated[int | None, _option("N", "measure so many scenes")] = None,
+    dataset: Annotated[str, option("NAME", "rooms, co3d, re10k, ...: see docs/datasets.md", None)] = "rooms",
+    split: Annotated[str | None, option("NAME", "of the dataset; by default its test split")] = None,
+    protocol: Annotated[tuple[str, ...], option("NAME", "by default what is usual on the dataset", "")] = (),
+    data_root: Annotated[Path | None, option("DIR", "the dataset's folder; rooms need none")] = None,
+    frames: Annotated[int | None, option("N", "draw so many frames of each scene")] = None,
+    scenes: Annotated[int | None, option("N", "measure so many scenes")] = None,
     calib: Calib = "rooms",
     calib_root: CalibRoot = None,
     calib_scenes: CalibScenes = 16,
     calib_frames: CalibFrames = 8,
     seeds: Seeds = (0,),
     supervision: Supervision = "teacher",
-    store: Annotated[Path | None, _option("DIR", "keep checkpoints and results here, not in the user's cache")] = None,
-    threads: Annotated[int, _option("N", "of the CPU, for measuring", None)] = 1,
+    store: Annotated[Path | None, option("DIR", "keep checkpoints and results here, not in the user's cache")] = None,
+    threads: Annotated[int, option("N", "of the CPU, for measuring", None)] = 1,
     device: Device = "cpu",
     revision: Revision = None,
     json: Json = None,
-    plot: Annotated[Path | None, _option("FILE.png", "draw accuracy against size to this file")] = None,
+    plot: Annotated[Path | None, option("FILE.png", "draw accuracy against size to this file")] = None,
 ) -> None:
     """Quantize by several methods and measure them all on the same frames.
 

@@ -7,32 +7,28 @@ from typing import Annotated, Literal
 
 import tyro
 
-from qvggt.cli.arguments import Device, Json, Model, Revision
-
-
-def _option(metavar: str, text: str, hint: str | None = "(optional)"):
-    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=hint)
+from qvggt.cli.arguments import Device, Json, Model, Revision, option
 
 
 def evaluate(
     model: Model,
-    dataset: Annotated[str, _option("NAME", "rooms, co3d, re10k, ...: see docs/datasets.md", None)] = "rooms",
-    split: Annotated[str | None, _option("NAME", "of the dataset; by default its test split")] = None,
-    protocol: Annotated[tuple[str, ...], _option("NAME", "by default what is usual on the dataset", "")] = (),
-    data_root: Annotated[Path | None, _option("DIR", "the dataset's folder; rooms need none")] = None,
-    frames: Annotated[int | None, _option("N", "draw so many frames of each scene")] = None,
-    every: Annotated[int | None, _option("N", "or take every N-th frame")] = None,
-    seed: Annotated[int, _option("N", "of the choice of frames and scenes", None)] = 0,
-    id_map: Annotated[Path | None, _option("FILE", "frames of an earlier run; written if it is not there")] = None,
-    scenes: Annotated[int | None, _option("N", "measure so many scenes, chosen by the seed")] = None,
-    landmarks: Annotated[float | None, _option("0..1", "of rooms: how much one picture tells its own pose")] = None,
-    baseline: Annotated[str | None, _option("MODEL", "measure this one on the same frames too, or chance")] = None,
-    fidelity_to: Annotated[str | None, _option("MODEL", "how far predictions are from this float model's")] = None,
-    store: Annotated[Path | None, _option("DIR", "keep results of scenes here; by default in the user's cache")] = None,
-    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff, _option("", "measure anew what is stored", "")] = False,
-    engine: Annotated[Literal["local", "ray"], _option("NAME", "this process, or a Ray cluster", None)] = "local",
-    workers: Annotated[int | None, _option("N", "of Ray; by default as many as there is room for")] = None,
-    threads: Annotated[int, _option("N", "of the CPU, in each process", None)] = 1,
+    dataset: Annotated[str, option("NAME", "rooms, co3d, re10k, ...: see docs/datasets.md", None)] = "rooms",
+    split: Annotated[str | None, option("NAME", "of the dataset; by default its test split")] = None,
+    protocol: Annotated[tuple[str, ...], option("NAME", "by default what is usual on the dataset", "")] = (),
+    data_root: Annotated[Path | None, option("DIR", "the dataset's folder; rooms need none")] = None,
+    frames: Annotated[int | None, option("N", "draw so many frames of each scene")] = None,
+    every: Annotated[int | None, option("N", "or take every N-th frame")] = None,
+    seed: Annotated[int, option("N", "of the choice of frames and scenes", None)] = 0,
+    id_map: Annotated[Path | None, option("FILE", "frames of an earlier run; written if it is not there")] = None,
+    scenes: Annotated[int | None, option("N", "measure so many scenes, chosen by the seed")] = None,
+    landmarks: Annotated[float | None, option("0..1", "of rooms: how much one picture tells its own pose")] = None,
+    baseline: Annotated[str | None, option("MODEL", "measure this one on the same frames too, or chance")] = None,
+    fidelity_to: Annotated[str | None, option("MODEL", "how far predictions are from this float model's")] = None,
+    store: Annotated[Path | None, option("DIR", "keep results of scenes here; by default in the user's cache")] = None,
+    fresh: Annotated[bool, tyro.conf.FlagCreatePairsOff, option("", "measure anew what is stored", "")] = False,
+    engine: Annotated[Literal["local", "ray"], option("NAME", "this process, or a Ray cluster", None)] = "local",
+    workers: Annotated[int | None, option("N", "of Ray; by default as many as there is room for")] = None,
+    threads: Annotated[int, option("N", "of the CPU, in each process", None)] = 1,
     device: Device = "cpu",
     revision: Revision = None,
     json: Json = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from qvggt.cli.arguments import (
+    METHODS,
     Calib,
     CalibFrames,
     CalibRoot,
@@ -28,13 +29,7 @@ from qvggt.cli.arguments import (
 if TYPE_CHECKING:
     from qvggt.quantization import QuantizeReport
 
-Method = Annotated[
-    str,
-    tyro.conf.arg(
-        metavar="NAME",
-        help="rtn, awq, gptq, smoothquant, quarot, qvggt, qvggt+, or one that another package brings",
-    ),
-]
+Method = Annotated[str, tyro.conf.arg(metavar="NAME", help=METHODS)]
 ScaleRule = Annotated[
     Literal["absmax", "mse"], tyro.conf.arg(help="cover the largest weight, or clip for the least squared error")
 ]

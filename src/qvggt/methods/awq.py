@@ -7,7 +7,6 @@ mean|x|^a, with one a per layer from a grid of 20, where a producer can absorb i
 from __future__ import annotations
 
 from qvggt.methods.base import Method
-from qvggt.quant.affine import quantize
 from qvggt.stages.calibrate import UnitContext
 from qvggt.stages.scale_search import SearchOptions, plan_unit
 from qvggt.stages.unit_store import UnitResult
@@ -20,6 +19,4 @@ class Awq(Method):
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
         """Search scales and ranges, and round to nearest."""
-        plan = plan_unit(context, SearchOptions(self.token_classes))
-        weights = {layer: quantize(ready.weight, ready.scheme, ready.grid) for layer, ready in plan.layers.items()}
-        return UnitResult(weights, plan.parameters, plan.notes, plan.scales)
+        return plan_unit(context, SearchOptions(self.token_classes)).rounded()

@@ -6,12 +6,14 @@ blocks before it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from qvggt.methods.base import Method
-from qvggt.quant.affine import fit_grid
-from qvggt.quant.gptq import gptq
+from qvggt.quant.affine import dequantize, fit_grid
+from qvggt.quant.gptq import GptqOptions, gptq, hessian_error
 from qvggt.quant.hadamard import rotate, rotate_weight
 from qvggt.stages.calibrate import UnitContext
-from qvggt.stages.statistics import pooled
+from qvggt.stages.statistics import TokenClass, pooled
 from qvggt.stages.unit_store import UnitResult
 
 
@@ -22,12 +24,26 @@ class Gptq(Method):
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
         """Round every layer against the Gram matrix of its inputs."""
-        weights = {}
-        for layer, scheme in context.schemes.items():
-            weight = context.model.get_parameter(f"{layer}.weight").detach()
-            gram = pooled(context.statistics[layer], self.token_classes).gram
-            if scheme.rotation:
-                weight, gram = rotate_weight(weight), rotate(rotate(gram).T)
-            grid = fit_grid(weight, scheme, context.scale_dtype)
-            weights[layer] = gptq(weight, gram, scheme, grid=grid, scale_dtype=context.scale_dtype)
-        return UnitResult(weights)
+        return second_order(context, self.token_classes)
+
+
+def second_order(
+    context: UnitContext, tokens: Collection[TokenClass], options: GptqOptions | None = None
+) -> UnitResult:
+    """Round every layer of a unit against the Gram matrix of its inputs, on ranges that cover every weight.
+
+    Args:
+        context: the unit.
+        tokens: classes of tokens whose activations count.
+        options: of the rounding.
+    """
+    weights, notes = {}, {}
+    for layer, scheme in context.schemes.items():
+        weight = context.model.get_parameter(f"{layer}.weight").detach()
+        gram = pooled(context.statistics[layer], tokens).gram
+        if scheme.rotation:
+            weight, gram = rotate_weight(weight), rotate(rotate(gram).T)
+        grid = fit_grid(weight, scheme, context.scale_dtype)
+        weights[layer] = gptq(weight, gram, scheme, options, grid, context.scale_dtype)
+        notes[layer] = {"reconstruction": hessian_error(weight, dequantize(weights[layer]), gram)}
+    return UnitResult(weights, notes=notes)

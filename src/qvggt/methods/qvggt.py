@@ -16,9 +16,9 @@ from torch import nn
 
 from qvggt.methods.base import Bench, Method, Outcome, Plan
 from qvggt.methods.common import uniform_schemes
+from qvggt.methods.gptq import second_order
 from qvggt.methods.options import QuantizeOptions
-from qvggt.quant.affine import quantize
-from qvggt.quant.gptq import GptqOptions, gptq
+from qvggt.quant.gptq import GptqOptions
 from qvggt.quant.scheme import MAX_BITS, MIN_BITS, FloatScheme, LayerScheme, Scheme
 from qvggt.stages.allocate import Budget, allocate
 from qvggt.stages.calibrate import UnitContext, apply
@@ -82,9 +82,8 @@ class Qvggt(Method):
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
         """Search scales and ranges by the task objective, and round to nearest."""
-        plan = plan_unit(context, SearchOptions(self.token_classes, shortlist=3 if self.has("task") else 0))
-        weights = {layer: quantize(ready.weight, ready.scheme, ready.grid) for layer, ready in plan.layers.items()}
-        return UnitResult(weights, plan.parameters, plan.notes, plan.scales)
+        shortlist = 3 if self.has("task") else 0
+        return plan_unit(context, SearchOptions(self.token_classes, shortlist=shortlist)).rounded()
 
     def finish(self, bench: Bench, outcome: Outcome) -> Outcome:
         """Give the camera head a compensation token, if that lowers the objective on scenes held out."""
@@ -108,12 +107,7 @@ class QvggtPlus(Qvggt):
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
         """Round by second order, on ranges that cover every weight."""
-        plan = plan_unit(context, SearchOptions(self.token_classes, scales=False, clip=False))
-        weights = {
-            layer: gptq(ready.weight, ready.gram, ready.scheme, self.rounding, ready.grid, context.scale_dtype)
-            for layer, ready in plan.layers.items()
-        }
-        return UnitResult(weights, plan.parameters, plan.notes, plan.scales)
+        return second_order(context, self.token_classes, self.rounding)
 
     def finish(self, bench: Bench, outcome: Outcome) -> Outcome:
         """Tune against the float model; kept if it lowers the objective on scenes held out."""

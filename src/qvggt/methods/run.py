@@ -16,10 +16,10 @@ from qvggt.model import VGGT
 from qvggt.qmodel.convert import convert, quantizable_layers, torch_dtype
 from qvggt.quant.recipe import Provenance, build_recipe
 from qvggt.stages.calibrate import PassOptions, quantize_units
-from qvggt.stages.calibration_data import CalibrationData, load_calibration, without_truth
+from qvggt.stages.calibration_data import CalibrationData, check_truth, load_calibration, without_truth
 from qvggt.stages.task import make_task
 from qvggt.stages.unit_store import UnitStore
-from qvggt.types import PathLike, QvggtError
+from qvggt.types import PathLike
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,8 @@ def _quantized(worker: Method, bench: Bench, data: CalibrationData) -> tuple[Pla
 
 def _scenes(model: VGGT, options: QuantizeOptions) -> CalibrationData:
     data = load_calibration(options.calibration, model.config.image_size, model.config.patch_size)
-    if options.supervision == "teacher":
-        return without_truth(data)
-    if not data.has_truth:
-        raise QvggtError(
-            f"the geometry of {options.calibration.source!r} is not known: supervise by the float model, the teacher"
-        )
-    return data
+    check_truth(data, options.supervision, options.calibration.source)
+    return without_truth(data) if options.supervision == "teacher" else data
 
 
 def _plan(worker: Method, bench: Bench) -> Plan:

@@ -14,6 +14,7 @@ from qvggt.data.frame_choice import FrameChoice, choose_frames, choose_sequences
 from qvggt.data.registry import DATASETS, open_dataset
 from qvggt.geometry import Truth, normalised_truth
 from qvggt.images import ImageOptions, load_images
+from qvggt.stages.objective import Supervision
 from qvggt.types import PathLike, QvggtError, Scene
 
 BATCH_PIXELS = 1 << 20
@@ -170,6 +171,12 @@ def _stack(scenes: Sequence[Scene]) -> SceneBatch:
             known[index] &= torch.from_numpy(scene.valid)
     truth = normalised_truth(cameras, intrinsics, torch.where(known, depth, 1.0), known)
     return SceneBatch(images, truth)
+
+
+def check_truth(data: CalibrationData, supervision: Supervision, source: str) -> None:
+    """Raise QvggtError if scenes shall be compared with their geometry, and it is not known."""
+    if supervision == "truth" and not data.has_truth:
+        raise QvggtError(f"the geometry of {source!r} is not known: supervise by the float model, the teacher")
 
 
 def without_truth(data: CalibrationData) -> CalibrationData:

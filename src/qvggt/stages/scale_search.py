@@ -16,6 +16,7 @@ from qvggt.quant.affine import Grid, dequantize, fit_grid, quantize
 from qvggt.quant.scheme import Scheme
 from qvggt.stages.calibrate import UnitContext
 from qvggt.stages.statistics import TOKEN_CLASSES, TokenClass, pooled
+from qvggt.stages.unit_store import UnitResult
 from qvggt.types import LayerId, QvggtError
 
 SMALLEST_SCALE = 1e-4
@@ -99,6 +100,11 @@ class UnitPlan:
     parameters: Mapping[str, Tensor]
     notes: Mapping[str, Any]
     scales: Mapping[LayerId, Tensor]
+
+    def rounded(self) -> UnitResult:
+        """Return every layer at its nearest levels."""
+        weights = {layer: quantize(ready.weight, ready.scheme, ready.grid) for layer, ready in self.layers.items()}
+        return UnitResult(weights, self.parameters, self.notes, self.scales)
 
 
 def plan_unit(context: UnitContext, options: SearchOptions) -> UnitPlan:
