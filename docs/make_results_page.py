@@ -1,6 +1,6 @@
 """Compare the methods on the carried models, and write the tables into docs/results.md.
 
-    python docs/make_results_page.py [TABLE ...] [--scenes N] [--seeds N ...]
+    python docs/make_results_page.py [TABLE ...] [--scenes N]
 
 Without names every table is made. Checkpoints and results are kept, so that a second run goes on.
 """
@@ -8,6 +8,7 @@ Without names every table is made. Checkpoints and results are kept, so that a s
 from __future__ import annotations
 
 import argparse
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,9 @@ import qvggt
 from qvggt.comparison_picture import write_comparison_picture
 from qvggt.comparison_report import ComparisonRow
 from qvggt.eval.plan import Selection
+from qvggt.quant.scheme import Scheme
+from qvggt.stages.calibration_data import CalibrationOptions
+from qvggt.stages.objective import Supervision
 
 PAGE = Path(__file__).parent / "results.md"
 COLUMNS = {
@@ -27,23 +31,46 @@ COLUMNS = {
 }
 BASELINES = ("rtn", "awq", "gptq", "smoothquant", "quarot")
 LADDER = ("awq", "qvggt-filter-compensate-task", "qvggt-compensate-task", "qvggt-task", "qvggt-compensate", "qvggt")
+OURS = ("qvggt+-reorder", "qvggt+-select", "qvggt+-tune", "qvggt+-compensate", "qvggt+")
+SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
 class TableOf:
-    """What a table shows: a model, methods, and whether a picture is drawn."""
+    """What a table shows: a model, methods, and what they are told; a row for every combination.
+
+    Attributes:
+        model: its name.
+        methods: of quantization.
+        bits: of linear layers.
+        seeds: of the choice of calibration scenes; a row is the mean over them.
+        scenes: numbers of calibration scenes.
+        supervision: by the float model, or by the truth.
+        picture: whether one is drawn.
+    """
 
     model: str
     methods: tuple[str, ...]
+    bits: int = 4
+    seeds: tuple[int, ...] = (0,)
+    scenes: tuple[int, ...] = (16,)
+    supervision: tuple[Supervision, ...] = ("teacher",)
     picture: bool = False
 
 
-TABLES = {
-    "nano": TableOf("nano", (*BASELINES, "qvggt", "qvggt+"), picture=True),
-    "nano-hard": TableOf("nano-hard", (*BASELINES, "qvggt", "qvggt+"), picture=True),
-    "ladder-nano": TableOf("nano", LADDER),
-    "ladder-nano-hard": TableOf("nano-hard", LADDER),
-}
+def tables_of(model: str) -> dict[str, TableOf]:
+    """Return the tables about a model."""
+    return {
+        model: TableOf(model, (*BASELINES, "qvggt", "qvggt+"), seeds=SEEDS, picture=True),
+        f"{model}-3": TableOf(model, (*BASELINES, "qvggt", "qvggt+"), bits=3, picture=True),
+        f"ladder-{model}": TableOf(model, LADDER, seeds=SEEDS),
+        f"ours-{model}": TableOf(model, OURS),
+        f"scenes-{model}": TableOf(model, ("qvggt", "qvggt+"), scenes=(4, 16, 64)),
+        f"truth-{model}": TableOf(model, ("qvggt", "qvggt+"), supervision=("teacher", "truth")),
+    }
+
+
+TABLES = tables_of("nano") | tables_of("nano-hard")
 
 
 def main() -> None:
@@ -51,35 +78,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="*", metavar="TABLE")
     parser.add_argument("--scenes", type=int, default=None)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
     unknown = sorted(set(options.tables) - set(TABLES))
     if unknown:
         parser.error(f"there is no table {unknown[0]!r}: choose from {', '.join(TABLES)}")
     for name in options.tables or TABLES:
-        table = make_table(name, TABLES[name], options.scenes, tuple(options.seeds))
+        table = make_table(name, TABLES[name], options.scenes)
         PAGE.write_text(replace_between(PAGE.read_text(encoding="utf-8"), name, table), encoding="utf-8")
 
 
-def make_table(name: str, what: TableOf, scenes: int | None, seeds: tuple[int, ...]) -> str:
+def make_table(name: str, what: TableOf, scenes: int | None) -> str:
     """Compare, draw the picture, and return the table."""
     titles = [title for title, _ in COLUMNS.values()]
     lines = [f"| method | {titles[0]} | lost, paired | {' | '.join(titles[1:])} | bits, linear | bytes | min |"]
     lines.append("|---|" + "--:|" * (len(titles) + 4))
-    report = qvggt.compare(
-        what.model, qvggt.CompareOptions(what.methods, seeds=seeds), selection=Selection(scenes=scenes)
-    )
-    if what.picture:
-        write_comparison_picture(PAGE.parent / "images" / f"compare-{name}.png", report)
-    lines += map(table_row, report.rows)
+    for count, supervision in itertools.product(what.scenes, what.supervision):
+        base = qvggt.QuantizeOptions(
+            Scheme(what.bits), supervision=supervision, calibration=CalibrationOptions(scenes=count)
+        )
+        options = qvggt.CompareOptions(what.methods, (what.bits,), what.seeds, base)
+        report = qvggt.compare(what.model, options, selection=Selection(scenes=scenes))
+        if what.picture:
+            write_comparison_picture(PAGE.parent / "images" / f"compare-{name}.png", report)
+        told = [f"{count} scenes"] * (len(what.scenes) > 1) + [supervision] * (len(what.supervision) > 1)
+        rows = report.rows if len(lines) == 2 else report.rows[1:]
+        lines += [table_row(row, ", ".join([row.method, *told] if row.bits else [row.method])) for row in rows]
     return "\n".join(lines)
 
 
-def table_row(row: ComparisonRow) -> str:
-    """Return a method's figures with their intervals."""
+def table_row(row: ComparisonRow, title: str) -> str:
+    """Return a method's figures with their intervals, and where there are several seeds what is lost with each."""
     if row.summary is None:
-        return f"| {row.method} |" + " |" * (len(COLUMNS) + 4)
-    cells = [row.method]
+        return f"| {title} |" + " |" * (len(COLUMNS) + 4)
+    cells = [title]
     for metric, (_, digits) in COLUMNS.items():
         low, high = row.summary.intervals[metric]
         cells.append(f"{row.summary.metrics[metric]:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})")
@@ -92,11 +123,16 @@ def table_row(row: ComparisonRow) -> str:
 
 
 def lost(row: ComparisonRow, metric: str) -> str:
-    """Return what was lost against the float model on the same scenes, with its interval."""
-    if row.difference is None:
+    """Return what was lost against the float model on the same scenes, with its interval, and its range over seeds."""
+    if row.difference is None or row.summary is None:
         return ""
     low, high = row.difference.intervals[metric]
-    return f"{0.0 - row.difference.metrics[metric]:.2f} ({0.0 - high:.2f}–{0.0 - low:.2f})"
+    text = f"{0.0 - row.difference.metrics[metric]:.2f} ({0.0 - high:.2f}–{0.0 - low:.2f})"
+    if metric not in row.seed_ranges:
+        return text
+    least, most = row.seed_ranges[metric]
+    base = row.summary.metrics[metric] - row.difference.metrics[metric]
+    return f"{text}, seeds {base - most:.2f}–{base - least:.2f}"
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def context_of(
     states = [start(batch.images) for batch in batches]
     for index, unit in enumerate(model_units(model)):
         if unit.id == unit_id:
-            statistics, _ = observe(model, unit, states)
+            statistics = observe(model, unit, states)
             widths = {layer: model.get_parameter(f"{layer}.weight").shape[1] for layer in unit.linear}
             schemes = {layer: scheme.for_width(width) for layer, width in widths.items() if isinstance(scheme, Scheme)}
             return UnitContext(model, unit, index, states, statistics, schemes, task)

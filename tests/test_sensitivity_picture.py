@@ -10,10 +10,10 @@ from PIL import Image
 
 from qvggt import QvggtError
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model_sensitivity import read_sensitivity, usual_schemes
+from qvggt.model_sensitivity import usual_schemes
 from qvggt.sensitivity_picture import write_sensitivity_picture
 from qvggt.stages.objective import TaskLoss, TaskWeights
-from qvggt.stages.sensitivity import SensitivityReport, SensitivityRow, items_of
+from qvggt.stages.sensitivity import SensitivityReport, SensitivityRow, items_of, read_sensitivity
 from qvggt.stages.walk import model_units
 
 

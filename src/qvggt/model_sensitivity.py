@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from qvggt.api import load
 from qvggt.geometry import Truth
@@ -90,21 +88,6 @@ def sensitivity(
     images = sum(batch.scenes * batch.images.shape[1] for batch in data.batches)
     about = {"model": name, "supervision": options.supervision, "scenes": scenes, "images": images}
     return replace(report, about=about | {"calibration": dict(data.provenance)})
-
-
-def read_sensitivity(path: PathLike) -> SensitivityReport:
-    """Read a report that ``qvggt sensitivity`` wrote.
-
-    Raises:
-        QvggtError: there is no such file, or it holds no report.
-    """
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise QvggtError(
-            f"{path} cannot be read as a sensitivity report ({error}): give what qvggt sensitivity wrote"
-        ) from error
-    return SensitivityReport.from_json(values)
 
 
 def _on(batch: SceneBatch, device: str) -> SceneBatch:

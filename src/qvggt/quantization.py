@@ -23,7 +23,8 @@ from qvggt.methods.run import Losses, quantize_calibrated
 from qvggt.model import VGGT
 from qvggt.model.checkpoint import FloatWeights, load_float, locate, open_weights
 from qvggt.qmodel.convert import convert, recipe_of
-from qvggt.quant.recipe import Provenance, part_of
+from qvggt.quant.layers import part_of
+from qvggt.quant.recipe import Provenance
 from qvggt.stages.unit_store import check_store, remove_store
 from qvggt.types import PathLike, QvggtError
 

@@ -1,5 +1,6 @@
 """The stages of our own methods: what each does and when it is dropped."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from qvggt.quant.affine import quantize as round_to_nearest
 from qvggt.quant.scheme import MAX_BITS, Scheme
 from qvggt.quantization import quantize
 from qvggt.stages.compensate import Compensation
+from qvggt.stages.sensitivity import measure_sensitivity
 from qvggt.stages.task import make_task
 from qvggt.stages.tune import Tuned
 from qvggt.types import QvggtError
@@ -61,6 +63,31 @@ def test_without_selection_every_layer_has_the_users_scheme(small):
     kinds = {"linear": Scheme(4, 16), "conv2d": Scheme(8, 16)}
     assert plan.schemes == {layer: kinds[shape.kind] for layer, shape in quantizable_layers(small).items()}
     assert (plan.sensitivities, plan.notes) == ({}, {})
+
+
+def test_a_report_that_is_there_is_weighed(small, tmp_path, monkeypatch):
+    bench = bench_of(small_model())
+    report = measure_sensitivity(bench.model, bench.task, candidate_schemes(Scheme(4, 16)), "part")
+    (tmp_path / "report.json").write_text(json.dumps(report.to_json()))
+    expected = Qvggt(with_options()).plan(bench)
+    monkeypatch.setattr(module, "measure_sensitivity", None)
+    found = Qvggt(with_options(sensitivities=tmp_path / "report.json")).plan(bench)
+    assert found.schemes == expected.schemes
+    assert found.sensitivities == expected.sensitivities
+
+
+def test_a_report_that_cannot_be_read_is_refused_before_anything_is_done(tmp_path):
+    with pytest.raises(QvggtError, match="give what qvggt sensitivity wrote"):
+        Qvggt(with_options(sensitivities=tmp_path / "none.json"))
+
+
+def test_hidden_units_are_put_in_order_unless_that_is_left_out(small):
+    before = small_model()
+    for method, changes in ((QvggtPlus(with_options()), True), (QvggtPlus(with_options(without=("reorder",))), False)):
+        model = small_model()
+        method.prepare(model)
+        same = all(torch.equal(value, model.state_dict()[name]) for name, value in before.state_dict().items())
+        assert same != changes
 
 
 def test_the_task_stage_scores_end_to_end(small):
@@ -117,7 +144,7 @@ def test_tuning_that_does_not_help_is_undone(monkeypatch, outcome):
     spoilt = {name: torch.zeros_like(p) for name, p in bench.model.named_parameters() if name.endswith("norm1.weight")}
     monkeypatch.setattr(type(bench.held_out), "total", _totals(bench, [loss, loss + 1]))
     tuned_to(monkeypatch, given.weights, spoilt)
-    found = QvggtPlus(with_options()).tuned(bench, given)
+    found = QvggtPlus(with_options()).tuned(bench, bench.teacher, given)
     assert found.weights is given.weights
     assert found.stages["tune"] == {
         "first_loss": 2.0, "last_loss": 1.0, "before": loss, "after": loss + 1, "accepted": False
@@ -132,7 +159,7 @@ def test_tuning_that_helps_is_kept(monkeypatch, outcome):
     moved = {name: bench.model.get_parameter(name) + 1}
     monkeypatch.setattr(type(bench.held_out), "total", _totals(bench, [2.0, 1.0]))
     tuned_to(monkeypatch, other, moved)
-    found = QvggtPlus(with_options()).tuned(bench, given)
+    found = QvggtPlus(with_options()).tuned(bench, bench.teacher, given)
     assert found.weights == other
     assert found.stages["tune"]["accepted"] is True
     assert torch.equal(bench.model.get_parameter(name), moved[name])

@@ -2,7 +2,10 @@ import json
 
 import pytest
 
-from qvggt.quant.recipe import Provenance, Recipe, build_recipe, part_of, select_layers
+from qvggt.methods.common import model_layers
+from qvggt.model import VGGTConfig
+from qvggt.quant.layers import part_of, select_layers
+from qvggt.quant.recipe import Provenance, Recipe, build_recipe
 from qvggt.quant.scheme import FloatScheme, LayerShape, Scheme
 from qvggt.types import QvggtError
 
@@ -107,3 +110,21 @@ def test_float_types_by_layer():
 def test_parts():
     names = ("aggregator.frame_blocks.3.norm1.weight", "depth_head.norm.bias", "aggregator.camera_token")
     assert [part_of(name) for name in names] == ["frame", "depth_head", "tokens"]
+
+
+def test_the_papers_recipe_leaves_fragile_blocks_floating():
+    shapes = model_layers(VGGTConfig.vggt_1b())
+    chosen = set(select_layers(shapes, ["paper"]))
+    left = {layer for layer in shapes if "_blocks." in layer} - chosen
+    fragile = ("frame_blocks.14", "frame_blocks.17", "frame_blocks.23", "global_blocks.23")
+    assert left == {f"aggregator.{block}.{part}" for block in fragile for part in ("attn.qkv", "mlp.fc1", "mlp.fc2")}
+    assert all("_blocks." in layer for layer in chosen)
+
+
+def test_the_papers_recipe_scales_with_depth():
+    shapes = model_layers(VGGTConfig.nano())
+    chosen = select_layers(shapes, ["paper"])
+    assert sorted({layer.split(".")[2] for layer in shapes if "_blocks." in layer} - {"0"})  # more than one pair
+    assert "aggregator.frame_blocks.5.mlp.fc1" not in chosen
+    assert "aggregator.frame_blocks.5.attn.proj" in chosen
+    assert "aggregator.global_blocks.3.mlp.fc1" in chosen

@@ -17,7 +17,6 @@ from qvggt.quant.recipe import build_recipe
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.stages.allocate import Budget, allocate, allocation_of, knapsack, prediction_error
 from qvggt.stages.objective import TaskLoss, TaskWeights
-from qvggt.stages.presets import PRESETS, preset_schemes, scaled_index
 from qvggt.stages.sensitivity import SensitivityReport, SensitivityRow, items_of
 from qvggt.stages.storage import storage_of
 from qvggt.stages.walk import model_units
@@ -174,30 +173,3 @@ def test_average_bits_count_scales_of_linear_layers_only():
     groups = sum(s.rows * Scheme(4, 32).groups(s.width) for s in STORAGE.shapes.values() if s.kind == "linear")
     # A row whose codes do not fill whole words takes a little more: the camera head reads nine numbers.
     assert STORAGE.average_bits(schemes) == pytest.approx(4 + 16 * groups / STORAGE.linear_weights, abs=0.02)
-
-
-def test_presets():
-    config = VGGTConfig.vggt_1b()
-    shapes = storage_of(config).shapes
-    four, eight = Scheme(4), Scheme(8)
-    paper = preset_schemes("paper", config, shapes, four, eight)
-    held = [layer for layer in shapes if "_blocks." in layer and paper[layer] == FLOAT16]
-    fragile = ("frame_blocks.14", "frame_blocks.17", "frame_blocks.23", "global_blocks.23")
-    assert sorted(held) == sorted(
-        f"aggregator.{block}.{part}" for block in fragile for part in ("attn.qkv", "mlp.fc1", "mlp.fc2")
-    )
-    assert all(paper[layer] == FLOAT16 for layer in shapes if "_blocks." not in layer)
-    uniform = preset_schemes("uniform", config, shapes, four, eight)
-    assert all(uniform[layer] == (four if shape.kind == "linear" else eight) for layer, shape in shapes.items())
-    assert scaled_index(23, 24, 4) == 3
-    for name in PRESETS:
-        assert set(preset_schemes(name, CONFIG, STORAGE.shapes, SCHEMES[2], SCHEMES[3])) == set(STORAGE.shapes)
-    with pytest.raises(QvggtError, match="paper"):
-        preset_schemes("papers", CONFIG, STORAGE.shapes, four, eight)
-
-
-def test_a_preset_is_predicted_where_its_schemes_were_measured():
-    schemes = preset_schemes("paper", CONFIG, STORAGE.shapes, SCHEMES[2], SCHEMES[3])
-    assert allocation_of(schemes, STORAGE, REPORT).predicted_increase > 0
-    assert allocation_of(schemes, STORAGE, report("unit")).predicted_increase is None
-    assert allocation_of(schemes, STORAGE).predicted_increase is None

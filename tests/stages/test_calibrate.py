@@ -97,7 +97,7 @@ def test_only_integer_schemes_are_asked_for(model, micro, batches):
 
 
 def grams(model, unit, states):
-    statistics, _ = observe(model, unit, states)
+    statistics = observe(model, unit, states)
     return {layer: {name: part.gram for name, part in parts.items()} for layer, parts in statistics.items()}
 
 

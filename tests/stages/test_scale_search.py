@@ -26,7 +26,7 @@ def context_of(model, batches, unit_id, scheme=SCHEME, task=None):
     with torch.no_grad():
         for index, unit in enumerate(model_units(model)):
             if unit.id == unit_id:
-                statistics, _ = observe(model, unit, states)
+                statistics = observe(model, unit, states)
                 return UnitContext(model, unit, index, states, statistics, dict.fromkeys(unit.linear, scheme), task)
             states = [advance(model, unit, state) for state in states]
     raise AssertionError(unit_id)
@@ -69,7 +69,7 @@ def test_the_plans_gram_is_that_of_the_inputs_after_scales_have_moved(micro, bat
     context = context_of(micro, batches, unit)
     found = plan(context)
     with torch.no_grad():
-        statistics, _ = observe(moved(micro, found), context.unit, context.states)
+        statistics = observe(moved(micro, found), context.unit, context.states)
     for layer, part in found.layers.items():
         expected = pooled(statistics[layer]).gram
         assert relative_error(part.gram, expected) < 1e-4, layer

@@ -19,7 +19,7 @@ def result():
     }
     parameters = {"a.norm1.weight": torch.randn(32), "a.norm1.bias": torch.randn(32, dtype=torch.float64)[::2]}
     notes = {"a.qkv": {"exponent": 0.35, "task": float("inf")}}
-    return UnitResult(weights, parameters, notes, {QKV: torch.rand(32)})
+    return UnitResult(weights, parameters, notes)
 
 
 def assert_same(found, expected):
@@ -36,8 +36,6 @@ def assert_same(found, expected):
     assert list(found.parameters) == list(expected.parameters)
     assert all(torch.equal(found.parameters[name], value) for name, value in expected.parameters.items())
     assert found.notes == expected.notes
-    assert list(found.scales) == list(expected.scales)
-    assert all(torch.equal(found.scales[layer], scale) for layer, scale in expected.scales.items())
 
 
 def test_what_is_kept_comes_back_whole(tmp_path):
@@ -100,9 +98,9 @@ def test_a_damaged_file_is_as_if_it_were_not_there(tmp_path, cut):
     [
         "{}",
         "no json",
-        '{"schemes": {"a.qkv": {"bits": 4}}, "parameters": [], "notes": {}, "scales": []}',
-        '{"schemes": {"a.qkv": {"bits": 40}}, "parameters": [], "notes": {}, "scales": []}',
-        '{"schemes": {}, "parameters": ["a.bias"], "notes": {}, "scales": []}',
+        '{"schemes": {"a.qkv": {"bits": 4}}, "parameters": [], "notes": {}}',
+        '{"schemes": {"a.qkv": {"bits": 40}}, "parameters": [], "notes": {}}',
+        '{"schemes": {}, "parameters": ["a.bias"], "notes": {}}',
     ],
 )
 def test_a_file_of_another_form_is_as_if_it_were_not_there(tmp_path, about):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -38,6 +39,14 @@ ActivationBits = Annotated[
 ]
 AverageBits = Annotated[
     float | None, number("budget over all linear layers, for qvggt and qvggt+", "(default: a little above BITS)")
+]
+Sensitivities = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="FILE.json",
+        help="weigh what qvggt sensitivity measured of this model, for qvggt and qvggt+",
+        help_behavior_hint="(default: measure it)",
+    ),
 ]
 Layers = Annotated[
     tuple[str, ...],
@@ -77,6 +86,7 @@ def quantize(
     activation_bits: ActivationBits = None,
     average_bits: AverageBits = None,
     max_bytes: Annotated[int | None, number("budget for the whole checkpoint, in its place", "(optional)")] = None,
+    sensitivities: Sensitivities = None,
     layers: Layers = ("all",),
     float_type: FloatType = "float16",
     tokens: Tokens = None,
@@ -109,7 +119,7 @@ def quantize(
     calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed)
     options = QuantizeOptions(
         scheme, conv, layers, float_type, tokens, supervision, calibration, activation_bits, average_bits, max_bytes,
-        without,
+        sensitivities, without,
     )  # fmt: skip
     started = time.perf_counter()
     with progress(model) as update:

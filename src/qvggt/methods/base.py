@@ -27,7 +27,7 @@ class Bench:
 
     Attributes:
         model: the float model at first; holds quantized values after the pass.
-        teacher: the float model, untouched.
+        teacher: the float model, untouched, if the method needs it.
         shapes: of every layer that can be quantized.
         task: the objective on the scenes that statistics are taken from.
         held_out: the objective on scenes that no statistics are taken from.
@@ -36,7 +36,7 @@ class Bench:
     """
 
     model: VGGT
-    teacher: VGGT
+    teacher: VGGT | None
     shapes: Mapping[LayerId, LayerShape]
     task: Task
     held_out: Task
@@ -118,6 +118,17 @@ class Method:
     def token_classes(self) -> tuple[TokenClass, ...]:
         """Classes of tokens whose activations count: the user's choice, or the method's own."""
         return parse_token_classes(self.options.tokens or self.tokens)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the float model is kept beside the one that is quantized, which takes the memory of its weights."""
+        return False
+
+    def prepare(self, model: VGGT) -> None:
+        """Give a float model other weights with which it says the same; by default none.
+
+        What is decided here must follow from the weights alone, so that an interrupted run decides the same again.
+        """
 
     def plan(self, bench: Bench) -> Plan:
         """Choose a scheme for every layer; by default the user's for all."""

@@ -9,7 +9,7 @@ import torch
 from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.qmodel.convert import quantizable_layers
-from qvggt.quant.recipe import select_layers
+from qvggt.quant.layers import select_layers
 from qvggt.quant.scheme import LayerScheme, LayerShape
 from qvggt.quant.source import TensorSource
 from qvggt.types import LayerId, QvggtError
@@ -42,9 +42,12 @@ def model_layers(config: VGGTConfig) -> dict[LayerId, LayerShape]:
 
 
 def refuse_budget(options: QuantizeOptions) -> None:
-    """Raise QvggtError if a method that stores every layer alike is asked to keep a budget."""
-    if options.average_bits is not None or options.max_bytes is not None:
-        raise QvggtError("this method stores every layer alike and keeps no budget: choose qvggt or qvggt+ for that")
+    """Raise QvggtError if a method that stores every layer alike is asked to keep a budget or weigh sensitivities."""
+    if options.average_bits is not None or options.max_bytes is not None or options.sensitivities is not None:
+        raise QvggtError(
+            "this method stores every layer alike, keeps no budget and weighs no sensitivities: "
+            "choose qvggt or qvggt+ for that"
+        )
 
 
 def uniform_schemes(shapes: Mapping[LayerId, LayerShape], options: QuantizeOptions) -> dict[LayerId, LayerScheme]:

@@ -10,7 +10,7 @@ from qvggt.quant.scheme import FloatType, LayerScheme, Scheme
 from qvggt.stages.calibration_data import CalibrationOptions
 from qvggt.stages.objective import Supervision
 from qvggt.stages.statistics import parse_token_classes
-from qvggt.types import QvggtError
+from qvggt.types import PathLike, QvggtError
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class QuantizeOptions:
         activation_bits: of activations, for methods that round them; None for what the method was published with.
         average_bits: budget over all linear layers, for methods that choose schemes; None for theirs.
         max_bytes: budget for the whole checkpoint, in place of ``average_bits``.
+        sensitivities: a report of ``qvggt sensitivity`` on the same model, for methods that choose schemes; if None
+            they measure by themselves.
         without: stages of a method that are left out, so that what they do can be measured.
         memory_bytes: of activations in memory; what is beyond waits in temporary files.
     """
@@ -43,6 +45,7 @@ class QuantizeOptions:
     activation_bits: int | None = None
     average_bits: float | None = None
     max_bytes: int | None = None
+    sensitivities: PathLike | None = None
     without: tuple[str, ...] = ()
     memory_bytes: int = 4 << 30
 
@@ -64,4 +67,5 @@ class QuantizeOptions:
     def to_json(self) -> dict[str, Any]:
         """Return all fields but the calibration scenes, which provenance lists by themselves, as JSON-ready values."""
         values = {name: value for name, value in asdict(self).items() if name not in ("calibration", "memory_bytes")}
-        return {**values, **self.layers_json()}
+        measured = None if self.sensitivities is None else str(self.sensitivities)
+        return {**values, "sensitivities": measured, **self.layers_json()}

@@ -18,15 +18,18 @@ from qvggt.methods.base import Bench, Method, Outcome, Plan
 from qvggt.methods.common import uniform_schemes
 from qvggt.methods.gptq import second_order
 from qvggt.methods.options import QuantizeOptions
+from qvggt.model import VGGT
 from qvggt.quant.gptq import GptqOptions
 from qvggt.quant.scheme import MAX_BITS, MIN_BITS, FloatScheme, LayerScheme, Scheme
 from qvggt.stages.allocate import Budget, allocate
 from qvggt.stages.calibrate import UnitContext, apply
 from qvggt.stages.compensate import try_compensation
+from qvggt.stages.reorder import reorder_hidden_units
 from qvggt.stages.scale_search import SearchOptions, plan_unit
-from qvggt.stages.sensitivity import measure_sensitivity
+from qvggt.stages.sensitivity import SensitivityReport, measure_sensitivity, read_sensitivity
 from qvggt.stages.statistics import TOKEN_CLASSES, TokenClass
 from qvggt.stages.storage import storage_of
+from qvggt.stages.task import make_task
 from qvggt.stages.tune import TuneOptions, tune
 from qvggt.stages.unit_store import UnitResult
 from qvggt.types import LayerId
@@ -34,7 +37,8 @@ from qvggt.types import LayerId
 SPARE_BITS = 0.125
 """Budget above the uniform scheme's own average, if the user names none: 4.25 for 4 bits in groups of 128."""
 
-SENSITIVITY_SCENES = 4
+SENSITIVITY_SCENES, SENSITIVITY_FRAMES = 4, 4
+"""Scenes, and frames of each, on which single parts are measured."""
 
 
 class Qvggt(Method):
@@ -44,6 +48,11 @@ class Qvggt(Method):
     stages: ClassVar[tuple[str, ...]] = ("select", "filter", "compensate", "task")
     tokens = "patch"
     has_budget = True
+
+    def __init__(self, options: QuantizeOptions) -> None:
+        super().__init__(options)
+        measured = options.sensitivities
+        self.measured = None if measured is None else read_sensitivity(measured)
 
     def has(self, stage: str) -> bool:
         """Return whether a stage takes part."""
@@ -61,14 +70,7 @@ class Qvggt(Method):
         if not self.has("select") or not isinstance(base, Scheme):
             return Plan(uniform)
         storage = storage_of(bench.model.config, self.options.float_type)
-        report = measure_sensitivity(
-            bench.model,
-            bench.task.first(SENSITIVITY_SCENES),
-            candidate_schemes(base),
-            "part",
-            on_row=lambda row, share: bench.on_stage("sensitivity", share),
-            memory_bytes=self.options.memory_bytes,
-        )
+        report = self._sensitivities(bench, base)
         findings = report.totals_json()
         average_bits = self.options.average_bits
         if average_bits is None and self.options.max_bytes is None:
@@ -79,6 +81,19 @@ class Qvggt(Method):
         allocation = allocate(report, storage, budget, self.options.conv, only=uniform)
         schemes = {layer: scheme for layer, scheme in allocation.schemes.items() if layer in uniform}
         return Plan(schemes, findings, allocation.figures_json())
+
+    def _sensitivities(self, bench: Bench, base: Scheme) -> SensitivityReport:
+        if self.measured is not None:
+            return self.measured
+        few = [batch.first(batch.scenes, SENSITIVITY_FRAMES) for batch in bench.task.first(SENSITIVITY_SCENES).batches]
+        return measure_sensitivity(
+            bench.model,
+            make_task(bench.model, few, self.options.supervision),
+            candidate_schemes(base),
+            "part",
+            on_row=lambda row, share: bench.on_stage("sensitivity", share),
+            memory_bytes=self.options.memory_bytes,
+        )
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
         """Search scales and ranges by the task objective, and round to nearest."""
@@ -100,10 +115,20 @@ class QvggtPlus(Qvggt):
     """Ours beyond the paper: second-order rounding, then tuning end to end."""
 
     summary = "qvggt's choice of schemes, second-order rounding, scales and norms tuned end to end"
-    stages = ("select", "compensate", "tune")
+    stages = ("reorder", "select", "compensate", "tune")
     tokens = "all"
-    tuning = TuneOptions(steps=80, code_lr=0.0, scale_lr=2e-3, float_lr=2e-3)
+    tuning = TuneOptions()
     rounding = GptqOptions(damping=0.002)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Tuning follows the float model."""
+        return self.has("tune")
+
+    def prepare(self, model: VGGT) -> None:
+        """Let columns of like size share their scales."""
+        if self.has("reorder") and isinstance(self.options.scheme, Scheme):
+            reorder_hidden_units(model, self.options.scheme)
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
         """Round by second order, on ranges that cover every weight."""
@@ -111,19 +136,18 @@ class QvggtPlus(Qvggt):
 
     def finish(self, bench: Bench, outcome: Outcome) -> Outcome:
         """Tune against the float model; kept if it lowers the objective on scenes held out."""
-        if self.has("tune"):
-            outcome = self.tuned(bench, outcome)
+        if bench.teacher is not None:
+            outcome = self.tuned(bench, bench.teacher, outcome)
         return super().finish(bench, outcome)
 
-    def tuned(self, bench: Bench, outcome: Outcome) -> Outcome:
+    def tuned(self, bench: Bench, teacher: VGGT, outcome: Outcome) -> Outcome:
         """Return the outcome after tuning, or as it was if that did no good."""
         options = replace(self.tuning, seed=self.options.calibration.seed)
         found = tune(
             bench.model,
-            bench.teacher,
+            teacher,
             outcome.weights,
             bench.task.batches,
-            {},
             options,
             lambda step, loss: bench.on_stage("tuning", step / options.steps),
         )

@@ -71,8 +71,9 @@ def quantize_calibrated(
     )
     store = None if work is None else UnitStore(work, asdict(about))
     try:
-        bench = _bench(model, data, options, store, on_stage)
+        bench = _bench(model, worker, data, store, on_stage)
         before = bench.held_out.total(model)
+        worker.prepare(bench.model)
         plan, outcome = _quantized(worker, bench, data)
     except BaseException:
         if store is not None and store.empty:
@@ -100,13 +101,13 @@ def _finite(values: Any) -> Any:
     return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
-def _bench(
-    model: VGGT, data: CalibrationData, options: QuantizeOptions, store: UnitStore | None, on_stage: OnStage
-) -> Bench:
+def _bench(model: VGGT, worker: Method, data: CalibrationData, store: UnitStore | None, on_stage: OnStage) -> Bench:
     on_stage("running the float model", 0.0)
-    task = make_task(model, data.batches, options.supervision)
-    held_out = make_task(model, data.held_out, options.supervision)
-    return Bench(model, _twin(model), quantizable_layers(model), task, held_out, store, on_stage)
+    supervision = worker.options.supervision
+    task = make_task(model, data.batches, supervision)
+    held_out = make_task(model, data.held_out, supervision)
+    teacher = _twin(model) if worker.needs_teacher else None
+    return Bench(model, teacher, quantizable_layers(model), task, held_out, store, on_stage)
 
 
 def _quantized(worker: Method, bench: Bench, data: CalibrationData) -> tuple[Plan, Outcome]:

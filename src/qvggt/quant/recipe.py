@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from qvggt.quant.layers import hint
 from qvggt.quant.scheme import FloatScheme, FloatType, LayerScheme, LayerShape, Scheme, check_kind, scheme_from_json
 from qvggt.types import LayerId, QvggtError
 
 RECIPE_VERSION = 1
-
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    "aa": ("aggregator.frame_blocks.", "aggregator.global_blocks."),
-    "frame": ("aggregator.frame_blocks.",),
-    "global": ("aggregator.global_blocks.",),
-    "patch_embed": ("aggregator.patch_embed.",),
-    "camera_head": ("camera_head.",),
-    "dense_heads": ("depth_head.", "point_head."),
-    "depth_head": ("depth_head.",),
-    "point_head": ("point_head.",),
-}
-"""Named parts of VGGT: what the names of their layers begin with. ``all``, ``linear`` and ``conv2d`` exist besides."""
-
-_ALL_GROUPS = ("all", "linear", "conv2d", *GROUPS)
 
 
 @dataclass(frozen=True)
@@ -138,7 +122,7 @@ def build_recipe(
     """
     unknown = sorted(set(schemes) - set(shapes))
     if unknown:
-        raise QvggtError(f"the model has no layer {unknown[0]!r} that can be quantized{_hint(unknown[0], shapes)}")
+        raise QvggtError(f"the model has no layer {unknown[0]!r} that can be quantized{hint(unknown[0], shapes)}")
     for name, scheme in schemes.items():
         check_kind(shapes[name].kind, scheme, name)
     fitted = {
@@ -146,46 +130,3 @@ def build_recipe(
         for name, scheme in schemes.items()
     }
     return Recipe(fitted, float_type, provenance or Provenance())
-
-
-def select_layers(shapes: Mapping[LayerId, LayerShape], patterns: Sequence[str]) -> list[LayerId]:
-    """Return the layers that any of the patterns names, in the model's order.
-
-    A pattern is a group (``all``, ``linear``, ``conv2d`` or a key of ``GROUPS``), a layer's name or the beginning of
-    one up to a dot (``aggregator.frame_blocks.3``), a glob (``*.mlp.fc1``), or a regular expression that matches from
-    the name's beginning (``re:.*attn[.]proj``).
-
-    Raises:
-        QvggtError: a pattern matches no layer, or is no valid regular expression.
-    """
-    chosen: set[LayerId] = set()
-    for pattern in patterns:
-        matched = {name for name, shape in shapes.items() if _matches(pattern, name, shape)}
-        if not matched:
-            raise QvggtError(f"no layer matches {pattern!r}{_hint(pattern, shapes)}")
-        chosen |= matched
-    return [name for name in shapes if name in chosen]
-
-
-def part_of(name: str) -> str:
-    """Return the part of VGGT that a parameter or layer belongs to, as tables show it."""
-    parts = ("frame", "global", "patch_embed", "camera_head", "depth_head", "point_head")
-    return next((part for part in parts if name.startswith(GROUPS[part])), "tokens")
-
-
-def _matches(pattern: str, name: str, shape: LayerShape) -> bool:
-    if pattern in _ALL_GROUPS:
-        return pattern in ("all", shape.kind) or name.startswith(GROUPS.get(pattern, ()))
-    if pattern.startswith("re:"):
-        try:
-            return re.match(pattern[3:], name) is not None
-        except re.error as error:
-            raise QvggtError(f"{pattern[3:]!r} is no regular expression: {error}") from error
-    return fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern.rstrip(".") + ".")
-
-
-def _hint(pattern: str, shapes: Mapping[LayerId, LayerShape]) -> str:
-    prefixes = {".".join(parts[:end]) for parts in (name.split(".") for name in shapes) for end in range(1, 9)}
-    close = difflib.get_close_matches(pattern, [*_ALL_GROUPS, *sorted(prefixes)], n=3, cutoff=0.6)
-    meant = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"{meant} (groups: {', '.join(_ALL_GROUPS)}; or a name, a glob, re:EXPRESSION)"

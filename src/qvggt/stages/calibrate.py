@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -94,13 +94,11 @@ class PassResult:
     Attributes:
         weights: integers of every layer that holds some.
         notes: the method's notes, by unit.
-        scales: [in] that layers' float weights were multiplied by, where producers absorbed the inverse.
         mapped_bytes: of activations that were written to files.
     """
 
     weights: Mapping[LayerId, QuantizedTensor]
     notes: Mapping[BlockId, Mapping[str, Any]] = field(default_factory=dict)
-    scales: Mapping[LayerId, Tensor] = field(default_factory=dict)
     mapped_bytes: int = 0
 
 
@@ -138,29 +136,29 @@ def quantize_units(
     states = [start(batch.images) for batch in batches]
     weights: dict[LayerId, QuantizedTensor] = {}
     notes: dict[BlockId, Mapping[str, Any]] = {}
-    scales: dict[LayerId, Tensor] = {}
     for index, unit in enumerate(units):
         result = None if store is None else store.get(unit.id)
-        after: Iterable[WalkState] = ()
         if result is None:
             chosen = {layer: schemes[layer] for layer in (*unit.linear, *unit.conv) if layer in schemes}
-            statistics, after = observe(model, unit, states) if unit.linear else ({}, ())
+            statistics = observe(model, unit, states) if unit.linear else {}
             context = UnitContext(model, unit, index, states, statistics, {}, task, options.scale_dtype)
             result = _quantize_unit(context, method, chosen)
             if store is not None:
                 store.put(unit.id, result)
-        if options.propagate == "float" and unit.kind not in HEADS and not after:
-            after = [advance(model, unit, state) for state in states]
+        ends = unit.kind in HEADS
+        if options.propagate == "float" and not ends:
+            states = _after(model, unit, states, shelf)
         apply(model, result)
+        if options.propagate == "quantized" and not ends:
+            states = _after(model, unit, states, shelf)
         weights |= result.weights
-        scales |= result.scales
         notes[unit.id] = result.notes
-        if unit.kind not in HEADS:
-            if options.propagate == "quantized":
-                after = (advance(model, unit, state) for state in states)  # one at a time, each to the shelf
-            states = [shelf.put_state(new, old) for new, old in zip(after, states, strict=True)]
         on_unit(unit.id, (index + 1) / len(units), result.notes)
-    return PassResult(weights, notes, scales, shelf.mapped_bytes)
+    return PassResult(weights, notes, shelf.mapped_bytes)
+
+
+def _after(model: VGGT, unit: Unit, states: Sequence[WalkState], shelf: Shelf) -> list[WalkState]:
+    return [shelf.put_state(advance(model, unit, state), state) for state in states]
 
 
 def apply(model: VGGT, result: UnitResult) -> None:

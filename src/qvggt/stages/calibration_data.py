@@ -66,12 +66,12 @@ class SceneBatch:
         """Number of scenes."""
         return self.images.shape[0]
 
-    def first(self, scenes: int) -> SceneBatch:
-        """Return the first few scenes."""
+    def first(self, scenes: int, frames: int | None = None) -> SceneBatch:
+        """Return the first few scenes, and of each the first few frames or all of them."""
         truth = self.truth
         if truth is not None:
-            truth = replace(truth, **{name: value[:scenes] for name, value in vars(truth).items()})
-        return SceneBatch(self.images[:scenes], truth)
+            truth = replace(truth, **{name: value[:scenes, :frames] for name, value in vars(truth).items()})
+        return SceneBatch(self.images[:scenes, :frames], truth)
 
 
 @dataclass(frozen=True)

@@ -93,18 +93,16 @@ class UnitPlan:
         layers: every layer that is to hold integers.
         parameters: float parameters that absorbed scales, by full name.
         notes: exponents and losses by layer.
-        scales: [in] that layers' weights were multiplied by.
     """
 
     layers: Mapping[LayerId, LayerPlan]
     parameters: Mapping[str, Tensor]
     notes: Mapping[str, Any]
-    scales: Mapping[LayerId, Tensor]
 
     def rounded(self) -> UnitResult:
         """Return every layer at its nearest levels."""
         weights = {layer: quantize(ready.weight, ready.scheme, ready.grid) for layer, ready in self.layers.items()}
-        return UnitResult(weights, self.parameters, self.notes, self.scales)
+        return UnitResult(weights, self.parameters, self.notes)
 
 
 def plan_unit(context: UnitContext, options: SearchOptions) -> UnitPlan:
@@ -200,8 +198,7 @@ def _moved(
         }
         for layer, candidate in found.items()
     }
-    scales = {layer: candidate.scale for layer, candidate in found.items() if candidate.scale is not None}
-    return UnitPlan(layers, kept, notes, scales)
+    return UnitPlan(layers, kept, notes)
 
 
 def _candidate(

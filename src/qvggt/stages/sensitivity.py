@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from qvggt.model import VGGT
 from qvggt.qmodel.fake import fake_quantized
-from qvggt.quant.scheme import LayerScheme, scheme_from_json
+from qvggt.quant.scheme import LayerScheme, Scheme, scheme_from_json
 from qvggt.stages.objective import TaskLoss, TaskWeights
 from qvggt.stages.shelf import Shelf
 from qvggt.stages.storage import Storage, storage_of
 from qvggt.stages.task import Task
 from qvggt.stages.walk import HEADS, Unit, WalkState, advance, start
-from qvggt.types import BlockId, LayerId, QvggtError
+from qvggt.types import BlockId, LayerId, PathLike, QvggtError
 
 REPORT_VERSION = 1
 
@@ -136,11 +138,12 @@ class SensitivityReport:
         }
 
     def totals_json(self) -> dict[str, Any]:
-        """Return the total increases alone, by item and width, as JSON-ready values."""
+        """Return the total increases alone, by item, and by bits and group size, as JSON-ready values."""
         totals: dict[str, dict[str, float | None]] = {}
         for row in self.rows:
             total = row.total if math.isfinite(row.total) else None
-            totals.setdefault(row.item.name, {})[f"{row.scheme.bits} bits"] = total
+            group = f"/{row.scheme.group_size}" if isinstance(row.scheme, Scheme) else ""
+            totals.setdefault(row.item.name, {})[f"{row.scheme.bits}{group}"] = total
         return {"granularity": self.granularity, "float_loss": _finite(self.baseline), "total_increase": totals}
 
     @classmethod
@@ -169,6 +172,21 @@ class SensitivityReport:
             raise QvggtError(
                 f"the sensitivity report is damaged ({error}): measure again with qvggt sensitivity"
             ) from error
+
+
+def read_sensitivity(path: PathLike) -> SensitivityReport:
+    """Read a report that ``qvggt sensitivity`` wrote.
+
+    Raises:
+        QvggtError: there is no such file, or it holds no report.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise QvggtError(
+            f"{path} cannot be read as a sensitivity report ({error}): give what qvggt sensitivity wrote"
+        ) from error
+    return SensitivityReport.from_json(values)
 
 
 def items_of(unit: Unit, granularity: Granularity) -> list[Item]:

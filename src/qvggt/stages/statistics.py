@@ -77,10 +77,8 @@ def pooled(statistics: LayerStatistics, classes: Collection[TokenClass] = TOKEN_
 
 
 @torch.no_grad()
-def observe(
-    model: VGGT, unit: Unit, states: Sequence[WalkState]
-) -> tuple[dict[LayerId, LayerStatistics], list[WalkState]]:
-    """Run a unit on every state and return its linear layers' statistics and the states after it.
+def observe(model: VGGT, unit: Unit, states: Sequence[WalkState]) -> dict[LayerId, LayerStatistics]:
+    """Run a unit on every state and return its linear layers' statistics.
 
     Raises:
         QvggtError: an input is NaN or infinite.
@@ -89,17 +87,16 @@ def observe(
         layer: {name: _Sums(model.get_submodule(layer).in_features) for name in TOKEN_CLASSES}  # pyright: ignore
         for layer in unit.linear
     }
-    after = []
     for state in states:
         with _watched_inputs(model, unit, state.images, sums):
-            after.append(advance(model, unit, state))
+            advance(model, unit, state)
     statistics: dict[LayerId, LayerStatistics] = {
         layer: {name: part.finished() for name, part in parts.items()} for layer, parts in sums.items()
     }
     for layer, parts in statistics.items():
         if not all(bool(torch.isfinite(part.largest).all()) for part in parts.values()):
             raise QvggtError(f"{layer} sees NaN or infinity on the calibration scenes: use an intact checkpoint")
-    return statistics, after
+    return statistics
 
 
 class _Sums:

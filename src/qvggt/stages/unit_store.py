@@ -32,13 +32,11 @@ class UnitResult:
         weights: integers for each layer that is to hold some.
         parameters: new values of float parameters (norms and biases that absorbed scales), by their full names.
         notes: JSON-ready findings for the report.
-        scales: [in] that the float weights of a layer were multiplied by, where its producer absorbed the inverse.
     """
 
     weights: Mapping[LayerId, QuantizedTensor]
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
-    scales: Mapping[LayerId, Tensor] = field(default_factory=dict)
 
 
 class UnitStore:
@@ -89,8 +87,7 @@ class UnitStore:
                 for layer, scheme in about["schemes"].items()
             }
             parameters = {name: tensors[f"{name}/value"] for name in about["parameters"]}
-            scales = {LayerId(layer): tensors[f"{layer}/input_scale"] for layer in about["scales"]}
-            return UnitResult(weights, parameters, about["notes"], scales)
+            return UnitResult(weights, parameters, about["notes"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, QvggtError):
             return None  # damaged: it is made again
 
@@ -106,12 +103,10 @@ class UnitStore:
             if weight.grid.zero_point is not None:
                 tensors[f"{layer}/zero_point"] = weight.grid.zero_point
         tensors |= {f"{name}/value": value for name, value in result.parameters.items()}
-        tensors |= {f"{layer}/input_scale": scale for layer, scale in result.scales.items()}
         about = {
             "schemes": {layer: weight.scheme.to_json() for layer, weight in result.weights.items()},
             "parameters": list(result.parameters),
             "notes": dict(result.notes),
-            "scales": list(result.scales),
         }
         with new_file(self._path(unit), overwrite=True) as temporary:
             save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, {"about": json.dumps(about)})

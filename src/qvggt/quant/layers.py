@@ -1,0 +1,92 @@
+"""Which layers are meant: names, patterns, and named groups of them."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Mapping, Sequence
+
+from qvggt.quant.scheme import LayerShape
+from qvggt.types import LayerId, QvggtError
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "aa": ("aggregator.frame_blocks.", "aggregator.global_blocks."),
+    "frame": ("aggregator.frame_blocks.",),
+    "global": ("aggregator.global_blocks.",),
+    "patch_embed": ("aggregator.patch_embed.",),
+    "camera_head": ("camera_head.",),
+    "dense_heads": ("depth_head.", "point_head."),
+    "depth_head": ("depth_head.",),
+    "point_head": ("point_head.",),
+}
+"""Named parts of VGGT: what the names of their layers begin with. ``all``, ``linear``, ``conv2d`` and ``paper`` exist
+besides."""
+
+_ALL_GROUPS = ("all", "linear", "conv2d", "paper", *GROUPS)
+
+_FRAGILE = (("frame", 14), ("frame", 17), ("frame", 23), ("global", 23))
+_PAPER_DEPTH = 24
+
+
+def select_layers(shapes: Mapping[LayerId, LayerShape], patterns: Sequence[str]) -> list[LayerId]:
+    """Return the layers that any of the patterns names, in the model's order.
+
+    A pattern is a group (``all``, ``linear``, ``conv2d``, ``paper`` or a key of ``GROUPS``), a layer's name or the
+    beginning of one up to a dot (``aggregator.frame_blocks.3``), a glob (``*.mlp.fc1``), or a regular expression that
+    matches from the name's beginning (``re:.*attn[.]proj``).
+
+    Raises:
+        QvggtError: a pattern matches no layer, or is no valid regular expression.
+    """
+    chosen: set[LayerId] = set()
+    for pattern in patterns:
+        if pattern == "paper":
+            matched = set(paper_layers(shapes))
+        else:
+            matched = {name for name, shape in shapes.items() if _matches(pattern, name, shape)}
+        if not matched:
+            raise QvggtError(f"no layer matches {pattern!r}{hint(pattern, shapes)}")
+        chosen |= matched
+    return [name for name in shapes if name in chosen]
+
+
+def paper_layers(shapes: Mapping[LayerId, LayerShape]) -> list[LayerId]:
+    """Return what the QVGGT paper quantizes by its hand-made recipe, found on VGGT-1B.
+
+    Of four fragile AA blocks that is the attention's output projection only, of all others everything. The paper speaks
+    of AA blocks, and of the camera head as the most fragile consumer without saying that it is quantized: here all
+    heads and the patch embedding are left out. In a model of another depth a block stands for the one at the same share
+    of the way from the first to the last.
+    """
+    blocks = [name for name in shapes if name.startswith(GROUPS["aa"])]
+    depth = 1 + max((int(name.split(".")[2]) for name in blocks), default=0)
+    spared = {
+        f"aggregator.{kind}_blocks.{round(index * (depth - 1) / (_PAPER_DEPTH - 1))}." for kind, index in _FRAGILE
+    }
+    return [name for name in blocks if not name.startswith(tuple(spared)) or name.endswith("attn.proj")]
+
+
+def part_of(name: str) -> str:
+    """Return the part of VGGT that a parameter or layer belongs to, as tables show it."""
+    parts = ("frame", "global", "patch_embed", "camera_head", "depth_head", "point_head")
+    return next((part for part in parts if name.startswith(GROUPS[part])), "tokens")
+
+
+def _matches(pattern: str, name: str, shape: LayerShape) -> bool:
+    if pattern in _ALL_GROUPS:
+        return pattern in ("all", shape.kind) or name.startswith(GROUPS.get(pattern, ()))
+    if pattern.startswith("re:"):
+        try:
+            return re.match(pattern[3:], name) is not None
+        except re.error as error:
+            raise QvggtError(f"{pattern[3:]!r} is no regular expression: {error}") from error
+    return fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern.rstrip(".") + ".")
+
+
+def hint(pattern: str, shapes: Mapping[LayerId, LayerShape]) -> str:
+    """Return what a pattern that matches nothing may have meant, as the end of a sentence."""
+    prefixes = {".".join(parts[:end]) for parts in (name.split(".") for name in shapes) for end in range(1, 9)}
+    close = difflib.get_close_matches(pattern, [*_ALL_GROUPS, *sorted(prefixes)], n=3, cutoff=0.6)
+    meant = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"{meant} (groups: {', '.join(_ALL_GROUPS)}; or a name, a glob, re:EXPRESSION)"
