@@ -9,8 +9,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from quantizing import MODEL, OPTIONS, PHOTOS, SMALL, contents, small_model, with_options
+from quantizing import MODEL, OPTIONS, PHOTOS, SAMPLE, SMALL, contents, small_model, with_options
 from qvggt import artifacts
+from qvggt.api import load as qvggt_load
+from qvggt.backends.cpu_int8 import CpuInt8Backend
+from qvggt.images import ImageOptions, load_images
 from qvggt.methods import qvggt
 from qvggt.methods.qvggt import QvggtPlus
 from qvggt.model import checkpoint
@@ -288,6 +291,18 @@ def test_a_carried_model_is_quantized_by_name():
         assert torch.isfinite(model(torch.rand(1, 1, 3, 84, 84))["pose_enc"]).all()
     with pytest.raises(QvggtError, match="quantized already"):
         quantize(model, "rtn")
+
+
+def test_a_checkpoint_computes_in_integers(tmp_path):
+    quantize_to("nano", tmp_path / "nano", "rtn")
+    plain, integer = (qvggt_load(tmp_path / "nano", compute=compute) for compute in ("float", "int8"))
+    images = torch.from_numpy(load_images(SAMPLE, ImageOptions(84, 14)).images)[None]
+    with torch.inference_mode():
+        expected, found = plain(images), integer(images)
+    for name in ("pose_enc", "depth", "world_points"):
+        assert float((found[name] - expected[name]).norm() / expected[name].norm()) < 0.05, name
+    if CpuInt8Backend().unsupported_reason(torch.device("cpu")) is None:
+        assert not torch.equal(found["pose_enc"], expected["pose_enc"])
 
 
 def test_a_checkpoint_is_not_quantized_again(tmp_path):

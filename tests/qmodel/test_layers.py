@@ -32,6 +32,20 @@ def test_linear_equals_the_float_layer_with_dequantized_weights(scheme, bias):
     assert (new.in_features, new.out_features) == (72, 20)
 
 
+@pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS)
+def test_a_prepared_weight_that_is_kept_gives_the_same_digits(backend, monkeypatch):
+    if backend.unsupported_reason(torch.device("cpu")) is not None:
+        pytest.skip("not on this machine")
+    new = quantized_linear(nn.Linear(72, 20), Scheme(4, 32), backend)
+    x = torch.randn(5, 72)
+    once = new(x)
+    names = set(new.state_dict())
+    new.keep_prepared()
+    monkeypatch.setattr(type(backend), "prepare", None)
+    assert torch.equal(new(x), once)
+    assert set(new.state_dict()) == names
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(
     "layer",

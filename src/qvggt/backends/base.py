@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from qvggt.quant.packing import PackedWeight
 
-Compute = Literal["float"]
-"""How products are computed: "float" expands packed weights, layer by layer, to the type of the activations."""
+Compute = Literal["float", "int8"]
+"""How products are computed: "float" expands packed weights, layer by layer, to the type of the activations; "int8"
+rounds activations to 8 bits, token by token, and multiplies integers."""
 
 
 class Backend(Protocol):
     """Multiplies activations with packed weights.
 
-    One object serves every layer of a model, so it keeps nothing of any layer.
+    One object serves every layer of a model, so it keeps nothing of any layer. What it makes of a weight before it
+    multiplies (``prepare``) is the layer's to keep or to throw away.
     """
 
     name: str
@@ -30,6 +32,10 @@ class Backend(Protocol):
         """Return the weights [out, in] in a floating-point type."""
         ...
 
-    def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:
-        """Return x [..., in] times the transposed weights plus the bias, [..., out] in x's type."""
+    def prepare(self, weight: PackedWeight) -> Any:
+        """Return a weight in the form in which ``linear`` takes it."""
+        ...
+
+    def linear(self, x: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
+        """Return x [..., in] times the transposed prepared weights plus the bias, [..., out] in x's type."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import get_args
 
@@ -9,18 +10,25 @@ import torch
 
 from qvggt.backends.base import Backend, Compute
 from qvggt.backends.cpu import CpuBackend
+from qvggt.backends.cpu_int8 import CpuInt8Backend
 from qvggt.backends.reference import ReferenceBackend
 from qvggt.types import QvggtError
 
-BACKENDS: Mapping[str, Backend] = {backend.name: backend for backend in (CpuBackend(), ReferenceBackend())}
+log = logging.getLogger(__name__)
+
+_ALL: tuple[Backend, ...] = (CpuBackend(), CpuInt8Backend(), ReferenceBackend())
+
+BACKENDS: Mapping[str, Backend] = {backend.name: backend for backend in _ALL}
 """Every backend by name, the fastest first."""
 
 
 def pick(device: str | torch.device, compute: Compute = "float") -> Backend:
     """Return the fastest backend that works on a device in a compute mode.
 
+    Where integers cannot be multiplied, floats are, and a warning says why.
+
     Raises:
-        QvggtError: there is none; the sentence says why.
+        QvggtError: the compute mode does not exist, or nothing works on the device.
     """
     device = torch.device(device)
     if compute not in get_args(Compute):
@@ -33,4 +41,7 @@ def pick(device: str | torch.device, compute: Compute = "float") -> Backend:
         if reason is None:
             return backend
         reasons.append(reason)
+    if compute != "float":
+        log.warning("%s; computing in float", "; ".join(reasons))
+        return pick(device)
     raise QvggtError("; ".join(reasons) or f"no backend computes in mode {compute!r}: choose another one")

@@ -25,6 +25,10 @@ class ReferenceBackend:
         """Return the weights [out, in], decoded in float32 and then rounded to ``dtype``."""
         return dequantize(unpack(weight)).to(dtype)
 
+    def prepare(self, weight: PackedWeight) -> PackedWeight:
+        """Return the weight as it is."""
+        return weight
+
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:
         """Multiply in float32 and round the result to x's type."""
         bias = None if bias is None else bias.float()

@@ -39,6 +39,10 @@ Overwrite = Annotated[
     tyro.conf.arg(help="replace what the command wrote there before", help_behavior_hint=""),
 ]
 Device = Annotated[str, tyro.conf.arg(metavar="NAME", help="where to compute: cpu or cuda")]
+ComputeMode = Annotated[
+    Literal["float", "int8"],
+    tyro.conf.arg(help="how packed layers multiply: int8 is faster, and rounds activations to 8 bits"),
+]
 Revision = Annotated[
     str | None,
     tyro.conf.arg(metavar="NAME", help="branch, tag or commit of a hub id", help_behavior_hint="(optional)"),

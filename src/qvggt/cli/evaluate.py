@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from qvggt.cli.arguments import Device, Json, Model, Revision, option
+from qvggt.cli.arguments import ComputeMode, Device, Json, Model, Revision, option
 
 
 def evaluate(
@@ -30,6 +30,7 @@ def evaluate(
     workers: Annotated[int | None, option("N", "of Ray; by default as many as there is room for")] = None,
     threads: Annotated[int, option("N", "of the CPU, in each process", None)] = 1,
     device: Device = "cpu",
+    compute: ComputeMode = "float",
     revision: Revision = None,
     json: Json = None,
 ) -> None:
@@ -46,7 +47,7 @@ def evaluate(
 
     check_figures(json)
     selection = Selection(data_root, frames, every, seed, id_map, scenes, landmarks)
-    run = RunOptions(store or default_store(), fresh, engine, workers, threads, device)
+    run = RunOptions(store or default_store(), fresh, engine, workers, threads, device, compute)
     with progress(f"{dataset}") as update:
         evaluation = run_evaluation(
             model, dataset, split, protocol, selection, baseline, fidelity_to, run, revision, update

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from qvggt.cli.arguments import (
+    ComputeMode,
     DenseFrames,
     Device,
     FrameCount,
@@ -45,7 +46,7 @@ def reconstruct(
     mode: Mode = "crop",
     fps: FramesPerSecond = None,
     frames: FrameCount = None,
-    compute: Annotated[Literal["float"], tyro.conf.arg(help="how packed layers multiply")] = "float",
+    compute: ComputeMode = "float",
     dense_frames: DenseFrames = 8,
     device: Device = "cpu",
     revision: Revision = None,

@@ -45,6 +45,11 @@ class PackedLayer(nn.Module):
         for name, (dtype, size) in packed_layout(shape, self.scheme, scale_dtype).items():
             self.register_buffer(name, torch.empty(size, dtype=dtype))
         self.bias = bias
+        self.prepared: Any = None
+
+    def keep_prepared(self) -> None:
+        """Hold the weight in the form in which the backend multiplies it, beside the packed one, from now on."""
+        self.prepared = self.backend.prepare(self.packed_weight)
 
     @property
     def packed_weight(self) -> PackedWeight:
@@ -107,7 +112,8 @@ class QuantLinear(PackedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
-        return self.backend.linear(layer_input(x, self.scheme), self.packed_weight, self.bias)
+        weight = self.backend.prepare(self.packed_weight) if self.prepared is None else self.prepared
+        return self.backend.linear(layer_input(x, self.scheme), weight, self.bias)
 
 
 class CastLinear(nn.Linear):
