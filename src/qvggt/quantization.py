@@ -14,6 +14,7 @@ from torch import Tensor
 
 from qvggt import artifacts
 from qvggt.api import load
+from qvggt.costs import StageClock, StageCost
 from qvggt.inference import OnProgress
 from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
@@ -46,6 +47,7 @@ class QuantizeReport:
         float_bytes: of the same model in float32.
         losses: the task objective on scenes held out; None without calibration.
         stages: the method's stages that were accepted or rejected, and why.
+        costs: time and memory, stage by stage.
     """
 
     folder: Path
@@ -55,6 +57,7 @@ class QuantizeReport:
     float_bytes: int
     losses: Losses | None = None
     stages: Mapping[str, Any] = field(default_factory=dict)
+    costs: tuple[StageCost, ...] = ()
 
 
 def quantize(model: PathLike | VGGT, method: str = RTN, options: QuantizeOptions | None = None) -> VGGT:
@@ -107,7 +110,7 @@ def quantize_to(
     Raises:
         QvggtError: the model cannot be read, an option is impossible, or the folder cannot be written.
     """
-    report_to = on_progress or (lambda stage, share: None)
+    report_to = StageClock(on_progress or (lambda stage, share: None), ("quantizing",))
     options = options or QuantizeOptions()
     artifacts.check_place(folder, overwrite)
     chosen = None if method == RTN else find_method(method)
@@ -129,11 +132,12 @@ def quantize_to(
         with _kept(work):
             quantized, losses = quantize_calibrated(float_model, method, chosen, source, options, work, report_to)
         stages = recipe_of(quantized).provenance.stages
+        report_to("writing", 1.0)
         artifacts.save(quantized, folder, overwrite)
         remove_store(work)
     made = artifacts.inspect(folder)
     sizes = made.parameters, made.average_bits, made.checkpoint_bytes, 4 * made.parameters
-    return QuantizeReport(Path(folder), *sizes, losses, stages)
+    return QuantizeReport(Path(folder), *sizes, losses, stages, report_to.costs())
 
 
 def _open_float(model: PathLike, revision: str | None) -> FloatWeights:

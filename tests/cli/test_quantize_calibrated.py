@@ -18,12 +18,15 @@ def test_a_summary_figures_and_a_checkpoint_that_reconstructs(qvggt, photos, tmp
     lines = done.out.splitlines()
     assert re.fullmatch(rf"{re.escape(str(place))}: 0\.\d M parameters at \d\.\d\d bits, .*", lines[0])
     assert re.fullmatch(r"loss on scenes held out: \d+\.\d{4} \(float model \d+\.\d{4}\)", lines[1])
-    assert re.fullmatch(r"\d+\.\d s, peak memory .*B", lines[2])
-    assert len(lines) == 3
+    assert re.fullmatch(r"stage +s +peak memory so far", lines[2])
+    assert [line.split()[0] for line in lines[3:-1]] == [
+        "opening", "hashing", "reading", "running", "quantizing", "measuring", "writing"
+    ]  # fmt: skip
+    assert re.fullmatch(r"\d+\.\d s, peak memory .*B", lines[-1])
     values = json.loads(figures.read_text())
     assert set(values) == {
         "model", "method", "parameters", "average_bits", "checkpoint_bytes", "float32_bytes", "seconds",
-        "peak_memory_bytes", "held_out_loss", "stages",
+        "peak_memory_bytes", "held_out_loss", "stages", "costs",
     }  # fmt: skip
     assert (values["model"], values["method"]) == (MODEL, "gptq")
     assert values["held_out_loss"].keys() == {"float_model", "quantized", "predicted"}

@@ -28,6 +28,9 @@ from qvggt.cli.arguments import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qvggt.costs import StageCost
     from qvggt.quantization import QuantizeReport
 
 Method = Annotated[str, tyro.conf.arg(metavar="NAME", help=METHODS)]
@@ -129,7 +132,8 @@ def quantize(
 
 def _print(report: QuantizeReport, model: str, method: str, seconds: float) -> dict[str, object]:
     """Print what was made and return the figures."""
-    from qvggt.cli.show import peak_memory_bytes, say, size_text
+    from qvggt.cli.show import say, size_text
+    from qvggt.costs import peak_memory_bytes
 
     figures: dict[str, object] = {
         "model": model,
@@ -156,5 +160,21 @@ def _print(report: QuantizeReport, model: str, method: str, seconds: float) -> d
                 verdict = "kept" if notes["accepted"] else "dropped"
                 say(f"{stage}: {verdict}, the loss went from {notes['before']:.4f} to {notes['after']:.4f}")
         figures["stages"] = {name: notes for name, notes in report.stages.items() if name != "units"}
+        _print_costs(report.costs)
+    figures["costs"] = [cost.to_json() for cost in report.costs]
     say(f"{seconds:.1f} s, peak memory {size_text(peak_memory_bytes())}")
     return figures
+
+
+def _print_costs(costs: Sequence[StageCost]) -> None:
+    """Print time by stage, and the peak memory so far at the end of each."""
+    from rich.table import Table
+
+    from qvggt.cli.show import say_table, size_text
+
+    table = Table("stage", box=None, header_style="bold", pad_edge=False)
+    table.add_column("s", justify="right")
+    table.add_column("peak memory so far", justify="right")
+    for cost in costs:
+        table.add_row(cost.stage, f"{cost.seconds:.1f}", size_text(cost.peak_memory_bytes))
+    say_table(table)

@@ -57,8 +57,8 @@ def reconstruct(
 
     Writes prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png.
     """
-    from qvggt import api, artifacts
-    from qvggt.cli.show import check_figures, count_text, peak_memory_bytes, progress, save_figures
+    from qvggt import api, artifacts, costs
+    from qvggt.cli.show import check_figures, count_text, progress, save_figures
     from qvggt.export import CONTENTS, ExportOptions, write_all
     from qvggt.files import new_folder
     from qvggt.images import check_source
@@ -88,7 +88,7 @@ def reconstruct(
         "height_px": height,
         "width_px": width,
         **dict(zip(("load_seconds", "reconstruct_seconds", "write_seconds"), seconds, strict=True)),
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": costs.peak_memory_bytes(),
         "files": written,
     }
     _print(figures, output)

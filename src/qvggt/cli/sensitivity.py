@@ -59,7 +59,8 @@ def sensitivity(
     of cameras, depth, points, and of points against depth and cameras. What the report holds is what `qvggt quantize`
     weighs when it is given a budget.
     """
-    from qvggt.cli.show import check_figures, peak_memory_bytes, progress, save_figures, say, size_text
+    from qvggt.cli.show import check_figures, progress, save_figures, say, size_text
+    from qvggt.costs import peak_memory_bytes
     from qvggt.model_sensitivity import SensitivityOptions, usual_schemes
     from qvggt.model_sensitivity import sensitivity as measure
     from qvggt.sensitivity_picture import write_sensitivity_picture

@@ -83,6 +83,7 @@ def quantize_calibrated(
         build_recipe(bench.shapes, plan.schemes, options.float_type),
         compensation=model.camera_head.compensation is not None,
     )
+    on_stage("measuring the result", 1.0)
     convert(model, recipe, weights=outcome.weights).eval()
     # Of the model as it will be loaded: what stays floating has its stored type, and inputs are rounded.
     losses = Losses(before, bench.held_out.total(model), plan.notes.get("predicted_increase"))

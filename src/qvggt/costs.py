@@ -1,0 +1,71 @@
+"""What a long computation costs, stage by stage: time, and memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage took.
+
+    Attributes:
+        stage: its name, without what changes within it.
+        seconds: of wall clock.
+        peak_memory_bytes: the largest resident memory of the process up to the stage's end.
+    """
+
+    stage: str
+    seconds: float
+    peak_memory_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        return asdict(self)
+
+
+class StageClock:
+    """A progress callback that passes on what it is told, and measures each stage from its first call to the next's.
+
+    Args:
+        on_progress: what is told in turn.
+        together: beginnings of names that are one stage each.
+    """
+
+    def __init__(self, on_progress: Callable[[str, float], None], together: tuple[str, ...] = ()) -> None:
+        self.on_progress, self.together = on_progress, together
+        self._stage, self._since = "", time.perf_counter()
+        self._costs: dict[str, StageCost] = {}
+
+    def __call__(self, what: str, share: float) -> None:
+        """Take note of what is being done and the share of it that is done."""
+        stage = next((name for name in self.together if what.startswith(name)), what)
+        if stage != self._stage:
+            self._end()
+            self._stage = stage
+        self.on_progress(what, share)
+
+    def costs(self) -> tuple[StageCost, ...]:
+        """End the stage under way and return all of them, in the order in which they first came."""
+        self._end()
+        self._stage = ""
+        return tuple(self._costs.values())
+
+    def _end(self) -> None:
+        now = time.perf_counter()
+        if self._stage:
+            before = self._costs.get(self._stage)
+            seconds = now - self._since + (before.seconds if before else 0.0)
+            self._costs[self._stage] = StageCost(self._stage, seconds, peak_memory_bytes())
+        self._since = now
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

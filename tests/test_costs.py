@@ -1,0 +1,37 @@
+import pytest
+
+from qvggt import costs
+from qvggt.costs import StageClock
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a clock that an hour passes on at every look, and what it told in turn."""
+    hours = iter(range(100))
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: 3600.0 * next(hours))
+    told = []
+    return StageClock(lambda what, share: told.append((what, share)), ("quantizing",)), told
+
+
+def test_stages_are_measured_from_their_first_call_to_the_next_stages(clock):
+    clock, told = clock
+    for what in ("reading", "quantizing frame/0", "quantizing global/0", "tuning"):
+        clock(what, 0.5)
+    found = clock.costs()
+    assert [(cost.stage, cost.seconds) for cost in found] == [("reading", 3600), ("quantizing", 3600), ("tuning", 3600)]
+    assert told[1:3] == [("quantizing frame/0", 0.5), ("quantizing global/0", 0.5)]
+
+
+def test_a_stage_that_comes_again_adds_up(clock):
+    clock, _ = clock
+    for what in ("a", "b", "a"):
+        clock(what, 0.0)
+    assert [(cost.stage, cost.seconds) for cost in clock.costs()] == [("a", 7200), ("b", 3600)]
+
+
+def test_memory_is_the_peak_so_far(clock):
+    clock, _ = clock
+    clock("a", 0.0)
+    (cost,) = clock.costs()
+    assert 1e6 < cost.peak_memory_bytes <= costs.peak_memory_bytes()
+    assert cost.to_json() == {"stage": "a", "seconds": 3600.0, "peak_memory_bytes": cost.peak_memory_bytes}
