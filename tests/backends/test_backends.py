@@ -39,7 +39,7 @@ def test_products_equal_float64_within_the_types_precision(backend, dtype, toler
     x = torch.randn(2, 5, 96).to(dtype)
     shift = torch.randn(24) if bias else None
     exact = F.linear(x.double(), dequantize(quantized).double(), None if shift is None else shift.double())
-    result = backend.linear(x, backend.prepare(weight), shift)
+    result = backend.linear(x, backend.prepare(weight, len(x)), shift)
     assert result.dtype == dtype
     assert (result.double() - exact).abs().max() <= tolerance * exact.abs().max()
 
@@ -48,7 +48,7 @@ def test_products_equal_float64_within_the_types_precision(backend, dtype, toler
 def test_gradients_reach_the_activations(backend):
     quantized, weight = packed(8, 32, Scheme())
     x = torch.randn(3, 32, requires_grad=True)
-    backend.linear(x, backend.prepare(weight), None).sum().backward()
+    backend.linear(x, backend.prepare(weight, len(x)), None).sum().backward()
     assert torch.allclose(x.grad, dequantize(quantized).sum(0).expand(3, -1), atol=1e-6)
 
 

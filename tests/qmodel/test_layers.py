@@ -37,10 +37,10 @@ def test_a_prepared_weight_that_is_kept_gives_the_same_digits(backend, monkeypat
     if backend.unsupported_reason(torch.device("cpu")) is not None:
         pytest.skip("not on this machine")
     new = quantized_linear(nn.Linear(72, 20), Scheme(4, 32), backend)
-    x = torch.randn(5, 72)
+    x = torch.randn(100, 72)
     once = new(x)
     names = set(new.state_dict())
-    new.keep_prepared()
+    new.keep_prepared(100)
     monkeypatch.setattr(type(backend), "prepare", None)
     assert torch.equal(new(x), once)
     assert set(new.state_dict()) == names

@@ -32,8 +32,8 @@ class Backend(Protocol):
         """Return the weights [out, in] in a floating-point type."""
         ...
 
-    def prepare(self, weight: PackedWeight) -> Any:
-        """Return a weight in the form in which ``linear`` takes it."""
+    def prepare(self, weight: PackedWeight, tokens: int) -> Any:
+        """Return a weight in the form in which ``linear`` takes it, for inputs of about so many tokens."""
         ...
 
     def linear(self, x: Tensor, weight: Any, bias: Tensor | None) -> Tensor:

@@ -38,7 +38,7 @@ class CpuBackend:
         torch.mul(levels, weight.scale.float()[..., None], out=expanded)
         return expanded.flatten(1)
 
-    def prepare(self, weight: PackedWeight) -> PackedWeight:
+    def prepare(self, weight: PackedWeight, tokens: int) -> PackedWeight:
         """Return the weight as it is: expanding it anew costs little, keeping it expanded much memory."""
         return weight
 

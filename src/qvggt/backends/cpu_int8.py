@@ -19,6 +19,8 @@ from qvggt.quant.packing import PackedWeight, unpack_rows, unpack_zero_point
 
 ZERO = 128
 """The unsigned number that stands for an activation of zero."""
+LEAST_TOKENS = 64
+"""Below this a product of floats is as fast: the camera head sees a token a frame."""
 _LARGEST_ACTIVATION = 127
 _SMALLEST_SCALE = 1e-30
 
@@ -54,15 +56,22 @@ class CpuInt8Backend(CpuBackend):
             return "this CPU has no fast integer products (AVX2 or later on x86)"
         return None
 
-    def prepare(self, weight: PackedWeight) -> Int8Weight:
-        """Round a weight to one scale a channel and put it in the order of the product."""
+    def prepare(self, weight: PackedWeight, tokens: int) -> Int8Weight | PackedWeight:
+        """Round a weight to one scale a channel and put it in the order of the product.
+
+        For few tokens that takes longer than it saves: the weight stays as it is, and the product is in float.
+        """
+        if tokens < LEAST_TOKENS:
+            return weight
         integers, scale = per_channel(weight, largest_weight())
         blocked = torch.ops.onednn.qlinear_prepack(integers, None)
         return Int8Weight(blocked, scale, torch.zeros(len(scale), dtype=torch.int64))
 
     @torch.no_grad()
-    def linear(self, x: Tensor, weight: Int8Weight, bias: Tensor | None) -> Tensor:
+    def linear(self, x: Tensor, weight: Int8Weight | PackedWeight, bias: Tensor | None) -> Tensor:
         """Multiply integers; scales and bias are applied to the sums. No gradient passes."""
+        if isinstance(weight, PackedWeight):
+            return super().linear(x, weight, bias)
         codes, scale = per_token(x.flatten(0, -2))
         sums = torch.ops.onednn.qlinear_pointwise(
             codes, 1.0, ZERO, weight.blocked, weight.scale, weight.zero_point, None, 1.0, 0, torch.float32,

@@ -25,7 +25,7 @@ class ReferenceBackend:
         """Return the weights [out, in], decoded in float32 and then rounded to ``dtype``."""
         return dequantize(unpack(weight)).to(dtype)
 
-    def prepare(self, weight: PackedWeight) -> PackedWeight:
+    def prepare(self, weight: PackedWeight, tokens: int) -> PackedWeight:
         """Return the weight as it is."""
         return weight
 

@@ -47,9 +47,13 @@ class PackedLayer(nn.Module):
         self.bias = bias
         self.prepared: Any = None
 
-    def keep_prepared(self) -> None:
-        """Hold the weight in the form in which the backend multiplies it, beside the packed one, from now on."""
-        self.prepared = self.backend.prepare(self.packed_weight)
+    def keep_prepared(self, tokens: int) -> None:
+        """Hold the weight in the form in which the backend multiplies it, beside the packed one, from now on.
+
+        Args:
+            tokens: about how many there will be in an input.
+        """
+        self.prepared = self.backend.prepare(self.packed_weight, tokens)
 
     @property
     def packed_weight(self) -> PackedWeight:
@@ -112,7 +116,9 @@ class QuantLinear(PackedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
-        weight = self.backend.prepare(self.packed_weight) if self.prepared is None else self.prepared
+        weight = self.prepared
+        if weight is None:
+            weight = self.backend.prepare(self.packed_weight, x.numel() // x.shape[-1])
         return self.backend.linear(layer_input(x, self.scheme), weight, self.bias)
 
 
