@@ -38,6 +38,7 @@ ALLOWED = {
     "export": {"types", "geometry", "files"},
     "zoo": {"types", "model"},
     "train": {"types", "geometry", "model", "data", "eval", "files", "zoo"},
+    "bench": {"types", "backends", "model", "export", "costs", "api", "model_card", "version"},
     "model_card": {"types", "quant", "model", "artifacts", "eval"},
     "evaluation": {"types", "model", "inference", "eval", "api", "model_card"},
     "model_fidelity": {"types", "model", "artifacts", "images", "inference", "eval", "export", "api"},

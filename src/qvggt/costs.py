@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -67,5 +68,23 @@ class StageClock:
 
 def peak_memory_bytes() -> int:
     """Return the largest resident memory that this process has had."""
+    return _linux_status("VmHWM") or _usage()
+
+
+def resident_memory_bytes() -> int:
+    """Return the resident memory of this process now; its peak where the system does not tell."""
+    return _linux_status("VmRSS") or _usage()
+
+
+def _usage() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _linux_status(field: str) -> int:
+    # getrusage's peak counts that of the process that started this one.
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)

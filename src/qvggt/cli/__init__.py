@@ -11,6 +11,7 @@ from typing import Any
 
 import tyro
 
+from qvggt.cli.bench import bench
 from qvggt.cli.compare import compare
 from qvggt.cli.demo import demo
 from qvggt.cli.evaluate import evaluate
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "compare": compare,
     "fidelity": fidelity,
     "sensitivity": sensitivity,
+    "bench": bench,
     "inspect": inspect,
     "train": train,
     "render": render,

@@ -1,0 +1,113 @@
+"""Running contenders in turns, each in a fresh process, so that none profits from what another left behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from qvggt.backends import Compute
+from qvggt.bench.job import Job, Measured
+from qvggt.bench.machine import describe_machine
+from qvggt.bench.report import BenchReport, BenchRow, relative_differences
+from qvggt.model_card import describe
+from qvggt.types import QvggtError
+
+ANSWERS = ("pose_enc", "depth", "world_points")
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What is measured.
+
+    Attributes:
+        models: contenders, whatever ``load`` takes.
+        computes: ways to multiply packed layers, each for every contender.
+        against: the float model that all are compared with.
+        frames: numbers of images, each for every contender.
+        size_px: width and height of the images.
+        repeats: runs of each, in turns.
+        threads: of the CPU; torch's own choice if None.
+        device: where to compute.
+    """
+
+    models: Sequence[str]
+    computes: Sequence[Compute] = ("float",)
+    against: str = "seeded:vggt-1b"
+    frames: Sequence[int] = (1,)
+    size_px: int = 518
+    repeats: int = 3
+    threads: int | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not self.models or not self.computes:
+            raise QvggtError("there is nothing to measure: name at least one model and one way to compute")
+        if not self.frames or min(self.frames) < 1 or self.repeats < 1 or (self.threads or 1) < 1:
+            raise QvggtError("frames, repeats and threads must all be at least 1")
+
+    def contenders(self) -> list[Job]:
+        """Return a job for the model that all are compared with, then for every contender, on no frames yet."""
+        base = Job(self.against, "float", 0, self.size_px, threads=self.threads, device=self.device)
+        jobs = [replace(base, model=model, compute=compute) for model in self.models for compute in self.computes]
+        return [base, *(job for job in dict.fromkeys(jobs) if job.model != self.against)]
+
+
+def bench(options: BenchOptions, on_progress: Callable[[str, float], None] = lambda what, share: None) -> BenchReport:
+    """Measure time and memory of several models side by side.
+
+    Raises:
+        QvggtError: a model cannot be found, or the one that all are compared with cannot run.
+    """
+    contenders = options.contenders()
+    sizes = {job.model: describe(job.model)[0].checkpoint_bytes for job in contenders}
+    jobs = [replace(job, frames=frames) for frames in options.frames for job in contenders]
+    runs: dict[Job, list[Measured]] = {job: [] for job in jobs}
+    errors: dict[Job, str] = {}
+    answers: dict[Job, dict[str, np.ndarray]] = {}
+    total = len(jobs) * options.repeats
+    with tempfile.TemporaryDirectory(prefix="qvggt-bench-") as folder:
+        for turn in range(total):
+            job = jobs[turn % len(jobs)]
+            if job in errors:
+                continue
+            on_progress(f"{Path(job.model).name}, {job.compute}, frames {job.frames}", turn / total)
+            place = Path(folder) / f"{turn}.npz"
+            try:
+                runs[job].append(run_job(replace(job, answers=str(place) if turn < len(jobs) else "")))
+            except QvggtError as error:
+                if job.model == options.against:
+                    raise
+                errors[job] = str(error)
+                continue
+            if place.exists():
+                answers[job] = dict(np.load(place))
+    rows = []
+    for job in jobs:
+        base = replace(contenders[0], frames=job.frames)
+        differences = {} if job not in answers or job == base else relative_differences(answers[job], answers[base])
+        shown = {name: differences[name] for name in ANSWERS if name in differences}
+        about = job.model, job.compute, job.frames, job.size_px
+        rows.append(BenchRow(*about, tuple(runs[job]), sizes[job.model], shown, errors.get(job, "")))
+    return BenchReport(describe_machine(options.device, options.threads), tuple(rows), options.against)
+
+
+def run_job(job: Job) -> Measured:
+    """Run a job in a process of its own.
+
+    Raises:
+        QvggtError: it failed; the sentence is the process's own.
+    """
+    command = [sys.executable, "-m", "qvggt.bench.worker"]
+    done = subprocess.run(command, input=json.dumps(job.to_json()), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        reason = said[-1] if said else "the system ended it, as a rule because the memory ran out"
+        raise QvggtError(f"{job.model} did not run on {job.frames} frames of {job.size_px} px: {reason}")
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))

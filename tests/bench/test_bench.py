@@ -1,0 +1,126 @@
+"""Benchmarks: what is measured, how rows and ratios follow, and what a failing contender does."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from qvggt.bench import run as module
+from qvggt.bench.job import Job, Measured
+from qvggt.bench.machine import describe_machine
+from qvggt.bench.picture import PARTS, write_profile
+from qvggt.bench.report import BenchReport, BenchRow, ratio_of, relative_differences
+from qvggt.bench.run import BenchOptions, bench, run_job
+from qvggt.bench.worker import measure, sampled
+from qvggt.types import QvggtError
+
+
+def measured(seconds, memory=1000):
+    parts = dict.fromkeys(PARTS, seconds / len(PARTS))
+    return Measured(seconds, 0.5, memory, 10, 4000, parts)
+
+
+def row(model, times, memory=1000, files=None):
+    return BenchRow(model, "float", 1, 28, tuple(measured(time, memory) for time in times), files)
+
+
+def test_a_run_in_a_process_of_its_own_is_measured(tmp_path):
+    answers = tmp_path / "a.npz"
+    found = run_job(Job("nano", frames=2, size_px=56, threads=1, answers=str(answers)))
+    assert 0 < found.seconds < 60
+    assert found.weight_bytes > 20e6
+    assert found.peak_memory_bytes > 10e6
+    assert sum(found.parts.values()) == pytest.approx(found.seconds, rel=0.05)
+    assert {"patch embedding", "frame attention", "global attention", "depth head"} <= set(found.parts)
+    assert set(np.load(answers)) >= {"pose_enc", "depth", "world_points"}
+
+
+def test_a_run_that_fails_says_why():
+    with pytest.raises(QvggtError, match="cannot be cut into patches of 14 px"):
+        run_job(Job("nano", size_px=50, threads=1))
+
+
+def test_the_same_job_gives_the_same_answers(tmp_path):
+    threads = torch.get_num_threads()
+    try:
+        for name in "ab":
+            measure(Job("nano", size_px=56, threads=1, answers=str(tmp_path / f"{name}.npz")))
+    finally:
+        torch.set_num_threads(threads)
+    first, second = (np.load(tmp_path / f"{name}.npz") for name in "ab")
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_contenders_take_turns_and_are_compared(monkeypatch):
+    order = []
+
+    def fake(job):
+        order.append((job.model, job.frames))
+        if job.answers:
+            factor = 1.0 if job.model == "nano" else 1.1
+            np.savez(job.answers, depth=np.full(5, 2.0 * factor), pose_enc=np.ones(9))
+        return measured(4.0 if job.model == "nano" else 2.0, 1000 if job.model == "nano" else 250)
+
+    monkeypatch.setattr(module, "run_job", fake)
+    sample = "nano-hard"
+    report = bench(BenchOptions((sample,), ("float",), "nano", (1, 2), 56, 2))
+    assert order == [("nano", 1), (sample, 1), ("nano", 2), (sample, 2)] * 2
+    (first, second) = report.ratios
+    assert (first.speedup, first.memory_reduction, first.frames, second.frames) == (2.0, 4.0, 1, 2)
+    assert report.rows[1].differences == {"pose_enc": 0.0, "depth": pytest.approx(0.1)}
+    values = json.loads(json.dumps(report.to_json()))
+    assert [each["model"] for each in values["rows"]] == ["nano", sample, "nano", sample]
+    assert {"seconds", "peak_memory_bytes", "weight_bytes", "checkpoint_bytes"} <= set(values["rows"][0])
+    assert set(values["ratios"][0]) == {
+        "model", "compute", "frames", "speedup", "memory_reduction", "size_reduction"
+    }  # fmt: skip
+
+
+def test_a_contender_that_fails_leaves_the_others(monkeypatch):
+    def fake(job):
+        if job.model == "nano-hard":
+            raise QvggtError("no memory")
+        return measured(1.0)
+
+    monkeypatch.setattr(module, "run_job", fake)
+    report = bench(BenchOptions(("nano-hard",), against="nano", size_px=56, repeats=2))
+    assert [(each.model, each.error) for each in report.rows] == [("nano", ""), ("nano-hard", "no memory")]
+    assert report.rows[1].to_json()["error"] == "no memory"
+    assert report.ratios == ()
+
+
+def test_ratios_and_medians():
+    base, other = row("a", [3.0, 1.0, 2.0], 600), row("b", [0.5], 200, files=800)
+    assert (base.seconds, base.to_json()["seconds_least"], base.to_json()["seconds_most"]) == (2.0, 1.0, 3.0)
+    ratio = ratio_of(other, base)
+    assert (ratio.speedup, ratio.memory_reduction, ratio.size_reduction) == (4.0, 3.0, 5.0)
+    assert ratio_of(base, base).size_reduction is None
+
+
+def test_differences_are_relative():
+    found = relative_differences({"x": np.array([3.0, 4.4])}, {"x": np.array([3.0, 4.0])})
+    assert found == {"x": pytest.approx(0.08)}
+    assert sampled(torch.arange(100_000.0)).size == 4096
+
+
+@pytest.mark.parametrize(
+    "options", [{"models": ()}, {"frames": ()}, {"frames": (0,)}, {"repeats": 0}, {"threads": -1}, {"computes": ()}]
+)
+def test_impossible_options_are_refused(options):
+    with pytest.raises(QvggtError):
+        BenchOptions(**{"models": ("nano",), **options})
+
+
+def test_the_machine_is_described():
+    about = describe_machine(threads=3)
+    assert about["threads"] == 3
+    assert about["memory_bytes"] > 1e8
+    assert about["torch"] == torch.__version__
+    json.dumps(about)
+
+
+def test_the_profile_is_a_picture(tmp_path):
+    report = BenchReport(describe_machine(), (row("nano", [1.0]), row("x" * 80, [2.0])), "nano")
+    write_profile(tmp_path / "p.png", report)
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
