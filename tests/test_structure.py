@@ -43,7 +43,7 @@ ALLOWED = {
     "evaluation": {"types", "model", "inference", "eval", "api", "model_card"},
     "model_fidelity": {"types", "model", "artifacts", "images", "inference", "eval", "export", "api"},
     "fidelity_picture": {"types", "export", "model_fidelity"},
-    "model_sensitivity": {"types", "geometry", "quant", "model", "stages", "inference", "api"},
+    "model_sensitivity": {"types", "geometry", "quant", "model", "stages", "methods", "inference", "api"},
     "sensitivity_picture": {"types", "quant", "export", "stages"},
     "quantization": {"types", "api", "artifacts", "costs", "inference", "methods", "model", "qmodel", "quant",
                      "stages"},

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from qvggt.api import load
 from qvggt.geometry import Truth
 from qvggt.inference import OnProgress
+from qvggt.methods.gptq import second_order_weights
 from qvggt.model import VGGT
 from qvggt.quant.scheme import LayerScheme, Scheme
 from qvggt.stages.calibration_data import CalibrationOptions, SceneBatch, check_truth, load_calibration
 from qvggt.stages.objective import Supervision, TaskWeights
 from qvggt.stages.sensitivity import Granularity, SensitivityReport, SensitivityRow, measure_sensitivity
+from qvggt.stages.statistics import TOKEN_CLASSES
 from qvggt.stages.task import make_task
 from qvggt.types import PathLike, QvggtError
 
@@ -24,6 +27,9 @@ def usual_schemes(
     return tuple(Scheme(width, group_size, symmetric, "mse") for width in bits)
 
 
+Rounding = Literal["nearest", "second-order"]
+
+
 @dataclass(frozen=True)
 class SensitivityOptions:
     """What is tried, and how it is judged.
@@ -32,12 +38,15 @@ class SensitivityOptions:
         schemes: each is tried on every item.
         granularity: quantize a block or head at a time (``unit``), the layers of one kind in it (``part``), or a
             single layer (``layer``).
+        rounding: of linear layers: to nearest, or by second order, as gptq and qvggt+ do. What a layer loses with one
+            says little of what it loses with the other.
         supervision: against the float model's answers (``teacher``), or against the known geometry (``truth``).
         weights: of camera, depth, points and their consistency in the loss.
     """
 
     schemes: Sequence[LayerScheme] = field(default_factory=usual_schemes)
     granularity: Granularity = "part"
+    rounding: Rounding = "nearest"
     supervision: Supervision = "teacher"
     weights: TaskWeights = field(default_factory=TaskWeights)
 
@@ -82,11 +91,18 @@ def sensitivity(
     def tell(row: SensitivityRow, share: float) -> None:
         report_to(f"{row.item.name} at {row.scheme.bits} bits", share)
 
-    report = measure_sensitivity(network, task, options.schemes, options.granularity, tell)
+    rounder = second_order_weights(TOKEN_CLASSES) if options.rounding == "second-order" else None
+    report = measure_sensitivity(network, task, options.schemes, options.granularity, tell, rounder=rounder)
     name = "a model in memory" if isinstance(model, VGGT) else str(model)
     scenes = sum(batch.scenes for batch in data.batches)
     images = sum(batch.scenes * batch.images.shape[1] for batch in data.batches)
-    about = {"model": name, "supervision": options.supervision, "scenes": scenes, "images": images}
+    about = {
+        "model": name,
+        "rounding": options.rounding,
+        "supervision": options.supervision,
+        "scenes": scenes,
+        "images": images,
+    }
     return replace(report, about=about | {"calibration": dict(data.provenance)})
 
 

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from qvggt.methods.gptq import second_order_weights
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.qmodel import fake_quantized
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.stages.calibration_data import SceneBatch
 from qvggt.stages.sensitivity import PARTS, SensitivityReport, items_of, measure_sensitivity
+from qvggt.stages.statistics import TOKEN_CLASSES
 from qvggt.stages.task import make_task
 from qvggt.stages.walk import model_units
 from qvggt.types import QvggtError
@@ -117,6 +119,44 @@ def test_what_is_no_report_is_refused(report):
             SensitivityReport.from_json(values)
     with pytest.raises(QvggtError, match="damaged"):
         SensitivityReport.from_json({"version": 1, "granularity": "unit"})
+
+
+def test_weights_that_are_given_are_those_that_are_measured(model, task, report):
+    asked = []
+
+    def rounder(model, unit, states, scheme):
+        asked.append((unit.id, scheme))
+        assert len(states) == len(task.batches)
+        return {layer: model.get_parameter(f"{layer}.weight") * 0.5 for layer in unit.linear}
+
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    given = measure_sensitivity(model, task, SCHEMES, "unit", rounder=rounder)
+    assert asked == [(unit.id, scheme) for unit in task.units for scheme in SCHEMES]
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+    for row, other in zip(given.rows, report.rows, strict=True):
+        if row.item.unit in ("depth", "point"):  # convolutions alone
+            assert row.loss == other.loss
+    blocks = [row for row in given.rows if row.item.unit == "frame/0"]
+    assert blocks[0].loss == blocks[1].loss  # the scheme is the rounder's business
+    for layer in blocks[0].item.layers:
+        model.get_parameter(f"{layer}.weight").mul_(0.5)
+    try:
+        assert blocks[0].loss == task.loss(model)
+    finally:
+        for layer in blocks[0].item.layers:
+            model.get_parameter(f"{layer}.weight").mul_(2.0)
+
+
+def test_second_order_rounding_loses_less_than_to_nearest(model, task):
+    coarse = (Scheme(2, 32),)
+    nearest = measure_sensitivity(model, task, coarse, "unit")
+    second = measure_sensitivity(model, task, coarse, "unit", rounder=second_order_weights(TOKEN_CLASSES))
+    pairs = [
+        (one.total, other.total)
+        for one, other in zip(second.rows, nearest.rows, strict=True)
+        if one.item.unit.startswith(("frame/", "global/"))
+    ]
+    assert sum(one for one, _ in pairs) < sum(other for _, other in pairs)
 
 
 def test_no_scheme_is_refused(model, task):

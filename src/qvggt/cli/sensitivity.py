@@ -44,6 +44,10 @@ def sensitivity(
         Literal["unit", "part", "layer"],
         tyro.conf.arg(help="quantize a block or head at a time, layers of one kind in it, or a single layer"),
     ] = "part",
+    rounding: Annotated[
+        Literal["nearest", "second-order"],
+        tyro.conf.arg(help="round to nearest, or by second order as gptq and qvggt+ do"),
+    ] = "nearest",
     calib: Calib = "rooms",
     calib_root: CalibRoot = None,
     calib_scenes: CalibScenes = 8,
@@ -72,7 +76,8 @@ def sensitivity(
         raise QvggtError("there is nothing to try: give --bits at least one width")
     check_figures(output)
     check_figures(plot)
-    options = SensitivityOptions(usual_schemes(bits, group_size, not zero_points), granularity, supervision)
+    schemes = usual_schemes(bits, group_size, not zero_points)
+    options = SensitivityOptions(schemes, granularity, rounding, supervision)
     calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed)
     started = time.perf_counter()
     with progress(model) as update:

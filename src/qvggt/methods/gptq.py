@@ -6,15 +6,21 @@ blocks before it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+
+from torch import Tensor
 
 from qvggt.methods.base import Method
+from qvggt.model import VGGT
 from qvggt.quant.affine import dequantize, fit_grid
 from qvggt.quant.gptq import GptqOptions, gptq, hessian_error
 from qvggt.quant.hadamard import rotate, rotate_weight
+from qvggt.quant.scheme import LayerScheme, Scheme
 from qvggt.stages.calibrate import UnitContext
-from qvggt.stages.statistics import TokenClass, pooled
+from qvggt.stages.statistics import TokenClass, observe, pooled
 from qvggt.stages.unit_store import UnitResult
+from qvggt.stages.walk import Unit, WalkState
+from qvggt.types import LayerId
 
 
 class Gptq(Method):
@@ -47,3 +53,24 @@ def second_order(
         weights[layer] = gptq(weight, gram, scheme, options, grid, context.scale_dtype)
         notes[layer] = {"reconstruction": hessian_error(weight, dequantize(weights[layer]), gram)}
     return UnitResult(weights, notes=notes)
+
+
+def second_order_weights(
+    tokens: Collection[TokenClass], options: GptqOptions | None = None
+) -> Callable[[VGGT, Unit, Sequence[WalkState], LayerScheme], dict[LayerId, Tensor]]:
+    """Return what rounds a unit's linear layers by second order, for measuring what that costs the model.
+
+    Args:
+        tokens: classes of tokens whose activations count.
+        options: of the rounding.
+    """
+
+    def rounded(model: VGGT, unit: Unit, states: Sequence[WalkState], scheme: LayerScheme) -> dict[LayerId, Tensor]:
+        if not isinstance(scheme, Scheme) or not unit.linear:
+            return {}
+        widths = {layer: model.get_parameter(f"{layer}.weight").shape[1] for layer in unit.linear}
+        schemes = {layer: scheme.for_width(width) for layer, width in widths.items()}
+        context = UnitContext(model, unit, 0, states, observe(model, unit, states), schemes, None)
+        return {layer: dequantize(weight) for layer, weight in second_order(context, tokens, options).weights.items()}
+
+    return rounded

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from qvggt.model import VGGT
 from qvggt.qmodel.fake import fake_quantized
@@ -74,6 +76,10 @@ class SensitivityRow:
 
 OnRow = Callable[[SensitivityRow, float], None]
 """Called with each row as it comes, and the share of the work that is done, 0..1."""
+
+
+Rounder = Callable[[VGGT, Unit, Sequence[WalkState], LayerScheme], Mapping[LayerId, Tensor]]
+"""Gives the weights [out, in] that a unit's linear layers have under a scheme, from the states that enter the unit."""
 
 
 @dataclass(frozen=True)
@@ -212,10 +218,11 @@ def measure_sensitivity(
     granularity: Granularity = "part",
     on_row: OnRow = lambda row, share: None,
     memory_bytes: int = 4 << 30,
+    rounder: Rounder | None = None,
 ) -> SensitivityReport:
     """Measure the loss of the whole model with exactly one item quantized, for all items and schemes.
 
-    Weights are rounded to nearest. The float model is walked through once; an item costs what comes from its unit on.
+    The float model is walked through once; an item costs what comes from its unit on.
 
     Args:
         model: the float model; it is as it was afterwards.
@@ -224,6 +231,7 @@ def measure_sensitivity(
         granularity: of the items.
         on_row: called with each row as it comes.
         memory_bytes: of activations in memory; what is beyond waits in temporary files.
+        rounder: of linear layers' weights; they are rounded to nearest if None, as convolutions are in any case.
 
     Raises:
         ValueError: there is no scheme.
@@ -237,14 +245,30 @@ def measure_sensitivity(
     done, rows = 0.0, []
     for index, (unit, states) in enumerate(_walk(model, task, Shelf(memory_bytes))):
         tail = replace(task, units=_tail(task, index))
+        given = {} if rounder is None else {scheme: rounder(model, unit, states, scheme) for scheme in schemes}
         for item in items_of(unit, granularity):
             for scheme in schemes:
-                with fake_quantized(model, dict.fromkeys(item.layers, scheme)):
+                with _rounded(model, item, scheme, given.get(scheme, {})):
                     loss = tail.loss(model, 0, states)
                 done += len(tail.units) / (len(schemes) * sum(work))
                 rows.append(_measured(item, scheme, loss, baseline, task.weights, storage))
                 on_row(rows[-1], min(done, 1.0))
     return SensitivityReport(granularity, baseline, task.weights, tuple(rows))
+
+
+@contextmanager
+def _rounded(model: VGGT, item: Item, scheme: LayerScheme, given: Mapping[LayerId, Tensor]) -> Iterator[None]:
+    """Let an item's layers have the weights that are given, or else rounded ones."""
+    parameters = {layer: model.get_parameter(f"{layer}.weight") for layer in item.layers if layer in given}
+    kept = {layer: parameter.data for layer, parameter in parameters.items()}
+    with fake_quantized(model, {layer: scheme for layer in item.layers if layer not in given}):
+        try:
+            for layer, parameter in parameters.items():
+                parameter.data = given[layer]
+            yield
+        finally:
+            for layer, parameter in parameters.items():
+                parameter.data = kept[layer]
 
 
 def _tail(task: Task, index: int) -> tuple[Unit, ...]:
