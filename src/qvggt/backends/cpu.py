@@ -28,11 +28,7 @@ class CpuBackend:
 
     def expand(self, weight: PackedWeight, dtype: torch.dtype) -> Tensor:
         """Return the weights [out, in]; equal, bit for bit, to the reference's."""
-        codes = unpack_rows(weight.packed, weight.scheme.bits, weight.shape[1])
-        levels = codes.unflatten(1, (weight.scale.shape[1], -1))  # [out, groups, in / groups]
-        zero_point = unpack_zero_point(weight)
-        if zero_point is not None:
-            levels = levels.to(torch.int16) - zero_point[..., None]
+        levels = integer_levels(weight)
         expanded = torch.empty(levels.shape, dtype=dtype, device=levels.device)
         # The product is taken in float32 and rounded once to the result's type, as the reference's is.
         torch.mul(levels, weight.scale.float()[..., None], out=expanded)
@@ -46,3 +42,11 @@ class CpuBackend:
         """Multiply in x's type."""
         bias = None if bias is None else bias.to(x.dtype)
         return F.linear(x, self.expand(weight, x.dtype), bias)
+
+
+def integer_levels(weight: PackedWeight) -> Tensor:
+    """Return a weight's codes less their zero points [out, groups, in / groups], int8 or int16."""
+    codes = unpack_rows(weight.packed, weight.scheme.bits, weight.shape[1])
+    levels = codes.unflatten(1, (weight.scale.shape[1], -1))
+    zero_point = unpack_zero_point(weight)
+    return levels if zero_point is None else levels.to(torch.int16) - zero_point[..., None]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from qvggt.backends.base import Compute
-from qvggt.backends.cpu import CpuBackend
-from qvggt.quant.packing import PackedWeight, unpack_rows, unpack_zero_point
+from qvggt.backends.cpu import CpuBackend, integer_levels
+from qvggt.quant.packing import PackedWeight
 
 ZERO = 128
 """The unsigned number that stands for an activation of zero."""
@@ -91,11 +91,7 @@ def per_channel(weight: PackedWeight, largest: int) -> tuple[Tensor, Tensor]:
     Returns:
         Integers [out, in] int8 in -largest..largest, and scales [out] float32.
     """
-    codes = unpack_rows(weight.packed, weight.scheme.bits, weight.shape[1])
-    levels = codes.unflatten(1, (weight.scale.shape[1], -1))  # [out, groups, in / groups]
-    zero_point = unpack_zero_point(weight)
-    if zero_point is not None:
-        levels = levels.to(torch.int16) - zero_point[..., None]
+    levels = integer_levels(weight)
     low, high = torch.aminmax(levels, dim=2)
     group_scale = weight.scale.float()
     size = torch.maximum(high, -low.to(torch.int16)) * group_scale  # [out, groups] the largest weight of each group

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from qvggt.backends import Compute
+from qvggt.model.vggt import ALL_HEADS, Head
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Job:
     compute: Compute = "float"
     frames: int = 1
     size_px: int = 518
-    heads: Sequence[str] = ("camera", "depth", "point")
+    heads: Sequence[Head] = ALL_HEADS
     threads: int | None = None
     device: str = "cpu"
     seed: int = 0

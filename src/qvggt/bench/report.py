@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,11 @@ class BenchRow:
         return statistics.median(run.seconds for run in self.runs)
 
     @property
+    def load_seconds(self) -> float:
+        """Median of the runs."""
+        return statistics.median(run.load_seconds for run in self.runs)
+
+    @property
     def peak_memory_bytes(self) -> int:
         """Median of the runs."""
         return round(statistics.median(run.peak_memory_bytes for run in self.runs))
@@ -64,7 +69,7 @@ class BenchRow:
             "seconds_least": min(times),
             "seconds_most": max(times),
             "repeats": len(times),
-            "load_seconds": statistics.median(run.load_seconds for run in self.runs),
+            "load_seconds": self.load_seconds,
             "peak_memory_bytes": self.peak_memory_bytes,
             "base_memory_bytes": round(statistics.median(run.base_memory_bytes for run in self.runs)),
             "weight_bytes": self.runs[0].weight_bytes,
@@ -145,13 +150,3 @@ def relative_differences(found: Mapping[str, Any], expected: Mapping[str, Any]) 
         size = float((value**2).sum()) ** 0.5
         differences[name] = float(((found[name] - value) ** 2).sum()) ** 0.5 / size if size else 0.0
     return differences
-
-
-def spread(values: Sequence[float]) -> float:
-    """Return the largest distance from the median, as a share of it.
-
-    >>> spread([9.0, 10.0, 11.0])
-    0.1
-    """
-    middle = statistics.median(values)
-    return max(abs(value - middle) for value in values) / middle

@@ -73,3 +73,8 @@ Supervision = Annotated[
     Literal["truth", "teacher"],
     tyro.conf.arg(help="judge by the scenes' known geometry, or by the float model, for which photographs are enough"),
 ]
+Dataset = Annotated[str, option("NAME", "rooms, co3d, re10k, ...: see docs/datasets.md", None)]
+Split = Annotated[str | None, option("NAME", "of the dataset; by default its test split")]
+Protocol = Annotated[tuple[str, ...], option("NAME", "by default what is usual on the dataset", "")]
+DataRoot = Annotated[Path | None, option("DIR", "the dataset's folder; rooms need none")]
+DrawnFrames = Annotated[int | None, option("N", "draw so many frames of each scene")]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from qvggt.cli.arguments import Device, Json, number, option
-from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
     from qvggt.bench.report import BenchReport, BenchRow
@@ -40,12 +39,10 @@ def bench(
     """
     from qvggt.bench.run import BenchOptions
     from qvggt.bench.run import bench as measure
-    from qvggt.cli.show import check_figures, progress, save_figures, say
+    from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
 
-    if profile is not None and profile.suffix.lower() != ".png":
-        raise QvggtError(f"the picture is a PNG: give --profile a name that ends in .png, not {str(profile)!r}")
     check_figures(json)
-    check_figures(profile)
+    check_picture(profile, "--profile")
     options = BenchOptions(models, compute, against, frames, size, repeats, threads, device)
     started = time.perf_counter()
     with progress("bench") as update:
@@ -86,6 +83,7 @@ def _print(report: BenchReport) -> None:
 
 
 def _cells(row: BenchRow, ratios: dict[Any, Any]) -> list[str]:
+    from qvggt.bench.run import ANSWERS
     from qvggt.cli.show import size_text
 
     if not row.runs:
@@ -94,7 +92,6 @@ def _cells(row: BenchRow, ratios: dict[Any, Any]) -> list[str]:
     times = [run.seconds for run in row.runs]
     size = "" if row.checkpoint_bytes is None else size_text(row.checkpoint_bytes)
     smaller = "" if ratio is None or ratio.size_reduction is None else f"{ratio.size_reduction:.2f}x"
-    loading = sorted(run.load_seconds for run in row.runs)[len(row.runs) // 2]
     return [
         *(f"{value:.3g}" for value in (row.seconds, min(times), max(times))),
         "" if ratio is None else f"{ratio.speedup:.2f}x",
@@ -102,9 +99,6 @@ def _cells(row: BenchRow, ratios: dict[Any, Any]) -> list[str]:
         "" if ratio is None else f"{ratio.memory_reduction:.2f}x",
         size,
         smaller,
-        f"{loading:.2f}",
+        f"{row.load_seconds:.2f}",
         *(f"{row.differences[name]:.4f}" if name in row.differences else "" for name in ANSWERS),
     ]
-
-
-ANSWERS = ("pose_enc", "depth", "world_points")

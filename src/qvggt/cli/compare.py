@@ -14,10 +14,16 @@ from qvggt.cli.arguments import (
     CalibFrames,
     CalibRoot,
     CalibScenes,
+    DataRoot,
+    Dataset,
     Device,
+    DrawnFrames,
+    GroupSize,
     Json,
     Model,
+    Protocol,
     Revision,
+    Split,
     Supervision,
     number,
     option,
@@ -42,12 +48,12 @@ def compare(
     model: Model,
     methods: Methods = _USUAL,
     bits: Annotated[tuple[int, ...], number("widths of a linear layer's weight, each 2..8", metavar="N")] = (4,),
-    group_size: Annotated[int, number("input channels that share a scale; -1: one scale a channel")] = 128,
-    dataset: Annotated[str, option("NAME", "rooms, co3d, re10k, ...: see docs/datasets.md", None)] = "rooms",
-    split: Annotated[str | None, option("NAME", "of the dataset; by default its test split")] = None,
-    protocol: Annotated[tuple[str, ...], option("NAME", "by default what is usual on the dataset", "")] = (),
-    data_root: Annotated[Path | None, option("DIR", "the dataset's folder; rooms need none")] = None,
-    frames: Annotated[int | None, option("N", "draw so many frames of each scene")] = None,
+    group_size: GroupSize = 128,
+    dataset: Dataset = "rooms",
+    split: Split = None,
+    protocol: Protocol = (),
+    data_root: DataRoot = None,
+    frames: DrawnFrames = None,
     scenes: Annotated[int | None, option("N", "measure so many scenes")] = None,
     calib: Calib = "rooms",
     calib_root: CalibRoot = None,
@@ -67,7 +73,7 @@ def compare(
     Checkpoints and results are kept: a run that was interrupted goes on where it was, and what was made before with
     the very same options is not made again.
     """
-    from qvggt.cli.show import check_figures, progress, save_figures, say
+    from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
     from qvggt.comparison import CompareOptions
     from qvggt.comparison import compare as run_comparison
     from qvggt.eval.plan import Selection
@@ -76,10 +82,8 @@ def compare(
     from qvggt.quant.scheme import Scheme
     from qvggt.stages.calibration_data import CalibrationOptions
 
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise QvggtError(f"the picture is a PNG: give --plot a name that ends in .png, not {str(plot)!r}")
+    check_picture(plot, "--plot")
     check_figures(json)
-    check_figures(plot)
     calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames)
     scheme, conv = Scheme(group_size=group_size), Scheme(8, group_size)
     base = QuantizeOptions(scheme, conv, supervision=supervision, calibration=calibration)

@@ -7,16 +7,28 @@ from typing import Annotated, Literal
 
 import tyro
 
-from qvggt.cli.arguments import ComputeMode, Device, Json, Model, Revision, option
+from qvggt.cli.arguments import (
+    ComputeMode,
+    DataRoot,
+    Dataset,
+    Device,
+    DrawnFrames,
+    Json,
+    Model,
+    Protocol,
+    Revision,
+    Split,
+    option,
+)
 
 
 def evaluate(
     model: Model,
-    dataset: Annotated[str, option("NAME", "rooms, co3d, re10k, ...: see docs/datasets.md", None)] = "rooms",
-    split: Annotated[str | None, option("NAME", "of the dataset; by default its test split")] = None,
-    protocol: Annotated[tuple[str, ...], option("NAME", "by default what is usual on the dataset", "")] = (),
-    data_root: Annotated[Path | None, option("DIR", "the dataset's folder; rooms need none")] = None,
-    frames: Annotated[int | None, option("N", "draw so many frames of each scene")] = None,
+    dataset: Dataset = "rooms",
+    split: Split = None,
+    protocol: Protocol = (),
+    data_root: DataRoot = None,
+    frames: DrawnFrames = None,
     every: Annotated[int | None, option("N", "or take every N-th frame")] = None,
     seed: Annotated[int, option("N", "of the choice of frames and scenes", None)] = 0,
     id_map: Annotated[Path | None, option("FILE", "frames of an earlier run; written if it is not there")] = None,

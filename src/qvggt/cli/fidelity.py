@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from qvggt.cli.arguments import DenseFrames, Device, FrameCount, FramesPerSecond, Images, Json, Mode
-from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
     from qvggt.model_fidelity import FidelityReport
@@ -42,17 +41,15 @@ def fidelity(
     first frame, the mean relative difference of depth, and the mean distance between points in percent of their mean
     distance from the origin. No ground truth is needed. The models are in memory one after the other.
     """
-    from qvggt.cli.show import check_figures, progress, save_figures, say, size_text
+    from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say, size_text
     from qvggt.costs import peak_memory_bytes
     from qvggt.fidelity_picture import write_fidelity_picture
     from qvggt.images import check_source
     from qvggt.model_fidelity import fidelity as measure
 
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise QvggtError(f"the picture is a PNG: give --plot a name that ends in .png, not {str(plot)!r}")
+    check_picture(plot, "--plot")
     check_source(images)
     check_figures(json)
-    check_figures(plot)
     started = time.perf_counter()
     with progress("fidelity") as update:
         report = measure(model, other, images, mode, fps, frames, device, dense_frames, update)

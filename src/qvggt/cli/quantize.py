@@ -25,6 +25,7 @@ from qvggt.cli.arguments import (
     Supervision,
     ZeroPoints,
     number,
+    option,
 )
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ AverageBits = Annotated[
 ]
 Sensitivities = Annotated[
     Path | None,
-    tyro.conf.arg(
-        metavar="FILE.json",
-        help="weigh what qvggt sensitivity measured of this model, for qvggt and qvggt+",
-        help_behavior_hint="(default: measure it)",
+    option(
+        "FILE.json",
+        "weigh what qvggt sensitivity measured of this model, for qvggt and qvggt+",
+        "(default: measure it)",
     ),
 ]
 Layers = Annotated[
@@ -57,18 +58,13 @@ Layers = Annotated[
 ]
 FloatType = Annotated[Literal["float32", "float16", "bfloat16"], tyro.conf.arg(help="of all that is not quantized")]
 Tokens = Annotated[
-    str | None,
-    tyro.conf.arg(
-        metavar="CLASSES",
-        help="activations that count: all, patch, camera+patch, ...",
-        help_behavior_hint="(default: the method's)",
-    ),
+    str | None, option("CLASSES", "activations that count: all, patch, camera+patch, ...", "(default: the method's)")
 ]
 Without = Annotated[
     tuple[str, ...],
     tyro.conf.arg(
         metavar="STAGE",
-        help="leave out stages: select, filter, compensate, task of qvggt; select, compensate, tune of qvggt+",
+        help="leave out stages: select, filter, compensate, task of qvggt; reorder, select, compensate, tune of qvggt+",
         help_behavior_hint="(optional)",
     ),
 ]

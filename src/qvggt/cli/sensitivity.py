@@ -63,19 +63,17 @@ def sensitivity(
     of cameras, depth, points, and of points against depth and cameras. What the report holds is what `qvggt quantize`
     weighs when it is given a budget.
     """
-    from qvggt.cli.show import check_figures, progress, save_figures, say, size_text
+    from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say, size_text
     from qvggt.costs import peak_memory_bytes
     from qvggt.model_sensitivity import SensitivityOptions, usual_schemes
     from qvggt.model_sensitivity import sensitivity as measure
     from qvggt.sensitivity_picture import write_sensitivity_picture
     from qvggt.stages.calibration_data import CalibrationOptions
 
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise QvggtError(f"the picture is a PNG: give --plot a name that ends in .png, not {str(plot)!r}")
+    check_picture(plot, "--plot")
     if not bits:
         raise QvggtError("there is nothing to try: give --bits at least one width")
     check_figures(output)
-    check_figures(plot)
     schemes = usual_schemes(bits, group_size, not zero_points)
     options = SensitivityOptions(schemes, granularity, rounding, supervision)
     calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed)

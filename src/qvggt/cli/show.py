@@ -14,6 +14,7 @@ from rich.table import Table
 
 from qvggt.files import new_file, write_json
 from qvggt.inference import OnProgress
+from qvggt.types import QvggtError
 
 # Names of files and models are shown as they are: "[bold]" and ":smile:" in them mean themselves.
 _plain_console = partial(Console, highlight=False, markup=False, emoji=False)
@@ -98,6 +99,21 @@ def check_figures(path: Path | None) -> None:
             raise _Tried
     except _Tried:
         pass
+
+
+def check_picture(path: Path | None, option: str) -> None:
+    """Refuse a file for a picture that is no PNG or could not be written, before the work; nothing is left there.
+
+    Args:
+        path: of the picture, if one was asked for.
+        option: by which.
+
+    Raises:
+        QvggtError: the name ends otherwise or is a folder's, or the system refuses.
+    """
+    if path is not None and path.suffix.lower() != ".png":
+        raise QvggtError(f"the picture is a PNG: give {option} a name that ends in .png, not {str(path)!r}")
+    check_figures(path)
 
 
 def save_figures(path: Path | None, figures: dict[str, Any]) -> None:

@@ -62,6 +62,25 @@ def fake_quantized(
             weight.data = values
 
 
+@contextmanager
+def weights_replaced(model: nn.Module, weights: Mapping[LayerId, Tensor]) -> Iterator[None]:
+    """Let layers have other weights; at the end they have their own again, whatever was set meanwhile.
+
+    Args:
+        model: whose layers they are.
+        weights: by layer.
+    """
+    parameters = {layer: model.get_parameter(f"{layer}.weight") for layer in weights}
+    kept = {layer: parameter.data for layer, parameter in parameters.items()}
+    try:
+        for layer, parameter in parameters.items():
+            parameter.data = weights[layer]
+        yield
+    finally:
+        for layer, parameter in parameters.items():
+            parameter.data = kept[layer]
+
+
 def fake_quantize(weight: Tensor, scheme: LayerScheme, scale_dtype: torch.dtype = torch.float16) -> Tensor:
     """Return the values that are stored of a weight, in its own shape and type: of a rotated layer, those of W·H."""
     if isinstance(scheme, Scheme):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from qvggt.model import VGGT
 from qvggt.model.producers import ScalePath, absorb, scale_paths
+from qvggt.qmodel.fake import weights_replaced
 from qvggt.quant.affine import Grid, dequantize, fit_grid, quantize
 from qvggt.quant.scheme import Scheme
 from qvggt.stages.calibrate import UnitContext
@@ -123,7 +122,8 @@ def plan_unit(context: UnitContext, options: SearchOptions) -> UnitPlan:
     model, module = context.model, context.model.get_submodule(context.unit.module)
     paths = {LayerId(path.consumer): path for path in scale_paths(module, context.unit.module)}
     found: dict[LayerId, Candidate] = {}
-    with _restored(model, context.schemes):
+    own = {layer: model.get_parameter(f"{layer}.weight").data for layer in context.schemes}
+    with weights_replaced(model, own):  # with themselves: what is tried meanwhile is undone
         for layer, scheme in context.schemes.items():
             statistics = pooled(context.statistics[layer], options.tokens)
             weight = model.get_parameter(f"{layer}.weight").detach()
@@ -237,13 +237,3 @@ def _scale(mean_abs: Tensor, exponent: float) -> Tensor | None:
         return None
     scale = mean_abs.clamp(min=SMALLEST_SCALE) ** exponent
     return scale / (scale.max() * scale.min()).sqrt()
-
-
-@contextmanager
-def _restored(model: VGGT, layers: Mapping[LayerId, Scheme]) -> Iterator[None]:
-    kept = {layer: model.get_parameter(f"{layer}.weight").data for layer in layers}
-    try:
-        yield
-    finally:
-        for layer, weight in kept.items():
-            model.get_parameter(f"{layer}.weight").data = weight

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qvggt.model import VGGT
-from qvggt.qmodel.fake import fake_quantized
+from qvggt.qmodel.fake import fake_quantized, weights_replaced
 from qvggt.quant.scheme import LayerScheme, Scheme, scheme_from_json
 from qvggt.stages.objective import TaskLoss, TaskWeights
 from qvggt.stages.shelf import Shelf
@@ -248,27 +247,14 @@ def measure_sensitivity(
         given = {} if rounder is None else {scheme: rounder(model, unit, states, scheme) for scheme in schemes}
         for item in items_of(unit, granularity):
             for scheme in schemes:
-                with _rounded(model, item, scheme, given.get(scheme, {})):
+                own = {layer: weight for layer, weight in given.get(scheme, {}).items() if layer in item.layers}
+                nearest: dict[str, LayerScheme] = {layer: scheme for layer in item.layers if layer not in own}
+                with fake_quantized(model, nearest), weights_replaced(model, own):
                     loss = tail.loss(model, 0, states)
                 done += len(tail.units) / (len(schemes) * sum(work))
                 rows.append(_measured(item, scheme, loss, baseline, task.weights, storage))
                 on_row(rows[-1], min(done, 1.0))
     return SensitivityReport(granularity, baseline, task.weights, tuple(rows))
-
-
-@contextmanager
-def _rounded(model: VGGT, item: Item, scheme: LayerScheme, given: Mapping[LayerId, Tensor]) -> Iterator[None]:
-    """Let an item's layers have the weights that are given, or else rounded ones."""
-    parameters = {layer: model.get_parameter(f"{layer}.weight") for layer in item.layers if layer in given}
-    kept = {layer: parameter.data for layer, parameter in parameters.items()}
-    with fake_quantized(model, {layer: scheme for layer in item.layers if layer not in given}):
-        try:
-            for layer, parameter in parameters.items():
-                parameter.data = given[layer]
-            yield
-        finally:
-            for layer, parameter in parameters.items():
-                parameter.data = kept[layer]
 
 
 def _tail(task: Task, index: int) -> tuple[Unit, ...]:
