@@ -105,7 +105,18 @@ def test_differences_are_relative():
 
 
 @pytest.mark.parametrize(
-    "options", [{"models": ()}, {"frames": ()}, {"frames": (0,)}, {"repeats": 0}, {"threads": -1}, {"computes": ()}]
+    "options",
+    [
+        {"models": ()},
+        {"frames": ()},
+        {"frames": (0,)},
+        {"repeats": 0},
+        {"threads": -1},
+        {"computes": ()},
+        {"size_px": 0},
+        {"size_px": -14},
+        {"threads": 0},
+    ],
 )
 def test_impossible_options_are_refused(options):
     with pytest.raises(QvggtError):

@@ -49,8 +49,9 @@ class BenchOptions:
     def __post_init__(self) -> None:
         if not self.models or not self.computes:
             raise QvggtError("there is nothing to measure: name at least one model and one way to compute")
-        if not self.frames or min(self.frames) < 1 or self.repeats < 1 or (self.threads or 1) < 1:
-            raise QvggtError("frames, repeats and threads must all be at least 1")
+        threads = 1 if self.threads is None else self.threads
+        if not self.frames or min(*self.frames, self.size_px, self.repeats, threads) < 1:
+            raise QvggtError("frames, size, repeats and threads must all be at least 1")
 
     def contenders(self) -> list[Job]:
         """Return a job for the model that all are compared with, then for every contender, on no frames yet."""
