@@ -17,9 +17,9 @@ from qvggt.eval.paired import paired_difference, summarise_runs
 from qvggt.eval.plan import Plan, Selection, make_plan
 from qvggt.eval.report import Evaluation
 from qvggt.eval.rounds import Comparison, Subject, evaluate_plan
-from qvggt.eval.store import user_cache
 from qvggt.eval.work import RunOptions
 from qvggt.evaluation import subject_of
+from qvggt.files import user_cache
 from qvggt.inference import OnProgress
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import RTN, parse_variant

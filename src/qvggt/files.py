@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from qvggt.types import PathLike, QvggtError
+
+
+def user_cache() -> Path:
+    """Return the folder for what can be made again: ``$XDG_CACHE_HOME/qvggt`` or the system's own place."""
+    if place := os.environ.get("XDG_CACHE_HOME"):
+        cache = Path(place)
+    elif sys.platform == "win32":
+        cache = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    return cache / "qvggt"
 
 
 @contextmanager

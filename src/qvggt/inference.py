@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qvggt import geometry
-from qvggt.model.vggt import DENSE_FRAMES, VGGT, Head
+from qvggt.model.vggt import DENSE_FRAMES, VGGT, Head, frames_at_a_time
 from qvggt.types import ImageSet, Prediction, QvggtError
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def predict(
         model: float or quantized.
         images: from ``qvggt.images``.
         heads: what to compute.
-        dense_frames: frames that the dense heads take at a time.
+        dense_frames: frames that the dense heads take at a time, at most: fewer where frames are large.
         on_progress: called as the work goes on.
         finite: whether an answer that is not finite is refused; a measurement takes it, and scores it worst.
 
@@ -54,7 +54,9 @@ def predict(
     """
     parameter = next(model.parameters())
     pictures = torch.from_numpy(images.images)[None].to(parameter.device, parameter.dtype)
-    with watched(model, len(images.names), heads, dense_frames, on_progress):
+    frames, _, height, width = images.images.shape
+    chunks = -(-frames // frames_at_a_time(dense_frames, height * width))
+    with watched(model, frames, heads, chunks, on_progress):
         result = {name: value.float().cpu() for name, value in model(pictures, heads, dense_frames).items()}
     broken = sorted(name for name, value in result.items() if not bool(value.isfinite().all()))
     if broken and finite:
@@ -100,13 +102,12 @@ def with_view(pose_enc: Tensor) -> Tensor:
 
 @contextmanager
 def watched(
-    model: VGGT, frames: int, heads: Collection[Head], dense_frames: int, on_progress: OnProgress | None
+    model: VGGT, frames: int, heads: Collection[Head], chunks: int, on_progress: OnProgress | None
 ) -> Iterator[None]:
-    """Report progress while the model runs, by hooks that are gone afterwards."""
+    """Report progress while the model runs, its dense heads chunk by chunk, by hooks that are gone afterwards."""
     if on_progress is None:
         yield
         return
-    chunks = -(-frames // dense_frames)
     stages: list[tuple[str, nn.Module, float]] = []
     for name, block in model.blocks():
         kind = name.partition("/")[0]

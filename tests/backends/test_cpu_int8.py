@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qvggt.backends import pick
-from qvggt.backends.cpu_int8 import LEAST_TOKENS, ZERO, CpuInt8Backend, largest_weight, per_channel, per_token
+from qvggt.backends.cpu import FEW_TOKENS
+from qvggt.backends.cpu_int8 import ZERO, CpuInt8Backend, largest_weight, per_channel, per_token
 from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.packing import pack
 from qvggt.quant.scheme import Scheme
@@ -75,14 +76,14 @@ def test_products_are_those_of_the_integers(scheme, rows, width, tokens, has_bia
     codes, x_scale = per_token(x.flatten(0, 1))
     sums = (codes.double() - ZERO) @ integers.double().T
     expected = sums * scale * x_scale + (0 if bias is None else bias)
-    found = BACKEND.linear(x, BACKEND.prepare(weight, LEAST_TOKENS), bias)
+    found = BACKEND.linear(x, BACKEND.prepare(weight, FEW_TOKENS), bias)
     assert found.shape == (2, tokens, rows)
     torch.testing.assert_close(found.flatten(0, 1).double(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_few_tokens_are_multiplied_in_float():
     exact, weight = weight_of(24, 96, Scheme(4, 32))
-    x = torch.randn(LEAST_TOKENS - 1, 96)
+    x = torch.randn(FEW_TOKENS - 1, 96)
     found = BACKEND.linear(x, BACKEND.prepare(weight, len(x)), None)
     torch.testing.assert_close(found, F.linear(x, exact))
 
@@ -91,9 +92,9 @@ def test_few_tokens_are_multiplied_in_float():
 def test_sums_never_overflow():
     weight = pack(quantize(torch.ones(32, 4096), Scheme(8, -1)))
     x = torch.ones(4, 4096)
-    found = BACKEND.linear(x, BACKEND.prepare(weight, LEAST_TOKENS), None)
+    found = BACKEND.linear(x, BACKEND.prepare(weight, FEW_TOKENS), None)
     torch.testing.assert_close(found, torch.full((4, 32), 4096.0), rtol=0.01, atol=0)
-    found = BACKEND.linear(-x, BACKEND.prepare(weight, LEAST_TOKENS), None)
+    found = BACKEND.linear(-x, BACKEND.prepare(weight, FEW_TOKENS), None)
     torch.testing.assert_close(found, torch.full((4, 32), -4096.0), rtol=0.01, atol=0)
 
 
@@ -103,9 +104,9 @@ def test_the_error_is_that_of_8_bits(dtype):
     exact, weight = weight_of(256, 512, Scheme(4, 128))
     x = torch.randn(300, 512)
     expected = F.linear(x, exact)
-    found = BACKEND.linear(x.to(dtype), BACKEND.prepare(weight, LEAST_TOKENS), None)
+    found = BACKEND.linear(x.to(dtype), BACKEND.prepare(weight, FEW_TOKENS), None)
     assert found.dtype == dtype
-    assert float((found.float() - expected).norm() / expected.norm()) < 0.012
+    assert float((found.float() - expected).norm() / expected.norm()) < (0.012 if largest_weight() == 127 else 0.02)
 
 
 @pytest.mark.parametrize(("lacks", "words"), [("_is_avx2_supported", "no fast integer products"), ("", "not for cuda")])

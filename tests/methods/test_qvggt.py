@@ -76,6 +76,26 @@ def test_a_report_that_is_there_is_weighed(small, tmp_path, monkeypatch):
     assert found.sensitivities == expected.sensitivities
 
 
+def test_what_was_measured_in_this_process_is_not_measured_again(monkeypatch):
+    measured = []
+
+    def measure(*args, **options):
+        measured.append(options["rounder"] is not None)
+        return measure_sensitivity(*args, **options)
+
+    monkeypatch.setattr(module, "_MEASURED", {})
+    monkeypatch.setattr(module, "measure_sensitivity", measure)
+    bench = bench_of(small_model())
+    plans = [Qvggt(with_options(without=without)).plan(bench) for without in ((), ("filter", "task"))]
+    assert plans[0] == plans[1]
+    assert measured == [False]
+    QvggtPlus(with_options()).plan(bench)
+    assert measured == [False, True]
+    next(bench.model.camera_head.parameters()).data.add_(1)
+    Qvggt(with_options()).plan(bench)
+    assert measured == [False, True, False]
+
+
 def test_a_report_that_cannot_be_read_is_refused_before_anything_is_done(tmp_path):
     with pytest.raises(QvggtError, match="give what qvggt sensitivity wrote"):
         Qvggt(with_options(sensitivities=tmp_path / "none.json"))

@@ -140,6 +140,20 @@ def test_dense_heads_never_see_more_frames_than_allowed(micro, images, monkeypat
     monkeypatch.setattr(micro.depth_head, "forward", record)
     micro(images, heads=["depth"], dense_frames=4)
     assert seen == [4, 2]
+    seen.clear()
+    monkeypatch.setattr("qvggt.model.vggt.DENSE_PIXELS", 2 * images.shape[-1] * images.shape[-2])
+    micro(images, heads=["depth"], dense_frames=4)
+    assert seen == [2, 2, 2]
+
+
+@few
+@given(rows=st.integers(1, 40))
+@torch.inference_mode()
+def test_tiles_of_the_largest_maps_do_not_change_the_result(micro, images, rows):
+    wanted = micro(images)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qvggt.model.dense_head.TILE_PIXELS", rows * images.shape[-1] * 6)
+        assert_same(micro(images), wanted)
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,11 @@ import torch
 from torch import Tensor
 
 from qvggt.backends.base import Compute
-from qvggt.backends.cpu import CpuBackend, integer_levels
+from qvggt.backends.cpu import FEW_TOKENS, CpuBackend, integer_levels
 from qvggt.quant.packing import PackedWeight
 
 ZERO = 128
 """The unsigned number that stands for an activation of zero."""
-LEAST_TOKENS = 64
-"""Below this a product of floats is as fast: the camera head sees a token a frame."""
 _LARGEST_ACTIVATION = 127
 _SMALLEST_SCALE = 1e-30
 
@@ -61,7 +59,7 @@ class CpuInt8Backend(CpuBackend):
 
         For few tokens that takes longer than it saves: the weight stays as it is, and the product is in float.
         """
-        if tokens < LEAST_TOKENS:
+        if tokens < FEW_TOKENS:
             return weight
         integers, scale = per_channel(weight, largest_weight())
         blocked = torch.ops.onednn.qlinear_prepack(integers, None)

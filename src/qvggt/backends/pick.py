@@ -11,12 +11,13 @@ import torch
 from qvggt.backends.base import Backend, Compute
 from qvggt.backends.cpu import CpuBackend
 from qvggt.backends.cpu_int8 import CpuInt8Backend
+from qvggt.backends.cpu_native import CpuNativeBackend
 from qvggt.backends.reference import ReferenceBackend
 from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)
 
-_ALL: tuple[Backend, ...] = (CpuBackend(), CpuInt8Backend(), ReferenceBackend())
+_ALL: tuple[Backend, ...] = (CpuBackend(), CpuNativeBackend(), CpuInt8Backend(), ReferenceBackend())
 
 BACKENDS: Mapping[str, Backend] = {backend.name: backend for backend in _ALL}
 """Every backend by name, the fastest first."""

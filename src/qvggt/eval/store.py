@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
-import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +19,7 @@ from typing import Any
 
 from qvggt.eval.plan import Job
 from qvggt.eval.results import SceneResult
-from qvggt.files import new_file
+from qvggt.files import new_file, user_cache
 from qvggt.types import PathLike
 from qvggt.version import __version__
 
@@ -30,17 +28,6 @@ log = logging.getLogger(__name__)
 _KEY_CHARACTERS = 16
 _NAME_CHARACTERS = 80
 _FIGURES_DEPEND_ON = ("backends", "data", "eval", "model", "qmodel", "quant")
-
-
-def user_cache() -> Path:
-    """Return the folder for what can be made again: ``$XDG_CACHE_HOME/qvggt`` or the system's own place."""
-    if place := os.environ.get("XDG_CACHE_HOME"):
-        cache = Path(place)
-    elif sys.platform == "win32":
-        cache = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    return cache / "qvggt"
 
 
 def default_store() -> Path:

@@ -16,7 +16,7 @@ from torch import nn
 
 from qvggt.methods.base import Bench, Method, Outcome, Plan
 from qvggt.methods.common import uniform_schemes
-from qvggt.methods.gptq import second_order
+from qvggt.methods.gptq import second_order, second_order_weights
 from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT
 from qvggt.quant.gptq import GptqOptions
@@ -24,9 +24,10 @@ from qvggt.quant.scheme import MAX_BITS, MIN_BITS, FloatScheme, LayerScheme, Sch
 from qvggt.stages.allocate import Budget, allocate
 from qvggt.stages.calibrate import UnitContext, apply
 from qvggt.stages.compensate import try_compensation
+from qvggt.stages.fingerprint import fingerprint
 from qvggt.stages.reorder import reorder_hidden_units
 from qvggt.stages.scale_search import SearchOptions, plan_unit
-from qvggt.stages.sensitivity import SensitivityReport, measure_sensitivity, read_sensitivity
+from qvggt.stages.sensitivity import Rounder, SensitivityReport, measure_sensitivity, read_sensitivity
 from qvggt.stages.statistics import TOKEN_CLASSES, TokenClass
 from qvggt.stages.storage import storage_of
 from qvggt.stages.task import make_task
@@ -39,6 +40,9 @@ SPARE_BITS = 0.125
 
 SENSITIVITY_SCENES, SENSITIVITY_FRAMES = 4, 4
 """Scenes, and frames of each, on which single parts are measured."""
+
+_MEASURED: dict[str, SensitivityReport] = {}
+"""What this process measured, by what it depends on: the variants in a comparison would measure the same again."""
 
 
 class Qvggt(Method):
@@ -63,6 +67,11 @@ class Qvggt(Method):
         """Patch tokens, unless the user chose others or left filtering out."""
         return super().token_classes if self.options.tokens or self.has("filter") else TOKEN_CLASSES
 
+    @property
+    def rounder(self) -> Rounder | None:
+        """How parts are rounded when it is measured what they lose; to nearest if None, as ``quantize_unit`` does."""
+        return None
+
     def plan(self, bench: Bench) -> Plan:
         """Measure what every part of every block loses in a few schemes, and spend the budget where it helps most."""
         uniform = uniform_schemes(bench.shapes, self.options)
@@ -86,14 +95,23 @@ class Qvggt(Method):
         if self.measured is not None:
             return self.measured
         few = [batch.first(batch.scenes, SENSITIVITY_FRAMES) for batch in bench.task.first(SENSITIVITY_SCENES).batches]
-        return measure_sensitivity(
-            bench.model,
-            make_task(bench.model, few, self.options.supervision),
-            candidate_schemes(base),
-            "part",
-            on_row=lambda row, share: bench.on_stage("sensitivity", share),
-            memory_bytes=self.options.memory_bytes,
-        )
+        task = make_task(bench.model, few, self.options.supervision)
+        schemes = candidate_schemes(base)
+        targets = [tensor for target in task.targets for tensor in vars(target).values()]
+        tensors = [*bench.model.state_dict().values(), *(batch.images for batch in few), *targets]
+        rounding = None if self.rounder is None else self.token_classes
+        key = fingerprint(tensors, schemes, self.options.supervision, rounding)
+        if key not in _MEASURED:
+            _MEASURED[key] = measure_sensitivity(
+                bench.model,
+                task,
+                schemes,
+                "part",
+                on_row=lambda row, share: bench.on_stage("sensitivity", share),
+                memory_bytes=self.options.memory_bytes,
+                rounder=self.rounder,
+            )
+        return _MEASURED[key]
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
         """Search scales and ranges by the task objective, and round to nearest."""
@@ -124,6 +142,11 @@ class QvggtPlus(Qvggt):
     def needs_teacher(self) -> bool:
         """Tuning follows the float model."""
         return self.has("tune")
+
+    @property
+    def rounder(self) -> Rounder | None:
+        """By second order, as ``quantize_unit`` does: parts lose something else then, and less of it."""
+        return second_order_weights(self.token_classes, self.rounding)
 
     def prepare(self, model: VGGT) -> None:
         """Let columns of like size share their scales."""

@@ -13,6 +13,9 @@ from qvggt.model.config import VGGTConfig
 OUTPUT_HIDDEN = 32
 """Channels before the last convolution, as published."""
 
+TILE_PIXELS = 1 << 16
+"""Pixels of the maps that are brought to the images' size at a time: those maps are the largest of all."""
+
 
 class ResidualUnit(nn.Module):
     """Two 3x3 convolutions added to the rectified input."""
@@ -109,10 +112,25 @@ class DenseHead(nn.Module):
             grid = self.norm(tokens).transpose(1, 2).unflatten(2, (rows, columns))  # [B, 2C, rows, columns]
             maps.append(resize(add_position(project(grid), aspect)))
         x = self.fuse(maps)  # [B, F, 8 rows, 8 columns]
-        x = self.scratch.output_conv1(x)
-        x = F.interpolate(x, image_hw, mode="bilinear", align_corners=True)
-        x = self.scratch.output_conv2(add_position(x, aspect)).permute(0, 2, 3, 1)  # [B, H, W, channels]
+        x = self.at_image_size(self.scratch.output_conv1(x), image_hw, aspect).permute(
+            0, 2, 3, 1
+        )  # [B, H, W, channels]
         return x[..., :-1], 1 + x[..., -1].exp()
+
+    def at_image_size(self, x: Tensor, image_hw: tuple[int, int], aspect: float) -> Tensor:
+        """Resize maps [B, F/2, h, w], add the position and convolve to [B, channels, H, W], some rows at a time."""
+        height, width = image_hw
+        rows = max(1, TILE_PIXELS // (width * x.shape[0]))
+        if rows >= height:
+            x = F.interpolate(x, image_hw, mode="bilinear", align_corners=True)
+            return self.scratch.output_conv2(add_position(x, aspect))
+        parts = []
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            first, last = max(top - 1, 0), min(bottom + 1, height)  # the convolution sees a row more on either side
+            part = add_position(resized_rows(x, image_hw, first, last), aspect, first, height)
+            parts.append(self.scratch.output_conv2(part)[:, :, top - first : bottom - first])
+        return torch.cat(parts, 2)
 
     def fuse(self, maps: Sequence[Tensor]) -> Tensor:
         """Fuse the four maps from coarse to fine and return the result at twice the finest map's size."""
@@ -124,13 +142,31 @@ class DenseHead(nn.Module):
         return s.refinenet1(x, m1, (2 * m1.shape[-2], 2 * m1.shape[-1]))
 
 
-def add_position(x: Tensor, aspect: float) -> Tensor:
-    """Add a fixed sinusoidal embedding of the position to maps [B, C, h, w] of images whose width / height is given."""
-    channels, height, width = x.shape[1:]
+def resized_rows(x: Tensor, hw: tuple[int, int], first: int, last: int) -> Tensor:
+    """Return the rows from ``first`` to ``last`` of maps [B, C, h, w] resized bilinearly to ``hw``, corners aligned."""
+    scale = (x.shape[2] - 1) / (hw[0] - 1)
+    source = torch.arange(first, last, dtype=torch.float32, device=x.device) * scale
+    above = source.long().clamp(max=x.shape[2] - 1)
+    below = (above + 1).clamp(max=x.shape[2] - 1)
+    share = (source - above).to(x.dtype)[:, None]
+    rows = torch.lerp(x[:, :, above], x[:, :, below], share)  # [B, C, last - first, w]
+    return F.interpolate(rows, (last - first, hw[1]), mode="bilinear", align_corners=True)
+
+
+def add_position(x: Tensor, aspect: float, first: int = 0, height: int | None = None) -> Tensor:
+    """Add a fixed sinusoidal embedding of the position to maps.
+
+    Args:
+        x: [B, C, rows, w].
+        aspect: width / height of the images.
+        first: row of the whole maps that x begins with.
+        height: of the whole maps; x's own if None.
+    """
+    channels, rows, width = x.shape[1:]
     diagonal = (aspect**2 + 1) ** 0.5
     across = axis_embedding(aspect / diagonal, width, channels // 2, x.device)  # [w, C/2]
-    down = axis_embedding(1 / diagonal, height, channels // 2, x.device)  # [h, C/2]
-    embedding = torch.cat((across[None].expand(height, -1, -1), down[:, None].expand(-1, width, -1)), -1)  # [h, w, C]
+    down = axis_embedding(1 / diagonal, height or rows, channels // 2, x.device)[first : first + rows]  # [rows, C/2]
+    embedding = torch.cat((across[None].expand(rows, -1, -1), down[:, None].expand(-1, width, -1)), -1)  # [rows, w, C]
     return x + 0.1 * embedding.permute(2, 0, 1).to(x.dtype)
 
 

@@ -18,7 +18,9 @@ Head = Literal["camera", "depth", "point"]
 ALL_HEADS: tuple[Head, ...] = get_args(Head)
 
 DENSE_FRAMES = 8
-"""Frames that the dense heads work on at a time; more is no faster and takes more memory."""
+"""Frames that the dense heads work on at a time, at most; more is no faster and takes more memory."""
+DENSE_PIXELS = 1 << 18
+"""Pixels of all frames that the dense heads work on at a time, if that is more than one frame."""
 
 
 class VGGT(nn.Module):
@@ -96,12 +98,18 @@ class VGGT(nn.Module):
             yield BlockId(f"camera/{index}"), block
 
 
+def frames_at_a_time(dense_frames: int, pixels: int) -> int:
+    """Return how many frames of so many pixels the dense heads take at a time, ``dense_frames`` at most."""
+    return max(1, min(dense_frames, DENSE_PIXELS // pixels))
+
+
 def run_dense(head: DenseHead, layers: list[Tensor], images: Tensor, dense_frames: int) -> tuple[Tensor, Tensor]:
     """Run a dense head over a few frames at a time and return its values and confidence as [B, S, ...]."""
     batch, frames, _, height, width = images.shape
+    step = frames_at_a_time(dense_frames, height * width)
     parts = [
-        head([layer[start : start + dense_frames] for layer in layers], (height, width))
-        for start in range(0, batch * frames, dense_frames)
+        head([layer[start : start + step] for layer in layers], (height, width))
+        for start in range(0, batch * frames, step)
     ]
     values = torch.cat([part[0] for part in parts])
     confidence = torch.cat([part[1] for part in parts])

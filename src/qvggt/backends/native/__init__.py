@@ -1,0 +1,1 @@
+"""Products written in C, compiled by the machine's own compiler when they are first wanted."""

@@ -1,0 +1,114 @@
+"""The compiled products: made once per machine, kept in the user's cache, checked before they are trusted."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from qvggt.files import user_cache
+
+SOURCE = Path(__file__).with_name("products.c")
+FLAGS = ("-O3", "-std=gnu11", "-mavx2", "-mfma", "-mbmi2", "-fPIC", "-shared")
+_KEY_CHARACTERS = 16
+_SECONDS = 120
+
+
+class Product(ctypes.Structure):
+    """What the C code calls ``Product``; its fields are described there."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "codes", "a_scale", "packed", "w_scale", "w_zero", "bias", "out")),
+        *((name, ctypes.c_int64) for name in ("row_bytes", "rows", "inputs")),
+        *((name, ctypes.c_int32) for name in ("channels", "outputs", "groups", "bits", "height", "width")),
+        *((name, ctypes.c_int32) for name in ("out_height", "out_width", "kernel", "stride", "padding")),
+        *((name, ctypes.c_int32) for name in ("threads", "next")),
+    )
+
+
+class Unavailable(Exception):
+    """The library cannot be had on this machine; the words say why."""
+
+
+def unavailable_reason() -> str | None:
+    """Return why there are no compiled products here, or None."""
+    try:
+        library()
+    except Unavailable as reason:
+        return str(reason)
+    return None
+
+
+@functools.cache
+def _outcome() -> ctypes.CDLL | Unavailable:
+    try:
+        return _load(_compiled())
+    except Unavailable as reason:
+        return reason
+
+
+def library() -> ctypes.CDLL:
+    """Return the compiled products.
+
+    Raises:
+        Unavailable: there is no compiler, or the CPU is another.
+    """
+    if os.environ.get("QVGGT_NATIVE") == "0":
+        raise Unavailable("compiled products are switched off (QVGGT_NATIVE=0)")
+    if not torch.cpu._is_avx2_supported():  # pyright: ignore[reportAttributeAccessIssue]
+        raise Unavailable("there are no compiled products for this CPU (AVX2 on x86 so far)")
+    outcome = _outcome()
+    if isinstance(outcome, Unavailable):
+        raise outcome
+    return outcome
+
+
+def compilers() -> Sequence[str]:
+    """Return the C compilers to try: ``$CC`` alone if it is set."""
+    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
+    return [path for name in names if (path := shutil.which(name))]
+
+
+def _compiled() -> Path:
+    """Return the library's file, compiled now if it is not in the cache."""
+    text = SOURCE.read_bytes()
+    key = hashlib.sha256(text + " ".join(FLAGS).encode()).hexdigest()[:_KEY_CHARACTERS]
+    target = user_cache() / "native" / f"products-{key}.so"
+    if target.is_file():
+        return target
+    found = compilers()
+    if not found:
+        raise Unavailable("there is no C compiler for fast products: install gcc or clang, or set CC")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            made = Path(folder) / target.name
+            command = [found[0], *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
+            os.replace(made, target)
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [f"status {error.returncode}"]
+        raise Unavailable(f"{found[0]} cannot compile fast products ({lines[0]})") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unavailable(f"fast products cannot be compiled ({error})") from error
+    return target
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    try:
+        found = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise Unavailable(f"compiled products cannot be loaded ({error}): remove {path}") from error
+    found.qvggt_multiply.argtypes = [ctypes.POINTER(Product)]
+    pointer = ctypes.c_void_p
+    found.qvggt_round.argtypes = [pointer, ctypes.c_int64, ctypes.c_int64, ctypes.c_int32, pointer, pointer]
+    found.qvggt_round.restype = None
+    return found

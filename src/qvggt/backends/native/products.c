@@ -1,0 +1,398 @@
+/* Products of 8-bit activations with packed weights of 2 to 8 bits, straight from the packed words.
+ *
+ * out[m][n] = bias[n] + sum over groups g of  a_scale[m, g] * w_scale[n, g] * sum over k in g of a[m][k] * w[n][k]
+ *
+ * Activations are unsigned bytes around 128, weights small signed levels. A panel of 16 outputs is unpacked into the
+ * first-level cache and stays there for many rows. Pairs of products are added in 16 bits for as long as no sum can
+ * overflow, which for weights of 4 bits is 8 steps; then they move to 32 bits, and at the end of a group to float.
+ * Weights whose levels are too large for that are two planes of 4 bits, high and low.
+ *
+ * A convolution is the same product: its rows are pixels, and every tap of the kernel reads a neighbour's channels.
+ */
+#include <immintrin.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LANES 8                  /* outputs in a vector */
+#define VECTORS 2                /* vectors in a panel */
+#define PANEL (LANES * VECTORS)  /* outputs in a panel */
+#define PANELS 4                 /* panels unpacked at a time */
+#define ROWS 4                   /* rows of a tile */
+#define BLOCK 64                 /* rows that pass through a panel before the next panel */
+#define PART 2048                /* most rows of a task */
+#define CHUNK 1024               /* about how many weights of an output are unpacked at a time */
+#define ZERO 128
+
+#define ALWAYS static inline __attribute__((always_inline))
+#define KEEP(x) __asm__("" : "+x"(x)) /* in a register, here: the compiler would move sums apart and spill them */
+
+typedef struct {
+    const float *x;         /* [rows][channels], multiplied as they are; or NULL, and codes are multiplied */
+    const uint8_t *codes;   /* [inputs + 1][channels], the last row zero: what a convolution finds outside */
+    const float *a_scale;   /* [inputs + 1] */
+    const uint8_t *packed;  /* [outputs][row_bytes], a stream of numbers of `bits` bits, taps outermost */
+    const float *w_scale;   /* [outputs][groups] */
+    const int8_t *w_zero;   /* [outputs][groups] or NULL */
+    const float *bias;      /* [outputs] or NULL */
+    float *out;             /* [rows][outputs] */
+    int64_t row_bytes, rows, inputs;
+    int32_t channels, outputs, groups, bits;
+    int32_t height, width;            /* of a convolution's input; 0 where rows are tokens */
+    int32_t out_height, out_width, kernel, stride, padding;
+    int32_t threads;
+    atomic_int next;                  /* the next task that nobody has begun */
+} Product;
+
+typedef struct {
+    int8_t *levels;     /* [PANELS][groups of the chunk][planes][group / 4][PANEL][4] */
+    int32_t *offset;    /* [PANELS][groups of the chunk][PANEL] minus ZERO times the sum of the group's levels */
+    float *scale;       /* [PANELS][groups of the chunk][PANEL] */
+    int32_t *inputs;    /* [rows of the task][taps] which row of the codes each tap reads */
+    int8_t *row;        /* [planes][group] */
+} Scratch;
+
+static int largest_level(const Product *p) {
+    return p->w_zero ? (1 << p->bits) - 1 : 1 << (p->bits - 1);
+}
+
+static int planes_of(const Product *p) { return largest_level(p) > 64 ? 2 : 1; }
+
+/* How many steps can be added in 16 bits: 255 * 2 * level * steps stays below 2^15. */
+static int steps_of(const Product *p) {
+    int level = largest_level(p), steps = 8;
+    if (planes_of(p) == 2) level = 16;
+    while (steps > 1 && 510 * level * steps > 32767) steps /= 2;
+    return steps;
+}
+
+static int taps_of(const Product *p) { return p->height ? p->kernel * p->kernel : 1; }
+
+/* Inputs of a group. */
+static int size_of(const Product *p) { return (int)((int64_t)p->channels * taps_of(p) / p->groups); }
+
+/* Unpack `count` numbers from the number `first` of a row; `available` bytes may be read. */
+static void unpack(const uint8_t *row, int64_t available, int bits, int64_t first, int count, int8_t *levels) {
+    const int offset = 1 << (bits - 1), mask = (1 << bits) - 1;
+    int i = 0;
+    if (bits == 4 && first % 2 == 0) {
+        const uint8_t *bytes = row + first / 2;
+        const __m128i low = _mm_set1_epi8(15), middle = _mm_set1_epi8(8);
+        for (; i + 32 <= count; i += 32) {
+            __m128i pair = _mm_loadu_si128((const __m128i *)(bytes + i / 2));
+            __m128i even = _mm_and_si128(pair, low), odd = _mm_and_si128(_mm_srli_epi16(pair, 4), low);
+            _mm_storeu_si128((__m128i *)(levels + i), _mm_sub_epi8(_mm_unpacklo_epi8(even, odd), middle));
+            _mm_storeu_si128((__m128i *)(levels + i + 16), _mm_sub_epi8(_mm_unpackhi_epi8(even, odd), middle));
+        }
+    }
+    for (; i + 8 <= count && (first + i) % 8 == 0 && (first + i) / 8 * bits + 8 <= available; i += 8) {
+        uint64_t eight; /* eight numbers fill `bits` bytes */
+        memcpy(&eight, row + (first + i) / 8 * bits, 8);
+        eight = _pdep_u64(eight, (uint64_t)mask * 0x0101010101010101u);
+        if (bits < 8) eight = (eight | 0x8080808080808080u) - (uint64_t)offset * 0x0101010101010101u; /* no borrows */
+        eight ^= 0x8080808080808080u;
+        memcpy(levels + i, &eight, 8);
+    }
+    for (; i < count; i++) {
+        int64_t bit = (first + i) * bits, byte = bit / 8;
+        uint32_t word = row[byte];
+        if (byte + 1 < available) word |= (uint32_t)row[byte + 1] << 8;
+        levels[i] = (int8_t)((int)((word >> (bit % 8)) & mask) - offset);
+    }
+}
+
+/* Unpack the groups from `first` to `last` of the panel that begins at `output`; `row` holds two groups. */
+static void unpack_panel(const Product *p, int output, int first, int last, int8_t *row, int8_t *levels,
+                         int32_t *offset, float *scale) {
+    const int size = size_of(p), planes = planes_of(p);
+    for (int lane = 0; lane < PANEL; lane++) {
+        const int n = output + lane;
+        for (int g = first; g < last; g++) {
+            const int at = (g - first) * PANEL + lane;
+            int32_t *to = (int32_t *)(levels + (int64_t)(g - first) * planes * size * PANEL) + lane;
+            int32_t sum = 0, four;
+            if (n < p->outputs) {
+                const int zero = p->w_zero ? p->w_zero[(int64_t)n * p->groups + g] : 0;
+                unpack(p->packed + n * p->row_bytes, p->row_bytes, p->bits, (int64_t)g * size, size, row);
+                for (int k = 0; k < size; k++) sum += row[k];
+                sum -= zero * size;
+                if (planes == 2) {
+                    for (int k = 0; k < size; k++) {
+                        const int level = row[k] - zero;
+                        row[k] = (int8_t)(level >> 4), row[size + k] = (int8_t)(level & 15);
+                    }
+                } else if (zero) {
+                    for (int k = 0; k < size; k++) row[k] = (int8_t)(row[k] - zero);
+                }
+            } else {
+                memset(row, 0, (size_t)(size * planes));
+            }
+            for (int k = 0; k < size * planes / 4; k++) {
+                memcpy(&four, row + 4 * k, 4);
+                to[(int64_t)k * PANEL] = four;
+            }
+            offset[at] = -ZERO * sum;
+            scale[at] = n < p->outputs ? p->w_scale[(int64_t)n * p->groups + g] : 0.0f;
+        }
+    }
+}
+
+ALWAYS __m256i four(const uint8_t *bytes) {
+    int32_t value;
+    memcpy(&value, bytes, 4);
+    return _mm256_set1_epi32(value);
+}
+
+/* Add one plane of a group's products to the sums of a tile. */
+ALWAYS void add_plane(const uint8_t *const a[ROWS], const int8_t *w, int size, __m256i sums[ROWS][VECTORS],
+                      const int steps) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    const uint8_t *a0 = a[0], *a1 = a[1], *a2 = a[2], *a3 = a[3];
+    for (int k = 0; k < size;) {
+        __m256i p00 = _mm256_setzero_si256(), p01 = p00, p10 = p00, p11 = p00, p20 = p00, p21 = p00, p30 = p00, p31 = p00;
+#pragma GCC unroll 2
+        for (const int stop = k + 4 * steps; k < stop; k += 4) {
+            __m256i w0 = _mm256_load_si256((const __m256i *)(w + (int64_t)k * PANEL));
+            __m256i w1 = _mm256_load_si256((const __m256i *)(w + (int64_t)k * PANEL + 32));
+            KEEP(w0); KEEP(w1);
+            __m256i x = four(a0 + k);
+            p00 = _mm256_add_epi16(p00, _mm256_maddubs_epi16(x, w0));
+            p01 = _mm256_add_epi16(p01, _mm256_maddubs_epi16(x, w1));
+            x = four(a1 + k);
+            p10 = _mm256_add_epi16(p10, _mm256_maddubs_epi16(x, w0));
+            p11 = _mm256_add_epi16(p11, _mm256_maddubs_epi16(x, w1));
+            x = four(a2 + k);
+            p20 = _mm256_add_epi16(p20, _mm256_maddubs_epi16(x, w0));
+            p21 = _mm256_add_epi16(p21, _mm256_maddubs_epi16(x, w1));
+            x = four(a3 + k);
+            p30 = _mm256_add_epi16(p30, _mm256_maddubs_epi16(x, w0));
+            p31 = _mm256_add_epi16(p31, _mm256_maddubs_epi16(x, w1));
+            KEEP(p00); KEEP(p01); KEEP(p10); KEEP(p11); KEEP(p20); KEEP(p21); KEEP(p30); KEEP(p31);
+        }
+        const __m256i pairs[ROWS][VECTORS] = {{p00, p01}, {p10, p11}, {p20, p21}, {p30, p31}};
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 2
+            for (int v = 0; v < VECTORS; v++)
+                sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(pairs[r][v], ones));
+    }
+}
+
+ALWAYS void add_planes(const uint8_t *const a[ROWS], const int8_t *w, int size, int planes,
+                       __m256i sums[ROWS][VECTORS], const int steps) {
+    add_plane(a, w, size, sums, steps);
+    if (planes == 2) {
+        for (int r = 0; r < ROWS; r++)
+            for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_slli_epi32(sums[r][v], 4);
+        add_plane(a, w + (int64_t)size * PANEL, size, sums, steps);
+    }
+}
+
+ALWAYS void load_totals(__m256 total[ROWS][VECTORS], float *const out[ROWS], int outputs, int begin, const float *bias) {
+    for (int r = 0; r < ROWS; r++) {
+        float edge[PANEL] = {0};
+        const float *source = begin ? bias : out[r];
+        if (source && outputs < PANEL) source = memcpy(edge, source, sizeof(float) * (size_t)outputs);
+        for (int v = 0; v < VECTORS; v++)
+            total[r][v] = source ? _mm256_loadu_ps(source + v * LANES) : _mm256_setzero_ps();
+    }
+}
+
+ALWAYS void store_totals(__m256 total[ROWS][VECTORS], float *const out[ROWS], int outputs, int valid) {
+    for (int r = 0; r < valid; r++) {
+        float edge[PANEL];
+        for (int v = 0; v < VECTORS; v++)
+            _mm256_storeu_ps((outputs < PANEL ? edge : out[r]) + v * LANES, total[r][v]);
+        if (outputs < PANEL) memcpy(out[r], edge, sizeof(float) * (size_t)outputs);
+    }
+}
+
+/* The same tile with activations that are not rounded: for few rows, where unpacking takes the time. */
+static void float_tile(const Product *p, const Scratch *s, int panel, int first, int last, const float *const x[ROWS],
+                       float *const out[ROWS], int valid, int outputs, const float *bias) {
+    const int size = size_of(p), planes = planes_of(p), chunk = last - first;
+    const int8_t *levels = s->levels + (int64_t)panel * chunk * planes * size * PANEL;
+    const float *scale = s->scale + (int64_t)panel * chunk * PANEL;
+    __m256 total[ROWS][VECTORS];
+    load_totals(total, out, outputs, first == 0, bias);
+    for (int g = 0; g < chunk; g++) {
+        const __m256i *w = (const __m256i *)(levels + (int64_t)g * planes * size * PANEL);
+        __m256 sums[ROWS][VECTORS];
+        for (int r = 0; r < ROWS; r++)
+            for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_setzero_ps();
+        for (int k = 0; k < size; k += 4, w += VECTORS)
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+                __m256 weight[VECTORS];
+                for (int v = 0; v < VECTORS; v++) {
+                    __m256i level = _mm256_srai_epi32(_mm256_slli_epi32(w[v], 24 - 8 * j), 24);
+                    if (planes == 2) {
+                        const __m256i low = w[v + (int64_t)size / 4 * VECTORS];
+                        level = _mm256_slli_epi32(level, 4);
+                        level = _mm256_add_epi32(level, _mm256_srai_epi32(_mm256_slli_epi32(low, 24 - 8 * j), 24));
+                    }
+                    weight[v] = _mm256_cvtepi32_ps(level);
+                }
+                for (int r = 0; r < ROWS; r++) {
+                    const __m256 value = _mm256_broadcast_ss(x[r] + (int64_t)(first + g) * size + k + j);
+                    for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_fmadd_ps(value, weight[v], sums[r][v]);
+                }
+            }
+        for (int r = 0; r < ROWS; r++)
+            for (int v = 0; v < VECTORS; v++)
+                total[r][v] = _mm256_fmadd_ps(sums[r][v], _mm256_loadu_ps(scale + g * PANEL + v * LANES), total[r][v]);
+    }
+    store_totals(total, out, outputs, valid);
+}
+
+/* Add the groups `first` to `last` to a tile of ROWS rows and one panel; `from` are the tile's rows of `inputs`. */
+static void tile(const Product *p, const Scratch *s, int panel, int first, int last, const int32_t *const from[ROWS],
+                 float *const out[ROWS], int valid, int outputs, const float *bias) {
+    const int size = size_of(p), planes = planes_of(p), steps = steps_of(p);
+    const int chunk = last - first, of_tap = p->groups / taps_of(p);
+    const int8_t *levels = s->levels + (int64_t)panel * chunk * planes * size * PANEL;
+    const int32_t *offset = s->offset + (int64_t)panel * chunk * PANEL;
+    const float *scale = s->scale + (int64_t)panel * chunk * PANEL;
+    __m256 total[ROWS][VECTORS];
+    load_totals(total, out, outputs, first == 0, bias);
+    for (int g = 0; g < chunk; g++) {
+        const int tap = (first + g) / of_tap, inside = (first + g) % of_tap * size;
+        const uint8_t *a[ROWS];
+        __m256i sums[ROWS][VECTORS];
+        for (int r = 0; r < ROWS; r++) {
+            a[r] = p->codes + (int64_t)from[r][tap] * p->channels + inside;
+            for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_setzero_si256();
+        }
+        const int8_t *w = levels + (int64_t)g * planes * size * PANEL;
+        if (steps == 8 && size % 32 == 0) add_planes(a, w, size, planes, sums, 8);
+        else if (steps >= 4 && size % 16 == 0) add_planes(a, w, size, planes, sums, 4);
+        else if (steps >= 2 && size % 8 == 0) add_planes(a, w, size, planes, sums, 2);
+        else add_planes(a, w, size, planes, sums, 1);
+        for (int r = 0; r < ROWS; r++) {
+            const __m256 row = _mm256_set1_ps(p->a_scale[from[r][tap]]);
+            for (int v = 0; v < VECTORS; v++) {
+                const __m256 factor = _mm256_mul_ps(row, _mm256_loadu_ps(scale + g * PANEL + v * LANES));
+                const __m256i zero = _mm256_loadu_si256((const __m256i *)(offset + g * PANEL + v * LANES));
+                const __m256 sum = _mm256_cvtepi32_ps(_mm256_add_epi32(sums[r][v], zero));
+                total[r][v] = _mm256_fmadd_ps(sum, factor, total[r][v]);
+            }
+        }
+    }
+    store_totals(total, out, outputs, valid);
+}
+
+/* Say for rows `begin` to `end` which row of the codes each tap reads. */
+static void find_inputs(const Product *p, int64_t begin, int64_t end, int32_t *inputs) {
+    if (!p->height) {
+        for (int64_t m = begin; m < end; m++) inputs[m - begin] = (int32_t)m;
+        return;
+    }
+    const int64_t image = (int64_t)p->out_height * p->out_width;
+    for (int64_t m = begin; m < end; m++) {
+        const int64_t first = m / image * p->height * p->width;
+        const int y = (int)(m % image / p->out_width) * p->stride - p->padding;
+        const int x = (int)(m % p->out_width) * p->stride - p->padding;
+        for (int i = 0; i < p->kernel; i++)
+            for (int j = 0; j < p->kernel; j++) {
+                const int inside = y + i >= 0 && y + i < p->height && x + j >= 0 && x + j < p->width;
+                *inputs++ = (int32_t)(inside ? first + (int64_t)(y + i) * p->width + x + j : p->inputs);
+            }
+    }
+}
+
+static void do_task(const Product *p, const Scratch *s, int output, int64_t begin, int64_t end, int per_chunk) {
+    const int taps = taps_of(p);
+    find_inputs(p, begin, end, s->inputs);
+    const int size = size_of(p), planes = planes_of(p);
+    const int panels = (p->outputs - output + PANEL - 1) / PANEL < PANELS ? (p->outputs - output + PANEL - 1) / PANEL
+                                                                           : PANELS;
+    for (int first = 0; first < p->groups; first += per_chunk) {
+        const int last = first + per_chunk < p->groups ? first + per_chunk : p->groups, chunk = last - first;
+        for (int panel = 0; panel < panels; panel++)
+            unpack_panel(p, output + panel * PANEL, first, last, s->row,
+                         s->levels + (int64_t)panel * chunk * planes * size * PANEL,
+                         s->offset + (int64_t)panel * chunk * PANEL, s->scale + (int64_t)panel * chunk * PANEL);
+        for (int64_t block = begin; block < end; block += BLOCK)
+            for (int panel = 0; panel < panels; panel++) {
+                const int n = output + panel * PANEL, outputs = p->outputs - n < PANEL ? p->outputs - n : PANEL;
+                const int64_t stop = block + BLOCK < end ? block + BLOCK : end;
+                for (int64_t m = block; m < stop; m += ROWS) {
+                    const int valid = stop - m < ROWS ? (int)(stop - m) : ROWS;
+                    const int32_t *from[ROWS];
+                    const float *x[ROWS], *bias = p->bias ? p->bias + n : NULL;
+                    float *out[ROWS];
+                    for (int r = 0; r < ROWS; r++) {
+                        const int64_t row = m + (r < valid ? r : valid - 1);
+                        from[r] = s->inputs + (row - begin) * taps;
+                        x[r] = p->x ? p->x + row * p->channels : NULL;
+                        out[r] = p->out + row * p->outputs + n;
+                    }
+                    if (p->x) float_tile(p, s, panel, first, last, x, out, valid, outputs, bias);
+                    else tile(p, s, panel, first, last, from, out, valid, outputs, bias);
+                }
+            }
+    }
+}
+
+/* Work on a product until no task is left; any number of threads may call it at once. Returns 0, or 1 without memory. */
+int qvggt_multiply(Product *p) {
+    const int taps = taps_of(p), size = size_of(p);
+    const int per_chunk = size >= CHUNK ? 1 : (CHUNK / size < p->groups ? CHUNK / size : p->groups);
+    const int wide = PANELS * PANEL, columns = (p->outputs + wide - 1) / wide;
+    int64_t parts = (p->rows + PART - 1) / PART;
+    while (columns * parts < 4 * p->threads && p->rows / parts > 4 * BLOCK) parts++;
+    const int64_t part = (((p->rows + parts - 1) / parts) + ROWS - 1) / ROWS * ROWS;
+    const size_t values = (size_t)PANELS * PANEL * (size_t)per_chunk;
+    Scratch s = {aligned_alloc(64, values * (size_t)size * (size_t)planes_of(p)), malloc(values * sizeof(int32_t)),
+                 malloc(values * sizeof(float)), malloc((size_t)part * (size_t)taps * sizeof(int32_t)),
+                 malloc((size_t)size * 2)};
+    const int failed = !s.levels || !s.offset || !s.scale || !s.inputs || !s.row;
+    for (int task; !failed && (task = atomic_fetch_add(&p->next, 1)) < columns * parts;) {
+        const int64_t begin = task / columns * part, end = begin + part < p->rows ? begin + part : p->rows;
+        if (begin < end) do_task(p, &s, task % columns * wide, begin, end, per_chunk);
+    }
+    free(s.levels), free(s.offset), free(s.scale), free(s.inputs), free(s.row);
+    return failed;
+}
+
+/* Round rows [begin, end) of x [rows][channels] to bytes around 128, each by its own scale; not finite ones get NaN. */
+void qvggt_round(const float *x, int64_t begin, int64_t end, int32_t channels, uint8_t *codes, float *scales) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    for (int64_t m = begin; m < end; m++) {
+        const float *row = x + m * channels;
+        uint8_t *to = codes + m * channels;
+        __m256 most = _mm256_setzero_ps(), wrong = _mm256_setzero_ps();
+        int k = 0;
+        for (; k + LANES <= channels; k += LANES) {
+            const __m256 value = _mm256_loadu_ps(row + k);
+            most = _mm256_max_ps(most, _mm256_andnot_ps(sign, value));
+            wrong = _mm256_add_ps(wrong, _mm256_sub_ps(value, value));
+        }
+        float lanes[LANES], bad[LANES], largest = 0.0f, nan = 0.0f;
+        _mm256_storeu_ps(lanes, most), _mm256_storeu_ps(bad, wrong);
+        for (int i = 0; i < LANES; i++) largest = fmaxf(largest, lanes[i]), nan += bad[i];
+        for (int i = k; i < channels; i++) largest = fmaxf(largest, fabsf(row[i])), nan += row[i] - row[i];
+        const float scale = fmaxf(largest / 127.0f, 1e-30f);
+        if (nan != 0.0f) { /* only NaN is unlike zero here */
+            memset(to, ZERO, (size_t)channels);
+            scales[m] = NAN;
+            continue;
+        }
+        scales[m] = scale;
+        const __m256 inverse = _mm256_set1_ps(1.0f / scale);
+        const __m256i zero = _mm256_set1_epi32(ZERO), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        for (k = 0; k + 32 <= channels; k += 32) {
+            __m256i part[4];
+            for (int i = 0; i < 4; i++) {
+                const __m256 value = _mm256_mul_ps(_mm256_loadu_ps(row + k + 8 * i), inverse);
+                part[i] = _mm256_add_epi32(_mm256_cvtps_epi32(value), zero);
+            }
+            const __m256i low = _mm256_packs_epi32(part[0], part[1]), high = _mm256_packs_epi32(part[2], part[3]);
+            const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order);
+            _mm256_storeu_si256((__m256i *)(to + k), bytes);
+        }
+        for (; k < channels; k++) to[k] = (uint8_t)(lrintf(row[k] / scale) + ZERO);
+    }
+}

@@ -1,0 +1,249 @@
+"""Products in compiled code: exact but for the rounding of activations, on any number of threads."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qvggt.backends import Convolution, pick
+from qvggt.backends.cpu import FEW_TOKENS, CpuBackend
+from qvggt.backends.cpu_native import CpuNativeBackend, window_of
+from qvggt.backends.native import library as native
+from qvggt.backends.native.library import unavailable_reason
+from qvggt.backends.native.products import multiply, round_rows, supports
+from qvggt.quant.affine import dequantize, quantize
+from qvggt.quant.packing import pack
+from qvggt.quant.scheme import Scheme
+
+BACKEND = CpuNativeBackend()
+needs_library = pytest.mark.skipif(unavailable_reason() is not None, reason="no compiled products on this machine")
+schemes = st.builds(Scheme, st.integers(2, 8), st.sampled_from((-1, 4, 8, 32, 128)), st.booleans())
+
+
+@pytest.fixture(autouse=True)
+def same_threads_afterwards():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def weight_of(rows, width, scheme, scale_dtype=torch.float16):
+    generator = torch.Generator().manual_seed(rows * 1000 + width)
+    quantized = quantize(torch.randn(rows, width, generator=generator) + 0.1, scheme, scale_dtype=scale_dtype)
+    return dequantize(quantized).double(), pack(quantized)
+
+
+def close(found, expected):
+    assert (found - expected).abs().max() <= 2e-6 * expected.abs().max()
+
+
+@needs_library
+@given(
+    schemes, st.integers(1, 70), st.integers(1, 80).map(lambda n: 4 * n), st.integers(1, 150), st.booleans(),
+    st.integers(1, 3),
+)  # fmt: skip
+@settings(deadline=None, max_examples=100)
+def test_products_are_those_of_the_numbers(scheme, rows, width, tokens, has_bias, threads):
+    exact, weight = weight_of(rows, width, scheme)
+    if not supports(weight):
+        return
+    torch.set_num_threads(threads)
+    x = torch.randn(tokens, width, generator=torch.Generator().manual_seed(tokens))
+    bias = torch.randn(rows) if has_bias else None
+    shift = 0 if bias is None else bias
+    rounded = round_rows(x)
+    values = (rounded.codes[:-1].double() - 128) * rounded.scale[:-1, None]
+    close(multiply(rounded, weight, bias), values @ exact.T + shift)
+    close(multiply(x, weight, bias), x.double() @ exact.T + shift)
+
+
+@needs_library
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_large_products_are_shared_out(threads):
+    torch.set_num_threads(threads)
+    exact, weight = weight_of(300, 1280, Scheme(4, 128))
+    x = torch.randn(2500, 1280)
+    rounded = round_rows(x)
+    values = (rounded.codes[:-1].double() - 128) * rounded.scale[:-1, None]
+    close(multiply(rounded, weight, None), values @ exact.T)
+
+
+@needs_library
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_sums_never_overflow(bits, symmetric, sign):
+    """All activations and all weights as large as they can be."""
+    scheme = Scheme(bits, -1, symmetric)
+    matrix = torch.full((3, 4096), float(sign))
+    matrix[:, 0] = 0 if not symmetric else float(sign)
+    quantized = quantize(matrix, scheme)
+    x = torch.ones(70, 4096)
+    for values in (x, -x):
+        found = multiply(round_rows(values), pack(quantized), None)
+        torch.testing.assert_close(
+            found.double(), values.double() @ dequantize(quantized).double().T, rtol=1e-5, atol=0
+        )
+
+
+@needs_library
+def test_activations_move_by_half_a_step_of_their_row_at_most():
+    x = torch.randn(50, 70) * torch.logspace(-6, 6, 50)[:, None]
+    rounded = round_rows(x)
+    codes, scale = rounded.codes[:-1], rounded.scale[:-1, None]
+    assert (((codes.float() - 128) * scale - x).abs() <= 0.5001 * scale).all()
+    assert (rounded.codes[-1] == 128).all()
+
+
+@needs_library
+def test_rows_of_zeros_stay_zero_and_rows_that_are_not_finite_answer_nan():
+    _, weight = weight_of(8, 64, Scheme(4, 32))
+    x = torch.randn(FEW_TOKENS + 6, 64)
+    x[0], x[3, 5], x[4, 63] = 0, float("nan"), float("inf")
+    found = BACKEND.linear(x, weight, None)
+    assert (found[0] == 0).all()
+    assert torch.isnan(found[3:5]).all()
+    assert torch.isfinite(found[5:]).all()
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_error_is_that_of_8_bits(dtype):
+    exact, weight = weight_of(256, 512, Scheme(4, 128))
+    x = torch.randn(3, 100, 512)
+    expected = F.linear(x.double(), exact)
+    found = BACKEND.linear(x.to(dtype), weight, None)
+    assert found.dtype == dtype
+    assert found.shape == expected.shape
+    assert float((found - expected).norm() / expected.norm()) < 0.012
+
+
+@needs_library
+def test_few_tokens_are_multiplied_in_float_in_either_mode():
+    exact, weight = weight_of(24, 96, Scheme(4, 32))
+    x = torch.randn(2, 3, 96)
+    for backend in (BACKEND, CpuBackend()):
+        close(backend.linear(x, weight, None), F.linear(x.double(), exact))
+
+
+def test_a_weight_whose_groups_are_no_steps_of_four_is_multiplied_in_float():
+    exact, weight = weight_of(24, 9, Scheme(4, -1))
+    assert not supports(weight)
+    x = torch.randn(FEW_TOKENS, 9)
+    close(BACKEND.linear(x, weight, None), F.linear(x.double(), exact))
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("shape", "stride", "padding"),
+    [((40, 8, 3, 3), 1, 1), ((20, 64, 3, 3), 2, 1), ((16, 12, 1, 1), 1, 0), ((5, 4, 2, 2), 2, 0)],
+)
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_convolutions_are_near_those_of_floats(shape, stride, padding, memory):
+    kernel, x, bias = torch.randn(shape), torch.randn(2, shape[1], 9, 12), torch.randn(shape[0])
+    weight = pack(quantize(kernel.flatten(1), Scheme(8, -1)))
+    how = Convolution(shape, (stride, stride), (padding, padding))
+    expected = F.conv2d(x, kernel, bias, stride, padding)
+    found = BACKEND.conv2d(x.contiguous(memory_format=memory), weight, bias, how)
+    assert found.shape == expected.shape
+    assert float((found - expected).norm() / expected.norm()) < 0.02
+
+
+@needs_library
+def test_a_convolution_of_whole_numbers_is_exact():
+    kernel = torch.randint(-127, 128, (6, 8, 3, 3)).float()
+    kernel[:, 0] = 127.0  # so that the step of every tap is one
+    x = torch.randint(-127, 128, (1, 8, 7, 5)).float()
+    x[:, 0] = 127.0
+    how = Convolution((6, 8, 3, 3), (1, 1), (1, 1))
+    found = BACKEND.conv2d(x, pack(quantize(kernel.flatten(1) * 2, Scheme(8, -1))), None, how)
+    torch.testing.assert_close(found, 2 * F.conv2d(x, kernel, None, 1, 1), rtol=0.01, atol=200.0)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Convolution((8, 6, 3, 3)),
+        Convolution((8, 8, 3, 1)),
+        Convolution((8, 8, 3, 3), stride=(1, 2)),
+        Convolution((8, 8, 3, 3), dilation=(2, 2)),
+        Convolution((8, 4, 3, 3), groups=2),
+    ],
+    ids=["odd channels", "oblong", "uneven stride", "dilated", "grouped"],
+)
+def test_other_convolutions_stay_in_float(how):
+    assert window_of(how, (8, 8)) is None
+    kernel, x = torch.randn(how.kernel_shape), torch.randn(1, how.kernel_shape[1] * how.groups, 8, 8)
+    quantized = quantize(kernel.flatten(1), Scheme(8, -1))
+    rounded = dequantize(quantized).view(how.kernel_shape)
+    expected = F.conv2d(x, rounded, None, how.stride, how.padding, how.dilation, how.groups)
+    torch.testing.assert_close(BACKEND.conv2d(x, pack(quantized), None, how), expected)
+
+
+def outcome_of(monkeypatch, tmp_path, **environment):
+    """Ask anew for the library, with an empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    native._outcome.cache_clear()
+    try:
+        return unavailable_reason()
+    finally:
+        native._outcome.cache_clear()
+
+
+@needs_library
+def test_it_is_compiled_once(monkeypatch, tmp_path):
+    assert outcome_of(monkeypatch, tmp_path) is None
+    (made,) = (tmp_path / "qvggt" / "native").iterdir()
+    before = made.stat().st_mtime_ns
+    assert outcome_of(monkeypatch, tmp_path) is None
+    assert made.stat().st_mtime_ns == before
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"CC": "no-such-compiler"}, "no C compiler for fast products: install gcc or clang, or set CC"),
+        ({"CC": "false"}, "cannot compile fast products"),
+        ({"QVGGT_NATIVE": "0"}, "switched off"),
+    ],
+)
+def test_where_it_cannot_be_had_the_reason_is_told(monkeypatch, tmp_path, environment, words):
+    assert words in (outcome_of(monkeypatch, tmp_path, **environment) or "")
+
+
+@needs_library
+def test_a_damaged_library_is_told_of(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    made = native._compiled()
+    made.write_bytes(b"no library")
+    assert f"remove {made}" in (outcome_of(monkeypatch, tmp_path) or "")
+
+
+def test_without_it_other_products_serve(monkeypatch):
+    monkeypatch.setenv("QVGGT_NATIVE", "0")
+    assert pick("cpu", "int8").name in ("cpu-int8", "cpu")
+    exact, weight = weight_of(24, 96, Scheme(4, 32))
+    x = torch.randn(5, 96)
+    close(CpuBackend().linear(x, weight, None), F.linear(x.double(), exact))
+
+
+@needs_library
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_it_works_in_a_forked_process():
+    code = (
+        "import os, sys, torch; torch.set_num_threads(2)\n"
+        "from qvggt.backends.native.products import round_rows\n"
+        "x = torch.randn(3000, 1000); round_rows(x)\n"
+        "child = os.fork()\n"
+        "if not child: round_rows(x); os._exit(0)\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
