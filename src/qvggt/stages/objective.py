@@ -16,8 +16,11 @@ from qvggt.types import QvggtError
 
 Supervision = Literal["truth", "teacher"]
 
-POSE_HUBER = 0.1
-"""Errors of the pose encoding above this count linearly, in units of the scene's size and radians."""
+POSE_HUBER = 0.001
+"""Errors of the pose encoding above this count linearly, in units of the scene's size and radians.
+
+Quantization moves cameras by thousandths: were those squared, depth and points, which are never, would decide alone.
+"""
 
 
 @dataclass(frozen=True)

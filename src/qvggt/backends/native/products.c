@@ -19,7 +19,7 @@
 #define LANES 8                  /* outputs in a vector */
 #define VECTORS 2                /* vectors in a panel */
 #define PANEL (LANES * VECTORS)  /* outputs in a panel */
-#define PANELS 4                 /* panels unpacked at a time */
+#define PANELS 16                /* panels unpacked at a time */
 #define ROWS 4                   /* rows of a tile */
 #define BLOCK 64                 /* rows that pass through a panel before the next panel */
 #define PART 2048                /* most rows of a task */
@@ -52,6 +52,7 @@ typedef struct {
     float *scale;       /* [PANELS][groups of the chunk][PANEL] */
     int32_t *inputs;    /* [rows of the task][taps] which row of the codes each tap reads */
     int8_t *row;        /* [planes][group] */
+    uint8_t *codes;     /* [tiles of a block][group / 4 of the chunk][ROWS][4] */
 } Scratch;
 
 static int largest_level(const Product *p) {
@@ -146,27 +147,26 @@ ALWAYS __m256i four(const uint8_t *bytes) {
 }
 
 /* Add one plane of a group's products to the sums of a tile. */
-ALWAYS void add_plane(const uint8_t *const a[ROWS], const int8_t *w, int size, __m256i sums[ROWS][VECTORS],
-                      const int steps) {
+ALWAYS void add_plane(const uint8_t *a, const int8_t *w, int size, __m256i sums[ROWS][VECTORS], const int steps) {
     const __m256i ones = _mm256_set1_epi16(1);
-    const uint8_t *a0 = a[0], *a1 = a[1], *a2 = a[2], *a3 = a[3];
-    for (int k = 0; k < size;) {
+    for (int k = 0; k < size; k += 4 * steps) {
         __m256i p00 = _mm256_setzero_si256(), p01 = p00, p10 = p00, p11 = p00, p20 = p00, p21 = p00, p30 = p00, p31 = p00;
-#pragma GCC unroll 2
-        for (const int stop = k + 4 * steps; k < stop; k += 4) {
-            __m256i w0 = _mm256_load_si256((const __m256i *)(w + (int64_t)k * PANEL));
-            __m256i w1 = _mm256_load_si256((const __m256i *)(w + (int64_t)k * PANEL + 32));
-            KEEP(w0); KEEP(w1);
-            __m256i x = four(a0 + k);
+        const int8_t *at = w + (int64_t)k * PANEL;
+        const uint8_t *from = a + k * ROWS;
+#pragma GCC unroll 8
+        for (int step = 0; step < steps; step++) {
+            __m256i w0 = _mm256_load_si256((const __m256i *)(at + step * 4 * PANEL));
+            __m256i w1 = _mm256_load_si256((const __m256i *)(at + step * 4 * PANEL + 32));
+            __m256i x = four(from + 4 * (step * ROWS + 0));
             p00 = _mm256_add_epi16(p00, _mm256_maddubs_epi16(x, w0));
             p01 = _mm256_add_epi16(p01, _mm256_maddubs_epi16(x, w1));
-            x = four(a1 + k);
+            x = four(from + 4 * (step * ROWS + 1));
             p10 = _mm256_add_epi16(p10, _mm256_maddubs_epi16(x, w0));
             p11 = _mm256_add_epi16(p11, _mm256_maddubs_epi16(x, w1));
-            x = four(a2 + k);
+            x = four(from + 4 * (step * ROWS + 2));
             p20 = _mm256_add_epi16(p20, _mm256_maddubs_epi16(x, w0));
             p21 = _mm256_add_epi16(p21, _mm256_maddubs_epi16(x, w1));
-            x = four(a3 + k);
+            x = four(from + 4 * (step * ROWS + 3));
             p30 = _mm256_add_epi16(p30, _mm256_maddubs_epi16(x, w0));
             p31 = _mm256_add_epi16(p31, _mm256_maddubs_epi16(x, w1));
             KEEP(p00); KEEP(p01); KEEP(p10); KEEP(p11); KEEP(p20); KEEP(p21); KEEP(p30); KEEP(p31);
@@ -180,7 +180,7 @@ ALWAYS void add_plane(const uint8_t *const a[ROWS], const int8_t *w, int size, _
     }
 }
 
-ALWAYS void add_planes(const uint8_t *const a[ROWS], const int8_t *w, int size, int planes,
+ALWAYS void add_planes(const uint8_t *a, const int8_t *w, int size, int planes,
                        __m256i sums[ROWS][VECTORS], const int steps) {
     add_plane(a, w, size, sums, steps);
     if (planes == 2) {
@@ -248,8 +248,8 @@ static void float_tile(const Product *p, const Scratch *s, int panel, int first,
 }
 
 /* Add the groups `first` to `last` to a tile of ROWS rows and one panel; `from` are the tile's rows of `inputs`. */
-static void tile(const Product *p, const Scratch *s, int panel, int first, int last, const int32_t *const from[ROWS],
-                 float *const out[ROWS], int valid, int outputs, const float *bias) {
+static void tile(const Product *p, const Scratch *s, int panel, int first, int last, const uint8_t *codes,
+                 const int32_t *const from[ROWS], float *const out[ROWS], int valid, int outputs, const float *bias) {
     const int size = size_of(p), planes = planes_of(p), steps = steps_of(p);
     const int chunk = last - first, of_tap = p->groups / taps_of(p);
     const int8_t *levels = s->levels + (int64_t)panel * chunk * planes * size * PANEL;
@@ -258,11 +258,10 @@ static void tile(const Product *p, const Scratch *s, int panel, int first, int l
     __m256 total[ROWS][VECTORS];
     load_totals(total, out, outputs, first == 0, bias);
     for (int g = 0; g < chunk; g++) {
-        const int tap = (first + g) / of_tap, inside = (first + g) % of_tap * size;
-        const uint8_t *a[ROWS];
+        const int tap = (first + g) / of_tap;
+        const uint8_t *a = codes + (int64_t)g * size * ROWS;
         __m256i sums[ROWS][VECTORS];
         for (int r = 0; r < ROWS; r++) {
-            a[r] = p->codes + (int64_t)from[r][tap] * p->channels + inside;
             for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_setzero_si256();
         }
         const int8_t *w = levels + (int64_t)g * planes * size * PANEL;
@@ -302,6 +301,29 @@ static void find_inputs(const Product *p, int64_t begin, int64_t end, int32_t *i
     }
 }
 
+/* Bring the codes of a tile's rows together, four of each row at a time. */
+static void gather(const Product *p, const int32_t *const from[ROWS], int first, int last, uint8_t *to) {
+    const int size = size_of(p), of_tap = p->groups / taps_of(p);
+    for (int g = first; g < last; g++) {
+        const uint8_t *a[ROWS];
+        for (int r = 0; r < ROWS; r++)
+            a[r] = p->codes + (int64_t)from[r][g / of_tap] * p->channels + g % of_tap * size;
+        int k = 0;
+        for (; k + 16 <= size; k += 16, to += 16 * ROWS) {
+            const __m128i r0 = _mm_loadu_si128((const __m128i *)(a[0] + k)), r1 = _mm_loadu_si128((const __m128i *)(a[1] + k));
+            const __m128i r2 = _mm_loadu_si128((const __m128i *)(a[2] + k)), r3 = _mm_loadu_si128((const __m128i *)(a[3] + k));
+            const __m128i t0 = _mm_unpacklo_epi32(r0, r1), t1 = _mm_unpacklo_epi32(r2, r3);
+            const __m128i t2 = _mm_unpackhi_epi32(r0, r1), t3 = _mm_unpackhi_epi32(r2, r3);
+            _mm_store_si128((__m128i *)to, _mm_unpacklo_epi64(t0, t1));
+            _mm_store_si128((__m128i *)(to + 16), _mm_unpackhi_epi64(t0, t1));
+            _mm_store_si128((__m128i *)(to + 32), _mm_unpacklo_epi64(t2, t3));
+            _mm_store_si128((__m128i *)(to + 48), _mm_unpackhi_epi64(t2, t3));
+        }
+        for (; k < size; k += 4)
+            for (int r = 0; r < ROWS; r++, to += 4) memcpy(to, a[r] + k, 4);
+    }
+}
+
 static void do_task(const Product *p, const Scratch *s, int output, int64_t begin, int64_t end, int per_chunk) {
     const int taps = taps_of(p);
     find_inputs(p, begin, end, s->inputs);
@@ -314,10 +336,15 @@ static void do_task(const Product *p, const Scratch *s, int output, int64_t begi
             unpack_panel(p, output + panel * PANEL, first, last, s->row,
                          s->levels + (int64_t)panel * chunk * planes * size * PANEL,
                          s->offset + (int64_t)panel * chunk * PANEL, s->scale + (int64_t)panel * chunk * PANEL);
-        for (int64_t block = begin; block < end; block += BLOCK)
+        for (int64_t block = begin; block < end; block += BLOCK) {
+            const int64_t stop = block + BLOCK < end ? block + BLOCK : end, wide = (int64_t)chunk * size * ROWS;
+            for (int64_t m = block; !p->x && m < stop; m += ROWS) {
+                const int32_t *from[ROWS];
+                for (int r = 0; r < ROWS; r++) from[r] = s->inputs + ((m + r < stop ? m + r : stop - 1) - begin) * taps;
+                gather(p, from, first, last, s->codes + (m - block) / ROWS * wide);
+            }
             for (int panel = 0; panel < panels; panel++) {
                 const int n = output + panel * PANEL, outputs = p->outputs - n < PANEL ? p->outputs - n : PANEL;
-                const int64_t stop = block + BLOCK < end ? block + BLOCK : end;
                 for (int64_t m = block; m < stop; m += ROWS) {
                     const int valid = stop - m < ROWS ? (int)(stop - m) : ROWS;
                     const int32_t *from[ROWS];
@@ -330,9 +357,10 @@ static void do_task(const Product *p, const Scratch *s, int output, int64_t begi
                         out[r] = p->out + row * p->outputs + n;
                     }
                     if (p->x) float_tile(p, s, panel, first, last, x, out, valid, outputs, bias);
-                    else tile(p, s, panel, first, last, from, out, valid, outputs, bias);
+                    else tile(p, s, panel, first, last, s->codes + (m - block) / ROWS * wide, from, out, valid, outputs, bias);
                 }
             }
+        }
     }
 }
 
@@ -347,13 +375,13 @@ int qvggt_multiply(Product *p) {
     const size_t values = (size_t)PANELS * PANEL * (size_t)per_chunk;
     Scratch s = {aligned_alloc(64, values * (size_t)size * (size_t)planes_of(p)), malloc(values * sizeof(int32_t)),
                  malloc(values * sizeof(float)), malloc((size_t)part * (size_t)taps * sizeof(int32_t)),
-                 malloc((size_t)size * 2)};
-    const int failed = !s.levels || !s.offset || !s.scale || !s.inputs || !s.row;
+                 malloc((size_t)size * 2), aligned_alloc(64, (size_t)BLOCK * (size_t)per_chunk * (size_t)size)};
+    const int failed = !s.levels || !s.offset || !s.scale || !s.inputs || !s.row || !s.codes;
     for (int task; !failed && (task = atomic_fetch_add(&p->next, 1)) < columns * parts;) {
         const int64_t begin = task / columns * part, end = begin + part < p->rows ? begin + part : p->rows;
         if (begin < end) do_task(p, &s, task % columns * wide, begin, end, per_chunk);
     }
-    free(s.levels), free(s.offset), free(s.scale), free(s.inputs), free(s.row);
+    free(s.levels), free(s.offset), free(s.scale), free(s.inputs), free(s.row), free(s.codes);
     return failed;
 }
 
