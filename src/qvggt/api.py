@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from qvggt.images import ImageOptions, Mode, load_images
 from qvggt.inference import HEADS_FOR, OnProgress, PointsFrom, predict
 from qvggt.model import VGGT, Head
 from qvggt.model.checkpoint import load_float, locate, open_weights
+from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.types import PathLike, Prediction, QvggtError
 
@@ -24,7 +26,13 @@ log = logging.getLogger(__name__)
 Images = PathLike | Sequence[PathLike | Image.Image | np.ndarray]
 
 
-def load(model: PathLike, device: str = "cpu", compute: Compute = "float", revision: str | None = None) -> VGGT:
+def load(
+    model: PathLike,
+    device: str = "cpu",
+    compute: Compute = "float",
+    revision: str | None = None,
+    global_attention: GlobalAttention = "exact",
+) -> VGGT:
     """Load a model for inference, float or quantized.
 
     Args:
@@ -33,15 +41,21 @@ def load(model: PathLike, device: str = "cpu", compute: Compute = "float", revis
         device: ``cpu``, ``cuda``, ...
         compute: how packed layers multiply; float models take no notice.
         revision: branch, tag or commit of a hub id.
+        global_attention: ``merged`` looks at squares of patches as one: faster with many frames, and less accurate.
 
     Raises:
         QvggtError: it is not found, damaged, or no VGGT; the sentence says which and how to mend it.
     """
+    if global_attention not in get_args(GlobalAttention):
+        raise QvggtError(f"global attention is {' or '.join(get_args(GlobalAttention))}, not {global_attention!r}")
     place = locate(model, revision)
     _check_device(device)
     if isinstance(place, Path) and artifacts.is_checkpoint(place):
-        return artifacts.read(place, device, compute)
-    return load_float(open_weights(place, revision), device)
+        loaded = artifacts.read(place, device, compute)
+    else:
+        loaded = load_float(open_weights(place, revision), device)
+    loaded.aggregator.global_attention = global_attention
+    return loaded
 
 
 def reconstruct(

@@ -68,7 +68,7 @@ def subject_of(model: VGGT | PathLike, run: RunOptions, revision: str | None = N
     if isinstance(model, VGGT):
         return Subject(describe_loaded(model), model.config, partial(_itself, model))
     card, config = describe(model, revision)
-    return Subject(card, config, partial(load, model, run.device, run.compute, revision))
+    return Subject(card, config, partial(load, model, run.device, run.compute, revision, run.global_attention))
 
 
 def _itself(model: VGGT) -> VGGT:

@@ -64,7 +64,7 @@ def test_contenders_take_turns_and_are_compared(monkeypatch):
 
     monkeypatch.setattr(module, "run_job", fake)
     sample = "nano-hard"
-    report = bench(BenchOptions((sample,), ("float",), "nano", (1, 2), 56, 2))
+    report = bench(BenchOptions((sample,), against="nano", frames=(1, 2), size_px=56, repeats=2))
     assert order == [("nano", 1), (sample, 1), ("nano", 2), (sample, 2)] * 2
     (first, second) = report.ratios
     assert (first.speedup, first.memory_reduction, first.frames, second.frames) == (2.0, 4.0, 1, 2)
@@ -75,6 +75,12 @@ def test_contenders_take_turns_and_are_compared(monkeypatch):
     assert set(values["ratios"][0]) == {
         "model", "compute", "frames", "speedup", "memory_reduction", "size_reduction"
     }  # fmt: skip
+
+
+def test_every_way_to_compute_and_attend_is_a_contender():
+    options = BenchOptions(("a",), ("float", "int8"), ("exact", "merged"), against="b")
+    found = [(job.model, job.how) for job in options.contenders()]
+    assert found == [("b", "float"), ("a", "float"), ("a", "float, merged"), ("a", "int8"), ("a", "int8, merged")]
 
 
 def test_a_contender_that_fails_leaves_the_others(monkeypatch):
@@ -113,6 +119,7 @@ def test_differences_are_relative():
         {"repeats": 0},
         {"threads": -1},
         {"computes": ()},
+        {"global_attention": ()},
         {"size_px": 0},
         {"size_px": -14},
         {"threads": 0},

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from qvggt.backends import Compute
+from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import ALL_HEADS, Head
 
 
@@ -23,6 +24,7 @@ class Job:
         threads: of the CPU; torch's own choice if None.
         device: where to compute.
         seed: of the images.
+        global_attention: among all tokens, or merged ones.
         answers: file that samples of the answer are written to; none if empty.
     """
 
@@ -34,7 +36,13 @@ class Job:
     threads: int | None = None
     device: str = "cpu"
     seed: int = 0
+    global_attention: GlobalAttention = "exact"
     answers: str = ""
+
+    @property
+    def how(self) -> str:
+        """How it computes, in a few words."""
+        return self.compute + (", merged" if self.global_attention == "merged" else "")
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""

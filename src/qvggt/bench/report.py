@@ -16,7 +16,7 @@ class BenchRow:
 
     Attributes:
         model: as it was named.
-        compute: how packed layers multiply.
+        compute: how packed layers multiply, and that tokens are merged if they are.
         frames: images of the scene.
         size_px: width and height of the images.
         runs: one a repeat.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from qvggt.backends import Compute
 from qvggt.bench.job import Job, Measured
 from qvggt.bench.machine import describe_machine
 from qvggt.bench.report import BenchReport, BenchRow, relative_differences
+from qvggt.model.merging import GlobalAttention
 from qvggt.model_card import describe
 from qvggt.types import QvggtError
 
@@ -29,6 +31,7 @@ class BenchOptions:
     Attributes:
         models: contenders, whatever ``load`` takes.
         computes: ways to multiply packed layers, each for every contender.
+        global_attention: ways to attend, each for every contender.
         against: the float model that all are compared with.
         frames: numbers of images, each for every contender.
         size_px: width and height of the images.
@@ -39,6 +42,7 @@ class BenchOptions:
 
     models: Sequence[str]
     computes: Sequence[Compute] = ("float",)
+    global_attention: Sequence[GlobalAttention] = ("exact",)
     against: str = "seeded:vggt-1b"
     frames: Sequence[int] = (1,)
     size_px: int = 518
@@ -47,8 +51,10 @@ class BenchOptions:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if not self.models or not self.computes:
-            raise QvggtError("there is nothing to measure: name at least one model and one way to compute")
+        if not self.models or not self.computes or not self.global_attention:
+            raise QvggtError(
+                "there is nothing to measure: name at least one model and one way to compute and to attend"
+            )
         threads = 1 if self.threads is None else self.threads
         if not self.frames or min(*self.frames, self.size_px, self.repeats, threads) < 1:
             raise QvggtError("frames, size, repeats and threads must all be at least 1")
@@ -56,7 +62,10 @@ class BenchOptions:
     def contenders(self) -> list[Job]:
         """Return a job for the model that all are compared with, then for every contender, on no frames yet."""
         base = Job(self.against, "float", 0, self.size_px, threads=self.threads, device=self.device)
-        jobs = [replace(base, model=model, compute=compute) for model in self.models for compute in self.computes]
+        jobs = [
+            replace(base, model=model, compute=compute, global_attention=attention)
+            for model, compute, attention in itertools.product(self.models, self.computes, self.global_attention)
+        ]
         return [base, *(job for job in dict.fromkeys(jobs) if job.model != self.against)]
 
 
@@ -78,7 +87,7 @@ def bench(options: BenchOptions, on_progress: Callable[[str, float], None] = lam
             job = jobs[turn % len(jobs)]
             if job in errors:
                 continue
-            on_progress(f"{Path(job.model).name}, {job.compute}, frames {job.frames}", turn / total)
+            on_progress(f"{Path(job.model).name}, {job.how}, frames {job.frames}", turn / total)
             place = Path(folder) / f"{turn}.npz"
             try:
                 runs[job].append(run_job(replace(job, answers=str(place) if turn < len(jobs) else "")))
@@ -94,7 +103,7 @@ def bench(options: BenchOptions, on_progress: Callable[[str, float], None] = lam
         base = replace(contenders[0], frames=job.frames)
         differences = {} if job not in answers or job == base else relative_differences(answers[job], answers[base])
         shown = {name: differences[name] for name in ANSWERS if name in differences}
-        about = job.model, job.compute, job.frames, job.size_px
+        about = job.model, job.how, job.frames, job.size_px
         rows.append(BenchRow(*about, tuple(runs[job]), sizes[job.model], shown, errors.get(job, "")))
     return BenchReport(describe_machine(options.device, options.threads), tuple(rows), options.against)
 

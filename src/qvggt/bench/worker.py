@@ -34,7 +34,7 @@ def measure(job: Job) -> Measured:
         torch.set_num_threads(job.threads)
     base = resident_memory_bytes()
     started = time.perf_counter()
-    model = api.load(job.model, job.device, job.compute)
+    model = api.load(job.model, job.device, job.compute, global_attention=job.global_attention)
     load_seconds = time.perf_counter() - started
     patch = model.config.patch_size
     if job.size_px % patch:

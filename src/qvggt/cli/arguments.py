@@ -43,6 +43,10 @@ ComputeMode = Annotated[
     Literal["float", "int8"],
     tyro.conf.arg(help="how packed layers multiply: int8 is faster, and rounds activations to 8 bits"),
 ]
+GlobalAttentionMode = Annotated[
+    Literal["exact", "merged"],
+    tyro.conf.arg(help="merged looks at squares of patches as one: faster with many frames, and less accurate"),
+]
 Revision = Annotated[
     str | None,
     tyro.conf.arg(metavar="NAME", help="branch, tag or commit of a hub id", help_behavior_hint="(optional)"),

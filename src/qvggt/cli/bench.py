@@ -23,6 +23,9 @@ def bench(
     compute: Annotated[
         tuple[Literal["float", "int8"], ...], tyro.conf.arg(help="how packed layers multiply, each for every model")
     ] = ("float", "int8"),
+    global_attention: Annotated[
+        tuple[Literal["exact", "merged"], ...], tyro.conf.arg(help="among all tokens or merged ones, each likewise")
+    ] = ("exact",),
     against: Annotated[str, option("MODEL", "the float model that all are compared with", None)] = "seeded:vggt-1b",
     frames: Annotated[tuple[int, ...], number("images of the scene, each for every model", metavar="N")] = (1,),
     size: Annotated[int, number("width and height of the images in pixels", metavar="PX")] = 518,
@@ -43,7 +46,7 @@ def bench(
 
     check_figures(json)
     check_picture(profile, "--profile")
-    options = BenchOptions(models, compute, against, frames, size, repeats, threads, device)
+    options = BenchOptions(models, compute, global_attention, against, frames, size, repeats, threads, device)
     started = time.perf_counter()
     with progress("bench") as update:
         report = measure(options, update)

@@ -13,6 +13,7 @@ from qvggt.cli.arguments import (
     Dataset,
     Device,
     DrawnFrames,
+    GlobalAttentionMode,
     Json,
     Model,
     Protocol,
@@ -43,6 +44,7 @@ def evaluate(
     threads: Annotated[int, option("N", "of the CPU, in each process", None)] = 1,
     device: Device = "cpu",
     compute: ComputeMode = "float",
+    global_attention: GlobalAttentionMode = "exact",
     revision: Revision = None,
     json: Json = None,
 ) -> None:
@@ -59,7 +61,9 @@ def evaluate(
 
     check_figures(json)
     selection = Selection(data_root, frames, every, seed, id_map, scenes, landmarks)
-    run = RunOptions(store or default_store(), fresh, engine, workers, threads, device, compute)
+    run = RunOptions(
+        store or default_store(), fresh, engine, workers, threads, device, compute, global_attention=global_attention
+    )
     with progress(f"{dataset}") as update:
         evaluation = run_evaluation(
             model, dataset, split, protocol, selection, baseline, fidelity_to, run, revision, update

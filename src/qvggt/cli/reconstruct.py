@@ -15,6 +15,7 @@ from qvggt.cli.arguments import (
     Device,
     FrameCount,
     FramesPerSecond,
+    GlobalAttentionMode,
     Images,
     Json,
     Mode,
@@ -47,6 +48,7 @@ def reconstruct(
     fps: FramesPerSecond = None,
     frames: FrameCount = None,
     compute: ComputeMode = "float",
+    global_attention: GlobalAttentionMode = "exact",
     dense_frames: DenseFrames = 8,
     device: Device = "cpu",
     revision: Revision = None,
@@ -69,7 +71,7 @@ def reconstruct(
     clock = [time.perf_counter()]
     with new_folder(output, ("prediction.npz", *CONTENTS), overwrite) as folder, progress(model) as update:
         update("loading", 0.0)
-        network = api.load(model, device, compute, revision)
+        network = api.load(model, device, compute, revision, global_attention)
         clock.append(time.perf_counter())
         prediction = api.reconstruct(
             network, images, heads or None, points_from, mode, fps, frames, dense_frames, update

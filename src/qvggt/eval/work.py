@@ -14,6 +14,7 @@ from qvggt.eval.meters import Meter
 from qvggt.eval.plan import Job
 from qvggt.eval.store import code_hash
 from qvggt.images import ImageOptions
+from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.types import PathLike, QvggtError, Scene
 
@@ -22,7 +23,8 @@ Engine = Literal["local", "ray"]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How an evaluation is computed. Only ``threads``, ``device`` and ``compute`` can touch a figure's last digits.
+    """How an evaluation is computed. ``global_attention`` changes figures; ``threads``, ``device`` and ``compute`` can
+    touch them too.
 
     Attributes:
         store: folder in which results are kept as they come, and looked for first; None keeps nothing.
@@ -34,6 +36,7 @@ class RunOptions:
         device: where models compute.
         compute: how packed layers multiply.
         dense_frames: frames that the dense heads take at a time.
+        global_attention: among all tokens, or merged ones.
     """
 
     store: PathLike | None = None
@@ -44,6 +47,7 @@ class RunOptions:
     device: str = "cpu"
     compute: Compute = "float"
     dense_frames: int = DENSE_FRAMES
+    global_attention: GlobalAttention = "exact"
 
     def __post_init__(self) -> None:
         if self.engine not in ("local", "ray"):
@@ -58,6 +62,7 @@ class RunOptions:
             "compute": self.compute,
             "threads": self.threads,
             "dense_frames": self.dense_frames,
+            "global_attention": self.global_attention,
             "torch": str(torch.__version__),
             "code": code_hash(),
         }

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from qvggt.model.config import VGGTConfig
 from qvggt.model.layers import Block, Rotation, rotary_table
+from qvggt.model.merging import GlobalAttention, Merging, merge_patches
 from qvggt.model.vit import VisionTransformer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -23,6 +24,7 @@ class Aggregator(nn.Module):
         dim, heads = config.embed_dim, config.heads
         self.patch_size = config.patch_size
         self.head_dim = dim // heads
+        self.global_attention: GlobalAttention = "exact"
         self.patch_embed = VisionTransformer(config)
         self.camera_token = nn.Parameter(torch.zeros(1, 2, 1, dim))  # [0]: first frame of a scene, [1]: all others
         self.register_token = nn.Parameter(torch.zeros(1, 2, config.register_tokens, dim))
@@ -49,17 +51,25 @@ class Aggregator(nn.Module):
         x = self.with_special_tokens(patches, frames)  # [B*S, P, C]
         tokens = x.shape[1]
         frame_rotation, global_rotation = self.rotations(images, x.dtype)
+        merging = self.merging(images)
         kept = {}
         last = max(keep, default=-1)
         for index, (frame_block, global_block) in enumerate(zip(self.frame_blocks, self.global_blocks, strict=True)):
             if index > last:
                 break
             x = in_frame = frame_block(x, frame_rotation)  # [B*S, P, C]
-            x = global_block(x.reshape(batch, frames * tokens, -1), global_rotation)  # [B, S*P, C]
+            x = global_block(x.reshape(batch, frames * tokens, -1), global_rotation, merging)  # [B, S*P, C]
             x = x.reshape(batch * frames, tokens, -1)
             if index in keep:
                 kept[index] = torch.cat((in_frame, x), -1).unflatten(0, (batch, frames))  # [B, S, P, 2C]
         return kept
+
+    def merging(self, images: Tensor) -> Merging | None:
+        """Return how tokens are merged for global attention among images [B, S, 3, H, W], or None."""
+        if self.global_attention == "exact":
+            return None
+        rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
+        return merge_patches(images.shape[1], self.special_tokens, rows, columns).to(images.device)
 
     def with_special_tokens(self, patches: Tensor, frames: int) -> Tensor:
         """Put camera and register tokens before patch tokens [B*S, P-5, C] of scenes with S frames: [B*S, P, C]."""

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from qvggt.model.merging import Merging
+
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine [N, head width] of every token's rotary angles."""
 
@@ -46,14 +48,18 @@ class Attention(nn.Module):
         self.k_norm = nn.LayerNorm(dim // heads, eps=1e-5) if qk_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
-        """Attend among the N tokens of x [B, N, C]."""
+    def forward(self, x: Tensor, rotation: Rotation | None = None, merging: Merging | None = None) -> Tensor:
+        """Attend from the N tokens of x [B, N, C] to all of them, or to merged ones."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [B, N, 3, heads, C/heads]
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, N, C/heads]
         q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        out = F.scaled_dot_product_attention(q, k, v)  # [B, heads, N, C/heads]
+        if merging is None:
+            out = F.scaled_dot_product_attention(q, k, v)  # [B, heads, N, C/heads]
+        else:
+            k, v = merging.mean(k), merging.mean(v)  # [B, heads, M, C/heads]
+            out = F.scaled_dot_product_attention(q, k, v, merging.bias(q.dtype))  # [B, heads, N, C/heads]
         return self.proj(out.transpose(1, 2).flatten(2))
 
 
@@ -69,9 +75,9 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, 4 * dim, dim)
         self.ls2 = LayerScale(dim)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None, merging: Merging | None = None) -> Tensor:
         """Map tokens [B, N, C] to [B, N, C]."""
-        x = x + self.ls1(self.attn(self.norm1(x), rotation))
+        x = x + self.ls1(self.attn(self.norm1(x), rotation, merging))
         return x + self.ls2(self.mlp(self.norm2(x)))
 
 
