@@ -31,7 +31,7 @@ ALLOWED = {
     "backends": {"types", "quant", "files"},
     "qmodel": {"types", "quant", "model", "backends"},
     "inference": {"types", "geometry", "model"},
-    "eval": {"types", "geometry", "model", "backends", "qmodel", "data", "inference", "images", "files"},
+    "eval": {"types", "geometry", "model", "backends", "qmodel", "data", "inference", "images", "files", "windows"},
     "stages": {"types", "geometry", "files", "quant", "model", "qmodel", "data", "images"},
     "methods": {"types", "quant", "model", "qmodel", "stages", "files"},
     "artifacts": {"types", "quant", "model", "backends", "qmodel", "files"},
@@ -53,7 +53,8 @@ ALLOWED = {
                    "evaluation", "model_card", "checkpoint_store", "comparison_report"},
     "comparison_report": {"types", "eval"},
     "comparison_picture": {"types", "export", "eval", "comparison_report"},
-    "api": {"types", "artifacts", "backends", "images", "inference", "model"},
+    "windows": {"types", "geometry", "model", "inference"},
+    "api": {"types", "artifacts", "backends", "images", "inference", "model", "windows"},
 }  # fmt: skip
 
 

@@ -14,12 +14,13 @@ from PIL import Image
 from qvggt import artifacts
 from qvggt.backends import Compute
 from qvggt.images import ImageOptions, Mode, load_images
-from qvggt.inference import HEADS_FOR, OnProgress, PointsFrom, predict
+from qvggt.inference import HEADS_FOR, OnProgress, PointsFrom
 from qvggt.model import VGGT, Head
 from qvggt.model.checkpoint import load_float, locate, open_weights
 from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.types import PathLike, Prediction, QvggtError
+from qvggt.windows import WindowOptions, predict_windows
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ def reconstruct(
     frames: int | None = None,
     dense_frames: int = DENSE_FRAMES,
     on_progress: OnProgress | None = None,
+    windows: WindowOptions | None = None,
 ) -> Prediction:
     """Turn photographs of one scene, or a video, into cameras, depth and points.
 
@@ -81,6 +83,7 @@ def reconstruct(
         frames: at most so many frames, evenly spread.
         dense_frames: frames that the dense heads take at a time: fewer need less memory.
         on_progress: called with the stage and the share done.
+        windows: how a long sequence is cut into overlapping windows; None for all frames at once.
 
     Raises:
         QvggtError: model or images cannot be read, or the answer is not finite.
@@ -93,7 +96,7 @@ def reconstruct(
         on_progress("reading images", 0.0)
     size, patch = model.config.image_size, model.config.patch_size
     pictures = load_images(images, ImageOptions(size, patch, mode, fps, frames))
-    return predict(model, pictures, heads or HEADS_FOR[points_from], dense_frames, on_progress)
+    return predict_windows(model, pictures, windows, heads or HEADS_FOR[points_from], dense_frames, on_progress)
 
 
 def save(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:

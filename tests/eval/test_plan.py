@@ -3,6 +3,7 @@ import json
 import pytest
 
 from qvggt.eval.plan import Selection, make_plan
+from qvggt.images import ImageOptions
 from qvggt.types import QvggtError
 
 
@@ -46,7 +47,6 @@ def test_an_id_map_is_written_and_then_decides(tmp_path):
         (("rooms", None, ("pose",), Selection()), "there is no protocol 'pose': choose from pose-standard"),
         (("rooms", None, ("pose-standard", "pose-vggt"), Selection()), "evaluate them in two runs"),
         (("rooms", None, ("depth-scale", "depth-median-image"), Selection()), "evaluate them in two runs"),
-        (("rooms", None, (), Selection(frames=9)), "ask for at most 8"),
         (("rooms", None, (), Selection(frames=4, every=2)), "exclude each other"),
         (("rooms", None, (), Selection(scenes=0)), "at least 1"),
     ],
@@ -54,6 +54,13 @@ def test_an_id_map_is_written_and_then_decides(tmp_path):
 def test_what_cannot_be_measured_is_refused(arguments, sentence):
     with pytest.raises(QvggtError, match=sentence):
         make_plan(*arguments)
+
+
+def test_rooms_are_as_long_as_they_are_asked_for():
+    plan = make_plan("rooms", None, (), Selection(frames=11, scenes=1))
+    (job,) = plan.jobs
+    assert sorted(job.frames) == list(range(11))
+    assert plan.reader.load(job.record, job.frames, ImageOptions(28, 14)).images.shape == (11, 3, 28, 28)
 
 
 def test_a_protocol_named_twice_counts_once():

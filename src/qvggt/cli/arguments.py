@@ -57,6 +57,8 @@ FramesPerSecond = Annotated[
 ]
 FrameCount = Annotated[int | None, number("at most so many frames, evenly spread", "(optional)")]
 DenseFrames = Annotated[int, number("frames at a time in the dense heads: fewer, less memory")]
+WindowFrames = Annotated[int | None, option("N", "reconstruct so many frames at a time: memory no longer grows")]
+WindowOverlap = Annotated[int, number("frames that neighbouring windows share")]
 GroupSize = Annotated[int, number("input channels that share a scale; -1: one scale a channel")]
 ZeroPoints = Annotated[
     bool,

@@ -19,6 +19,8 @@ from qvggt.cli.arguments import (
     Protocol,
     Revision,
     Split,
+    WindowFrames,
+    WindowOverlap,
     option,
 )
 
@@ -45,6 +47,8 @@ def evaluate(
     device: Device = "cpu",
     compute: ComputeMode = "float",
     global_attention: GlobalAttentionMode = "exact",
+    window: WindowFrames = None,
+    overlap: WindowOverlap = 4,
     revision: Revision = None,
     json: Json = None,
 ) -> None:
@@ -58,11 +62,14 @@ def evaluate(
     from qvggt.eval.store import default_store
     from qvggt.eval.work import RunOptions
     from qvggt.evaluation import evaluate as run_evaluation
+    from qvggt.windows import WindowOptions
 
     check_figures(json)
     selection = Selection(data_root, frames, every, seed, id_map, scenes, landmarks)
+    windows = None if window is None else WindowOptions(window, overlap)
+    store = store or default_store()
     run = RunOptions(
-        store or default_store(), fresh, engine, workers, threads, device, compute, global_attention=global_attention
+        store, fresh, engine, workers, threads, device, compute, global_attention=global_attention, windows=windows
     )
     with progress(f"{dataset}") as update:
         evaluation = run_evaluation(

@@ -23,6 +23,8 @@ from qvggt.cli.arguments import (
     Output,
     Overwrite,
     Revision,
+    WindowFrames,
+    WindowOverlap,
     number,
 )
 
@@ -50,6 +52,8 @@ def reconstruct(
     compute: ComputeMode = "float",
     global_attention: GlobalAttentionMode = "exact",
     dense_frames: DenseFrames = 8,
+    window: WindowFrames = None,
+    overlap: WindowOverlap = 4,
     device: Device = "cpu",
     revision: Revision = None,
     overwrite: Overwrite = False,
@@ -64,8 +68,10 @@ def reconstruct(
     from qvggt.export import CONTENTS, ExportOptions, write_all
     from qvggt.files import new_folder
     from qvggt.images import check_source
+    from qvggt.windows import WindowOptions
 
     options = ExportOptions(points_from, max_points, confidence, title=model)
+    windows = None if window is None else WindowOptions(window, overlap)
     check_source(images)
     check_figures(json)
     clock = [time.perf_counter()]
@@ -74,7 +80,7 @@ def reconstruct(
         network = api.load(model, device, compute, revision, global_attention)
         clock.append(time.perf_counter())
         prediction = api.reconstruct(
-            network, images, heads or None, points_from, mode, fps, frames, dense_frames, update
+            network, images, heads or None, points_from, mode, fps, frames, dense_frames, update, windows
         )
         clock.append(time.perf_counter())
         count, _, height, width = prediction.images.shape

@@ -107,7 +107,11 @@ DATASETS: Mapping[str, DatasetInfo] = MappingProxyType(
 
 
 def open_dataset(
-    name: str, root: PathLike | None = None, split: str | None = None, landmarks: float | None = None
+    name: str,
+    root: PathLike | None = None,
+    split: str | None = None,
+    landmarks: float | None = None,
+    frames: int | None = None,
 ) -> DatasetReader:
     """Return a reader for a dataset.
 
@@ -116,6 +120,7 @@ def open_dataset(
         root: its folder; None for one that is not read from a folder.
         split: None for the dataset's default.
         landmarks: of rooms, 0..1 in place of the split's own value.
+        frames: that are wanted of a scene; where scenes are made as they are needed, they are made that long.
 
     Raises:
         QvggtError: the dataset or split is not known, the folder is not given or does not exist, or an argument makes
@@ -128,7 +133,7 @@ def open_dataset(
     if not info.on_disk:
         if root is not None:
             raise QvggtError(f"{name} are made as they are needed: leave out the data folder {root}")
-        return RoomsReader(split, landmarks)
+        return RoomsReader(split, landmarks, frames)
     if landmarks is not None:
         raise QvggtError(f"landmarks are a property of rooms: leave them out for {name}")
     if root is None:

@@ -22,6 +22,7 @@ class RoomsReader:
     Args:
         split: a key of ``rooms.SPLITS``.
         landmarks: in place of the split's own value.
+        frames: of a room, if it is more than the split's own number: the camera then takes a longer path.
 
     Raises:
         QvggtError: there is no such split, or ``landmarks`` is out of range.
@@ -29,12 +30,13 @@ class RoomsReader:
 
     name = "rooms"
 
-    def __init__(self, split: str = "test", landmarks: float | None = None):
+    def __init__(self, split: str = "test", landmarks: float | None = None, frames: int | None = None):
         if split not in SPLITS:
             raise QvggtError(f"rooms has no split {split!r}: choose one of {', '.join(SPLITS)}")
         self.split = split
         self._part = SPLITS[split]
         self._family = self._part.family
+        self._frames = max(self._part.frames, frames or 0)
         if landmarks is not None:
             if not 0.0 <= landmarks <= 1.0:
                 raise QvggtError(f"landmarks must lie in 0..1, not {landmarks}")
@@ -49,16 +51,16 @@ class RoomsReader:
         """
         if self.split == "train":
             raise QvggtError("the rooms split 'train' never ends, so it cannot be listed: choose another split")
-        frames = tuple(str(index) for index in range(self._part.frames))
+        frames = tuple(str(index) for index in range(self._frames))
         return tuple(SequenceRecord(f"{self.split}/{index:05d}", frames, _GROUP) for index in range(self._part.scenes))
 
     def load(self, record: SequenceRecord, frame_indices: Sequence[int], options: ImageOptions) -> Scene:
         """Render a room and return the chosen frames with cameras and depth in metres."""
         chosen_frames(record, frame_indices)
         seed = self._part.first_seed + int(record.name.rpartition("/")[2])
-        room = room_scene(seed, self._part.frames, (options.size, options.size), self._family, record.name)
+        room = room_scene(seed, self._frames, (options.size, options.size), self._family, record.name)
         order = list(frame_indices)
-        if order == list(range(self._part.frames)):
+        if order == list(range(self._frames)):
             return room
         arrays = {
             name: getattr(room, name)[order] for name in ("images", "cam_from_world", "intrinsics", "depth", "valid")

@@ -17,10 +17,10 @@ from qvggt.eval.point_protocols import PointProtocol
 from qvggt.eval.protocols import DepthProtocol, PoseProtocol, Protocol, measure, measure_fidelity
 from qvggt.eval.results import SceneResult
 from qvggt.eval.truth import unproject_maps
-from qvggt.inference import predict
 from qvggt.model import VGGT, Head
 from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES
 from qvggt.types import FrameMap, ImageSet, Prediction, Scene
+from qvggt.windows import WindowOptions, predict_windows
 
 Meter = Callable[[Scene], SceneResult]
 LoadModel = Callable[[], VGGT]
@@ -44,10 +44,17 @@ def heads_for(protocols: Sequence[Protocol]) -> tuple[Head, ...]:
     return tuple(head for head in ALL_HEADS if head in needed)
 
 
-def model_meter(load: LoadModel, protocols: Sequence[Protocol], dense_frames: int = DENSE_FRAMES) -> Meter:
-    """Return a meter of a model against the truth."""
+def model_meter(
+    load: LoadModel,
+    protocols: Sequence[Protocol],
+    dense_frames: int = DENSE_FRAMES,
+    windows: WindowOptions | None = None,
+) -> Meter:
+    """Return a meter of a model against the truth; with windows cameras and depth are computed in any case."""
     model, heads = load(), heads_for(protocols)
-    return lambda scene: measure(scene, predict_scene(model, scene, heads, dense_frames), protocols)
+    if windows is not None:
+        heads = tuple(head for head in ALL_HEADS if head in {*heads, "camera", "depth"})
+    return lambda scene: measure(scene, predict_scene(model, scene, heads, dense_frames, windows), protocols)
 
 
 def fidelity_meter(load: LoadModel, load_reference: LoadModel, dense_frames: int = DENSE_FRAMES) -> Meter:
@@ -71,9 +78,15 @@ def chance_meter(protocols: Sequence[Protocol]) -> Meter:
     return chance
 
 
-def predict_scene(model: VGGT, scene: Scene, heads: Collection[Head], dense_frames: int = DENSE_FRAMES) -> Prediction:
+def predict_scene(
+    model: VGGT,
+    scene: Scene,
+    heads: Collection[Head],
+    dense_frames: int = DENSE_FRAMES,
+    windows: WindowOptions | None = None,
+) -> Prediction:
     """Return a model's prediction for a scene, finite or not."""
-    return predict(model, _image_set(scene), heads, dense_frames, finite=False)
+    return predict_windows(model, _image_set(scene), windows, heads, dense_frames, finite=False)
 
 
 def chance_prediction(scene: Scene) -> Prediction:

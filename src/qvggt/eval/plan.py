@@ -110,7 +110,7 @@ def make_plan(dataset: str, split: str | None, protocols: Sequence[str], selecti
         raise QvggtError("a number of frames and a step between frames exclude each other: give one of them.")
     if dataset in DATASETS:
         check_split(dataset, split or DATASETS[dataset].default_split)
-    reader = open_dataset(dataset, selection.root, split, selection.landmarks)
+    reader = open_dataset(dataset, selection.root, split, selection.landmarks, selection.frames)
     info = DATASETS[dataset]
     named = _protocols(protocols or info.default_protocols)
     records = reader.sequences()

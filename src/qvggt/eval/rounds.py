@@ -118,7 +118,7 @@ class _Rounds:
     notes: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
     def model(self, subject: Subject) -> Figures:
-        make = partial(model_meter, subject.load, self.plan.protocols, self.options.dense_frames)
+        make = partial(model_meter, subject.load, self.plan.protocols, self.options.dense_frames, self.options.windows)
         return self._round(subject.card, subject.images, make, {"model": _identity(subject)})
 
     def chance(self, images: ImageOptions) -> Figures:

@@ -89,9 +89,9 @@ def code_hash(parts: tuple[str, ...] = _FIGURES_DEPEND_ON) -> str:
         parts: folders of the package; what lies directly in the package always counts.
     """
     package = Path(__file__).parents[1]
-    folders = [package, *(package / name for name in parts)]
+    files = [*package.glob("*.py"), *(path for name in parts for path in (package / name).rglob("*.[cp]*"))]
     digest = hashlib.sha256(__version__.encode())
-    for path in sorted(path for folder in folders for path in folder.glob("*.py")):
+    for path in sorted(path for path in files if path.suffix in (".py", ".c")):
         digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
     return f"sha256:{digest.hexdigest()}"
 

@@ -17,14 +17,15 @@ from qvggt.images import ImageOptions
 from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.types import PathLike, QvggtError, Scene
+from qvggt.windows import WindowOptions
 
 Engine = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How an evaluation is computed. ``global_attention`` changes figures; ``threads``, ``device`` and ``compute`` can
-    touch them too.
+    """How an evaluation is computed. ``global_attention`` and ``windows`` change figures; ``threads``, ``device`` and
+    ``compute`` can touch them too.
 
     Attributes:
         store: folder in which results are kept as they come, and looked for first; None keeps nothing.
@@ -37,6 +38,7 @@ class RunOptions:
         compute: how packed layers multiply.
         dense_frames: frames that the dense heads take at a time.
         global_attention: among all tokens, or merged ones.
+        windows: in which a model reconstructs a scene; None for all frames at once.
     """
 
     store: PathLike | None = None
@@ -48,6 +50,7 @@ class RunOptions:
     compute: Compute = "float"
     dense_frames: int = DENSE_FRAMES
     global_attention: GlobalAttention = "exact"
+    windows: WindowOptions | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ("local", "ray"):
@@ -63,6 +66,7 @@ class RunOptions:
             "threads": self.threads,
             "dense_frames": self.dense_frames,
             "global_attention": self.global_attention,
+            "windows": None if self.windows is None else vars(self.windows),
             "torch": str(torch.__version__),
             "code": code_hash(),
         }

@@ -1,0 +1,181 @@
+"""Long sequences in overlapping windows: each is reconstructed by itself and laid upon what there is by a similarity.
+
+Memory is that of one window, time grows with their number. What a window costs in accuracy is that its frames see only
+one another, and that errors of the similarities add up along the sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qvggt import geometry
+from qvggt.inference import OnProgress, predict
+from qvggt.model import VGGT, Head
+from qvggt.model.vggt import DENSE_FRAMES
+from qvggt.types import ImageSet, Prediction, QvggtError
+
+
+@dataclass(frozen=True)
+class WindowOptions:
+    """How a sequence is cut.
+
+    Attributes:
+        frames: of a window.
+        overlap: frames that a window shares with the one before it, at least 1.
+    """
+
+    frames: int
+    overlap: int = 4
+
+    def __post_init__(self) -> None:
+        if self.frames < 2:
+            raise QvggtError(f"a window needs at least 2 frames, not {self.frames}")
+        if not 1 <= self.overlap < self.frames:
+            raise QvggtError(
+                f"windows of {self.frames} frames can overlap by 1 to {self.frames - 1} frames, not by {self.overlap}"
+            )
+
+    def ranges(self, count: int) -> list[range]:
+        """Return the windows of a sequence of so many frames; the last one reaches back as far as it has to."""
+        starts = range(0, max(1, count - self.overlap), self.frames - self.overlap)
+        return [range(max(0, min(start, count - self.frames)), min(start + self.frames, count)) for start in starts]
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """What takes points of a window to the points of all: scale * rotation @ x + translation.
+
+    Attributes:
+        scale: above zero.
+        rotation: [3, 3].
+        translation: [3].
+    """
+
+    scale: float
+    rotation: Tensor
+    translation: Tensor
+
+
+def predict_windows(
+    model: VGGT,
+    images: ImageSet,
+    options: WindowOptions | None,
+    heads: Collection[Head],
+    dense_frames: int = DENSE_FRAMES,
+    on_progress: OnProgress | None = None,
+    finite: bool = True,
+) -> Prediction:
+    """Reconstruct a sequence window by window, in the frame and unit of the first window.
+
+    Args:
+        model: float or quantized.
+        images: of the sequence.
+        options: how it is cut; None for all frames at once, as are those that fit in one window.
+        heads: what to compute.
+        dense_frames: frames that the dense heads take at a time.
+        on_progress: called as the work goes on.
+        finite: whether an answer that is not finite is refused.
+
+    Raises:
+        QvggtError: the heads lack cameras or depth, by which windows are laid upon one another, or the model's answer
+            is not finite, and shall be.
+    """
+    if options is None or len(images.names) <= options.frames:
+        return predict(model, images, heads, dense_frames, on_progress, finite)
+    if not {"camera", "depth"} <= set(heads):
+        raise QvggtError("windows are laid upon one another by cameras and depth: compute both of them")
+    ranges = options.ranges(len(images.names))
+    whole: Prediction | None = None
+    for index, window in enumerate(ranges):
+        part = ImageSet(
+            images.images[window.start : window.stop],
+            images.maps[window.start : window.stop],
+            images.names[window.start : window.stop],
+        )
+        report = None if on_progress is None else _part_of(on_progress, index, len(ranges))
+        found = predict(model, part, heads, dense_frames, report, finite)
+        whole = found if whole is None else joined(whole, found, window.start)
+    assert whole is not None
+    return whole
+
+
+def joined(whole: Prediction, window: Prediction, start: int) -> Prediction:
+    """Return a reconstruction with a window laid upon its end.
+
+    Args:
+        whole: of frames 0 to n.
+        window: of frames from ``start`` on, which is below n; of those that both have the whole's are kept.
+        start: first frame of the window.
+    """
+    shared = len(whole.names) - start
+    moved = transformed(window, similarity(_frames(whole, start, start + shared), _frames(window, 0, shared)))
+    news = _frames(moved, shared, len(window.names))
+    values = {}
+    for field in fields(Prediction):
+        old, new = getattr(whole, field.name), getattr(news, field.name)
+        joins = np.concatenate if isinstance(old, np.ndarray) else lambda both: both[0] + both[1]
+        values[field.name] = None if old is None else joins((old, new))
+    return Prediction(**values)
+
+
+def similarity(wanted: Prediction, found: Prediction) -> Similarity:
+    """Return what takes one reconstruction to another of the same frames.
+
+    The scale is the median ratio of depths where both are surer than usual; the rest follows from the cameras, for each
+    frame by itself, and is averaged.
+    """
+    sure = np.ones_like(_given(wanted.depth), dtype=bool)
+    for each in (wanted, found):
+        confidence = _given(each.depth_conf)
+        sure &= confidence >= np.median(confidence, axis=(1, 2), keepdims=True)
+    scale = (
+        float(np.median((_given(wanted.depth) / np.maximum(_given(found.depth), 1e-9))[sure])) if sure.any() else 1.0
+    )
+    ours, theirs = (torch.from_numpy(_given(each.cam_from_world)).double() for each in (wanted, found))
+    back = ours[:, :, :3].transpose(1, 2)
+    total = (back @ theirs[:, :, :3]).sum(0)
+    left, _, right = torch.linalg.svd(total)
+    flip = torch.diag(torch.tensor([1.0, 1.0, float(torch.det(left @ right).sign())], dtype=total.dtype))
+    translation = (back @ (scale * theirs[:, :, 3:] - ours[:, :, 3:])).mean(0)[:, 0]
+    return Similarity(scale, left @ flip @ right, translation)
+
+
+def transformed(prediction: Prediction, by: Similarity) -> Prediction:
+    """Return a reconstruction after a similarity of its world."""
+    cameras = torch.from_numpy(_given(prediction.cam_from_world)).double()
+    rotation = cameras[:, :, :3] @ by.rotation.T
+    translation = by.scale * cameras[:, :, 3:] - rotation @ by.translation[:, None]
+    moved = torch.cat((rotation, translation), 2)
+    depth = _given(prediction.depth) * np.float32(by.scale)
+    intrinsics = torch.from_numpy(_given(prediction.intrinsics))
+    size = (depth.shape[1], depth.shape[2])
+    points = prediction.world_points
+    if points is not None:
+        turned = points.astype(np.float64) @ by.rotation.numpy().T * by.scale + by.translation.numpy()
+        points = turned.astype(np.float32)
+    return replace(
+        prediction,
+        cam_from_world=moved.float().numpy(),
+        pose_enc=geometry.cameras_to_pose_encoding(moved.float(), intrinsics, size).numpy(),
+        depth=depth,
+        world_points=points,
+    )
+
+
+def _frames(prediction: Prediction, first: int, last: int) -> Prediction:
+    values = {field.name: getattr(prediction, field.name) for field in fields(Prediction)}
+    return Prediction(**{name: None if value is None else value[first:last] for name, value in values.items()})
+
+
+def _given(values: np.ndarray | None) -> np.ndarray:
+    assert values is not None
+    return values
+
+
+def _part_of(on_progress: OnProgress, index: int, count: int) -> OnProgress:
+    return lambda stage, share: on_progress(f"window {index + 1} of {count}, {stage}", (index + share) / count)
