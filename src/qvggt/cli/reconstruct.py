@@ -63,8 +63,8 @@ def reconstruct(
 
     Writes prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png.
     """
-    from qvggt import api, artifacts, costs
-    from qvggt.cli.show import check_figures, count_text, progress, save_figures
+    from qvggt import api, artifacts
+    from qvggt.cli.show import check_figures, count_text, progress
     from qvggt.export import CONTENTS, ExportOptions, write_all
     from qvggt.files import new_folder
     from qvggt.images import check_source
@@ -89,12 +89,20 @@ def reconstruct(
         caption = f"{count_text(count, 'frame')} of {width}x{height} px in {clock[2] - clock[1]:.1f} s"
         written = ["prediction.npz", *write_all(prediction, folder, options, caption)]
     clock.append(time.perf_counter())
+    _finish(model, (count, height, width), clock, written, output, json)
+
+
+def _finish(
+    model: str, shape: tuple[int, int, int], clock: list[float], written: list[str], output: Path, json: Path | None
+) -> None:
+    """Print what was done, and write it to a file too if one is named."""
+    from qvggt import costs
+    from qvggt.cli.show import save_figures
+
     seconds = [end - start for start, end in itertools.pairwise(clock)]
     figures = {
         "model": model,
-        "frames": count,
-        "height_px": height,
-        "width_px": width,
+        **dict(zip(("frames", "height_px", "width_px"), shape, strict=True)),
         **dict(zip(("load_seconds", "reconstruct_seconds", "write_seconds"), seconds, strict=True)),
         "peak_memory_bytes": costs.peak_memory_bytes(),
         "files": written,
