@@ -147,6 +147,15 @@ def test_dense_heads_never_see_more_frames_than_allowed(micro, images, monkeypat
 
 
 @few
+@given(tokens=st.integers(1, 200))
+def test_chunks_of_tokens_do_not_change_the_result(micro, images, tokens):
+    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
+        wanted = micro(images)
+        patch.setattr("qvggt.model.layers.CHUNK_TOKENS", tokens)
+        assert_same(micro(images), wanted)
+
+
+@few
 @given(rows=st.integers(1, 40))
 @torch.inference_mode()
 def test_tiles_of_the_largest_maps_do_not_change_the_result(micro, images, rows):

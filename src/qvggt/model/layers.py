@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +14,10 @@ Rotation = tuple[Tensor, Tensor]
 """Cosine and sine [N, head width] of every token's rotary angles."""
 
 
+CHUNK_TOKENS = 1 << 13
+"""Tokens that pass through an MLP, or frames' tokens through attention, at a time: what is in between is wide."""
+
+
 class LayerScale(nn.Module):
     """A learned gain per channel on a residual branch."""
 
@@ -19,9 +25,9 @@ class LayerScale(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(dim))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale [..., C]."""
-        return x * self.gamma
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        """Return x [..., C] plus the scaled branch."""
+        return torch.addcmul(x, branch, self.gamma)
 
 
 class Mlp(nn.Module):
@@ -77,8 +83,21 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, merging: Merging | None = None) -> Tensor:
         """Map tokens [B, N, C] to [B, N, C]."""
-        x = x + self.ls1(self.attn(self.norm1(x), rotation, merging))
-        return x + self.ls2(self.mlp(self.norm2(x)))
+        many = x.shape[0] * x.shape[1] > CHUNK_TOKENS and torch.is_inference_mode_enabled()
+        if not many:  # calibration, which looks at what layers see, wants to see it whole
+            x = self.ls1(x, self.attn(self.norm1(x), rotation, merging))
+            return self.ls2(x, self.mlp(self.norm2(x)))
+        out = torch.empty_like(x)
+        for part, to in _chunks(x, out, max(1, CHUNK_TOKENS // x.shape[1])):
+            to.copy_(self.ls1(part, self.attn(self.norm1(part), rotation, merging)))
+        rows = out.flatten(0, 1)
+        for part, to in _chunks(rows, rows, CHUNK_TOKENS):
+            to.copy_(self.ls2(part, self.mlp(self.norm2(part))))
+        return out
+
+
+def _chunks(x: Tensor, out: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(x.split(size), out.split(size), strict=True)
 
 
 def rotary_table(positions: Tensor, head_dim: int, dtype: torch.dtype) -> Rotation:
@@ -98,5 +117,9 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn queries or keys [B, heads, N, head_dim] by their tokens' rotary angles."""
     cos, sin = rotation
     first, second = x.unflatten(-1, (2, 2, -1)).unbind(-2)  # [B, heads, N, 2, h/2] each
-    turned = torch.stack((-second, first), -2).flatten(-3)
-    return x * cos + turned * sin
+    sin_first, sin_second = sin.unflatten(-1, (2, 2, -1)).unbind(-2)
+    turned = x * cos
+    halves = turned.unflatten(-1, (2, 2, -1))
+    halves[..., 0, :].addcmul_(second, sin_first, value=-1)
+    halves[..., 1, :].addcmul_(first, sin_second)
+    return turned
