@@ -154,7 +154,7 @@ def resized_rows(x: Tensor, hw: tuple[int, int], first: int, last: int) -> Tenso
 
 
 def add_position(x: Tensor, aspect: float, first: int = 0, height: int | None = None) -> Tensor:
-    """Add a fixed sinusoidal embedding of the position to maps.
+    """Add a fixed sinusoidal embedding of the position to maps, in place where nobody asks for gradients.
 
     Args:
         x: [B, C, rows, w].
@@ -166,8 +166,13 @@ def add_position(x: Tensor, aspect: float, first: int = 0, height: int | None = 
     diagonal = (aspect**2 + 1) ** 0.5
     across = axis_embedding(aspect / diagonal, width, channels // 2, x.device)  # [w, C/2]
     down = axis_embedding(1 / diagonal, height or rows, channels // 2, x.device)[first : first + rows]  # [rows, C/2]
-    embedding = torch.cat((across[None].expand(rows, -1, -1), down[:, None].expand(-1, width, -1)), -1)  # [rows, w, C]
-    return x + 0.1 * embedding.permute(2, 0, 1).to(x.dtype)
+    across, down = (0.1 * across).T[:, None].to(x.dtype), (0.1 * down).T[:, :, None].to(x.dtype)
+    first_half, second_half = x[:, : channels // 2], x[:, channels // 2 :]
+    if not torch.is_inference_mode_enabled():
+        return torch.cat((first_half + across, second_half + down), 1)
+    first_half += across
+    second_half += down
+    return x
 
 
 def axis_embedding(span: float, steps: int, channels: int, device: torch.device) -> Tensor:

@@ -64,7 +64,7 @@ class VGGT(nn.Module):
         if not dense:
             return result
         special = self.aggregator.special_tokens
-        layers = [kept[layer][:, :, special:].flatten(0, 1) for layer in self.config.dpt_layers]  # [B*S, P-5, 2C]
+        layers = [kept[layer].flatten(0, 1)[:, special:] for layer in self.config.dpt_layers]  # [B*S, P-5, 2C], views
         if "depth" in heads:
             values, confidence = run_dense(self.depth_head, layers, images, dense_frames)
             result["depth"], result["depth_conf"] = values.exp(), confidence
