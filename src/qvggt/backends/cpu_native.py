@@ -9,19 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qvggt.backends.base import Compute, Convolution
+from qvggt.backends.base import Compute
 from qvggt.backends.cpu import FEW_TOKENS, CpuBackend
 from qvggt.backends.native.library import unavailable_reason
-from qvggt.backends.native.products import Window, multiply, round_rows, supports
-from qvggt.quant.affine import quantize
-from qvggt.quant.packing import PackedWeight, pack
-from qvggt.quant.scheme import Scheme
-
-CONV_BITS = 8
+from qvggt.backends.native.products import multiply, round_rows, supports
+from qvggt.quant.packing import PackedWeight
 
 
 class CpuNativeBackend(CpuBackend):
-    """Rounds activations to 8 bits, token by token or pixel by pixel, and multiplies integers in compiled code."""
+    """Rounds activations to 8 bits, token by token, and multiplies integers in compiled code; convolves in float."""
 
     name = "cpu-native"
     compute: Compute = "int8"
@@ -40,31 +36,3 @@ class CpuNativeBackend(CpuBackend):
             return super().linear(x, weight, bias)
         out = multiply(round_rows(x.reshape(rows, -1).float()), weight, bias)
         return out.unflatten(0, x.shape[:-1]).to(x.dtype)
-
-    @torch.no_grad()
-    def conv2d(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, how: Convolution) -> Tensor:
-        """Convolve integers, with weights rounded to 8 bits by channel and tap. No gradient passes."""
-        window = window_of(how, x.shape[-2:])
-        if window is None:
-            return super().conv2d(x, weight, bias, how)
-        pixels = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])  # [B*H*W, in]
-        out = multiply(round_rows(pixels.float()), by_tap(self, weight, how), bias, window)
-        out = out.unflatten(0, (x.shape[0], *window.out_hw)).permute(0, 3, 1, 2)  # [B, out, H', W'], channels last
-        return out.to(x.dtype)
-
-
-def window_of(how: Convolution, hw: tuple[int, ...]) -> Window | None:
-    """Return how a kernel moves, or None where the compiled products have no such convolution."""
-    _, channels, *kernel = how.kernel_shape
-    square = all(len({*pair}) == 1 for pair in (kernel, how.stride, how.padding))
-    if not square or how.groups != 1 or set(how.dilation) != {1} or channels % 4:
-        return None
-    return Window(hw[0], hw[1], kernel[0], how.stride[0], how.padding[0])
-
-
-def by_tap(backend: CpuBackend, weight: PackedWeight, how: Convolution) -> PackedWeight:
-    """Return a convolution's weights with the taps outermost, and a scale for every channel and tap."""
-    kernel = backend.expand(weight, torch.float32).view(how.kernel_shape)
-    rows, channels = how.kernel_shape[:2]
-    matrix = kernel.permute(0, 2, 3, 1).reshape(rows, -1)  # [out, h*w*in]
-    return pack(quantize(matrix, Scheme(CONV_BITS, channels)))

@@ -27,10 +27,8 @@ class Product(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "codes", "a_scale", "packed", "w_scale", "w_zero", "bias", "out")),
-        *((name, ctypes.c_int64) for name in ("row_bytes", "rows", "inputs")),
-        *((name, ctypes.c_int32) for name in ("channels", "outputs", "groups", "bits", "height", "width")),
-        *((name, ctypes.c_int32) for name in ("out_height", "out_width", "kernel", "stride", "padding")),
-        *((name, ctypes.c_int32) for name in ("threads", "next")),
+        *((name, ctypes.c_int64) for name in ("row_bytes", "rows")),
+        *((name, ctypes.c_int32) for name in ("channels", "outputs", "groups", "bits", "threads", "next")),
     )
 
 

@@ -6,8 +6,6 @@
  * first-level cache and stays there for many rows. Pairs of products are added in 16 bits for as long as no sum can
  * overflow, which for weights of 4 bits is 8 steps; then they move to 32 bits, and at the end of a group to float.
  * Weights whose levels are too large for that are two planes of 4 bits, high and low.
- *
- * A convolution is the same product: its rows are pixels, and every tap of the kernel reads a neighbour's channels.
  */
 #include <immintrin.h>
 #include <math.h>
@@ -31,18 +29,15 @@
 
 typedef struct {
     const float *x;         /* [rows][channels], multiplied as they are; or NULL, and codes are multiplied */
-    const uint8_t *codes;   /* [inputs + 1][channels], the last row zero: what a convolution finds outside */
-    const float *a_scale;   /* [inputs + 1] */
-    const uint8_t *packed;  /* [outputs][row_bytes], a stream of numbers of `bits` bits, taps outermost */
+    const uint8_t *codes;   /* [rows][channels] around 128 */
+    const float *a_scale;   /* [rows] */
+    const uint8_t *packed;  /* [outputs][row_bytes], a stream of numbers of `bits` bits */
     const float *w_scale;   /* [outputs][groups] */
     const int8_t *w_zero;   /* [outputs][groups] or NULL */
     const float *bias;      /* [outputs] or NULL */
     float *out;             /* [rows][outputs] */
-    int64_t row_bytes, rows, inputs;
-    int32_t channels, outputs, groups, bits;
-    int32_t height, width;            /* of a convolution's input; 0 where rows are tokens */
-    int32_t out_height, out_width, kernel, stride, padding;
-    int32_t threads;
+    int64_t row_bytes, rows;
+    int32_t channels, outputs, groups, bits, threads;
     atomic_int next;                  /* the next task that nobody has begun */
 } Product;
 
@@ -50,10 +45,17 @@ typedef struct {
     int8_t *levels;     /* [PANELS][groups of the chunk][planes][group / 4][PANEL][4] */
     int32_t *offset;    /* [PANELS][groups of the chunk][PANEL] minus ZERO times the sum of the group's levels */
     float *scale;       /* [PANELS][groups of the chunk][PANEL] */
-    int32_t *inputs;    /* [rows of the task][taps] which row of the codes each tap reads */
     int8_t *row;        /* [planes][group] */
     uint8_t *codes;     /* [tiles of a block][group / 4 of the chunk][ROWS][4] */
 } Scratch;
+
+typedef struct {
+    const uint8_t *codes;     /* of the chunk [group / 4][ROWS][4] */
+    const float *x[ROWS];     /* or floats, a row of the product each */
+    float *out[ROWS], a_scale[ROWS];
+    const float *bias;        /* [outputs] or NULL */
+    int panel, valid, outputs; /* rows and outputs that count; the others are read and not written */
+} Tile;
 
 static int largest_level(const Product *p) {
     return p->w_zero ? (1 << p->bits) - 1 : 1 << (p->bits - 1);
@@ -69,10 +71,8 @@ static int steps_of(const Product *p) {
     return steps;
 }
 
-static int taps_of(const Product *p) { return p->height ? p->kernel * p->kernel : 1; }
-
 /* Inputs of a group. */
-static int size_of(const Product *p) { return (int)((int64_t)p->channels * taps_of(p) / p->groups); }
+static int size_of(const Product *p) { return p->channels / p->groups; }
 
 /* Unpack `count` numbers from the number `first` of a row; `available` bytes may be read. */
 static void unpack(const uint8_t *row, int64_t available, int bits, int64_t first, int count, int8_t *levels) {
@@ -190,35 +190,35 @@ ALWAYS void add_planes(const uint8_t *a, const int8_t *w, int size, int planes,
     }
 }
 
-ALWAYS void load_totals(__m256 total[ROWS][VECTORS], float *const out[ROWS], int outputs, int begin, const float *bias) {
+ALWAYS void load_totals(__m256 total[ROWS][VECTORS], const Tile *t, int begin) {
     for (int r = 0; r < ROWS; r++) {
         float edge[PANEL] = {0};
-        const float *source = begin ? bias : out[r];
-        if (source && outputs < PANEL) source = memcpy(edge, source, sizeof(float) * (size_t)outputs);
+        const float *source = begin ? t->bias : t->out[r];
+        if (source && t->outputs < PANEL) source = memcpy(edge, source, sizeof(float) * (size_t)t->outputs);
         for (int v = 0; v < VECTORS; v++)
             total[r][v] = source ? _mm256_loadu_ps(source + v * LANES) : _mm256_setzero_ps();
     }
 }
 
-ALWAYS void store_totals(__m256 total[ROWS][VECTORS], float *const out[ROWS], int outputs, int valid) {
-    for (int r = 0; r < valid; r++) {
+ALWAYS void store_totals(__m256 total[ROWS][VECTORS], const Tile *t) {
+    for (int r = 0; r < t->valid; r++) {
         float edge[PANEL];
         for (int v = 0; v < VECTORS; v++)
-            _mm256_storeu_ps((outputs < PANEL ? edge : out[r]) + v * LANES, total[r][v]);
-        if (outputs < PANEL) memcpy(out[r], edge, sizeof(float) * (size_t)outputs);
+            _mm256_storeu_ps((t->outputs < PANEL ? edge : t->out[r]) + v * LANES, total[r][v]);
+        if (t->outputs < PANEL) memcpy(t->out[r], edge, sizeof(float) * (size_t)t->outputs);
     }
 }
 
-/* The same tile with activations that are not rounded: for few rows, where unpacking takes the time. */
-static void float_tile(const Product *p, const Scratch *s, int panel, int first, int last, const float *const x[ROWS],
-                       float *const out[ROWS], int valid, int outputs, const float *bias) {
+/* The same with activations that are not rounded: for few rows, where unpacking takes the time. */
+static void float_tile(const Product *p, const Scratch *s, const Tile *t, int first, int last) {
     const int size = size_of(p), planes = planes_of(p), chunk = last - first;
-    const int8_t *levels = s->levels + (int64_t)panel * chunk * planes * size * PANEL;
-    const float *scale = s->scale + (int64_t)panel * chunk * PANEL;
+    const int8_t *levels = s->levels + (int64_t)t->panel * chunk * planes * size * PANEL;
+    const float *scale = s->scale + (int64_t)t->panel * chunk * PANEL;
     __m256 total[ROWS][VECTORS];
-    load_totals(total, out, outputs, first == 0, bias);
-    for (int g = 0; g < chunk; g++) {
+    load_totals(total, t, first == 0);
+    for (int g = 0; g < chunk; g++, scale += PANEL) {
         const __m256i *w = (const __m256i *)(levels + (int64_t)g * planes * size * PANEL);
+        const int64_t inside = (int64_t)(first + g) * size;
         __m256 sums[ROWS][VECTORS];
         for (int r = 0; r < ROWS; r++)
             for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_setzero_ps();
@@ -236,137 +236,106 @@ static void float_tile(const Product *p, const Scratch *s, int panel, int first,
                     weight[v] = _mm256_cvtepi32_ps(level);
                 }
                 for (int r = 0; r < ROWS; r++) {
-                    const __m256 value = _mm256_broadcast_ss(x[r] + (int64_t)(first + g) * size + k + j);
+                    const __m256 value = _mm256_broadcast_ss(t->x[r] + inside + k + j);
                     for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_fmadd_ps(value, weight[v], sums[r][v]);
                 }
             }
         for (int r = 0; r < ROWS; r++)
             for (int v = 0; v < VECTORS; v++)
-                total[r][v] = _mm256_fmadd_ps(sums[r][v], _mm256_loadu_ps(scale + g * PANEL + v * LANES), total[r][v]);
+                total[r][v] = _mm256_fmadd_ps(sums[r][v], _mm256_loadu_ps(scale + v * LANES), total[r][v]);
     }
-    store_totals(total, out, outputs, valid);
+    store_totals(total, t);
 }
 
-/* Add the groups `first` to `last` to a tile of ROWS rows and one panel; `from` are the tile's rows of `inputs`. */
-static void tile(const Product *p, const Scratch *s, int panel, int first, int last, const uint8_t *codes,
-                 const int32_t *const from[ROWS], float *const out[ROWS], int valid, int outputs, const float *bias) {
-    const int size = size_of(p), planes = planes_of(p), steps = steps_of(p);
-    const int chunk = last - first, of_tap = p->groups / taps_of(p);
-    const int8_t *levels = s->levels + (int64_t)panel * chunk * planes * size * PANEL;
-    const int32_t *offset = s->offset + (int64_t)panel * chunk * PANEL;
-    const float *scale = s->scale + (int64_t)panel * chunk * PANEL;
+/* Add the groups `first` to `last` to a tile. */
+static void tile(const Product *p, const Scratch *s, const Tile *t, int first, int last) {
+    const int size = size_of(p), planes = planes_of(p), steps = steps_of(p), chunk = last - first;
+    const int8_t *w = s->levels + (int64_t)t->panel * chunk * planes * size * PANEL;
+    const int32_t *offset = s->offset + (int64_t)t->panel * chunk * PANEL;
+    const float *scale = s->scale + (int64_t)t->panel * chunk * PANEL;
+    const uint8_t *a = t->codes;
     __m256 total[ROWS][VECTORS];
-    load_totals(total, out, outputs, first == 0, bias);
-    for (int g = 0; g < chunk; g++) {
-        const int tap = (first + g) / of_tap;
-        const uint8_t *a = codes + (int64_t)g * size * ROWS;
+    load_totals(total, t, first == 0);
+    for (int g = 0; g < chunk; g++, w += planes * size * PANEL, a += size * ROWS, offset += PANEL, scale += PANEL) {
         __m256i sums[ROWS][VECTORS];
-        for (int r = 0; r < ROWS; r++) {
+        for (int r = 0; r < ROWS; r++)
             for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_setzero_si256();
-        }
-        const int8_t *w = levels + (int64_t)g * planes * size * PANEL;
         if (steps == 8 && size % 32 == 0) add_planes(a, w, size, planes, sums, 8);
         else if (steps >= 4 && size % 16 == 0) add_planes(a, w, size, planes, sums, 4);
         else if (steps >= 2 && size % 8 == 0) add_planes(a, w, size, planes, sums, 2);
         else add_planes(a, w, size, planes, sums, 1);
         for (int r = 0; r < ROWS; r++) {
-            const __m256 row = _mm256_set1_ps(p->a_scale[from[r][tap]]);
+            const __m256 row = _mm256_set1_ps(t->a_scale[r]);
             for (int v = 0; v < VECTORS; v++) {
-                const __m256 factor = _mm256_mul_ps(row, _mm256_loadu_ps(scale + g * PANEL + v * LANES));
-                const __m256i zero = _mm256_loadu_si256((const __m256i *)(offset + g * PANEL + v * LANES));
+                const __m256 factor = _mm256_mul_ps(row, _mm256_loadu_ps(scale + v * LANES));
+                const __m256i zero = _mm256_loadu_si256((const __m256i *)(offset + v * LANES));
                 const __m256 sum = _mm256_cvtepi32_ps(_mm256_add_epi32(sums[r][v], zero));
                 total[r][v] = _mm256_fmadd_ps(sum, factor, total[r][v]);
             }
         }
     }
-    store_totals(total, out, outputs, valid);
-}
-
-/* Say for rows `begin` to `end` which row of the codes each tap reads. */
-static void find_inputs(const Product *p, int64_t begin, int64_t end, int32_t *inputs) {
-    if (!p->height) {
-        for (int64_t m = begin; m < end; m++) inputs[m - begin] = (int32_t)m;
-        return;
-    }
-    const int64_t image = (int64_t)p->out_height * p->out_width;
-    for (int64_t m = begin; m < end; m++) {
-        const int64_t first = m / image * p->height * p->width;
-        const int y = (int)(m % image / p->out_width) * p->stride - p->padding;
-        const int x = (int)(m % p->out_width) * p->stride - p->padding;
-        for (int i = 0; i < p->kernel; i++)
-            for (int j = 0; j < p->kernel; j++) {
-                const int inside = y + i >= 0 && y + i < p->height && x + j >= 0 && x + j < p->width;
-                *inputs++ = (int32_t)(inside ? first + (int64_t)(y + i) * p->width + x + j : p->inputs);
-            }
-    }
+    store_totals(total, t);
 }
 
 /* Bring the codes of a tile's rows together, four of each row at a time. */
-static void gather(const Product *p, const int32_t *const from[ROWS], int first, int last, uint8_t *to) {
-    const int size = size_of(p), of_tap = p->groups / taps_of(p);
-    for (int g = first; g < last; g++) {
-        const uint8_t *a[ROWS];
-        for (int r = 0; r < ROWS; r++)
-            a[r] = p->codes + (int64_t)from[r][g / of_tap] * p->channels + g % of_tap * size;
-        int k = 0;
-        for (; k + 16 <= size; k += 16, to += 16 * ROWS) {
-            const __m128i r0 = _mm_loadu_si128((const __m128i *)(a[0] + k)), r1 = _mm_loadu_si128((const __m128i *)(a[1] + k));
-            const __m128i r2 = _mm_loadu_si128((const __m128i *)(a[2] + k)), r3 = _mm_loadu_si128((const __m128i *)(a[3] + k));
-            const __m128i t0 = _mm_unpacklo_epi32(r0, r1), t1 = _mm_unpacklo_epi32(r2, r3);
-            const __m128i t2 = _mm_unpackhi_epi32(r0, r1), t3 = _mm_unpackhi_epi32(r2, r3);
-            _mm_store_si128((__m128i *)to, _mm_unpacklo_epi64(t0, t1));
-            _mm_store_si128((__m128i *)(to + 16), _mm_unpackhi_epi64(t0, t1));
-            _mm_store_si128((__m128i *)(to + 32), _mm_unpacklo_epi64(t2, t3));
-            _mm_store_si128((__m128i *)(to + 48), _mm_unpackhi_epi64(t2, t3));
-        }
-        for (; k < size; k += 4)
-            for (int r = 0; r < ROWS; r++, to += 4) memcpy(to, a[r] + k, 4);
+static void gather(const uint8_t *const rows[ROWS], int width, uint8_t *to) {
+    int k = 0;
+    for (; k + 16 <= width; k += 16, to += 16 * ROWS) {
+        __m128i r[ROWS];
+        for (int i = 0; i < ROWS; i++) r[i] = _mm_loadu_si128((const __m128i *)(rows[i] + k));
+        const __m128i t0 = _mm_unpacklo_epi32(r[0], r[1]), t1 = _mm_unpacklo_epi32(r[2], r[3]);
+        const __m128i t2 = _mm_unpackhi_epi32(r[0], r[1]), t3 = _mm_unpackhi_epi32(r[2], r[3]);
+        _mm_storeu_si128((__m128i *)to, _mm_unpacklo_epi64(t0, t1));
+        _mm_storeu_si128((__m128i *)(to + 16), _mm_unpackhi_epi64(t0, t1));
+        _mm_storeu_si128((__m128i *)(to + 32), _mm_unpacklo_epi64(t2, t3));
+        _mm_storeu_si128((__m128i *)(to + 48), _mm_unpackhi_epi64(t2, t3));
     }
+    for (; k < width; k += 4)
+        for (int r = 0; r < ROWS; r++, to += 4) memcpy(to, rows[r] + k, 4);
 }
 
+/* Multiply the rows `begin` to `end` with the panels from `output` on, `per_chunk` groups at a time. */
 static void do_task(const Product *p, const Scratch *s, int output, int64_t begin, int64_t end, int per_chunk) {
-    const int taps = taps_of(p);
-    find_inputs(p, begin, end, s->inputs);
-    const int size = size_of(p), planes = planes_of(p);
-    const int panels = (p->outputs - output + PANEL - 1) / PANEL < PANELS ? (p->outputs - output + PANEL - 1) / PANEL
-                                                                           : PANELS;
+    const int size = size_of(p), planes = planes_of(p), left = (p->outputs - output + PANEL - 1) / PANEL;
+    const int panels = left < PANELS ? left : PANELS;
     for (int first = 0; first < p->groups; first += per_chunk) {
         const int last = first + per_chunk < p->groups ? first + per_chunk : p->groups, chunk = last - first;
-        for (int panel = 0; panel < panels; panel++)
-            unpack_panel(p, output + panel * PANEL, first, last, s->row,
-                         s->levels + (int64_t)panel * chunk * planes * size * PANEL,
-                         s->offset + (int64_t)panel * chunk * PANEL, s->scale + (int64_t)panel * chunk * PANEL);
+        for (int panel = 0; panel < panels; panel++) {
+            const int64_t at = (int64_t)panel * chunk * PANEL;
+            unpack_panel(p, output + panel * PANEL, first, last, s->row, s->levels + at * planes * size, s->offset + at,
+                         s->scale + at);
+        }
         for (int64_t block = begin; block < end; block += BLOCK) {
-            const int64_t stop = block + BLOCK < end ? block + BLOCK : end, wide = (int64_t)chunk * size * ROWS;
+            const int64_t stop = block + BLOCK < end ? block + BLOCK : end;
             for (int64_t m = block; !p->x && m < stop; m += ROWS) {
-                const int32_t *from[ROWS];
-                for (int r = 0; r < ROWS; r++) from[r] = s->inputs + ((m + r < stop ? m + r : stop - 1) - begin) * taps;
-                gather(p, from, first, last, s->codes + (m - block) / ROWS * wide);
+                const uint8_t *rows[ROWS];
+                for (int r = 0; r < ROWS; r++)
+                    rows[r] = p->codes + (m + r < stop ? m + r : stop - 1) * p->channels + first * size;
+                gather(rows, chunk * size, s->codes + (m - block) * chunk * size);
             }
-            for (int panel = 0; panel < panels; panel++) {
-                const int n = output + panel * PANEL, outputs = p->outputs - n < PANEL ? p->outputs - n : PANEL;
+            for (int panel = 0; panel < panels; panel++)
                 for (int64_t m = block; m < stop; m += ROWS) {
-                    const int valid = stop - m < ROWS ? (int)(stop - m) : ROWS;
-                    const int32_t *from[ROWS];
-                    const float *x[ROWS], *bias = p->bias ? p->bias + n : NULL;
-                    float *out[ROWS];
+                    const int n = output + panel * PANEL;
+                    Tile t = {.panel = panel, .codes = s->codes + (m - block) * chunk * size};
+                    t.outputs = p->outputs - n < PANEL ? p->outputs - n : PANEL;
+                    t.valid = stop - m < ROWS ? (int)(stop - m) : ROWS;
+                    t.bias = p->bias ? p->bias + n : NULL;
                     for (int r = 0; r < ROWS; r++) {
-                        const int64_t row = m + (r < valid ? r : valid - 1);
-                        from[r] = s->inputs + (row - begin) * taps;
-                        x[r] = p->x ? p->x + row * p->channels : NULL;
-                        out[r] = p->out + row * p->outputs + n;
+                        const int64_t row = m + (r < t.valid ? r : t.valid - 1);
+                        t.out[r] = p->out + row * p->outputs + n;
+                        if (p->x) t.x[r] = p->x + row * p->channels;
+                        else t.a_scale[r] = p->a_scale[row];
                     }
-                    if (p->x) float_tile(p, s, panel, first, last, x, out, valid, outputs, bias);
-                    else tile(p, s, panel, first, last, s->codes + (m - block) / ROWS * wide, from, out, valid, outputs, bias);
+                    if (p->x) float_tile(p, s, &t, first, last);
+                    else tile(p, s, &t, first, last);
                 }
-            }
         }
     }
 }
 
 /* Work on a product until no task is left; any number of threads may call it at once. Returns 0, or 1 without memory. */
 int qvggt_multiply(Product *p) {
-    const int taps = taps_of(p), size = size_of(p);
+    const int size = size_of(p);
     const int per_chunk = size >= CHUNK ? 1 : (CHUNK / size < p->groups ? CHUNK / size : p->groups);
     const int wide = PANELS * PANEL, columns = (p->outputs + wide - 1) / wide;
     int64_t parts = (p->rows + PART - 1) / PART;
@@ -374,14 +343,14 @@ int qvggt_multiply(Product *p) {
     const int64_t part = (((p->rows + parts - 1) / parts) + ROWS - 1) / ROWS * ROWS;
     const size_t values = (size_t)PANELS * PANEL * (size_t)per_chunk;
     Scratch s = {aligned_alloc(64, values * (size_t)size * (size_t)planes_of(p)), malloc(values * sizeof(int32_t)),
-                 malloc(values * sizeof(float)), malloc((size_t)part * (size_t)taps * sizeof(int32_t)),
-                 malloc((size_t)size * 2), aligned_alloc(64, (size_t)BLOCK * (size_t)per_chunk * (size_t)size)};
-    const int failed = !s.levels || !s.offset || !s.scale || !s.inputs || !s.row || !s.codes;
+                 malloc(values * sizeof(float)), malloc((size_t)size * 2),
+                 malloc((size_t)BLOCK * (size_t)per_chunk * (size_t)size)};
+    const int failed = !s.levels || !s.offset || !s.scale || !s.row || !s.codes;
     for (int task; !failed && (task = atomic_fetch_add(&p->next, 1)) < columns * parts;) {
         const int64_t begin = task / columns * part, end = begin + part < p->rows ? begin + part : p->rows;
         if (begin < end) do_task(p, &s, task % columns * wide, begin, end, per_chunk);
     }
-    free(s.levels), free(s.offset), free(s.scale), free(s.inputs), free(s.row), free(s.codes);
+    free(s.levels), free(s.offset), free(s.scale), free(s.row), free(s.codes);
     return failed;
 }
 

@@ -21,46 +21,15 @@ _WORTH_A_THREAD = 1 << 20
 
 @dataclass(frozen=True)
 class Codes:
-    """Activations rounded to 8 bits, row by row, and a row of zeros after the last.
+    """Activations rounded to 8 bits, row by row.
 
     Attributes:
-        codes: [rows + 1, channels] uint8, around 128.
-        scale: [rows + 1] float32; NaN for a row that is not finite.
+        codes: [rows, channels] uint8, around 128.
+        scale: [rows] float32; NaN for a row that is not finite.
     """
 
     codes: Tensor
     scale: Tensor
-
-    @property
-    def rows(self) -> int:
-        """Rows of activations."""
-        return self.codes.shape[0] - 1
-
-
-@dataclass(frozen=True)
-class Window:
-    """How a convolution's kernel moves over images.
-
-    Attributes:
-        height, width: of the images.
-        kernel: side of the square kernel.
-        stride: of it, both ways.
-        padding: zeros on every side.
-    """
-
-    height: int
-    width: int
-    kernel: int
-    stride: int
-    padding: int
-
-    @property
-    def out_hw(self) -> tuple[int, int]:
-        """Height and width of the result."""
-        height, width = (
-            (side + 2 * self.padding - self.kernel) // self.stride + 1 for side in (self.height, self.width)
-        )
-        return height, width
 
 
 def supports(weight: PackedWeight) -> bool:
@@ -72,8 +41,7 @@ def round_rows(x: Tensor) -> Codes:
     """Round activations [rows, channels] float32."""
     x = x.contiguous()
     rows, channels = x.shape
-    codes, scale = torch.empty(rows + 1, channels, dtype=torch.uint8), torch.empty(rows + 1)
-    codes[rows], scale[rows] = 128, 1.0
+    codes, scale = torch.empty(rows, channels, dtype=torch.uint8), torch.empty(rows)
     threads = _threads(x.numel())
     bounds = [rows * index // threads for index in range(threads + 1)]
 
@@ -86,25 +54,19 @@ def round_rows(x: Tensor) -> Codes:
     return Codes(codes, scale)
 
 
-def multiply(x: Tensor | Codes, weight: PackedWeight, bias: Tensor | None, window: Window | None = None) -> Tensor:
+def multiply(x: Tensor | Codes, weight: PackedWeight, bias: Tensor | None) -> Tensor:
     """Multiply activations with a packed weight.
 
     Args:
         x: rounded ones, or floats [rows, in] float32 as they are, which is for few rows.
-        weight: any that ``supports`` says; a convolution's has its taps outermost and groups that are within a tap.
+        weight: any that ``supports`` says.
         bias: [out], or None.
-        window: of a convolution, whose rows are the pixels of its images.
 
     Returns:
-        [rows, out] float32; a convolution's rows are the pixels of its result.
+        [rows, out] float32.
     """
     rounded, values = (x, None) if isinstance(x, Codes) else (None, x.contiguous())
-    inputs = x.rows if isinstance(x, Codes) else len(x)
-    outputs, width = weight.shape
-    rows, taps = inputs, 1
-    if window is not None:
-        out_height, out_width = window.out_hw
-        rows, taps = inputs // (window.height * window.width) * out_height * out_width, window.kernel**2
+    rows, (outputs, width) = len(x.scale if isinstance(x, Codes) else x), weight.shape
     out = torch.empty(rows, outputs)
     zero = unpack_zero_point(weight)
     tensors = {
@@ -121,13 +83,9 @@ def multiply(x: Tensor | Codes, weight: PackedWeight, bias: Tensor | None, windo
     product = Product(
         **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
         row_bytes=weight.packed.shape[1] * weight.packed.element_size(),
-        rows=rows, inputs=inputs, channels=width // taps, outputs=outputs, groups=weight.scale.shape[1],
-        bits=weight.scheme.bits, threads=threads,
+        rows=rows, channels=width, outputs=outputs, groups=weight.scale.shape[1], bits=weight.scheme.bits,
+        threads=threads,
     )  # fmt: skip
-    if window is not None:
-        product.height, product.width, product.kernel = window.height, window.width, window.kernel
-        product.stride, product.padding = window.stride, window.padding
-        product.out_height, product.out_width = window.out_hw
 
     def work(index: int) -> None:
         if library().qvggt_multiply(ctypes.byref(product)):
