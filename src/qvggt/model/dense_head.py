@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ OUTPUT_HIDDEN = 32
 """Channels before the last convolution, as published."""
 
 TILE_PIXELS = 1 << 16
-"""Pixels of the maps that are brought to the images' size at a time: those maps are the largest of all."""
+"""Pixels of the largest maps, those after a resize, that there are at a time."""
 
 
 class ResidualUnit(nn.Module):
@@ -41,16 +41,15 @@ class Fusion(nn.Module):
         self.resConfUnit2 = ResidualUnit(channels)
         self.out_conv = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
-        """Fuse [B, F, h, w] maps and resize to ``size``.
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Fuse [B, F, h, w] maps, which are then to be resized.
 
         The 1x1 convolution comes before the resize: the two commute, since bilinear weights sum to one, and it
         then works on a quarter of the pixels.
         """
         if skip is not None:
             x = x + self.resConfUnit1(skip)
-        x = self.out_conv(self.resConfUnit2(x))
-        return F.interpolate(x, size, mode="bilinear", align_corners=True)
+        return self.out_conv(self.resConfUnit2(x))
 
 
 class Scratch(nn.Module):
@@ -111,35 +110,47 @@ class DenseHead(nn.Module):
         for tokens, project, resize in zip(patch_tokens, self.projects, self.resize_layers, strict=True):
             grid = self.norm(tokens).transpose(1, 2).unflatten(2, (rows, columns))  # [B, 2C, rows, columns]
             maps.append(resize(add_position(project(grid), aspect)))
-        x = self.fuse(maps)  # [B, F, 8 rows, 8 columns]
-        x = self.at_image_size(self.scratch.output_conv1(x), image_hw, aspect).permute(
-            0, 2, 3, 1
-        )  # [B, H, W, channels]
+        x = self.fuse(maps)  # [B, F, 4 rows, 4 columns]
+        s = self.scratch
+        x = resized_then(x, (2 * x.shape[2], 2 * x.shape[3]), lambda part, first: s.output_conv1(part))
+        x = resized_then(
+            x, image_hw, lambda part, first: s.output_conv2(add_position(part, aspect, first, image_hw[0]))
+        )
+        x = x.permute(0, 2, 3, 1)  # [B, H, W, channels]
         return x[..., :-1], 1 + x[..., -1].exp()
 
-    def at_image_size(self, x: Tensor, image_hw: tuple[int, int], aspect: float) -> Tensor:
-        """Resize maps [B, F/2, h, w], add the position and convolve to [B, channels, H, W], some rows at a time."""
-        height, width = image_hw
-        rows = max(1, TILE_PIXELS // (width * x.shape[0]))
-        if rows >= height:
-            x = F.interpolate(x, image_hw, mode="bilinear", align_corners=True)
-            return self.scratch.output_conv2(add_position(x, aspect))
-        parts = []
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            first, last = max(top - 1, 0), min(bottom + 1, height)  # the convolution sees a row more on either side
-            part = add_position(resized_rows(x, image_hw, first, last), aspect, first, height)
-            parts.append(self.scratch.output_conv2(part)[:, :, top - first : bottom - first])
-        return torch.cat(parts, 2)
-
     def fuse(self, maps: Sequence[Tensor]) -> Tensor:
-        """Fuse the four maps from coarse to fine and return the result at twice the finest map's size."""
+        """Fuse the four maps from coarse to fine and return the result at the finest map's size."""
         s = self.scratch
         m1, m2, m3, m4 = s.layer1_rn(maps[0]), s.layer2_rn(maps[1]), s.layer3_rn(maps[2]), s.layer4_rn(maps[3])
-        x = s.refinenet4(m4, None, m3.shape[-2:])
-        x = s.refinenet3(x, m3, m2.shape[-2:])
-        x = s.refinenet2(x, m2, m1.shape[-2:])
-        return s.refinenet1(x, m1, (2 * m1.shape[-2], 2 * m1.shape[-1]))
+        x = resized(s.refinenet4(m4), m3.shape[-2:])
+        x = resized(s.refinenet3(x, m3), m2.shape[-2:])
+        x = resized(s.refinenet2(x, m2), m1.shape[-2:])
+        return s.refinenet1(x, m1)
+
+
+def resized(x: Tensor, hw: Sequence[int]) -> Tensor:
+    """Return maps [B, C, h, w] resized bilinearly to ``hw``, corners aligned."""
+    return F.interpolate(x, tuple(hw), mode="bilinear", align_corners=True)
+
+
+def resized_then(x: Tensor, hw: tuple[int, int], convolve: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Resize maps and convolve them with kernels of 3x3 at most, some rows at a time.
+
+    Args:
+        x: [B, C, h, w].
+        hw: size to bring them to.
+        convolve: called with rows of the resized maps, and the first row's number.
+    """
+    rows = max(1, TILE_PIXELS // (hw[1] * x.shape[0]))
+    if rows >= hw[0]:
+        return convolve(resized(x, hw), 0)
+    parts = []
+    for top in range(0, hw[0], rows):
+        bottom = min(top + rows, hw[0])
+        first, last = max(top - 1, 0), min(bottom + 1, hw[0])  # the convolution sees a row more on either side
+        parts.append(convolve(resized_rows(x, hw, first, last), first)[:, :, top - first : bottom - first])
+    return torch.cat(parts, 2)
 
 
 def resized_rows(x: Tensor, hw: tuple[int, int], first: int, last: int) -> Tensor:
@@ -150,7 +161,7 @@ def resized_rows(x: Tensor, hw: tuple[int, int], first: int, last: int) -> Tenso
     below = (above + 1).clamp(max=x.shape[2] - 1)
     share = (source - above).to(x.dtype)[:, None]
     rows = torch.lerp(x[:, :, above], x[:, :, below], share)  # [B, C, last - first, w]
-    return F.interpolate(rows, (last - first, hw[1]), mode="bilinear", align_corners=True)
+    return resized(rows, (last - first, hw[1]))
 
 
 def add_position(x: Tensor, aspect: float, first: int = 0, height: int | None = None) -> Tensor:
