@@ -161,7 +161,7 @@ def test_chunks_of_tokens_do_not_change_the_result(micro, images, tokens):
 def test_tiles_of_the_largest_maps_do_not_change_the_result(micro, images, rows):
     wanted = micro(images)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qvggt.model.dense_head.TILE_PIXELS", rows * images.shape[-1] * 6)
+        patch.setattr("qvggt.model.dense_head.TILE_VALUES", rows * images.shape[-1] * 6 * 32)
         assert_same(micro(images), wanted)
 
 

@@ -13,8 +13,8 @@ from qvggt.model.config import VGGTConfig
 OUTPUT_HIDDEN = 32
 """Channels before the last convolution, as published."""
 
-TILE_PIXELS = 1 << 16
-"""Pixels of the largest maps, those after a resize, that there are at a time."""
+TILE_VALUES = 1 << 22
+"""Numbers of the largest maps, those after a resize, that there are at a time: 16 MB of float32."""
 
 
 class ResidualUnit(nn.Module):
@@ -142,7 +142,7 @@ def resized_then(x: Tensor, hw: tuple[int, int], convolve: Callable[[Tensor, int
         hw: size to bring them to.
         convolve: called with rows of the resized maps, and the first row's number.
     """
-    rows = max(1, TILE_PIXELS // (hw[1] * x.shape[0]))
+    rows = max(1, TILE_VALUES // (hw[1] * x.shape[0] * x.shape[1]))
     if rows >= hw[0]:
         return convolve(resized(x, hw), 0)
     parts = []
