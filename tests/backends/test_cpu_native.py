@@ -199,3 +199,15 @@ def test_it_works_in_a_forked_process():
         "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+@needs_library
+@given(schemes, st.integers(1, 70), st.integers(1, 300), st.integers(1, 3))
+@settings(deadline=None, max_examples=60)
+def test_expansion_equals_that_without_compiled_code_to_the_bit(scheme, rows, width, threads):
+    _, weight = weight_of(rows, width, scheme)
+    torch.set_num_threads(threads)
+    with pytest.MonkeyPatch.context() as patch:
+        found = CpuBackend().expand(weight, torch.float32)
+        patch.setenv("QVGGT_NATIVE", "0")
+        assert torch.equal(found, CpuBackend().expand(weight, torch.float32))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qvggt.backends.base import Compute, Convolution
 from qvggt.backends.native.library import unavailable_reason
-from qvggt.backends.native.products import multiply, supports
+from qvggt.backends.native.products import expand, multiply, supports
 from qvggt.quant.packing import PackedWeight, unpack_rows, unpack_zero_point
 
 FEW_TOKENS = 64
@@ -34,6 +34,8 @@ class CpuBackend:
 
     def expand(self, weight: PackedWeight, dtype: torch.dtype) -> Tensor:
         """Return the weights [out, in]; equal, bit for bit, to the reference's."""
+        if dtype == torch.float32 and _compiled(weight):
+            return expand(weight)
         levels = integer_levels(weight)
         expanded = torch.empty(levels.shape, dtype=dtype, device=levels.device)
         # The product is taken in float32 and rounded once to the result's type, as the reference's is.

@@ -106,7 +106,8 @@ def _load(path: Path) -> ctypes.CDLL:
     except OSError as error:
         raise Unavailable(f"compiled products cannot be loaded ({error}): remove {path}") from error
     found.qvggt_multiply.argtypes = [ctypes.POINTER(Product)]
-    pointer = ctypes.c_void_p
-    found.qvggt_round.argtypes = [pointer, ctypes.c_int64, ctypes.c_int64, ctypes.c_int32, pointer, pointer]
+    pointer, long, integer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+    found.qvggt_expand.argtypes = [pointer, long, integer, pointer, pointer, integer, integer, long, long, pointer]
+    found.qvggt_round.argtypes = [pointer, long, long, integer, pointer, pointer]
     found.qvggt_round.restype = None
     return found

@@ -354,6 +354,25 @@ int qvggt_multiply(Product *p) {
     return failed;
 }
 
+/* Write the rows [begin, end) of a packed weight [.][width] as floats: levels times their group's scale. Returns 0, or 1
+ * without memory. */
+int qvggt_expand(const uint8_t *packed, int64_t row_bytes, int32_t bits, const float *scale, const int8_t *zero,
+                 int32_t width, int32_t groups, int64_t begin, int64_t end, float *out) {
+    const int size = width / groups;
+    int8_t *levels = malloc((size_t)size);
+    if (!levels) return 1;
+    for (int64_t n = begin; n < end; n++)
+        for (int g = 0; g < groups; g++) {
+            float *to = out + n * width + (int64_t)g * size;
+            const float factor = scale[n * groups + g];
+            const int offset = zero ? zero[n * groups + g] : 0;
+            unpack(packed + n * row_bytes, row_bytes, bits, (int64_t)g * size, size, levels);
+            for (int k = 0; k < size; k++) to[k] = (float)(levels[k] - offset) * factor;
+        }
+    free(levels);
+    return 0;
+}
+
 /* Round rows [begin, end) of x [rows][channels] to bytes around 128, each by its own scale; not finite ones get NaN. */
 void qvggt_round(const float *x, int64_t begin, int64_t end, int32_t channels, uint8_t *codes, float *scales) {
     const __m256 sign = _mm256_set1_ps(-0.0f);

@@ -42,8 +42,7 @@ def round_rows(x: Tensor) -> Codes:
     x = x.contiguous()
     rows, channels = x.shape
     codes, scale = torch.empty(rows, channels, dtype=torch.uint8), torch.empty(rows)
-    threads = _threads(x.numel())
-    bounds = [rows * index // threads for index in range(threads + 1)]
+    bounds = _bounds(rows, threads := _threads(x.numel()))
 
     def work(index: int) -> None:
         library().qvggt_round(
@@ -52,6 +51,27 @@ def round_rows(x: Tensor) -> Codes:
 
     _on_threads(work, threads)
     return Codes(codes, scale)
+
+
+def expand(weight: PackedWeight) -> Tensor:
+    """Return a packed weight [out, in] in float32, to the bit as the reference does."""
+    outputs, width = weight.shape
+    out, scale, zero = torch.empty(outputs, width), weight.scale.float().contiguous(), unpack_zero_point(weight)
+    zero = None if zero is None else zero.contiguous()
+    packed = weight.packed.contiguous()
+    bounds = _bounds(outputs, threads := _threads(outputs * width))
+
+    def work(index: int) -> None:
+        _check(
+            library().qvggt_expand(
+                packed.data_ptr(), packed.shape[1] * packed.element_size(), weight.scheme.bits, scale.data_ptr(),
+                None if zero is None else zero.data_ptr(), width, scale.shape[1], bounds[index], bounds[index + 1],
+                out.data_ptr(),
+            )
+        )  # fmt: skip
+
+    _on_threads(work, threads)
+    return out
 
 
 def multiply(x: Tensor | Codes, weight: PackedWeight, bias: Tensor | None) -> Tensor:
@@ -88,11 +108,20 @@ def multiply(x: Tensor | Codes, weight: PackedWeight, bias: Tensor | None) -> Te
     )  # fmt: skip
 
     def work(index: int) -> None:
-        if library().qvggt_multiply(ctypes.byref(product)):
-            raise MemoryError("a product found no memory for its unpacked weights")
+        _check(library().qvggt_multiply(ctypes.byref(product)))
 
     _on_threads(work, threads)
     return out
+
+
+def _bounds(rows: int, threads: int) -> list[int]:
+    """Share out rows among threads."""
+    return [rows * index // threads for index in range(threads + 1)]
+
+
+def _check(status: int) -> None:
+    if status:
+        raise MemoryError("there is no memory to unpack weights into")
 
 
 def _threads(operations: int) -> int:
