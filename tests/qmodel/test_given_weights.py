@@ -40,7 +40,8 @@ def test_integers_of_another_scheme_are_refused(model, recipe):
         convert(model, recipe, weights={LAYER: odd_weight(model, Scheme(3, 16))})
 
 
-def test_a_token_goes_through_storage_and_back(model, recipe, config, images):
+def test_a_token_goes_through_storage_and_back(model, recipe, config, images, monkeypatch):
+    monkeypatch.setenv("QVGGT_NATIVE", "0")  # compiled products of few tokens add up in another order
     token = torch.randn(1, 1, 2 * config.embed_dim)
     model.camera_head.compensation = nn.Parameter(token, requires_grad=False)
     recipe = Recipe(recipe.layers, compensation=True)

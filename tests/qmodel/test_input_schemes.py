@@ -14,6 +14,13 @@ from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.hadamard import rotate_weight
 from qvggt.types import QvggtError
 
+
+@pytest.fixture(autouse=True)
+def dense_products(monkeypatch):
+    """What is compared bit for bit must add up in one order: compiled products of few tokens have their own."""
+    monkeypatch.setenv("QVGGT_NATIVE", "0")
+
+
 SCHEMES = [
     Scheme(4, 32, rotation=True),
     Scheme(8, -1, activation_bits=8),

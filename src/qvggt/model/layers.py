@@ -86,7 +86,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, merging: Merging | None = None) -> Tensor:
         """Map tokens [B, N, C] to [B, N, C]."""
-        many = x.shape[0] * x.shape[1] > CHUNK_TOKENS and torch.is_inference_mode_enabled()
+        many = x.numel() > CHUNK_TOKENS * x.shape[-1] and torch.is_inference_mode_enabled()
         if not many:  # calibration, which looks at what layers see, wants to see it whole
             x = self.ls1(x, self.attn(self.norm1(x), rotation, merging))
             return self.ls2(x, self.mlp(self.norm2(x)))
