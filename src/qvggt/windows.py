@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,7 +116,7 @@ def joined(whole: Prediction, window: Prediction, start: int) -> Prediction:
     shared = len(whole.names) - start
     moved = transformed(window, similarity(_frames(whole, start, start + shared), _frames(window, 0, shared)))
     news = _frames(moved, shared, len(window.names))
-    values = {}
+    values: dict[str, Any] = {}
     for field in fields(Prediction):
         old, new = getattr(whole, field.name), getattr(news, field.name)
         joins = np.concatenate if isinstance(old, np.ndarray) else lambda both: both[0] + both[1]
@@ -168,7 +169,7 @@ def transformed(prediction: Prediction, by: Similarity) -> Prediction:
 
 
 def _frames(prediction: Prediction, first: int, last: int) -> Prediction:
-    values = {field.name: getattr(prediction, field.name) for field in fields(Prediction)}
+    values: dict[str, Any] = {field.name: getattr(prediction, field.name) for field in fields(Prediction)}
     return Prediction(**{name: None if value is None else value[first:last] for name, value in values.items()})
 
 

@@ -16,5 +16,6 @@ def fingerprint(tensors: Iterable[Tensor], *facts: object) -> str:
     digest = hashlib.sha256(repr(facts).encode())
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
+        values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        digest.update(memoryview(values))  # pyright: ignore[reportArgumentType]
     return digest.hexdigest()[:_CHARACTERS]
