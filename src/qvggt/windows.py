@@ -170,7 +170,8 @@ def transformed(prediction: Prediction, by: Similarity) -> Prediction:
 
 def _frames(prediction: Prediction, first: int, last: int) -> Prediction:
     values: dict[str, Any] = {field.name: getattr(prediction, field.name) for field in fields(Prediction)}
-    return Prediction(**{name: None if value is None else value[first:last] for name, value in values.items()})
+    part: dict[str, Any] = {name: None if value is None else value[first:last] for name, value in values.items()}
+    return Prediction(**part)
 
 
 def _given(values: np.ndarray | None) -> np.ndarray:
