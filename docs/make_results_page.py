@@ -30,7 +30,7 @@ COLUMNS = {
     "consistency": ("consistency", 4),
 }
 BASELINES = ("rtn", "awq", "gptq", "smoothquant", "quarot")
-LADDER = ("awq", "qvggt-filter-compensate-task", "qvggt-compensate-task", "qvggt-task", "qvggt-compensate", "qvggt")
+LADDER = ("awq", "qvggt-filter-compensate-task", "qvggt-compensate-task", "qvggt-compensate", "qvggt")
 OURS = ("qvggt+-reorder", "qvggt+-select", "qvggt+-tune", "qvggt+-compensate", "qvggt+")
 SEEDS = (0, 1, 2)
 
