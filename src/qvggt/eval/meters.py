@@ -17,6 +17,7 @@ from qvggt.eval.point_protocols import PointProtocol
 from qvggt.eval.protocols import DepthProtocol, PoseProtocol, Protocol, measure, measure_fidelity
 from qvggt.eval.results import SceneResult
 from qvggt.eval.truth import unproject_maps
+from qvggt.inference import HEADS_FOR
 from qvggt.model import VGGT, Head
 from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES
 from qvggt.types import FrameMap, ImageSet, Prediction, Scene
@@ -51,9 +52,8 @@ def model_meter(
     windows: WindowOptions | None = None,
 ) -> Meter:
     """Return a meter of a model against the truth; with windows cameras and depth are computed in any case."""
-    model, heads = load(), heads_for(protocols)
-    if windows is not None:
-        heads = tuple(head for head in ALL_HEADS if head in {*heads, "camera", "depth"})
+    model, needed = load(), {*heads_for(protocols), *(() if windows is None else HEADS_FOR["depth"])}
+    heads = tuple(head for head in ALL_HEADS if head in needed)
     return lambda scene: measure(scene, predict_scene(model, scene, heads, dense_frames, windows), protocols)
 
 
