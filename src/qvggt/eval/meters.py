@@ -53,7 +53,7 @@ def model_meter(
 ) -> Meter:
     """Return a meter of a model against the truth; with windows cameras and depth are computed in any case."""
     model, needed = load(), {*heads_for(protocols), *(() if windows is None else HEADS_FOR["depth"])}
-    heads = tuple(head for head in ALL_HEADS if head in needed)
+    heads: tuple[Head, ...] = tuple(head for head in ALL_HEADS if head in needed)
     return lambda scene: measure(scene, predict_scene(model, scene, heads, dense_frames, windows), protocols)
 
 
