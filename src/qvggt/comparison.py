@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qvggt.api import load
 from qvggt.artifacts.checkpoint import open_checkpoint
 from qvggt.checkpoint_store import CheckpointStore, KeptCheckpoint
 from qvggt.comparison_report import FLOAT, ComparisonReport, ComparisonRow, Trial, headline, optimal_rows
@@ -23,7 +21,6 @@ from qvggt.files import user_cache
 from qvggt.inference import OnProgress
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import RTN, parse_variant
-from qvggt.model_card import describe
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.stages.storage import storage_of
 from qvggt.types import PathLike, QvggtError
@@ -215,10 +212,8 @@ class _Work:
 
     def trial(self, task: _Task, kept: KeptCheckpoint) -> Trial:
         """Measure a checkpoint."""
-        card, config = describe(kept.folder)
-        card = replace(card, name=self.title(task))
-        subject = Subject(card, config, partial(load, kept.folder, self.run.device, self.run.compute))
-        figures = self.measure(subject).model
+        subject = subject_of(kept.folder, self.run)
+        figures = self.measure(replace(subject, card=replace(subject.card, name=self.title(task)))).model
         return Trial(figures, task.seed, _linear_bits(kept.folder), kept.minutes)
 
     def skip(self) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qvggt import geometry
-from qvggt.inference import OnProgress, predict
+from qvggt.inference import HEADS_FOR, OnProgress, predict
 from qvggt.model import VGGT, Head
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.types import ImageSet, Prediction, QvggtError
@@ -88,7 +88,7 @@ def predict_windows(
     """
     if options is None or len(images.names) <= options.frames:
         return predict(model, images, heads, dense_frames, on_progress, finite)
-    if not {"camera", "depth"} <= set(heads):
+    if not set(HEADS_FOR["depth"]) <= set(heads):
         raise QvggtError("windows are laid upon one another by cameras and depth: compute both of them")
     ranges = options.ranges(len(images.names))
     whole: Prediction | None = None

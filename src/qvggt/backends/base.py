@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import torch
@@ -13,25 +12,6 @@ from qvggt.quant.packing import PackedWeight
 Compute = Literal["float", "int8"]
 """How products are computed: "float" expands packed weights, layer by layer, to the type of the activations; "int8"
 rounds activations to 8 bits, token by token, and multiplies integers."""
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """What a convolution is besides its weights and bias.
-
-    Attributes:
-        kernel_shape: (out, in / groups, height, width) of its weights, whose matrix is [out, in / groups * h * w].
-        stride: down and across.
-        padding: zeros above and below, left and right.
-        dilation: down and across.
-        groups: of channels.
-    """
-
-    kernel_shape: tuple[int, ...]
-    stride: tuple[int, ...] = (1, 1)
-    padding: tuple[int, ...] = (0, 0)
-    dilation: tuple[int, ...] = (1, 1)
-    groups: int = 1
 
 
 class Backend(Protocol):
@@ -58,8 +38,4 @@ class Backend(Protocol):
 
     def linear(self, x: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
         """Return x [..., in] times the transposed prepared weights plus the bias, [..., out] in x's type."""
-        ...
-
-    def conv2d(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, how: Convolution) -> Tensor:
-        """Return images [B, in, H, W] convolved, plus the bias, [B, out, H', W'] in x's type."""
         ...

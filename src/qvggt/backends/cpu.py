@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.backends.base import Compute, Convolution
+from qvggt.backends.base import Compute
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.backends.native.products import expand, multiply, supports
 from qvggt.quant.packing import PackedWeight, unpack_rows, unpack_zero_point
@@ -54,12 +54,6 @@ class CpuBackend:
         bias = None if bias is None else bias.to(x.dtype)
         return F.linear(x, self.expand(weight, x.dtype), bias)
 
-    def conv2d(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, how: Convolution) -> Tensor:
-        """Convolve in x's type."""
-        kernel = self.expand(weight, x.dtype).view(how.kernel_shape)
-        bias = None if bias is None else bias.to(x.dtype)
-        return F.conv2d(x, kernel, bias, how.stride, how.padding, how.dilation, how.groups)
-
 
 def integer_levels(weight: PackedWeight) -> Tensor:
     """Return a weight's codes less their zero points [out, groups, in / groups], int8 or int16."""
@@ -67,6 +61,11 @@ def integer_levels(weight: PackedWeight) -> Tensor:
     levels = codes.unflatten(1, (weight.scale.shape[1], -1))
     zero_point = unpack_zero_point(weight)
     return levels if zero_point is None else levels.to(torch.int16) - zero_point[..., None]
+
+
+def why_no_integers_on(device: torch.device) -> str | None:
+    """Return a sentence for every device but the CPU, where integers cannot be multiplied yet."""
+    return None if device.type == "cpu" else f"integer products are for the CPU so far, not for {device}"
 
 
 def _is_inference(*tensors: Tensor | None) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from qvggt.backends.base import Compute
-from qvggt.backends.cpu import FEW_TOKENS, CpuBackend, integer_levels
+from qvggt.backends.cpu import FEW_TOKENS, CpuBackend, integer_levels, why_no_integers_on
 from qvggt.quant.packing import PackedWeight
 
 ZERO = 128
@@ -46,8 +46,8 @@ class CpuInt8Backend(CpuBackend):
 
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return a sentence for every device but the CPU, and where torch has no such product."""
-        if device.type != "cpu":
-            return f"integer products are for the CPU so far, not for {device}"
+        if reason := why_no_integers_on(device):
+            return reason
         if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
             return "this build of torch has no integer products (oneDNN)"
         if not torch.cpu._is_avx2_supported():  # pyright: ignore[reportAttributeAccessIssue]

@@ -10,23 +10,21 @@ import torch
 from torch import Tensor
 
 from qvggt.backends.base import Compute
-from qvggt.backends.cpu import FEW_TOKENS, CpuBackend
+from qvggt.backends.cpu import FEW_TOKENS, CpuBackend, why_no_integers_on
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.backends.native.products import multiply, round_rows, supports
 from qvggt.quant.packing import PackedWeight
 
 
 class CpuNativeBackend(CpuBackend):
-    """Rounds activations to 8 bits, token by token, and multiplies integers in compiled code; convolves in float."""
+    """Rounds activations to 8 bits, token by token, and multiplies integers in compiled code."""
 
     name = "cpu-native"
     compute: Compute = "int8"
 
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return a sentence for every device but the CPU, and where products cannot be compiled."""
-        if device.type != "cpu":
-            return f"integer products are for the CPU so far, not for {device}"
-        return unavailable_reason()
+        return why_no_integers_on(device) or unavailable_reason()
 
     @torch.no_grad()
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:

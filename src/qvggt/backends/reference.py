@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.backends.base import Compute, Convolution
+from qvggt.backends.base import Compute
 from qvggt.quant.affine import dequantize
 from qvggt.quant.packing import PackedWeight, unpack
 
@@ -33,9 +33,3 @@ class ReferenceBackend:
         """Multiply in float32 and round the result to x's type."""
         bias = None if bias is None else bias.float()
         return F.linear(x.float(), self.expand(weight, torch.float32), bias).to(x.dtype)
-
-    def conv2d(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, how: Convolution) -> Tensor:
-        """Convolve in x's type."""
-        kernel = self.expand(weight, x.dtype).view(how.kernel_shape)
-        bias = None if bias is None else bias.to(x.dtype)
-        return F.conv2d(x, kernel, bias, how.stride, how.padding, how.dilation, how.groups)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -90,17 +88,13 @@ class Block(nn.Module):
         if not many:  # calibration, which looks at what layers see, wants to see it whole
             x = self.ls1(x, self.attn(self.norm1(x), rotation, merging))
             return self.ls2(x, self.mlp(self.norm2(x)))
-        out = torch.empty_like(x)
-        for part, to in _chunks(x, out, max(1, CHUNK_TOKENS // x.shape[1])):
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        frames = max(1, CHUNK_TOKENS // x.shape[1])
+        for part, to in zip(x.split(frames), out.split(frames), strict=True):
             to.copy_(self.ls1(part, self.attn(self.norm1(part), rotation, merging)))
-        rows = out.flatten(0, 1)
-        for part, to in _chunks(rows, rows, CHUNK_TOKENS):
-            to.copy_(self.ls2(part, self.mlp(self.norm2(part))))
+        for part in out.view(-1, x.shape[2]).split(CHUNK_TOKENS):
+            part.copy_(self.ls2(part, self.mlp(self.norm2(part))))
         return out
-
-
-def _chunks(x: Tensor, out: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(x.split(size), out.split(size), strict=True)
 
 
 def rotary_table(positions: Tensor, head_dim: int, dtype: torch.dtype) -> Rotation:

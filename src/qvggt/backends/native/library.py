@@ -1,4 +1,4 @@
-"""The compiled products: made once per machine, kept in the user's cache, checked before they are trusted."""
+"""The compiled products: made once per machine and kept in the user's cache."""
 
 from __future__ import annotations
 
