@@ -46,6 +46,12 @@ def whole(tmp_path_factory):
     return run
 
 
+@pytest.fixture(autouse=True)
+def nothing_measured(monkeypatch):
+    """Sensitivities that another test measured are not known: this one's runs measure their own."""
+    monkeypatch.setattr("qvggt.methods.qvggt._MEASURED", {})
+
+
 class Killed(BaseException):
     """Stands for a kill."""
 
