@@ -1,5 +1,5 @@
 # make demo    the whole way on the carried model: quantize, reconstruct, compare
-# make test    linters, types and tests
+# make test    linters, types and tests, a process a core, each with one thread
 # Both make their own .venv first; PYTHON chooses the interpreter, TORCH what pip installs for PyTorch.
 
 PYTHON ?= python3
@@ -18,7 +18,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
