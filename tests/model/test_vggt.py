@@ -101,15 +101,16 @@ def test_a_head_that_is_not_asked_for_does_not_run(micro, images, head, monkeypa
 @torch.inference_mode()
 def test_only_the_layers_that_the_heads_read_are_kept(heads, kept, monkeypatch):
     model = VGGT(VGGTConfig.from_json(VGGTConfig.micro().to_json() | {"depth": 6, "dpt_layers": [1, 2, 3, 4]}))
-    results, forward = [], model.aggregator.forward
+    seen, pairs = set(), model.aggregator.pairs
 
     def record(*args):
-        results.append(forward(*args))
-        return results[-1]
+        for index, *pair in pairs(*args):
+            seen.add(index)
+            yield index, *pair
 
-    monkeypatch.setattr(model.aggregator, "forward", record)
+    monkeypatch.setattr(model.aggregator, "pairs", record)
     model(draw(1, 2, 3, 28, 28), heads=heads)
-    assert [set(result) for result in results] == [kept]
+    assert seen == kept
 
 
 @torch.inference_mode()
@@ -149,10 +150,23 @@ def test_dense_heads_never_see_more_frames_than_allowed(micro, images, monkeypat
 @few
 @given(tokens=st.integers(1, 200))
 def test_chunks_of_tokens_do_not_change_the_result(micro, images, tokens):
-    with torch.inference_mode(), pytest.MonkeyPatch.context() as patch:
-        wanted = micro(images)
-        patch.setattr("qvggt.model.layers.CHUNK_TOKENS", tokens)
-        assert_same(micro(images), wanted)
+    with torch.inference_mode():
+        assert_same(micro(images, chunk_tokens=tokens), micro(images))
+
+
+@torch.inference_mode()
+def test_chunks_of_tokens_do_not_change_merged_attention(micro, images, monkeypatch):
+    monkeypatch.setattr(micro.aggregator, "global_attention", "merged")
+    wanted = micro(images)
+    for tokens in (7, 40):
+        assert_same(micro(images, chunk_tokens=tokens), wanted)
+
+
+@torch.inference_mode()
+def test_images_are_not_written_to(micro, images):
+    before = images.clone()
+    micro(images, chunk_tokens=5)
+    assert torch.equal(images, before)
 
 
 @few
@@ -176,6 +190,7 @@ def test_tiles_of_the_largest_maps_do_not_change_the_result(micro, images, rows)
         ((1, 1, 3, 28, 28), {"heads": []}, "expected heads out of camera, depth, point, got none"),
         ((1, 1, 3, 28, 28), {"heads": ["depth", "track"]}, "got track"),
         ((1, 1, 3, 28, 28), {"dense_frames": 0}, "dense_frames of at least 1, got 0"),
+        ((1, 1, 3, 28, 28), {"chunk_tokens": 0}, "chunk_tokens of at least 1, got 0"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(micro, shape, options, sentence):

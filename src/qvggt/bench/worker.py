@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -81,11 +81,28 @@ def timed_parts(model: VGGT, device: str) -> Iterator[dict[str, float]]:
     watched += [("frame attention", block) for block in aggregator.frame_blocks]
     watched += [("global attention", block) for block in aggregator.global_blocks]
     handles = [handle for name, module in watched for handle in watch(name, module)]
+    dense = {"depth head": model.depth_head, "point head": model.point_head}
+    for name, head in dense.items():  # they read pairs of blocks as these come, outside of their forward pass
+        head.begin = _timed(head.begin, name, parts, device)
     try:
         yield parts
     finally:
         for handle in handles:
             handle.remove()
+        for head in dense.values():
+            del head.begin
+
+
+def _timed(function: Callable[..., Tensor], name: str, parts: dict[str, float], device: str) -> Callable[..., Tensor]:
+    def run(*arguments: object) -> Tensor:
+        _wait(device)
+        since = time.perf_counter()
+        result = function(*arguments)
+        _wait(device)
+        parts[name] = parts.get(name, 0.0) + time.perf_counter() - since
+        return result
+
+    return run
 
 
 def sampled(value: Tensor) -> np.ndarray:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from qvggt.model.config import VGGTConfig
-from qvggt.model.layers import Block, Rotation, rotary_table
+from qvggt.model.layers import CHUNK_TOKENS, Block, Rotation, rotary_table
 from qvggt.model.merging import GlobalAttention, Merging, merge_patches
 from qvggt.model.vit import VisionTransformer
 
@@ -46,23 +46,42 @@ class Aggregator(nn.Module):
         Returns:
             For each index [B, S, P, 2C]: frame block's tokens, then global block's, along the channels.
         """
+        sizes = images.shape[:2]
+        return {index: torch.cat(pair, -1).unflatten(0, sizes) for index, *pair in self.pairs(images, keep)}
+
+    def pairs(
+        self, images: Tensor, keep: Collection[int], chunk_tokens: int = CHUNK_TOKENS
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Run every AA pair up to the last in ``keep`` and yield the outputs of those in ``keep`` as they come.
+
+        Args:
+            images: [B, S, 3, H, W] in 0..1.
+            keep: indices of AA pairs.
+            chunk_tokens: tokens that pass through a block's layers at a time.
+
+        Yields:
+            A pair's index, and the tokens [B*S, P, C] of its frame block and of its global block. The next pair may
+            overwrite them.
+        """
         batch, frames = images.shape[:2]
-        patches = self.patch_embed(normalise(images).flatten(0, 1))  # [B*S, P-5, C]
+        patches = self.patch_embed(normalise(images).flatten(0, 1), chunk_tokens)  # [B*S, P-5, C]
         x = self.with_special_tokens(patches, frames)  # [B*S, P, C]
+        del patches
         tokens = x.shape[1]
         frame_rotation, global_rotation = self.rotations(images, x.dtype)
         merging = self.merging(images)
-        kept = {}
         last = max(keep, default=-1)
         for index, (frame_block, global_block) in enumerate(zip(self.frame_blocks, self.global_blocks, strict=True)):
             if index > last:
                 break
-            x = in_frame = frame_block(x, frame_rotation)  # [B*S, P, C]
-            x = global_block(x.reshape(batch, frames * tokens, -1), global_rotation, merging)  # [B, S*P, C]
+            kept = index in keep
+            x = in_frame = frame_block(x, frame_rotation, None, chunk_tokens, in_place=True)  # [B*S, P, C]
+            x = x.reshape(batch, frames * tokens, -1)
+            x = global_block(x, global_rotation, merging, chunk_tokens, in_place=not kept)  # [B, S*P, C]
             x = x.reshape(batch * frames, tokens, -1)
-            if index in keep:
-                kept[index] = torch.cat((in_frame, x), -1).unflatten(0, (batch, frames))  # [B, S, P, 2C]
-        return kept
+            if kept:
+                yield index, in_frame, x
+            del in_frame
 
     def merging(self, images: Tensor) -> Merging | None:
         """Return how tokens are merged for global attention among images [B, S, 3, H, W], or None."""

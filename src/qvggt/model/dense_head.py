@@ -26,9 +26,9 @@ class ResidualUnit(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [B, F, H, W] to [B, F, H, W]."""
-        x = F.relu(x)
-        return self.conv2(F.relu(self.conv1(x))) + x
+        """Map [B, F, H, W] to [B, F, H, W]; x is lost where nobody asks for gradients."""
+        x = rectified(x)
+        return added(self.conv2(rectified(self.conv1(x))), x)
 
 
 class Fusion(nn.Module):
@@ -42,13 +42,13 @@ class Fusion(nn.Module):
         self.out_conv = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Fuse [B, F, h, w] maps, which are then to be resized.
+        """Fuse [B, F, h, w] maps, which are then to be resized; ``skip`` is lost where nobody asks for gradients.
 
         The 1x1 convolution comes before the resize: the two commute, since bilinear weights sum to one, and it
         then works on a quarter of the pixels.
         """
         if skip is not None:
-            x = x + self.resConfUnit1(skip)
+            x = added(self.resConfUnit1(skip), x)
         return self.out_conv(self.resConfUnit2(x))
 
 
@@ -74,6 +74,10 @@ class Scratch(nn.Module):
             nn.Conv2d(OUTPUT_HIDDEN, out_channels, 1),
         )
 
+    def coarse(self, level: int, x: Tensor) -> Tensor:
+        """Bring the map of level 2 or 3 to the channels of fusion."""
+        return self.layer3_rn(x) if level == 2 else self.layer4_rn(x)
+
 
 class DenseHead(nn.Module):
     """DPT head. The last of its output channels is the confidence, 1 + exp; the others are up to the caller."""
@@ -94,24 +98,35 @@ class DenseHead(nn.Module):
         )
         self.scratch = Scratch(config, out_channels)
 
-    def forward(self, patch_tokens: Sequence[Tensor], image_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Turn tokens into maps.
+    def begin(self, level: int, tokens: Tensor, image_hw: tuple[int, int]) -> Tensor:
+        """Turn one AA pair's tokens into a map that is smaller than they are: as far as nothing grows.
 
         Args:
-            patch_tokens: four of [B, (H/p)(W/p), 2C], without special tokens.
+            level: which of the four pairs, 0..3.
+            tokens: [B, (H/p)(W/p), 2C], without special tokens.
+            image_hw: height and width in pixels of the maps to make.
+
+        Returns:
+            [B, channels, h, w]: projected, the coarser two convolved too.
+        """
+        rows, columns = image_hw[0] // self.patch_size, image_hw[1] // self.patch_size
+        grid = self.norm(tokens).transpose(1, 2).unflatten(2, (rows, columns))  # [B, 2C, rows, columns]
+        x = add_position(self.projects[level](grid), image_hw[1] / image_hw[0])
+        return x if level < 2 else self.scratch.coarse(level, self.resize_layers[level](x))
+
+    def forward(self, begun: Sequence[Tensor], image_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Turn what ``begin`` gave into maps.
+
+        Args:
+            begun: the four levels, [B, ...] each; lost where nobody asks for gradients.
             image_hw: height and width in pixels of the maps to make.
 
         Returns:
             Raw values [B, H, W, channels - 1] and confidence [B, H, W], at least 1.
         """
-        rows, columns = image_hw[0] // self.patch_size, image_hw[1] // self.patch_size
         aspect = image_hw[1] / image_hw[0]
-        maps = []
-        for tokens, project, resize in zip(patch_tokens, self.projects, self.resize_layers, strict=True):
-            grid = self.norm(tokens).transpose(1, 2).unflatten(2, (rows, columns))  # [B, 2C, rows, columns]
-            maps.append(resize(add_position(project(grid), aspect)))
-        x = self.fuse(maps)  # [B, F, 4 rows, 4 columns]
         s = self.scratch
+        x = self.fuse(begun)  # [B, F, 4 rows, 4 columns]
         x = resized_then(x, (2 * x.shape[2], 2 * x.shape[3]), lambda part, first: s.output_conv1(part))
         x = resized_then(
             x, image_hw, lambda part, first: s.output_conv2(add_position(part, aspect, first, image_hw[0]))
@@ -119,14 +134,26 @@ class DenseHead(nn.Module):
         x = x.permute(0, 2, 3, 1)  # [B, H, W, channels]
         return x[..., :-1], 1 + x[..., -1].exp()
 
-    def fuse(self, maps: Sequence[Tensor]) -> Tensor:
-        """Fuse the four maps from coarse to fine and return the result at the finest map's size."""
+    def fuse(self, begun: Sequence[Tensor]) -> Tensor:
+        """Fuse the four levels from coarse to fine and return the result at the finest map's size."""
         s = self.scratch
-        m1, m2, m3, m4 = s.layer1_rn(maps[0]), s.layer2_rn(maps[1]), s.layer3_rn(maps[2]), s.layer4_rn(maps[3])
+        m3, m4 = begun[2:]
+        m2 = s.layer2_rn(self.resize_layers[1](begun[1]))
         x = resized(s.refinenet4(m4), m3.shape[-2:])
         x = resized(s.refinenet3(x, m3), m2.shape[-2:])
+        m1 = s.layer1_rn(self.resize_layers[0](begun[0]))
         x = resized(s.refinenet2(x, m2), m1.shape[-2:])
         return s.refinenet1(x, m1)
+
+
+def rectified(x: Tensor) -> Tensor:
+    """Return max(x, 0), in place where nobody asks for gradients."""
+    return F.relu_(x) if torch.is_inference_mode_enabled() else F.relu(x)
+
+
+def added(x: Tensor, y: Tensor) -> Tensor:
+    """Return x + y, in x's place where nobody asks for gradients."""
+    return x.add_(y) if torch.is_inference_mode_enabled() else x + y
 
 
 def resized(x: Tensor, hw: Sequence[int]) -> Tensor:
@@ -146,11 +173,18 @@ def resized_then(x: Tensor, hw: tuple[int, int], convolve: Callable[[Tensor, int
     if rows >= hw[0]:
         return convolve(resized(x, hw), 0)
     parts = []
+    out: Tensor | None = None
     for top in range(0, hw[0], rows):
         bottom = min(top + rows, hw[0])
         first, last = max(top - 1, 0), min(bottom + 1, hw[0])  # the convolution sees a row more on either side
-        parts.append(convolve(resized_rows(x, hw, first, last), first)[:, :, top - first : bottom - first])
-    return torch.cat(parts, 2)
+        part = convolve(resized_rows(x, hw, first, last), first)[:, :, top - first : bottom - first]
+        if not torch.is_inference_mode_enabled():
+            parts.append(part)
+            continue
+        if out is None:
+            out = part.new_empty(*part.shape[:2], *hw)
+        out[:, :, top:bottom] = part
+    return torch.cat(parts, 2) if out is None else out
 
 
 def resized_rows(x: Tensor, hw: tuple[int, int], first: int, last: int) -> Tensor:

@@ -13,7 +13,7 @@ Rotation = tuple[Tensor, Tensor]
 
 
 CHUNK_TOKENS = 1 << 13
-"""Tokens that pass through an MLP, or frames' tokens through attention, at a time: what is in between is wide."""
+"""Tokens that pass through a block's layers at a time, where nobody says otherwise: what is in between is wide."""
 
 
 class LayerScale(nn.Module):
@@ -57,16 +57,19 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, merging: Merging | None = None) -> Tensor:
         """Attend from the N tokens of x [B, N, C] to all of them, or to merged ones."""
+        q, k, v = self.queries_keys_values(x, rotation)
+        return self.attend(q, *merged(k, v, merging))
+
+    def queries_keys_values(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each [B, heads, N, C/heads] of tokens [B, N, C]."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [B, N, 3, heads, C/heads]
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, N, C/heads]
-        q, k = self.q_norm(q), self.k_norm(k)
-        if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)
-        if merging is None:
-            out = F.scaled_dot_product_attention(q, k, v)  # [B, heads, N, C/heads]
-        else:
-            k, v = merging.mean(k), merging.mean(v)  # [B, heads, M, C/heads]
-            out = F.scaled_dot_product_attention(q, k, v, merging.bias(q.dtype))  # [B, heads, N, C/heads]
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        q = rotate(self.q_norm(q), rotation)
+        return q, rotate(self.k_norm(k), rotation), v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Return [B, N, C] for queries [B, heads, N, C/heads] among M keys and values, whose scores get the bias."""
+        out = F.scaled_dot_product_attention(q, k, v, bias)  # [B, heads, N, C/heads]
         return self.proj(out.transpose(1, 2).flatten(2))
 
 
@@ -82,19 +85,63 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, 4 * dim, dim)
         self.ls2 = LayerScale(dim)
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None, merging: Merging | None = None) -> Tensor:
-        """Map tokens [B, N, C] to [B, N, C]."""
-        many = x.numel() > CHUNK_TOKENS * x.shape[-1] and torch.is_inference_mode_enabled()
+    def forward(
+        self,
+        x: Tensor,
+        rotation: Rotation | None = None,
+        merging: Merging | None = None,
+        chunk_tokens: int = CHUNK_TOKENS,
+        in_place: bool = False,
+    ) -> Tensor:
+        """Map tokens [B, N, C] to [B, N, C].
+
+        Args:
+            x: tokens.
+            rotation: their positions.
+            merging: what they attend to, if that is not one another.
+            chunk_tokens: tokens that pass through the layers at a time, at least 1.
+            in_place: whether x is no longer needed: the result may then take its place.
+        """
+        many = x.numel() > chunk_tokens * x.shape[-1] and torch.is_inference_mode_enabled()
         if not many:  # calibration, which looks at what layers see, wants to see it whole
             x = self.ls1(x, self.attn(self.norm1(x), rotation, merging))
             return self.ls2(x, self.mlp(self.norm2(x)))
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        frames = max(1, CHUNK_TOKENS // x.shape[1])
-        for part, to in zip(x.split(frames), out.split(frames), strict=True):
-            to.copy_(self.ls1(part, self.attn(self.norm1(part), rotation, merging)))
-        for part in out.view(-1, x.shape[2]).split(CHUNK_TOKENS):
+        out = x if in_place and x.is_contiguous() else torch.empty_like(x, memory_format=torch.contiguous_format)
+        at_a_time = max(1, chunk_tokens // x.shape[1])
+        for part, to in zip(x.split(at_a_time), out.split(at_a_time), strict=True):
+            if part.shape[1] > chunk_tokens:
+                self._attend_in_chunks(part, to, rotation, merging, chunk_tokens)
+            else:
+                to.copy_(self.ls1(part, self.attn(self.norm1(part), rotation, merging)))
+        for part in out.view(-1, x.shape[2]).split(chunk_tokens):
             part.copy_(self.ls2(part, self.mlp(self.norm2(part))))
         return out
+
+    def _attend_in_chunks(
+        self, x: Tensor, out: Tensor, rotation: Rotation | None, merging: Merging | None, chunk_tokens: int
+    ) -> None:
+        """Write what attention makes of long sequences [B, N, C] to ``out``, which may be x."""
+        batch, length, dim = x.shape
+        heads = self.attn.heads
+        sizes = batch, heads, length, dim // heads
+        keys, values = x.new_empty(sizes), x.new_empty(sizes)
+        # Where the result does not go into x, its place holds the queries until they are answered.
+        beside = out.data_ptr() != x.data_ptr()
+        queries = out.view(batch, length, heads, -1).transpose(1, 2) if beside else x.new_empty(sizes)
+        chunks = [slice(start, start + chunk_tokens) for start in range(0, length, chunk_tokens)]
+        for chunk in chunks:
+            turns = None if rotation is None else (rotation[0][chunk], rotation[1][chunk])
+            parts = self.attn.queries_keys_values(self.norm1(x[:, chunk]), turns)
+            for whole, part in zip((queries, keys, values), parts, strict=True):
+                whole[:, :, chunk] = part
+        keys, values, bias = merged(keys, values, merging)
+        for chunk in chunks:
+            out[:, chunk] = self.ls1(x[:, chunk], self.attn.attend(queries[:, :, chunk], keys, values, bias))
+
+
+def merged(k: Tensor, v: Tensor, merging: Merging | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return keys and values [B, heads, M, C/heads] that are merged if anything is, and the bias of their scores."""
+    return (k, v, None) if merging is None else (merging.mean(k), merging.mean(v), merging.bias(k.dtype))
 
 
 def rotary_table(positions: Tensor, head_dim: int, dtype: torch.dtype) -> Rotation:
@@ -110,8 +157,10 @@ def rotary_table(positions: Tensor, head_dim: int, dtype: torch.dtype) -> Rotati
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn queries or keys [B, heads, N, head_dim] by their tokens' rotary angles."""
+def rotate(x: Tensor, rotation: Rotation | None) -> Tensor:
+    """Turn queries or keys [B, heads, N, head_dim] by their tokens' rotary angles, if any."""
+    if rotation is None:
+        return x
     cos, sin = rotation
     first, second = x.unflatten(-1, (2, 2, -1)).unbind(-2)  # [B, heads, N, 2, h/2] each
     sin_first, sin_second = sin.unflatten(-1, (2, 2, -1)).unbind(-2)

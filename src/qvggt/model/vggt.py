@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import itertools
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -12,6 +14,7 @@ from qvggt.model.aggregator import Aggregator
 from qvggt.model.camera_head import CameraHead
 from qvggt.model.config import VGGTConfig
 from qvggt.model.dense_head import DenseHead
+from qvggt.model.layers import CHUNK_TOKENS
 from qvggt.types import BlockId
 
 Head = Literal["camera", "depth", "point"]
@@ -35,7 +38,11 @@ class VGGT(nn.Module):
         self.point_head = DenseHead(config, out_channels=4)
 
     def forward(
-        self, images: Tensor, heads: Collection[Head] = ALL_HEADS, dense_frames: int = DENSE_FRAMES
+        self,
+        images: Tensor,
+        heads: Collection[Head] = ALL_HEADS,
+        dense_frames: int = DENSE_FRAMES,
+        chunk_tokens: int = CHUNK_TOKENS,
     ) -> dict[str, Tensor]:
         """Reconstruct scenes.
 
@@ -43,6 +50,7 @@ class VGGT(nn.Module):
             images: [B, S, 3, H, W] in 0..1; H and W are multiples of the patch size.
             heads: what to compute; nothing else is.
             dense_frames: frames that the dense heads take at a time.
+            chunk_tokens: tokens that pass through a block's layers at a time.
 
         Returns:
             ``pose_enc`` [B, S, 9] and ``pose_enc_iterations`` [4, B, S, 9]; ``depth`` [B, S, H, W, 1] and
@@ -50,31 +58,31 @@ class VGGT(nn.Module):
             those that the heads give.
 
         Raises:
-            ValueError: the images' shape, a head's name or ``dense_frames`` is impossible.
+            ValueError: the images' shape, a head's name or a number is impossible.
         """
-        self.check(images, heads, dense_frames)
-        last = self.config.depth - 1
-        dense = [head for head in ("depth", "point") if head in heads]
-        keep = {last} if "camera" in heads else set()
-        kept = self.aggregator(images, keep | set(self.config.dpt_layers if dense else ()))
+        self.check(images, heads, dense_frames, chunk_tokens)
+        last, special = self.config.depth - 1, self.aggregator.special_tokens
+        dense = {name: getattr(self, f"{name}_head") for name in ("depth", "point") if name in heads}
+        keep = ({last} if "camera" in heads else set()) | set(self.config.dpt_layers if dense else ())
+        cameras: list[Tensor] = []
+        begun = {name: Begun(head, images, dense_frames) for name, head in dense.items()}
+        for index, *pair in self.aggregator.pairs(images, keep, chunk_tokens):
+            if index == last and "camera" in heads:
+                cameras.append(torch.cat([tokens[:, 0] for tokens in pair], -1).unflatten(0, images.shape[:2]))
+            levels = [level for level, layer in enumerate(self.config.dpt_layers) if layer == index]
+            for each, level in itertools.product(begun.values(), levels):
+                each.take(level, [tokens[:, special:] for tokens in pair])
         result: dict[str, Tensor] = {}
-        if "camera" in heads:
-            poses = self.camera_head(kept[last][:, :, 0])
+        if cameras:
+            poses = self.camera_head(cameras[0])
             result["pose_enc"], result["pose_enc_iterations"] = poses[-1], poses
-        if not dense:
-            return result
-        special = self.aggregator.special_tokens
-        layers = [kept[layer].flatten(0, 1)[:, special:] for layer in self.config.dpt_layers]  # [B*S, P-5, 2C], views
-        if "depth" in heads:
-            values, confidence = run_dense(self.depth_head, layers, images, dense_frames)
-            result["depth"], result["depth_conf"] = values.exp(), confidence
-        if "point" in heads:
-            values, confidence = run_dense(self.point_head, layers, images, dense_frames)
-            result["world_points"] = values.sign() * values.abs().expm1()
-            result["world_points_conf"] = confidence
+        if "depth" in begun:
+            result["depth"], result["depth_conf"] = begun.pop("depth").finish(torch.exp)
+        if "point" in begun:
+            result["world_points"], result["world_points_conf"] = begun.pop("point").finish(signed_expm1)
         return result
 
-    def check(self, images: Tensor, heads: Collection[str], dense_frames: int) -> None:
+    def check(self, images: Tensor, heads: Collection[str], dense_frames: int, chunk_tokens: int) -> None:
         """Raise ValueError where ``forward`` could not go on."""
         patch = self.config.patch_size
         if images.ndim != 5 or images.shape[2] != 3 or 0 in images.shape:
@@ -86,6 +94,8 @@ class VGGT(nn.Module):
             raise ValueError(f"expected heads out of {', '.join(ALL_HEADS)}, got {', '.join(unknown) or 'none'}")
         if dense_frames < 1:
             raise ValueError(f"expected dense_frames of at least 1, got {dense_frames}")
+        if chunk_tokens < 1:
+            raise ValueError(f"expected chunk_tokens of at least 1, got {chunk_tokens}")
 
     def blocks(self) -> Iterator[tuple[BlockId, nn.Module]]:
         """Yield every transformer block with its id, in the order in which they run."""
@@ -103,14 +113,53 @@ def frames_at_a_time(dense_frames: int, pixels: int) -> int:
     return max(1, min(dense_frames, DENSE_PIXELS // pixels))
 
 
-def run_dense(head: DenseHead, layers: list[Tensor], images: Tensor, dense_frames: int) -> tuple[Tensor, Tensor]:
-    """Run a dense head over a few frames at a time and return its values and confidence as [B, S, ...]."""
-    batch, frames, _, height, width = images.shape
-    step = frames_at_a_time(dense_frames, height * width)
-    parts = [
-        head([layer[start : start + step] for layer in layers], (height, width))
-        for start in range(0, batch * frames, step)
-    ]
-    values = torch.cat([part[0] for part in parts])
-    confidence = torch.cat([part[1] for part in parts])
-    return values.unflatten(0, (batch, frames)), confidence.unflatten(0, (batch, frames))
+class Begun:
+    """A dense head at work on some scenes: it takes AA pairs as they come and keeps less than they are.
+
+    Args:
+        head: the head.
+        images: [B, S, 3, H, W], of which only the size matters.
+        dense_frames: frames that it takes at a time, at most.
+    """
+
+    def __init__(self, head: DenseHead, images: Tensor, dense_frames: int) -> None:
+        self.head = head
+        self.scenes, self.image_hw = images.shape[:2], (images.shape[3], images.shape[4])
+        self.step = frames_at_a_time(dense_frames, images.shape[3] * images.shape[4])
+        self.chunks: list[dict[int, Tensor]] = [{} for _ in range(0, math.prod(self.scenes), self.step)]
+
+    def take(self, level: int, pair: Sequence[Tensor]) -> None:
+        """Take the patch tokens of a pair: tensors [B*S, P, ...] of 2C channels together."""
+        for number, chunk in enumerate(self.chunks):
+            frames = slice(number * self.step, (number + 1) * self.step)
+            tokens = torch.cat([tokens[frames] for tokens in pair], -1)
+            chunk[level] = self.head.begin(level, tokens, self.image_hw)
+
+    def finish(self, activation: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Return activated values [B, S, H, W, channels] and confidence [B, S, H, W], and forget what was taken."""
+        values, confidences = [], []
+        while self.chunks:
+            chunk = self.chunks.pop(0)
+            value, confidence = self.head([chunk[level] for level in range(4)], self.image_hw)
+            values.append(value if activation is None else activation(value))
+            confidences.append(confidence)
+        return torch.cat(values).unflatten(0, self.scenes), torch.cat(confidences).unflatten(0, self.scenes)
+
+
+def run_dense(
+    head: DenseHead,
+    layers: Sequence[Tensor],
+    images: Tensor,
+    dense_frames: int,
+    activation: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run a dense head on the patch tokens [B*S, P, 2C] of its four pairs and return values and confidence."""
+    begun = Begun(head, images, dense_frames)
+    for level, tokens in enumerate(layers):
+        begun.take(level, [tokens])
+    return begun.finish(activation)
+
+
+def signed_expm1(values: Tensor) -> Tensor:
+    """Return the inverse of the signed logarithm of 1 + |x|."""
+    return values.sign() * values.abs().expm1()

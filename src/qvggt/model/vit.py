@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qvggt.model.config import VGGTConfig
-from qvggt.model.layers import Block
+from qvggt.model.layers import CHUNK_TOKENS, Block
 
 
 class PatchProjection(nn.Module):
@@ -38,11 +38,11 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, config.vit_heads, eps=1e-6) for _ in range(config.vit_depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map normalised images [B, 3, H, W] to patch tokens [B, (H/p)(W/p), C]."""
+    def forward(self, images: Tensor, chunk_tokens: int = CHUNK_TOKENS) -> Tensor:
+        """Map normalised images [B, 3, H, W] to patch tokens [B, (H/p)(W/p), C], some tokens at a time."""
         x = self.embed(images)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, chunk_tokens=chunk_tokens, in_place=True)
         return self.finish(x)
 
     def embed(self, images: Tensor) -> Tensor:

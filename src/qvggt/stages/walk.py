@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qvggt.model import VGGT
 from qvggt.model.aggregator import normalise
-from qvggt.model.vggt import DENSE_FRAMES, run_dense
+from qvggt.model.vggt import DENSE_FRAMES, run_dense, signed_expm1
 from qvggt.types import BlockId, LayerId
 
 HEADS = ("camera", "depth", "point")
@@ -127,10 +127,11 @@ def advance(model: VGGT, unit: Unit, state: WalkState, dense_frames: int = DENSE
             poses = model.camera_head(state.kept[config.depth - 1][:, :, 0])
             return _with_outputs(state, pose_enc=poses[-1], pose_enc_iterations=poses)
     layers = [state.kept[layer][:, :, aggregator.special_tokens :].flatten(0, 1) for layer in config.dpt_layers]
-    values, confidence = run_dense(module, layers, state.images, dense_frames)  # pyright: ignore[reportArgumentType]
+    activation = torch.exp if unit.kind == "depth" else signed_expm1
+    values, confidence = run_dense(module, layers, state.images, dense_frames, activation)  # pyright: ignore[reportArgumentType]
     if unit.kind == "depth":
-        return _with_outputs(state, depth=values.exp(), depth_conf=confidence)
-    return _with_outputs(state, world_points=values.sign() * values.abs().expm1(), world_points_conf=confidence)
+        return _with_outputs(state, depth=values, depth_conf=confidence)
+    return _with_outputs(state, world_points=values, world_points_conf=confidence)
 
 
 def run_units(model: VGGT, units: Sequence[Unit], state: WalkState) -> WalkState:
