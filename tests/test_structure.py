@@ -54,7 +54,8 @@ ALLOWED = {
     "comparison_report": {"types", "eval"},
     "comparison_picture": {"types", "export", "eval", "comparison_report"},
     "windows": {"types", "geometry", "model", "inference"},
-    "api": {"types", "artifacts", "backends", "images", "inference", "model", "windows"},
+    "memory_plan": {"types", "artifacts", "backends", "costs", "model", "qmodel"},
+    "api": {"types", "artifacts", "backends", "costs", "images", "inference", "memory_plan", "model", "windows"},
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from qvggt import geometry
 from qvggt.data.rooms import room_scene
 from qvggt.inference import predict
 from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError
-from qvggt.windows import Similarity, WindowOptions, joined, predict_windows, similarity, transformed
+from qvggt.windows import Similarity, WindowOptions, predict_windows, similarity, transformed
 
 
 @given(st.integers(2, 12), st.data())
@@ -85,10 +85,12 @@ def test_all_fields_move_alike(world):
     np.testing.assert_allclose(encoding, moved.pose_enc, atol=1e-5)
 
 
-def test_windows_of_one_world_fit_together(world):
-    whole = frames_of(world, 0, 4)
-    whole = joined(whole, transformed(frames_of(world, 3, 6), some_similarity(1)), 3)
-    whole = joined(whole, transformed(frames_of(world, 4, 7), some_similarity(2)), 4)
+def test_windows_of_one_world_fit_together(world, monkeypatch):
+    answers = iter([frames_of(world, 0, 4), *(transformed(frames_of(world, *ends), some_similarity(seed))
+                                              for seed, ends in enumerate([(2, 6), (3, 7)]))])  # fmt: skip
+    monkeypatch.setattr("qvggt.windows.predict", lambda *_: next(answers))
+    images = ImageSet(world.images, world.maps, world.names)
+    whole = predict_windows(None, images, WindowOptions(4, 2), ("camera", "depth"))
     assert whole.names == world.names
     assert len(whole.maps) == 7
     for name in ("cam_from_world", "depth", "world_points", "pose_enc"):

@@ -13,10 +13,14 @@ from PIL import Image
 
 from qvggt import artifacts
 from qvggt.backends import Compute
+from qvggt.costs import give_memory_back
 from qvggt.images import ImageOptions, Mode, load_images
 from qvggt.inference import HEADS_FOR, OnProgress, PointsFrom
+from qvggt.memory_plan import model_size, plan_memory
 from qvggt.model import VGGT, Head
 from qvggt.model.checkpoint import load_float, locate, open_weights
+from qvggt.model.layers import CHUNK_TOKENS
+from qvggt.model.memory import PassSize
 from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.types import PathLike, Prediction, QvggtError
@@ -70,6 +74,7 @@ def reconstruct(
     dense_frames: int = DENSE_FRAMES,
     on_progress: OnProgress | None = None,
     windows: WindowOptions | None = None,
+    memory_bytes: int | None = None,
 ) -> Prediction:
     """Turn photographs of one scene, or a video, into cameras, depth and points.
 
@@ -84,9 +89,11 @@ def reconstruct(
         dense_frames: frames that the dense heads take at a time: fewer need less memory.
         on_progress: called with the stage and the share done.
         windows: how a long sequence is cut into overlapping windows; None for all frames at once.
+        memory_bytes: what the process may take in all: less goes through the model at a time where it has to.
+            From then on the process gives back what it frees.
 
     Raises:
-        QvggtError: model or images cannot be read, or the answer is not finite.
+        QvggtError: model or images cannot be read, the memory is not enough, or the answer is not finite.
     """
     if not isinstance(model, VGGT):
         model = load(model)
@@ -96,7 +103,14 @@ def reconstruct(
         on_progress("reading images", 0.0)
     size, patch = model.config.image_size, model.config.patch_size
     pictures = load_images(images, ImageOptions(size, patch, mode, fps, frames))
-    return predict_windows(model, pictures, windows, heads or HEADS_FOR[points_from], dense_frames, on_progress)
+    wanted, chunk_tokens = heads or HEADS_FOR[points_from], CHUNK_TOKENS
+    if memory_bytes is not None:
+        give_memory_back()
+        merged = model.aggregator.global_attention == "merged"
+        pass_size = PassSize.of(pictures.images.shape, windows and windows.frames, wanted, merged, dense_frames)
+        planned = plan_memory(model_size(model), pass_size, memory_bytes).size
+        dense_frames, chunk_tokens = planned.dense_frames, planned.chunk_tokens
+    return predict_windows(model, pictures, windows, wanted, dense_frames, on_progress, chunk_tokens=chunk_tokens)
 
 
 def save(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:

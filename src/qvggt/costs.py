@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 import time
@@ -9,6 +10,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+_M_MMAP_THRESHOLD = -3
+"""Of glibc's mallopt: from how many bytes on memory has a mapping of its own, which ends when it is freed."""
+_OWN_MAPPING_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,17 @@ class StageClock:
             seconds = now - self._since + (before.seconds if before else 0.0)
             self._costs[self._stage] = StageCost(self._stage, seconds, peak_memory_bytes())
         self._since = now
+
+
+def give_memory_back() -> None:
+    """Let what this process frees from now on go back to the system, all but small pieces.
+
+    As a rule the C library keeps it for later, which is faster, and how much it keeps is hard to foresee. Does nothing
+    where the C library is not glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING_BYTES)
 
 
 def peak_memory_bytes() -> int:

@@ -125,6 +125,14 @@ def unproject(depth: Tensor, intrinsics: Tensor, cam_from_world: Tensor) -> Tens
     )
 
 
+def unproject_frames(depth: Tensor, intrinsics: Tensor, cam_from_world: Tensor) -> Tensor:
+    """Do as ``unproject`` for frames [S, ...] one at a time: what is in between takes several times the result."""
+    points = depth.new_empty(*depth.shape, 3)
+    for index in range(len(depth)):
+        points[index] = unproject(depth[index], intrinsics[index], cam_from_world[index])
+    return points
+
+
 def project(points: Tensor, intrinsics: Tensor, cam_from_world: Tensor) -> tuple[Tensor, Tensor]:
     """Return pixels [..., N, 2] and depths [..., N] of world points [..., N, 3]; the inverse of ``unproject``."""
     local = points @ cam_from_world[..., :3, :3].transpose(-1, -2) + cam_from_world[..., None, :3, 3]

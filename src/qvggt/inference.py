@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qvggt import geometry
+from qvggt.model.layers import CHUNK_TOKENS
 from qvggt.model.vggt import DENSE_FRAMES, VGGT, Head, frames_at_a_time
 from qvggt.types import ImageSet, Prediction, QvggtError
 
@@ -38,6 +39,7 @@ def predict(
     dense_frames: int = DENSE_FRAMES,
     on_progress: OnProgress | None = None,
     finite: bool = True,
+    chunk_tokens: int = CHUNK_TOKENS,
 ) -> Prediction:
     """Reconstruct one scene.
 
@@ -48,6 +50,7 @@ def predict(
         dense_frames: frames that the dense heads take at a time, at most: fewer where frames are large.
         on_progress: called as the work goes on.
         finite: whether an answer that is not finite is refused; a measurement takes it, and scores it worst.
+        chunk_tokens: tokens that pass through a block's layers at a time.
 
     Raises:
         QvggtError: the model's answer is not finite, and shall be.
@@ -57,7 +60,8 @@ def predict(
     frames, _, height, width = images.images.shape
     chunks = -(-frames // frames_at_a_time(dense_frames, height * width))
     with watched(model, frames, heads, chunks, on_progress):
-        result = {name: value.float().cpu() for name, value in model(pictures, heads, dense_frames).items()}
+        answers = model(pictures, heads, dense_frames, chunk_tokens)
+        result = {name: value.float().cpu() for name, value in answers.items()}
     broken = sorted(name for name, value in result.items() if not bool(value.isfinite().all()))
     if broken and finite:
         raise QvggtError(
@@ -79,7 +83,7 @@ def as_prediction(result: dict[str, Tensor], images: ImageSet) -> Prediction:
         arrays |= {"pose_enc": pose_enc.numpy(), "cam_from_world": cameras.numpy()}
         arrays["intrinsics"] = intrinsics.numpy()
         if "depth" in result and "world_points" not in result:
-            points = geometry.unproject(result["depth"][0, ..., 0], intrinsics, cameras)
+            points = geometry.unproject_frames(result["depth"][0, ..., 0], intrinsics, cameras)
             arrays |= {"world_points": points.numpy(), "world_points_conf": result["depth_conf"][0].numpy()}
     if "depth" in result:
         arrays |= {"depth": result["depth"][0, ..., 0].numpy(), "depth_conf": result["depth_conf"][0].numpy()}

@@ -17,8 +17,12 @@ from torch import Tensor
 from qvggt import geometry
 from qvggt.inference import HEADS_FOR, OnProgress, predict
 from qvggt.model import VGGT, Head
+from qvggt.model.layers import CHUNK_TOKENS
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.types import ImageSet, Prediction, QvggtError
+
+_GIVEN = ("images", "names", "maps")
+"""What a prediction has of the images that it was made of."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ def predict_windows(
     dense_frames: int = DENSE_FRAMES,
     on_progress: OnProgress | None = None,
     finite: bool = True,
+    chunk_tokens: int = CHUNK_TOKENS,
 ) -> Prediction:
     """Reconstruct a sequence window by window, in the frame and unit of the first window.
 
@@ -81,17 +86,19 @@ def predict_windows(
         dense_frames: frames that the dense heads take at a time.
         on_progress: called as the work goes on.
         finite: whether an answer that is not finite is refused.
+        chunk_tokens: tokens that pass through a block's layers at a time.
 
     Raises:
         QvggtError: the heads lack cameras or depth, by which windows are laid upon one another, or the model's answer
             is not finite, and shall be.
     """
     if options is None or len(images.names) <= options.frames:
-        return predict(model, images, heads, dense_frames, on_progress, finite)
+        return predict(model, images, heads, dense_frames, on_progress, finite, chunk_tokens)
     if not set(HEADS_FOR["depth"]) <= set(heads):
         raise QvggtError("windows are laid upon one another by cameras and depth: compute both of them")
     ranges = options.ranges(len(images.names))
     whole: Prediction | None = None
+    done = 0
     for index, window in enumerate(ranges):
         part = ImageSet(
             images.images[window.start : window.stop],
@@ -99,29 +106,16 @@ def predict_windows(
             images.names[window.start : window.stop],
         )
         report = None if on_progress is None else _part_of(on_progress, index, len(ranges))
-        found = predict(model, part, heads, dense_frames, report, finite)
-        whole = found if whole is None else joined(whole, found, window.start)
+        found = predict(model, part, heads, dense_frames, report, finite, chunk_tokens)
+        shared = done - window.start
+        if whole is None:
+            whole = _room_for(found, images)
+        else:
+            found = transformed(found, similarity(_frames(whole, window.start, done), _frames(found, 0, shared)))
+        _put(whole, done, _frames(found, shared, len(window)))
+        done = window.stop
     assert whole is not None
     return whole
-
-
-def joined(whole: Prediction, window: Prediction, start: int) -> Prediction:
-    """Return a reconstruction with a window laid upon its end.
-
-    Args:
-        whole: of frames 0 to n.
-        window: of frames from ``start`` on, which is below n; of those that both have the whole's are kept.
-        start: first frame of the window.
-    """
-    shared = len(whole.names) - start
-    moved = transformed(window, similarity(_frames(whole, start, start + shared), _frames(window, 0, shared)))
-    news = _frames(moved, shared, len(window.names))
-    values: dict[str, Any] = {}
-    for field in fields(Prediction):
-        old, new = getattr(whole, field.name), getattr(news, field.name)
-        joins = np.concatenate if isinstance(old, np.ndarray) else lambda both: both[0] + both[1]
-        values[field.name] = None if old is None else joins((old, new))
-    return Prediction(**values)
 
 
 def similarity(wanted: Prediction, found: Prediction) -> Similarity:
@@ -166,6 +160,24 @@ def transformed(prediction: Prediction, by: Similarity) -> Prediction:
         depth=depth,
         world_points=points,
     )
+
+
+def _room_for(window: Prediction, images: ImageSet) -> Prediction:
+    """Return a prediction of all images with what a window's prediction has, not yet filled."""
+    answers = {field.name: getattr(window, field.name) for field in fields(Prediction) if field.name not in _GIVEN}
+    room = {
+        name: None if value is None else np.empty((len(images.names), *value.shape[1:]), value.dtype)
+        for name, value in answers.items()
+    }
+    return Prediction(images.images, images.names, images.maps, **room)
+
+
+def _put(whole: Prediction, start: int, window: Prediction) -> None:
+    """Write a window's answers into those of all frames, from frame ``start`` on."""
+    for field in fields(Prediction):
+        value = getattr(window, field.name)
+        if value is not None and field.name not in _GIVEN:
+            getattr(whole, field.name)[start : start + len(window.names)] = value
 
 
 def _frames(prediction: Prediction, first: int, last: int) -> Prediction:

@@ -1,6 +1,6 @@
 """The only reader and writer of our formats: quantized checkpoints and predictions."""
 
-from qvggt.artifacts.checkpoint import check_place, is_checkpoint, read, save, verify, write
+from qvggt.artifacts.checkpoint import check_place, is_checkpoint, open_checkpoint, read, save, verify, write
 from qvggt.artifacts.prediction import load_prediction, save_prediction
 from qvggt.artifacts.report import CheckpointReport, LayerReport, inspect
 
@@ -11,6 +11,7 @@ __all__ = [
     "inspect",
     "is_checkpoint",
     "load_prediction",
+    "open_checkpoint",
     "read",
     "save",
     "save_prediction",

@@ -18,6 +18,7 @@ from qvggt.cli.evaluate import evaluate
 from qvggt.cli.fidelity import fidelity
 from qvggt.cli.inspect import inspect
 from qvggt.cli.messages import command_help, messages_on_stderr, say_why
+from qvggt.cli.plan import plan
 from qvggt.cli.quantize import quantize
 from qvggt.cli.reconstruct import reconstruct
 from qvggt.cli.render import render
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "fidelity": fidelity,
     "sensitivity": sensitivity,
     "bench": bench,
+    "plan": plan,
     "inspect": inspect,
     "train": train,
     "render": render,
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        fail("the memory ran out: use fewer images, a smaller --dense-frames or a smaller model", 1)
+        fail("the memory ran out: use fewer images, say --memory or --window, or take a smaller model", 1)
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -59,6 +59,7 @@ FrameCount = Annotated[int | None, number("at most so many frames, evenly spread
 DenseFrames = Annotated[int, number("frames at a time in the dense heads: fewer, less memory")]
 WindowFrames = Annotated[int | None, option("N", "reconstruct so many frames at a time: memory no longer grows")]
 WindowOverlap = Annotated[int, number("frames that neighbouring windows share")]
+Memory = Annotated[str | None, option("SIZE", "what the process may take in all, such as 4GB or 800MB")]
 GroupSize = Annotated[int, number("input channels that share a scale; -1: one scale a channel")]
 ZeroPoints = Annotated[
     bool,

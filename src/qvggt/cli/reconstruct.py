@@ -18,6 +18,7 @@ from qvggt.cli.arguments import (
     GlobalAttentionMode,
     Images,
     Json,
+    Memory,
     Mode,
     Model,
     Output,
@@ -54,6 +55,7 @@ def reconstruct(
     dense_frames: DenseFrames = 8,
     window: WindowFrames = None,
     overlap: WindowOverlap = 4,
+    memory: Memory = None,
     device: Device = "cpu",
     revision: Revision = None,
     overwrite: Overwrite = False,
@@ -64,7 +66,7 @@ def reconstruct(
     Writes prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png.
     """
     from qvggt import api, artifacts
-    from qvggt.cli.show import check_figures, count_text, progress
+    from qvggt.cli.show import check_figures, count_text, progress, size_bytes
     from qvggt.export import CONTENTS, ExportOptions, write_all
     from qvggt.files import new_folder
     from qvggt.images import check_source
@@ -72,6 +74,7 @@ def reconstruct(
 
     options = ExportOptions(points_from, max_points, confidence, title=model)
     windows = None if window is None else WindowOptions(window, overlap)
+    limit = None if memory is None else size_bytes(memory)
     check_source(images)
     check_figures(json)
     clock = [time.perf_counter()]
@@ -80,7 +83,7 @@ def reconstruct(
         network = api.load(model, device, compute, revision, global_attention)
         clock.append(time.perf_counter())
         prediction = api.reconstruct(
-            network, images, heads or None, points_from, mode, fps, frames, dense_frames, update, windows
+            network, images, heads or None, points_from, mode, fps, frames, dense_frames, update, windows, limit
         )
         clock.append(time.perf_counter())
         count, _, height, width = prediction.images.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from qvggt.types import QvggtError
 _plain_console = partial(Console, highlight=False, markup=False, emoji=False)
 console = _plain_console()
 _WIDEST = 1000
+_SIZE = re.compile(r"(\d+\.?\d*|\.\d+) *([kmgt])?(i)?b?")
 
 
 class _Tried(Exception):
@@ -83,6 +85,21 @@ def size_text(count: float) -> str:
     if count >= 1e9:
         return f"{count / 1e9:.2f} GB"
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def size_bytes(text: str) -> int:
+    """Return the number of bytes that a size says, in decimal units or in binary ones.
+
+    >>> size_bytes("4GB"), size_bytes("1.5 GiB"), size_bytes("800m")
+    (4000000000, 1610612736, 800000000)
+
+    Raises:
+        QvggtError: it says none.
+    """
+    found = _SIZE.fullmatch(text.strip().lower())
+    if found is None or float(found[1]) == 0:
+        raise QvggtError(f"{text!r} is no size: say, for example, 4GB, 1.5GiB or 800MB")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " "))
 
 
 def check_figures(path: Path | None) -> None:

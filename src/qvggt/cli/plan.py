@@ -1,0 +1,86 @@
+"""``qvggt plan``: what a reconstruction will hold in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from qvggt.cli.arguments import (
+    DenseFrames,
+    GlobalAttentionMode,
+    Json,
+    Memory,
+    Model,
+    Revision,
+    WindowFrames,
+    number,
+)
+
+if TYPE_CHECKING:
+    from qvggt.memory_plan import MemoryPlan
+
+
+def plan(
+    model: Model,
+    frames: Annotated[int, number("images of the scene", metavar="N")] = 8,
+    size: Annotated[
+        tuple[int, ...], number("width of the images in pixels, and height if it differs", metavar="PX")
+    ] = (518,),
+    heads: Annotated[tuple[Literal["camera", "depth", "point"], ...], tyro.conf.arg(help="what to compute")] = (
+        "camera",
+        "depth",
+    ),
+    memory: Memory = None,
+    global_attention: GlobalAttentionMode = "exact",
+    dense_frames: DenseFrames = 8,
+    window: WindowFrames = None,
+    revision: Revision = None,
+    json: Json = None,
+) -> None:
+    """Say what a reconstruction will hold in memory, stage by stage, before it is run.
+
+    With --memory, less goes through the model at a time where it has to; nothing is loaded.
+    """
+    from qvggt.cli.show import check_figures, save_figures, size_bytes
+    from qvggt.memory_plan import model_size, plan_memory
+    from qvggt.model.memory import PassSize
+    from qvggt.types import QvggtError
+
+    if len(size) not in (1, 2) or min(*size, frames, dense_frames, frames if window is None else window) < 1:
+        raise QvggtError("frames and windows are at least 1, and the size is a width, or a width and a height")
+    limit = None if memory is None else size_bytes(memory)
+    check_figures(json)
+    what = model_size(model, revision)
+    patch = what.config.patch_size
+    if any(side % patch for side in size):
+        raise QvggtError(f"the model cuts images into patches of {patch} px: give a size in multiples of that")
+    shape = (frames, 3, size[-1], size[0])
+    pass_size = PassSize.of(shape, window, heads, global_attention == "merged", dense_frames)
+    planned = plan_memory(what, pass_size, limit)
+    save_figures(json, planned.to_json())
+    _print(planned)
+
+
+def _print(planned: MemoryPlan) -> None:
+    from rich.table import Table
+
+    from qvggt.cli.show import count_text, say, say_table, size_text
+
+    parts = ("images", "tokens", "maps", "layers", "answers")
+    table = Table("stage", *parts, "with all that stands", box=None, header_style="bold")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for stage in planned.stages:
+        cells = [size_text(getattr(stage, part)) if getattr(stage, part) else "" for part in parts]
+        table.add_row(stage.stage, *cells, size_text(planned.standing_bytes + stage.total))
+    say_table(table)
+    say(
+        f"standing: program {size_text(planned.program_bytes)}, weights {size_text(planned.weight_bytes)}, "
+        f"libraries {size_text(planned.working_bytes)}"
+    )
+    size = planned.size
+    say(
+        f"peak {size_text(planned.peak_bytes)} with {size.chunk_tokens} tokens at a time in blocks and "
+        f"{count_text(size.dense_frames, 'frame')} at most in dense heads"
+    )

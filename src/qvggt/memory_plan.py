@@ -1,0 +1,152 @@
+"""How much memory a reconstruction will take, and how to make do with less, before any of it is done."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qvggt import artifacts
+from qvggt.backends import BACKENDS
+from qvggt.costs import resident_memory_bytes
+from qvggt.model import VGGT, VGGTConfig
+from qvggt.model.checkpoint import locate, open_weights
+from qvggt.model.memory import FLOAT_BYTES, LIBRARY_BYTES, PassSize, StageMemory, stage_memory
+from qvggt.qmodel.convert import shell
+from qvggt.types import PathLike, QvggtError
+
+CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
+"""Tokens at a time that are tried, the most first: fewer take longer, as weights are unpacked more often."""
+
+PROGRAM_BYTES = 250_000_000
+"""The least that the process itself takes: the interpreter and torch."""
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What a process with a model takes before it sees an image.
+
+    Attributes:
+        config: the architecture.
+        weight_bytes: of the model's tensors as they lie in memory.
+        program_bytes: of the process besides them.
+    """
+
+    config: VGGTConfig
+    weight_bytes: int
+    program_bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a reconstruction will hold.
+
+    Attributes:
+        size: what goes through the model, and how much at a time.
+        program_bytes: the process itself, with its libraries loaded.
+        weight_bytes: the model's tensors.
+        working_bytes: what libraries keep once they have run, and the widest layer unpacked.
+        stages: what each stage holds besides.
+    """
+
+    size: PassSize
+    program_bytes: int
+    weight_bytes: int
+    working_bytes: int
+    stages: tuple[StageMemory, ...]
+
+    @property
+    def standing_bytes(self) -> int:
+        """What is held all the time."""
+        return self.program_bytes + self.weight_bytes + self.working_bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """What the largest stage brings it to."""
+        return self.standing_bytes + max(stage.total for stage in self.stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields and the peak as JSON-ready values."""
+        values = asdict(self)
+        values["size"]["heads"] = list(self.size.heads)
+        values["stages"] = [asdict(stage) | {"total": stage.total} for stage in self.stages]
+        return {**values, "peak_bytes": self.peak_bytes}
+
+
+def model_size(model: VGGT | PathLike, revision: str | None = None) -> ModelSize:
+    """Return the size of a model, or of whatever ``load`` takes, whose weights are not read.
+
+    Raises:
+        QvggtError: it is not found, damaged, or no VGGT.
+    """
+    if isinstance(model, VGGT):  # of weights that are mapped from a file, who knows which are resident by now
+        weights = _bytes(model)
+        return ModelSize(model.config, weights, max(PROGRAM_BYTES, resident_memory_bytes() - weights))
+    place = locate(model, revision)
+    if isinstance(place, Path) and artifacts.is_checkpoint(place):
+        checkpoint = artifacts.open_checkpoint(place)
+        network = shell(checkpoint.config, checkpoint.recipe, BACKENDS["reference"])
+    else:
+        with torch.device("meta"):
+            network = VGGT(open_weights(place, revision).config)
+    return ModelSize(network.config, _bytes(network), resident_memory_bytes())
+
+
+def _bytes(model: VGGT) -> int:
+    return sum(tensor.nbytes for tensor in model.state_dict().values())
+
+
+def plan_memory(model: ModelSize, size: PassSize, limit_bytes: int | None = None) -> MemoryPlan:
+    """Return what a reconstruction will hold, with as much at a time as a limit allows.
+
+    Args:
+        model: its size.
+        size: what goes through it, and how much at a time at most.
+        limit_bytes: of the whole process; None for no limit.
+
+    Raises:
+        QvggtError: nothing fits; the sentence says what would.
+    """
+    plan = None
+    for smaller in _smaller(size):
+        plan = _plan(model, smaller)
+        if limit_bytes is None or plan.peak_bytes <= limit_bytes:
+            return plan
+    assert plan is not None
+    assert limit_bytes is not None
+    raise QvggtError(_too_little(model, plan, limit_bytes))
+
+
+def _plan(model: ModelSize, size: PassSize) -> MemoryPlan:
+    widest = 4 * model.config.embed_dim**2 * FLOAT_BYTES
+    stages = tuple(stage_memory(model.config, size))
+    return MemoryPlan(size, model.program_bytes, model.weight_bytes, LIBRARY_BYTES + widest, stages)
+
+
+def _smaller(size: PassSize) -> Iterator[PassSize]:
+    """Yield the size and smaller ones, those that take longest last."""
+    chunks = [size.chunk_tokens, *(chunk for chunk in CHUNKS if chunk < size.chunk_tokens)]
+    dense = [size.dense_frames, *(2**power for power in (2, 1, 0) if 2**power < size.dense_frames)]
+    for chunk, frames in itertools.product(chunks, dense):
+        yield replace(size, chunk_tokens=chunk, dense_frames=frames)
+
+
+def _too_little(model: ModelSize, least: MemoryPlan, limit_bytes: int) -> str:
+    total = least.size.frames + least.size.other_frames
+    windows = (
+        replace(least.size, frames=count, other_frames=total - count) for count in range(least.size.frames - 1, 1, -1)
+    )
+    frames = next((size.frames for size in windows if _plan(model, size).peak_bytes <= limit_bytes), 0)
+    way = f"or reconstruct {frames} frames at a time (--window {frames})" if frames else "or take a smaller model"
+    return (
+        f"{total} frames of {least.size.width_px}x{least.size.height_px} px need at least "
+        f"{_text(least.peak_bytes)}, more than {_text(limit_bytes)}: allow that much, take fewer frames, {way}"
+    )
+
+
+def _text(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

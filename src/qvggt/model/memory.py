@@ -1,0 +1,180 @@
+"""What a pass through a model holds in memory, stage by stage, from shapes alone.
+
+The sums count tensors. What the allocator and the vendors' libraries keep for themselves comes on top, as a constant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from qvggt.model.config import VGGTConfig
+from qvggt.model.dense_head import TILE_VALUES
+from qvggt.model.layers import CHUNK_TOKENS
+from qvggt.model.merging import merge_patches
+from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES, Head, frames_at_a_time
+
+FLOAT_BYTES = 4
+LIBRARY_BYTES = 60_000_000
+"""What libraries keep for themselves once they have run."""
+
+OUTPUT_CHANNELS = {"depth": 2, "point": 4}
+"""Numbers of a pixel that a dense head gives, the confidence among them."""
+
+_BLOCK_WIDTHS = 8
+"""Tensors of a token's width that a block holds at its widest: the norm, q, k and v, and while q and k are turned."""
+_ANSWERED = 6
+"""Numbers of a pixel in the answers of a sequence: depth, a point, and how sure it is of both."""
+_POINT_WIDTHS, _FRAME_POINT_WIDTHS = 3, 11
+"""Numbers of a pixel while depth and cameras become points: of all frames, and of the frame in work."""
+_MOVED_WIDTHS = 20
+"""Numbers of a pixel of a window while it is laid upon the others."""
+_FUSED_MAPS = 6
+"""Maps of the finest level that fusion holds at its widest, the convolutions' own layouts among them."""
+
+
+@dataclass(frozen=True)
+class PassSize:
+    """What goes through a model, and how much of it at a time.
+
+    Attributes:
+        frames: images of the scene.
+        height_px: of the images.
+        width_px: of the images.
+        heads: what is computed.
+        merged: whether global attention looks at merged tokens.
+        dense_frames: frames that the dense heads take at a time, at most.
+        chunk_tokens: tokens that pass through a block's layers at a time.
+        other_frames: frames of a long sequence whose images and answers are held beside a window's.
+    """
+
+    frames: int
+    height_px: int
+    width_px: int
+    heads: Collection[Head] = ALL_HEADS
+    merged: bool = False
+    dense_frames: int = DENSE_FRAMES
+    chunk_tokens: int = CHUNK_TOKENS
+    other_frames: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        images: Sequence[int],
+        window: int | None = None,
+        heads: Collection[Head] = ALL_HEADS,
+        merged: bool = False,
+        dense_frames: int = DENSE_FRAMES,
+    ) -> PassSize:
+        """Return the size of images [S, 3, H, W] that pass in windows of so many frames, or all at once."""
+        frames = min(window or images[0], images[0])
+        size = cls(frames, images[2], images[3], heads, merged, dense_frames)
+        return replace(size, other_frames=images[0] - frames)
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """Bytes that one stage holds besides the weights.
+
+    Attributes:
+        stage: its name.
+        images: the images, and their normalised copy.
+        tokens: what flows from block to block.
+        maps: what the dense heads keep of the pairs that they have read.
+        layers: what is in between, in the layers at work.
+        answers: of this and earlier stages.
+    """
+
+    stage: str
+    images: int = 0
+    tokens: int = 0
+    maps: int = 0
+    layers: int = 0
+    answers: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.images + self.tokens + self.maps + self.layers + self.answers
+
+
+def stage_memory(config: VGGTConfig, size: PassSize) -> list[StageMemory]:
+    """Return what every stage of a pass holds in float32, in the order in which they run."""
+    frame_pixels = size.height_px * size.width_px * FLOAT_BYTES
+    pixels = size.frames * frame_pixels
+    dense = [head for head in OUTPUT_CHANNELS if head in size.heads]
+    images = 3 * (size.frames + size.other_frames) * frame_pixels
+    earlier = (size.other_frames and size.other_frames + size.frames) * frame_pixels * _ANSWERED
+    rows, columns = size.height_px // config.patch_size, size.width_px // config.patch_size
+    frame_tokens = 1 + config.register_tokens + rows * columns
+    scene_tokens = size.frames * frame_tokens
+    tokens = scene_tokens * config.embed_dim * FLOAT_BYTES
+    in_frame = _block(config, size, frame_tokens, size.frames)
+    in_scene = _block(config, size, scene_tokens, 1)
+    if size.merged:
+        merging = merge_patches(size.frames, 1 + config.register_tokens, rows, columns)
+        in_scene += 2 * len(merging.log_count) * config.embed_dim * FLOAT_BYTES
+    stages = [
+        StageMemory("patch embedding", images + 3 * pixels, tokens, 0, in_frame, earlier),
+        StageMemory("frame attention", images, tokens, 0, in_frame, earlier),
+        StageMemory("global attention", images, tokens, 0, in_scene, earlier),
+    ]
+    if not dense:
+        return stages
+    kept = [size.frames * level * FLOAT_BYTES for level in _kept_values(config, rows, columns)]
+    maps = len(dense) * sum(kept)
+    before = len(dense) * sum(kept[:3])
+    at_a_time = min(size.frames, frames_at_a_time(size.dense_frames, size.height_px * size.width_px))
+    begun = _begin(config, at_a_time * rows * columns)
+    stages[1:] = [
+        StageMemory("frame attention", images, tokens, before, in_frame, earlier),
+        StageMemory("global attention", images, tokens, before, in_scene, earlier),
+        StageMemory("reading pairs", images, 2 * tokens, maps, begun, earlier),
+    ]
+    finish = _finish(config, at_a_time * rows * columns, at_a_time * size.height_px * size.width_px)
+    answers = earlier
+    for head in dense:
+        channels = OUTPUT_CHANNELS[head]
+        joined = 2 if at_a_time < size.frames else 1  # what chunks gave, while it is put together
+        stages.append(StageMemory(f"{head} maps", images, 0, maps, finish, answers + joined * channels * pixels))
+        maps -= sum(kept)
+        answers += channels * pixels
+    if "camera" in size.heads and dense == ["depth"]:
+        layers = _FRAME_POINT_WIDTHS * frame_pixels
+        stages.append(StageMemory("points", images, 0, 0, layers, answers + _POINT_WIDTHS * pixels))
+    if earlier:
+        stages.append(StageMemory("joining", images, 0, 0, _MOVED_WIDTHS * pixels, answers + _POINT_WIDTHS * pixels))
+    return stages
+
+
+def _block(config: VGGTConfig, size: PassSize, length: int, sequences: int) -> int:
+    """Bytes that a block holds besides its input and output, for sequences of so many tokens."""
+    width = config.embed_dim * FLOAT_BYTES
+    total = length * sequences
+    if length > size.chunk_tokens:
+        return width * (3 * length + _BLOCK_WIDTHS * size.chunk_tokens)
+    whole = min(sequences, max(1, size.chunk_tokens // length)) * length
+    return width * _BLOCK_WIDTHS * min(total, max(whole, min(total, size.chunk_tokens)))
+
+
+def _kept_values(config: VGGTConfig, rows: int, columns: int) -> list[int]:
+    """Numbers that a dense head keeps of each of the four pairs, for a frame."""
+    coarse = math.ceil(rows / 2) * math.ceil(columns / 2)
+    patches = rows * columns
+    first, second = config.dpt_channels[:2]
+    return [first * patches, second * patches, config.dpt_features * patches, config.dpt_features * coarse]
+
+
+def _begin(config: VGGTConfig, patches: int) -> int:
+    """Bytes that a dense head holds while it reads a pair: tokens and their norm, a map, and a kernel, twice."""
+    channels = config.dpt_channels[3]
+    kernel = 2 * 9 * channels * channels
+    return FLOAT_BYTES * (patches * (4 * config.embed_dim + 2 * max(config.dpt_channels)) + kernel)
+
+
+def _finish(config: VGGTConfig, patches: int, pixels: int) -> int:
+    """Bytes that a dense head holds while it turns maps into answers: in fusion, or behind it if that is more."""
+    fine = 16 * patches * config.dpt_features
+    behind = 3 * fine + 3 * TILE_VALUES + max(OUTPUT_CHANNELS.values()) * pixels
+    return FLOAT_BYTES * max(_FUSED_MAPS * fine, behind)

@@ -1,0 +1,71 @@
+"""``qvggt plan``, and ``--memory`` of ``qvggt reconstruct``."""
+
+import json
+
+import pytest
+from commands import MODEL
+
+from qvggt.cli.show import size_bytes
+from qvggt.types import QvggtError
+
+FULL = ("seeded:vggt-1b", "--frames", 30)
+
+
+def test_plan_prints_and_writes_every_stage(qvggt, tmp_path):
+    done = qvggt("plan", "seeded:vggt-1b", "--frames", 8, "--json", tmp_path / "x.json")
+    assert (done.status, done.err) == (0, "")
+    values = json.loads((tmp_path / "x.json").read_text())
+    assert [stage["stage"] for stage in values["stages"]] == [
+        "patch embedding", "frame attention", "global attention", "reading pairs", "depth maps", "points",
+    ]  # fmt: skip
+    assert all(stage["stage"] in done.out for stage in values["stages"])
+    assert 4.7e9 < values["weight_bytes"] < 4.8e9
+    held = values["program_bytes"] + values["weight_bytes"] + values["working_bytes"]
+    assert values["peak_bytes"] == held + max(stage["total"] for stage in values["stages"])
+    assert f"peak {values['peak_bytes'] / 1e9:.2f} GB with 8192 tokens at a time" in done.out
+
+
+def test_plan_of_less_memory_and_of_windows(qvggt, tmp_path):
+    def peak(*arguments):
+        assert qvggt("plan", *FULL, *arguments, "--json", tmp_path / "x.json").status == 0
+        return json.loads((tmp_path / "x.json").read_text())["peak_bytes"]
+
+    free, windows = peak(), peak("--window", 4)
+    assert windows < free
+    tight = qvggt("plan", *FULL, "--memory", f"{(free - 10**8) // 10**6}MB")
+    assert tight.status == 0
+    assert "with 8192 tokens" not in tight.out
+    assert "--window" in qvggt("plan", *FULL, "--memory", f"{windows // 10**6 + 9}MB").sentence
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--size", 100], "patches of 14 px"),
+        (["--size", 28, 28, 28], "a width and a height"),
+        (["--frames", 0], "at least 1"),
+        (["--window", 0], "at least 1"),
+        (["--memory", "much"], "is no size"),
+    ],
+)
+def test_plan_refuses_what_cannot_be(qvggt, arguments, sentence):
+    assert sentence in qvggt("plan", MODEL, *arguments).sentence
+
+
+def test_reconstruct_obeys_or_refuses(qvggt, photos, tmp_path):
+    done = qvggt("reconstruct", MODEL, photos, "-o", tmp_path / "a", "--memory", "20GB")
+    assert (done.status, done.err) == (0, "")
+    for size, sentence in (("1MB", "need at least"), ("4 parsecs", "is no size")):
+        assert sentence in qvggt("reconstruct", MODEL, photos, "-o", tmp_path / "b", "--memory", size).sentence
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1000", 1000), ("2kB", 2000), (" 1 kiB ", 1024), (".5G", 500_000_000)])
+def test_sizes_in_words(text, expected):
+    assert size_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "0", "0GB", "-1GB", "4GBs", "GB", "1e9", "nan"])
+def test_what_is_no_size(text):
+    with pytest.raises(QvggtError, match="is no size"):
+        size_bytes(text)

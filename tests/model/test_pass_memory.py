@@ -1,0 +1,55 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qvggt.model import VGGTConfig
+from qvggt.model.memory import PassSize, stage_memory
+
+FULL = VGGTConfig.vggt_1b()
+
+
+def peak(size, config=FULL):
+    return max(stage.total for stage in stage_memory(config, size))
+
+
+@given(
+    frames=st.integers(1, 60),
+    side=st.sampled_from([84, 252, 518]),
+    chunk=st.sampled_from([512, 2048, 8192]),
+    dense=st.integers(1, 8),
+    merged=st.booleans(),
+)
+def test_more_takes_no_less(frames, side, chunk, dense, merged):
+    size = PassSize(frames, side, side, merged=merged, chunk_tokens=chunk, dense_frames=dense)
+    least = peak(size)
+    assert least > 0
+    for more in ({"frames": frames + 1}, {"other_frames": 3}):
+        assert peak(replace(size, **more)) >= least, more
+    assert peak(replace(size, heads=("camera",))) <= least
+
+
+def test_what_is_not_computed_is_not_held():
+    cameras = stage_memory(FULL, PassSize(4, 518, 518, ("camera",)))
+    assert [stage.stage for stage in cameras] == ["patch embedding", "frame attention", "global attention"]
+    assert not any(stage.maps or stage.answers for stage in cameras)
+    depth = stage_memory(FULL, PassSize(4, 518, 518, ("camera", "depth")))
+    assert [stage.stage for stage in depth][-3:] == ["reading pairs", "depth maps", "points"]
+    windows = stage_memory(FULL, PassSize(4, 518, 518, ("camera", "depth"), other_frames=9))
+    assert [stage.stage for stage in windows] == [*(stage.stage for stage in depth), "joining"]
+
+
+def test_long_sequences_hold_keys_and_values_and_no_more():
+    size = PassSize(30, 518, 518, chunk_tokens=1024)
+    (stage,) = (stage for stage in stage_memory(FULL, size) if stage.stage == "global attention")
+    tokens = 30 * 1374 * 1024 * 4
+    assert stage.tokens == tokens
+    assert stage.layers == 3 * tokens + 8 * 1024 * 1024 * 4
+
+
+@pytest.mark.parametrize(("window", "expected"), [(None, (20, 0)), (8, (8, 12)), (30, (20, 0))])
+def test_windows_pass_one_after_the_other(window, expected):
+    size = PassSize.of((20, 3, 84, 98), window)
+    assert (size.frames, size.other_frames) == expected
+    assert (size.height_px, size.width_px) == (84, 98)
