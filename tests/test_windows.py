@@ -30,6 +30,11 @@ def test_windows_cover_all_frames_and_overlap(frames, data):
         assert before.stop - after.start >= overlap
 
 
+@pytest.mark.parametrize(("frames", "shared"), [(2, 1), (3, 2), (5, 4), (20, 4)])
+def test_windows_share_four_frames_where_they_can(frames, shared):
+    assert WindowOptions(frames).shared == shared
+
+
 @pytest.mark.parametrize(("frames", "overlap"), [(1, 1), (4, 0), (4, 4), (0, 0)])
 def test_impossible_windows_are_refused(frames, overlap):
     with pytest.raises(QvggtError):

@@ -48,7 +48,7 @@ def evaluate(
     compute: ComputeMode = "float",
     global_attention: GlobalAttentionMode = "exact",
     window: WindowFrames = None,
-    overlap: WindowOverlap = 4,
+    overlap: WindowOverlap = None,
     revision: Revision = None,
     json: Json = None,
 ) -> None:

@@ -54,7 +54,7 @@ def reconstruct(
     global_attention: GlobalAttentionMode = "exact",
     dense_frames: DenseFrames = 8,
     window: WindowFrames = None,
-    overlap: WindowOverlap = 4,
+    overlap: WindowOverlap = None,
     memory: Memory = None,
     device: Device = "cpu",
     revision: Revision = None,

@@ -69,10 +69,11 @@ def library() -> ctypes.CDLL:
     return outcome
 
 
-def compilers() -> Sequence[str]:
-    """Return the C compilers to try: ``$CC`` alone if it is set."""
-    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
-    return [path for name in names if (path := shutil.which(name))]
+def compiler() -> Sequence[str]:
+    """Return the words that call a C compiler: those of ``$CC`` if it is set; none if there is no compiler."""
+    named = os.environ.get("CC", "").split()
+    calls = [named] if named else [["cc"], ["gcc"], ["clang"]]
+    return next(([path, *options] for name, *options in calls if (path := shutil.which(name))), [])
 
 
 def _compiled() -> Path:
@@ -82,14 +83,14 @@ def _compiled() -> Path:
     target = user_cache() / "native" / f"products-{key}.so"
     if target.is_file():
         return target
-    found = compilers()
+    found = compiler()
     if not found:
         raise Unavailable("there is no C compiler for fast products: install gcc or clang, or set CC")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder) / target.name
-            command = [found[0], *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
+            command = [*found, *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
             os.replace(made, target)
     except subprocess.CalledProcessError as error:
