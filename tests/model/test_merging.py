@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 import qvggt
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.layers import Attention
-from qvggt.model.merging import merge_patches
+from qvggt.model.merging import exact_pairs, merge_patches
 from qvggt.types import QvggtError
 
 few = settings(max_examples=30, deadline=None)
@@ -62,6 +62,16 @@ def test_a_model_merges_where_it_is_told_to():
     alone = model(images[:, :1])
     model.aggregator.global_attention = "exact"
     torch.testing.assert_close(alone["depth"], model(images[:, :1])["depth"])
+
+
+@torch.inference_mode()
+def test_the_first_third_of_the_blocks_stays_exact():
+    model, seen = qvggt.load("nano", global_attention="merged"), []
+    for block in model.aggregator.global_blocks:
+        block.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[2] is not None))
+    model(torch.rand(1, 2, 3, 28, 28), heads=["camera"])
+    assert seen == [False, False, True, True, True, True]
+    assert [exact_pairs(depth) for depth in (1, 3, 4, 24)] == [1, 1, 2, 8]
 
 
 def test_it_is_chosen_when_a_model_is_loaded():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from qvggt.model.config import VGGTConfig
 from qvggt.model.layers import CHUNK_TOKENS, Block, Rotation, rotary_table
-from qvggt.model.merging import GlobalAttention, Merging, merge_patches
+from qvggt.model.merging import GlobalAttention, Merging, exact_pairs, merge_patches
 from qvggt.model.vit import VisionTransformer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -69,7 +69,7 @@ class Aggregator(nn.Module):
         del patches
         tokens = x.shape[1]
         frame_rotation, global_rotation = self.rotations(images, x.dtype)
-        merging = self.merging(images)
+        merging, exact = self.merging(images), exact_pairs(len(self.global_blocks))
         last = max(keep, default=-1)
         for index, (frame_block, global_block) in enumerate(zip(self.frame_blocks, self.global_blocks, strict=True)):
             if index > last:
@@ -77,7 +77,8 @@ class Aggregator(nn.Module):
             kept = index in keep
             x = in_frame = frame_block(x, frame_rotation, None, chunk_tokens, in_place=True)  # [B*S, P, C]
             x = x.reshape(batch, frames * tokens, -1)
-            x = global_block(x, global_rotation, merging, chunk_tokens, in_place=not kept)  # [B, S*P, C]
+            fewer = merging if index >= exact else None
+            x = global_block(x, global_rotation, fewer, chunk_tokens, in_place=not kept)  # [B, S*P, C]
             x = x.reshape(batch * frames, tokens, -1)
             if kept:
                 yield index, in_frame, x
