@@ -14,6 +14,8 @@ _SUPERSAMPLE = 2
 _CELL_PX = 12
 _SIDES_PX = (2, 3, 5, 8, 12, 16)
 _OVERLAP = 1.8
+_BAND_PX = 128 * _SUPERSAMPLE
+"""Rows of the raster that are coloured at a time."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,10 @@ def draw_plan(cloud: PointCloud, rotation: np.ndarray, centres: np.ndarray, size
     pixels = (on_plan(level) - (extent[0], extent[3])) * (per_unit, -per_unit)
     index = _close_pinholes(_splat(pixels, (width, height)))
     elevation = np.where(index >= 0, level[index, 1] * per_unit, np.nan).astype(np.float32)
-    rgb = colours[index] * _relief(elevation)[..., None]
-    return Plan(_shrink(rgb, index >= 0), extent, cut)
+    shade = _relief(elevation)
+    bands = (slice(top, top + _BAND_PX) for top in range(0, height, _BAND_PX))
+    rgba = [_shrink(colours[index[band]] * shade[band][..., None], index[band] >= 0) for band in bands]
+    return Plan(np.concatenate(rgba), extent, cut)
 
 
 def _splat(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
