@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -52,10 +54,24 @@ def test_gradients_reach_the_activations(backend):
     assert torch.allclose(x.grad, dequantize(quantized).sum(0).expand(3, -1), atol=1e-6)
 
 
-def test_the_cpu_gets_the_cpu_backend_and_other_devices_do_not():
-    assert pick("cpu").name == "cpu"
-    assert pick("meta").name == "reference"
-    assert "cannot work on cuda" in (BACKENDS["cpu"].unsupported_reason(torch.device("cuda")) or "")
+@pytest.mark.parametrize(
+    ("device", "name"), [("cpu", "cpu"), ("cuda", "cuda"), ("cuda:1", "cuda"), ("mps", "plain"), ("meta", "plain")]
+)
+def test_a_device_gets_what_is_made_for_it(device, name):
+    assert pick(device).name == name
+
+
+@pytest.mark.parametrize(("name", "device"), [("cpu", "cuda"), ("cuda", "cpu"), ("cuda-int8", "mps")])
+def test_what_is_made_for_another_device_says_so(name, device):
+    assert f"the {name} backend cannot work on {device}" in (
+        BACKENDS[name].unsupported_reason(torch.device(device)) or ""
+    )
+
+
+def test_devices_without_integer_products_get_floats(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert pick("mps", "int8").name == "plain"
+    assert "integer products are for cpu and cuda so far, not for mps; computing in float" in caplog.text
 
 
 def test_an_unknown_compute_mode_is_refused():

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qvggt.backends import pick
-from qvggt.backends.cpu import FEW_TOKENS, CpuBackend
+from qvggt.backends.cpu import CpuBackend
 from qvggt.backends.cpu_native import CpuNativeBackend
 from qvggt.backends.native import library as native
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.backends.native.products import multiply, round_rows, supports
+from qvggt.backends.plain import FEW_TOKENS
 from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.packing import pack
 from qvggt.quant.scheme import Scheme

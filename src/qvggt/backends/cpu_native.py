@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from qvggt.backends.base import Compute
-from qvggt.backends.cpu import FEW_TOKENS, CpuBackend, why_no_integers_on
+from qvggt.backends.cpu import CpuBackend
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.backends.native.products import multiply, round_rows, supports
+from qvggt.backends.plain import FEW_TOKENS
 from qvggt.quant.packing import PackedWeight
 
 
@@ -24,7 +25,7 @@ class CpuNativeBackend(CpuBackend):
 
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return a sentence for every device but the CPU, and where products cannot be compiled."""
-        return why_no_integers_on(device) or unavailable_reason()
+        return super().unsupported_reason(device) or unavailable_reason()
 
     @torch.no_grad()
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:

@@ -12,15 +12,25 @@ from qvggt.backends.base import Backend, Compute
 from qvggt.backends.cpu import CpuBackend
 from qvggt.backends.cpu_int8 import CpuInt8Backend
 from qvggt.backends.cpu_native import CpuNativeBackend
+from qvggt.backends.cuda import CudaBackend
+from qvggt.backends.cuda_int8 import CudaInt8Backend
+from qvggt.backends.plain import PlainBackend
 from qvggt.backends.reference import ReferenceBackend
 from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)
 
-_ALL: tuple[Backend, ...] = (CpuBackend(), CpuNativeBackend(), CpuInt8Backend(), ReferenceBackend())
+_FOR: Mapping[str, tuple[Backend, ...]] = {
+    "cpu": (CpuBackend(), CpuNativeBackend(), CpuInt8Backend()),
+    "cuda": (CudaBackend(), CudaInt8Backend()),
+}
+"""What is made for a type of device, the fastest first."""
+_ANYWHERE: tuple[Backend, ...] = (PlainBackend(), ReferenceBackend())
 
-BACKENDS: Mapping[str, Backend] = {backend.name: backend for backend in _ALL}
-"""Every backend by name, the fastest first."""
+BACKENDS: Mapping[str, Backend] = {
+    backend.name: backend for backends in (*_FOR.values(), _ANYWHERE) for backend in backends
+}
+"""Every backend by name."""
 
 
 def pick(device: str | torch.device, compute: Compute = "float") -> Backend:
@@ -29,20 +39,19 @@ def pick(device: str | torch.device, compute: Compute = "float") -> Backend:
     Where integers cannot be multiplied, floats are, and a warning says why.
 
     Raises:
-        QvggtError: the compute mode does not exist, or nothing works on the device.
+        QvggtError: the compute mode does not exist.
     """
     device = torch.device(device)
     if compute not in get_args(Compute):
         raise QvggtError(f"compute mode {compute!r} is unknown: choose one of {', '.join(get_args(Compute))}")
     reasons = []
-    for backend in BACKENDS.values():
+    for backend in (*_FOR.get(device.type, ()), *_ANYWHERE):
         if backend.compute != compute:
             continue
         reason = backend.unsupported_reason(device)
         if reason is None:
             return backend
         reasons.append(reason)
-    if compute != "float":
-        log.warning("%s; computing in float", "; ".join(reasons))
-        return pick(device)
-    raise QvggtError("; ".join(reasons) or f"no backend computes in mode {compute!r}: choose another one")
+    none_made = f"integer products are for {' and '.join(_FOR)} so far, not for {device}"
+    log.warning("%s; computing in float", "; ".join(reasons) or none_made)
+    return pick(device)

@@ -1,0 +1,65 @@
+"""The fastest way is taken, measured once a task; what fails is said once and left alone."""
+
+import logging
+
+import pytest
+import torch
+
+from qvggt.backends.fastest import Fastest
+
+
+class Clock:
+    """Says what every way takes, without a look at the time."""
+
+    def __init__(self, **seconds):
+        self.seconds = seconds
+        self.asked = []
+
+    def __call__(self, run):
+        name = names[int(run())]
+        self.asked.append(name)
+        return self.seconds[name]
+
+
+names = ("sure", "quick")
+WAYS = {name: lambda number=number: torch.tensor(number) for number, name in enumerate(names)}
+
+
+@pytest.mark.parametrize(("seconds", "fastest"), [({"sure": 1, "quick": 2}, 0), ({"sure": 2, "quick": 1}, 1)])
+def test_the_fastest_way_is_taken_and_measured_once_a_task(seconds, fastest):
+    clock = Clock(**seconds)
+    choose = Fastest(clock)
+    assert [int(choose(task, WAYS)) for task in ("a", "a", "b", "a")] == [fastest] * 4
+    assert clock.asked == ["sure", "quick"] * 2
+
+
+def test_each_task_has_a_choice_of_its_own():
+    clock = Clock(sure=2, quick=1)
+    choose = Fastest(clock)
+    assert int(choose("a", WAYS)) == 1
+    clock.seconds["quick"] = 3
+    assert int(choose("b", WAYS)) == 0
+    assert int(choose("a", WAYS)) == 1
+
+
+def test_a_way_that_fails_is_named_once_and_not_tried_again(caplog):
+    tried = []
+
+    def broken():
+        tried.append(1)
+        raise OSError("no compiler\nat all")
+
+    choose = Fastest(Clock(sure=1))
+    with caplog.at_level(logging.WARNING):
+        for task in ("a", "b"):
+            assert int(choose(task, {"sure": WAYS["sure"], "broken": broken})) == 0
+    assert len(tried) == 1
+    assert caplog.messages == ["products 'broken' do not work on this machine (no compiler); others serve"]
+
+
+def test_the_surest_way_may_not_fail():
+    def broken():
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        Fastest(Clock(quick=1))("a", {"sure": broken, "quick": WAYS["quick"]})
