@@ -223,8 +223,9 @@ def add_position(x: Tensor, aspect: float, first: int = 0, height: int | None = 
 def axis_embedding(span: float, steps: int, channels: int, device: torch.device) -> Tensor:
     """Return [steps, channels]: sines, then cosines, of positions spread over -span..span."""
     end = span * (steps - 1) / steps
-    positions = torch.linspace(-end, end, steps, dtype=torch.float64, device=device)
+    # On the CPU, whatever the device: Apple's GPUs have no float64.
+    positions = torch.linspace(-end, end, steps, dtype=torch.float64, device="cpu")
     half = channels // 2
-    frequencies = 100.0 ** -(torch.arange(half, dtype=torch.float64, device=device) / half)
+    frequencies = 100.0 ** -(torch.arange(half, dtype=torch.float64, device="cpu") / half)
     angles = positions[:, None] * frequencies
-    return torch.cat((angles.sin(), angles.cos()), -1).float()
+    return torch.cat((angles.sin(), angles.cos()), -1).float().to(device)
