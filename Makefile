@@ -1,6 +1,7 @@
-# make demo    the whole way on the carried model: quantize, reconstruct, compare
-# make test    linters, types and tests, a process a core, each with one thread
-# Both make their own .venv first; PYTHON chooses the interpreter, TORCH what pip installs for PyTorch.
+# make demo         the whole way on the carried model: quantize, reconstruct, compare
+# make test         linters, types and tests, a process a core, each with one thread
+# make bench-gpu    products and whole models on this machine's CUDA GPU
+# All make their own .venv first; PYTHON chooses the interpreter, TORCH what pip installs for PyTorch.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH ?=
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow check bench-gpu clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -27,6 +28,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/pyright
+
+bench-gpu: $(VENV)/.installed
+	$(BIN)/python benchmarks/gpu.py
 
 $(VENV)/.torch:
 	$(PYTHON) scripts/make_venv.py $(VENV) $(TORCH)
