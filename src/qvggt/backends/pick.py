@@ -36,7 +36,8 @@ BACKENDS: Mapping[str, Backend] = {
 def pick(device: str | torch.device, compute: Compute = "float") -> Backend:
     """Return the fastest backend that works on a device in a compute mode.
 
-    Where integers cannot be multiplied, floats are, and a warning says why.
+    Where the fastest does not work, the next one takes its place, and where integers cannot be multiplied floats are; a
+    warning says why.
 
     Raises:
         QvggtError: the compute mode does not exist.
@@ -50,6 +51,8 @@ def pick(device: str | torch.device, compute: Compute = "float") -> Backend:
             continue
         reason = backend.unsupported_reason(device)
         if reason is None:
+            if reasons:
+                log.warning("%s; %s takes its place", "; ".join(reasons), backend.name)
             return backend
         reasons.append(reason)
     none_made = f"integer products are for {' and '.join(_FOR)} so far, not for {device}"
