@@ -25,6 +25,7 @@ class Aggregator(nn.Module):
         self.patch_size = config.patch_size
         self.head_dim = dim // heads
         self.global_attention: GlobalAttention = "exact"
+        self.exact_pairs = exact_pairs(config.depth)
         self.patch_embed = VisionTransformer(config)
         self.camera_token = nn.Parameter(torch.zeros(1, 2, 1, dim))  # [0]: first frame of a scene, [1]: all others
         self.register_token = nn.Parameter(torch.zeros(1, 2, config.register_tokens, dim))
@@ -69,7 +70,7 @@ class Aggregator(nn.Module):
         del patches
         tokens = x.shape[1]
         frame_rotation, global_rotation = self.rotations(images, x.dtype)
-        merging, exact = self.merging(images), exact_pairs(len(self.global_blocks))
+        merging = self.merging(images)
         last = max(keep, default=-1)
         for index, (frame_block, global_block) in enumerate(zip(self.frame_blocks, self.global_blocks, strict=True)):
             if index > last:
@@ -77,7 +78,7 @@ class Aggregator(nn.Module):
             kept = index in keep
             x = in_frame = frame_block(x, frame_rotation, None, chunk_tokens, in_place=True)  # [B*S, P, C]
             x = x.reshape(batch, frames * tokens, -1)
-            fewer = merging if index >= exact else None
+            fewer = merging if index >= self.exact_pairs else None
             x = global_block(x, global_rotation, fewer, chunk_tokens, in_place=not kept)  # [B, S*P, C]
             x = x.reshape(batch * frames, tokens, -1)
             if kept:
