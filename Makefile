@@ -1,6 +1,7 @@
 # make demo    the whole way on the carried model: quantize, reconstruct, compare
 # make test    linters, types and tests, a process a core, each with one thread
-# Both make their own .venv first; PYTHON chooses the interpreter, TORCH what pip installs for PyTorch.
+# make bench   products, and pieces of the model through other engines: figures under out/
+# All make their own .venv first; PYTHON chooses the interpreter, TORCH what pip installs for PyTorch.
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,6 +29,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/pyright
 
+bench: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/kernels.py --json out/kernels.json
+	$(BIN)/python benchmarks/engines.py --json out/engines.json
+
 $(VENV)/.torch:
 	$(PYTHON) scripts/make_venv.py $(VENV) $(TORCH)
 	touch $@
@@ -38,6 +43,10 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
 	$(PIP) install --quiet --editable ".[dev]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.torch pyproject.toml
+	$(PIP) install --quiet --editable ".[bench]"
 	touch $@ $(VENV)/.installed
 
 clean:
