@@ -29,8 +29,10 @@ def _weights_of_8_bits(model: Any, source: Source) -> Any:
 def _weights_of_4_bits(model: Any, source: Source) -> Any:
     import nncf
 
+    # Where 128 does not divide a width groups are made to, as ours are.
+    fallback = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
     mode = nncf.CompressWeightsMode.INT4_SYM
-    made = nncf.compress_weights(model, mode=mode, group_size=128, all_layers=True)
+    made = nncf.compress_weights(model, mode=mode, group_size=128, all_layers=True, advanced_parameters=fallback)
     if not any(node.get_element_type().get_type_name() == "i4" for node in made.get_ops() if node.get_output_size()):
         raise Failed("it compresses matrices to 4 bits, and there are none here")
     return made
