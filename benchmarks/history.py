@@ -3,8 +3,8 @@
     python benchmarks/history.py out/kernels.json out/engines.json
     python benchmarks/history.py                                    draws only
 
-A line is a JSON object: commit, date, machine, and by group of workloads how many times faster than float32 each
-contender was (the geometric mean over the group).
+A line is a JSON object: commit, date, machine, how busy it was, and by group of workloads how many times faster than
+float32 each contender was (the geometric mean over the group).
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def line_of(runs: Sequence[Mapping[str, Any]], commit: str, date: str) -> dict[s
         group: {name: round(statistics.geometric_mean(values), 3) for name, values in found.items()}
         for group, found in speedups.items()
     }
-    return {"commit": commit, "date": date, "machine": machines.pop(), "figures": figures}
+    load = max(values["environment"]["load_before"] for values in runs)
+    return {"commit": commit, "date": date, "machine": machines.pop(), "load_before": load, "figures": figures}
 
 
 def machine_of(about: Mapping[str, Any]) -> str:

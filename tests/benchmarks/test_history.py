@@ -7,7 +7,7 @@ import pytest
 
 import history
 
-ABOUT = {"cpu": "A CPU", "cpu_features": ["avx2", "avx512_vnni"], "threads": 2}
+ABOUT = {"cpu": "A CPU", "cpu_features": ["avx2", "avx512_vnni"], "threads": 2, "load_before": 0.1}
 
 
 def run(group, **speedups):
@@ -23,6 +23,7 @@ def test_a_line_has_a_mean_for_every_group_and_contender():
         "commit": "abc1234",
         "date": "2026-01-02T03:04:05+00:00",
         "machine": "A CPU, avx512_vnni, 2 threads",
+        "load_before": 0.1,
         "figures": {"products": {"ours": 2.0}, "block": {"ours": 1.5}},
     }
 
