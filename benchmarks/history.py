@@ -60,7 +60,7 @@ def line_of(runs: Sequence[Mapping[str, Any]], commit: str, date: str) -> dict[s
 def machine_of(about: Mapping[str, Any]) -> str:
     """Return which figures may be compared with one another: those of the same processor and number of threads."""
     features = ", ".join(name for name in about["cpu_features"] if "vnni" in name or "amx" in name) or "no VNNI"
-    return f"{about['cpu']}, {features}, {about['threads']} threads"
+    return f"{about['cpu']}, {features}, {about['threads']} thread" + "s" * (about["threads"] != 1)
 
 
 def append(path: Path, line: Mapping[str, Any]) -> None:
