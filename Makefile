@@ -1,5 +1,6 @@
 # make demo         the whole way on the carried model: quantize, reconstruct, compare
 # make test         linters, types and tests, a process a core, each with one thread
+# make bench        products, and pieces of the model through other engines: figures under out/
 # make bench-gpu    products and whole models on this machine's CUDA GPU
 # All make their own .venv first; PYTHON chooses the interpreter, TORCH what pip installs for PyTorch.
 
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH ?=
 
-.PHONY: demo test test-slow check bench-gpu clean
+.PHONY: demo test test-slow check bench bench-gpu clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -29,6 +30,10 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/pyright
 
+bench: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/kernels.py --json out/kernels.json
+	$(BIN)/python benchmarks/engines.py --json out/engines.json
+
 bench-gpu: $(VENV)/.installed
 	$(BIN)/python benchmarks/gpu.py
 
@@ -42,6 +47,10 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
 	$(PIP) install --quiet --editable ".[dev]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: $(VENV)/.torch pyproject.toml
+	$(PIP) install --quiet --editable ".[bench]"
 	touch $@ $(VENV)/.installed
 
 clean:
