@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from kernels import SHAPES
 from qvggt.backends.cuda import CudaBackend
 from qvggt.backends.cuda_int8 import CudaInt8Backend
 from qvggt.backends.fastest import Timer, seconds_on_cuda
@@ -24,8 +25,6 @@ from qvggt.quant.scheme import Scheme
 
 TOKENS = 1374
 """Of one frame of 518 x 518 px."""
-SHAPES = ((1024, 3072), (1024, 1024), (1024, 4096), (4096, 1024))
-"""Inputs and outputs of the layers of a block."""
 SCHEME = Scheme(4, 128)
 FRAMES = ("1", "2", "8")
 MODEL = "seeded:vggt-1b"

@@ -111,14 +111,13 @@ def plan_memory(model: ModelSize, size: PassSize, limit_bytes: int | None = None
     Raises:
         QvggtError: nothing fits; the sentence says what would.
     """
-    plan = None
-    for smaller in _smaller(size):
-        plan = _plan(model, smaller)
-        if limit_bytes is None or plan.peak_bytes <= limit_bytes:
-            return plan
-    assert plan is not None
-    assert limit_bytes is not None
-    raise QvggtError(_too_little(model, plan, limit_bytes))
+    if limit_bytes is None:
+        return _plan(model, size)
+    plans = [_plan(model, smaller) for smaller in _smaller(size)]
+    fitting = next((plan for plan in plans if plan.peak_bytes <= limit_bytes), None)
+    if fitting is None:
+        raise QvggtError(_too_little(model, plans[-1], limit_bytes))
+    return fitting
 
 
 def _plan(model: ModelSize, size: PassSize) -> MemoryPlan:

@@ -13,14 +13,11 @@ from qvggt.model.config import VGGTConfig
 from qvggt.model.dense_head import TILE_VALUES
 from qvggt.model.layers import CHUNK_TOKENS
 from qvggt.model.merging import merge_patches
-from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES, Head, frames_at_a_time
+from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES, OUTPUT_CHANNELS, Head, frames_at_a_time
 
 FLOAT_BYTES = 4
 LIBRARY_BYTES = 60_000_000
 """What libraries keep for themselves once they have run."""
-
-OUTPUT_CHANNELS = {"depth": 2, "point": 4}
-"""Numbers of a pixel that a dense head gives, the confidence among them."""
 
 _BLOCK_WIDTHS = 8
 """Tensors of a token's width that a block holds at its widest: the norm, q, k and v, and while q and k are turned."""
@@ -115,23 +112,19 @@ def stage_memory(config: VGGTConfig, size: PassSize) -> list[StageMemory]:
     if size.merged:
         merging = merge_patches(size.frames, 1 + config.register_tokens, rows, columns)
         in_scene += 2 * len(merging.log_count) * config.embed_dim * FLOAT_BYTES
-    stages = [
-        StageMemory("patch embedding", images + 3 * pixels, tokens, 0, in_frame, earlier),
-        StageMemory("frame attention", images, tokens, 0, in_frame, earlier),
-        StageMemory("global attention", images, tokens, 0, in_scene, earlier),
-    ]
-    if not dense:
-        return stages
     kept = [size.frames * level * FLOAT_BYTES for level in _kept_values(config, rows, columns)]
     maps = len(dense) * sum(kept)
     before = len(dense) * sum(kept[:3])
-    at_a_time = min(size.frames, frames_at_a_time(size.dense_frames, size.height_px * size.width_px))
-    begun = _begin(config, at_a_time * rows * columns)
-    stages[1:] = [
+    stages = [
+        StageMemory("patch embedding", images + 3 * pixels, tokens, 0, in_frame, earlier),
         StageMemory("frame attention", images, tokens, before, in_frame, earlier),
         StageMemory("global attention", images, tokens, before, in_scene, earlier),
-        StageMemory("reading pairs", images, 2 * tokens, maps, begun, earlier),
     ]
+    if not dense:
+        return stages
+    at_a_time = min(size.frames, frames_at_a_time(size.dense_frames, size.height_px * size.width_px))
+    begun = _begin(config, at_a_time * rows * columns)
+    stages.append(StageMemory("reading pairs", images, 2 * tokens, maps, begun, earlier))
     finish = _finish(config, at_a_time * rows * columns, at_a_time * size.height_px * size.width_px)
     answers = earlier
     for head in dense:
@@ -155,7 +148,7 @@ def _block(config: VGGTConfig, size: PassSize, length: int, sequences: int) -> i
     if length > size.chunk_tokens:
         return width * (3 * length + _BLOCK_WIDTHS * size.chunk_tokens)
     whole = min(sequences, max(1, size.chunk_tokens // length)) * length
-    return width * _BLOCK_WIDTHS * min(total, max(whole, min(total, size.chunk_tokens)))
+    return width * _BLOCK_WIDTHS * min(total, max(whole, size.chunk_tokens))
 
 
 def _kept_values(config: VGGTConfig, rows: int, columns: int) -> list[int]:

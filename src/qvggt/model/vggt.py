@@ -19,6 +19,8 @@ from qvggt.types import BlockId
 
 Head = Literal["camera", "depth", "point"]
 ALL_HEADS: tuple[Head, ...] = get_args(Head)
+OUTPUT_CHANNELS = {"depth": 2, "point": 4}
+"""Numbers of a pixel that each dense head gives, the confidence among them."""
 
 DENSE_FRAMES = 8
 """Frames that the dense heads work on at a time, at most; more is no faster and takes more memory."""
@@ -34,8 +36,8 @@ class VGGT(nn.Module):
         self.config = config
         self.aggregator = Aggregator(config)
         self.camera_head = CameraHead(config)
-        self.depth_head = DenseHead(config, out_channels=2)
-        self.point_head = DenseHead(config, out_channels=4)
+        self.depth_head = DenseHead(config, OUTPUT_CHANNELS["depth"])
+        self.point_head = DenseHead(config, OUTPUT_CHANNELS["point"])
 
     def forward(
         self,
@@ -62,7 +64,7 @@ class VGGT(nn.Module):
         """
         self.check(images, heads, dense_frames, chunk_tokens)
         last, special = self.config.depth - 1, self.aggregator.special_tokens
-        dense = {name: getattr(self, f"{name}_head") for name in ("depth", "point") if name in heads}
+        dense = {name: getattr(self, f"{name}_head") for name in OUTPUT_CHANNELS if name in heads}
         keep = ({last} if "camera" in heads else set()) | set(self.config.dpt_layers if dense else ())
         cameras: list[Tensor] = []
         begun = {name: Begun(head, images, dense_frames) for name, head in dense.items()}
