@@ -65,7 +65,7 @@ def tables_of(model: str) -> dict[str, TableOf]:
         f"{model}-3": TableOf(model, (*BASELINES, "qvggt", "qvggt+"), bits=3, picture=True),
         f"ladder-{model}": TableOf(model, LADDER, seeds=SEEDS),
         f"ours-{model}": TableOf(model, OURS),
-        f"scenes-{model}": TableOf(model, ("qvggt+",), scenes=(4, 16, 64)),
+        f"scenes-{model}": TableOf(model, ("qvggt+",), seeds=SEEDS, scenes=(4, 16, 64)),
         f"truth-{model}": TableOf(model, ("qvggt+",), supervision=("teacher", "truth")),
     }
 
