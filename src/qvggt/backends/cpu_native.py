@@ -9,8 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qvggt.backends.base import Compute
+from qvggt.backends.base import Compute, Window
 from qvggt.backends.cpu import CpuBackend
+from qvggt.backends.native.attention import attend, can_attend
+from qvggt.backends.native.convolution import can_convolve, convolve, round_kernel
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.backends.native.products import multiply, round_rows, supports
 from qvggt.backends.plain import FEW_TOKENS
@@ -35,3 +37,17 @@ class CpuNativeBackend(CpuBackend):
             return super().linear(x, weight, bias)
         out = multiply(round_rows(x.reshape(rows, -1).float()), weight, bias)
         return out.unflatten(0, x.shape[:-1]).to(x.dtype)
+
+    @torch.no_grad()
+    def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, window: Window) -> Tensor:
+        """Multiply integers of more than 8 bits, with one scale a map and one an output. No gradient passes."""
+        if x.dtype != torch.float32 or not can_convolve(window):
+            return super().convolve(x, weight, bias, window)
+        return convolve(x, round_kernel(self.expand(weight, torch.float32), window), bias, window)
+
+    @torch.no_grad()
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Multiply integers of more than 8 bits; a few tokens are left to float. No gradient passes."""
+        if q.shape[2] < FEW_TOKENS or not can_attend(q):
+            return super().attend(q, k, v, bias)
+        return attend(q, k, v, bias)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.backends.base import Compute
+from qvggt.backends.base import Compute, Window
 from qvggt.quant.packing import PackedWeight, unpack_rows, unpack_zero_point
 
 FEW_TOKENS = 64
@@ -42,6 +42,14 @@ class PlainBackend:
         """Multiply in x's type."""
         bias = None if bias is None else bias.to(x.dtype)
         return F.linear(x, self.expand(weight, x.dtype), bias)
+
+    def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, window: Window) -> Tensor:
+        """Convolve in x's type."""
+        return window.convolve(x, self.expand(weight, x.dtype), bias)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Attend in the queries' type."""
+        return F.scaled_dot_product_attention(q, k, v, bias)
 
 
 def integer_levels(weight: PackedWeight) -> Tensor:

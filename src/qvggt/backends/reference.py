@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.backends.base import Compute
+from qvggt.backends.base import Compute, Window
 from qvggt.quant.affine import dequantize
 from qvggt.quant.packing import PackedWeight, unpack
 
@@ -33,3 +33,11 @@ class ReferenceBackend:
         """Multiply in float32 and round the result to x's type."""
         bias = None if bias is None else bias.float()
         return F.linear(x.float(), self.expand(weight, torch.float32), bias).to(x.dtype)
+
+    def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, window: Window) -> Tensor:
+        """Convolve in float32 and round the result to x's type."""
+        return window.convolve(x.float(), self.expand(weight, torch.float32), bias).to(x.dtype)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Attend as torch does."""
+        return F.scaled_dot_product_attention(q, k, v, bias)

@@ -89,9 +89,9 @@ def code_hash(parts: tuple[str, ...] = _FIGURES_DEPEND_ON) -> str:
         parts: folders of the package; what lies directly in the package always counts.
     """
     package = Path(__file__).parents[1]
-    files = [*package.glob("*.py"), *(path for name in parts for path in (package / name).rglob("*.[cp]*"))]
+    files = [*package.glob("*.py"), *(path for name in parts for path in (package / name).rglob("*.[chp]*"))]
     digest = hashlib.sha256(__version__.encode())
-    for path in sorted(path for path in files if path.suffix in (".py", ".c")):
+    for path in sorted(path for path in files if path.suffix in (".py", ".c", ".h")):
         digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
     return f"sha256:{digest.hexdigest()}"
 

@@ -182,7 +182,8 @@ def resized_then(x: Tensor, hw: tuple[int, int], convolve: Callable[[Tensor, int
             parts.append(part)
             continue
         if out is None:
-            out = part.new_empty(*part.shape[:2], *hw)
+            sizes = *part.shape[:2], *hw
+            out = torch.empty(sizes, dtype=part.dtype, device=part.device, memory_format=layout(part))
         out[:, :, top:bottom] = part
     return torch.cat(parts, 2) if out is None else out
 
@@ -194,8 +195,21 @@ def resized_rows(x: Tensor, hw: tuple[int, int], first: int, last: int) -> Tenso
     above = source.long().clamp(max=x.shape[2] - 1)
     below = (above + 1).clamp(max=x.shape[2] - 1)
     share = (source - above).to(x.dtype)[:, None]
-    rows = torch.lerp(x[:, :, above], x[:, :, below], share)  # [B, C, last - first, w]
+    rows = torch.lerp(rows_of(x, above), rows_of(x, below), share)  # [B, C, last - first, w]
     return resized(rows, (last - first, hw[1]))
+
+
+def rows_of(x: Tensor, rows: Tensor) -> Tensor:
+    """Return some rows of maps [B, C, h, w], which lie in memory as the maps do."""
+    if layout(x) is torch.channels_last:
+        return x.permute(0, 2, 3, 1)[:, rows].permute(0, 3, 1, 2)
+    return x[:, :, rows]
+
+
+def layout(x: Tensor) -> torch.memory_format:
+    """Return how maps lie in memory: integer convolutions leave the channels of a pixel side by side."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def add_position(x: Tensor, aspect: float, first: int = 0, height: int | None = None) -> Tensor:

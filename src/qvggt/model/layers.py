@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from qvggt.model.merging import Merging
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine [N, head width] of every token's rotary angles."""
 
+Product = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""What computes softmax(q kᵀ / √C + bias) v for [B, heads, N or M, C] each and a bias [..., M]."""
 
 CHUNK_TOKENS = 1 << 13
 """Tokens that pass through a block's layers at a time, where nobody says otherwise: what is in between is wide."""
@@ -54,6 +58,7 @@ class Attention(nn.Module):
         self.q_norm = nn.LayerNorm(dim // heads, eps=1e-5) if qk_norm else nn.Identity()
         self.k_norm = nn.LayerNorm(dim // heads, eps=1e-5) if qk_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
+        self.product: Product = F.scaled_dot_product_attention
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, merging: Merging | None = None) -> Tensor:
         """Attend from the N tokens of x [B, N, C] to all of them, or to merged ones."""
@@ -69,7 +74,7 @@ class Attention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """Return [B, N, C] for queries [B, heads, N, C/heads] among M keys and values, whose scores get the bias."""
-        out = F.scaled_dot_product_attention(q, k, v, bias)  # [B, heads, N, C/heads]
+        out = self.product(q, k, v, bias)  # [B, heads, N, C/heads]
         return self.proj(out.transpose(1, 2).flatten(2))
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qvggt.backends import Backend
+from qvggt.backends import Backend, Window
 from qvggt.qmodel.linear import PackedLayer
 from qvggt.quant.scheme import Scheme, check_kind
 from qvggt.types import QvggtError
@@ -20,11 +19,7 @@ class QuantConv2d(PackedLayer):
     Transposed convolutions have their output channels elsewhere and stay floating (two per dense head).
     """
 
-    kernel_shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
+    window: Window
 
     @classmethod
     def like(cls, layer: nn.Conv2d, scheme: Scheme, scale_dtype: torch.dtype, backend: Backend) -> QuantConv2d:
@@ -41,15 +36,12 @@ class QuantConv2d(PackedLayer):
         shape = tuple(layer.weight.shape)
         with layer.weight.device:
             new = cls((shape[0], math.prod(shape[1:])), scheme, layer.bias, scale_dtype, backend)
-        new.kernel_shape, new.stride, new.padding = shape, layer.stride, layer.padding
-        new.dilation, new.groups = layer.dilation, layer.groups
+        new.window = Window(shape, layer.stride, layer.padding, layer.dilation, layer.groups)
         return new
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, in, H, W] to [B, out, H', W']."""
-        weight = self.expanded(x.dtype).view(self.kernel_shape)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        return self.backend.convolve(x, self.packed_weight, self.bias, self.window)
 
 
 class CastConv2d(nn.Conv2d):

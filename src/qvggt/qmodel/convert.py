@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from qvggt.backends import Backend, pick
 from qvggt.model import VGGT, VGGTConfig
+from qvggt.model.layers import Attention
 from qvggt.qmodel.conv import CastConv2d, QuantConv2d
 from qvggt.qmodel.linear import CastLinear, PackedLayer, QuantLinear
 from qvggt.quant.affine import QuantizedTensor, quantize
@@ -79,6 +80,9 @@ def convert(
         if resting.itemsize < dtype.itemsize:
             new = CastLinear.like(layer, resting) if isinstance(layer, nn.Linear) else CastConv2d.like(layer, resting)
             _replace(model, name, new)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.product = backend.attend
     model.recipe = recipe  # pyright: ignore[reportArgumentType]
     return model
 

@@ -16,20 +16,12 @@ import torch
 
 from qvggt.files import user_cache
 
-SOURCE = Path(__file__).with_name("products.c")
-FLAGS = ("-O3", "-std=gnu11", "-mavx2", "-mfma", "-mbmi2", "-fPIC", "-shared")
+FOLDER = Path(__file__).parent
+SOURCES = tuple(FOLDER / name for name in ("products.c", "attention.c", "convolution.c"))
+HEADERS = (FOLDER / "pairs.h",)
+FLAGS = ("-O3", "-std=gnu11", "-mavx2", "-mfma", "-mbmi2", "-fno-math-errno", "-fPIC", "-shared")
 _KEY_CHARACTERS = 16
 _SECONDS = 120
-
-
-class Product(ctypes.Structure):
-    """What the C code calls ``Product``; its fields are described there."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("x", "codes", "a_scale", "packed", "w_scale", "w_zero", "bias", "out")),
-        *((name, ctypes.c_int64) for name in ("row_bytes", "rows")),
-        *((name, ctypes.c_int32) for name in ("channels", "outputs", "groups", "bits", "threads", "next")),
-    )
 
 
 class Unavailable(Exception):
@@ -78,7 +70,7 @@ def compiler() -> Sequence[str]:
 
 def _compiled() -> Path:
     """Return the library's file, compiled now if it is not in the cache."""
-    text = SOURCE.read_bytes()
+    text = b"".join(path.read_bytes() for path in (*SOURCES, *HEADERS))
     key = hashlib.sha256(text + " ".join(FLAGS).encode()).hexdigest()[:_KEY_CHARACTERS]
     target = user_cache() / "native" / f"products-{key}.so"
     if target.is_file():
@@ -90,7 +82,7 @@ def _compiled() -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder) / target.name
-            command = [*found, *FLAGS, "-o", str(made), str(SOURCE), "-lm"]
+            command = [*found, *FLAGS, "-o", str(made), *map(str, SOURCES), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
             os.replace(made, target)
     except subprocess.CalledProcessError as error:
@@ -106,9 +98,12 @@ def _load(path: Path) -> ctypes.CDLL:
         found = ctypes.CDLL(str(path))
     except OSError as error:
         raise Unavailable(f"compiled products cannot be loaded ({error}): remove {path}") from error
-    found.qvggt_multiply.argtypes = [ctypes.POINTER(Product)]
-    pointer, long, integer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+    pointer, long, integer, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
+    for name in ("qvggt_multiply", "qvggt_attend", "qvggt_convolve"):
+        getattr(found, name).argtypes = [pointer]  # to a structure
     found.qvggt_expand.argtypes = [pointer, long, integer, pointer, pointer, integer, integer, long, long, pointer]
     found.qvggt_round.argtypes = [pointer, long, long, integer, pointer, pointer]
-    found.qvggt_round.restype = None
+    found.qvggt_round_map.argtypes = [pointer, long, long, long, long, long, number, pointer]
+    found.qvggt_round_kernels.argtypes = [pointer, long, long, integer, integer, integer, number, pointer, pointer]
+    found.qvggt_round.restype = found.qvggt_round_map.restype = None
     return found

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import ctypes
-import functools
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from qvggt.backends.native.library import Product, library
+from qvggt.backends.native.library import library
+from qvggt.backends.native.threads import bounds, on_threads, threads_for
 from qvggt.quant.packing import PackedWeight, unpack_zero_point
 
-_WORTH_A_THREAD = 1 << 20
-"""Products of numbers below which a second thread costs more than it does."""
+
+class Product(ctypes.Structure):
+    """What the C code calls ``Product``; its fields are described there."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "codes", "a_scale", "packed", "w_scale", "w_zero", "bias", "out")),
+        *((name, ctypes.c_int64) for name in ("row_bytes", "rows")),
+        *((name, ctypes.c_int32) for name in ("channels", "outputs", "groups", "bits", "threads", "next")),
+    )
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,14 @@ def round_rows(x: Tensor) -> Codes:
     x = x.contiguous()
     rows, channels = x.shape
     codes, scale = torch.empty(rows, channels, dtype=torch.uint8), torch.empty(rows)
-    bounds = _bounds(rows, threads := _threads(x.numel()))
+    parts = bounds(rows, threads := threads_for(x.numel()))
 
     def work(index: int) -> None:
         library().qvggt_round(
-            x.data_ptr(), bounds[index], bounds[index + 1], channels, codes.data_ptr(), scale.data_ptr()
+            x.data_ptr(), parts[index], parts[index + 1], channels, codes.data_ptr(), scale.data_ptr()
         )
 
-    _on_threads(work, threads)
+    on_threads(work, threads)
     return Codes(codes, scale)
 
 
@@ -59,18 +63,16 @@ def expand(weight: PackedWeight) -> Tensor:
     out, scale, zero = torch.empty(outputs, width), weight.scale.float().contiguous(), unpack_zero_point(weight)
     zero = None if zero is None else zero.contiguous()
     packed = weight.packed.contiguous()
-    bounds = _bounds(outputs, threads := _threads(outputs * width))
+    parts = bounds(outputs, threads := threads_for(outputs * width))
 
-    def work(index: int) -> None:
-        _check(
-            library().qvggt_expand(
-                packed.data_ptr(), packed.shape[1] * packed.element_size(), weight.scheme.bits, scale.data_ptr(),
-                None if zero is None else zero.data_ptr(), width, scale.shape[1], bounds[index], bounds[index + 1],
-                out.data_ptr(),
-            )
+    def work(index: int) -> int:
+        return library().qvggt_expand(
+            packed.data_ptr(), packed.shape[1] * packed.element_size(), weight.scheme.bits, scale.data_ptr(),
+            None if zero is None else zero.data_ptr(), width, scale.shape[1], parts[index], parts[index + 1],
+            out.data_ptr(),
         )  # fmt: skip
 
-    _on_threads(work, threads)
+    on_threads(work, threads)
     return out
 
 
@@ -99,7 +101,7 @@ def multiply(x: Tensor | Codes, weight: PackedWeight, bias: Tensor | None) -> Te
         "bias": None if bias is None else bias.float().contiguous(),
         "out": out,
     }
-    threads = _threads(rows * outputs * width)
+    threads = threads_for(rows * outputs * width)
     product = Product(
         **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
         row_bytes=weight.packed.shape[1] * weight.packed.element_size(),
@@ -107,39 +109,5 @@ def multiply(x: Tensor | Codes, weight: PackedWeight, bias: Tensor | None) -> Te
         threads=threads,
     )  # fmt: skip
 
-    def work(index: int) -> None:
-        _check(library().qvggt_multiply(ctypes.byref(product)))
-
-    _on_threads(work, threads)
+    on_threads(lambda index: library().qvggt_multiply(ctypes.byref(product)), threads)
     return out
-
-
-def _bounds(rows: int, threads: int) -> list[int]:
-    """Share out rows among threads."""
-    return [rows * index // threads for index in range(threads + 1)]
-
-
-def _check(status: int) -> None:
-    if status:
-        raise MemoryError("there is no memory to unpack weights into")
-
-
-def _threads(operations: int) -> int:
-    return torch.get_num_threads() if operations >= _WORTH_A_THREAD else 1
-
-
-def _on_threads(work: Callable[[int], None], threads: int) -> None:
-    """Call ``work`` with every index; the last one on this thread."""
-    others = [_pool(threads).submit(work, index) for index in range(threads - 1)]
-    work(threads - 1)
-    for other in others:
-        other.result()
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(threads - 1, 1), thread_name_prefix="qvggt-products")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork

@@ -1,0 +1,222 @@
+/* Attention on integers of 16 bits: softmax(scale q k^T + bias) v, and nothing of the size of the scores.
+ *
+ * Queries and keys are rounded token by token, values channel by channel within a block of keys. The softmax's numerators
+ * are rounded against the largest of their query in the block, so that a block far below the largest score of all keeps
+ * its digits. Numbers of levels are such that sums stay below 2^31.
+ */
+#include "pairs.h"
+
+#define KEYS 128          /* in a block */
+#define PART 768         /* most queries of a task */
+#define GROUP 4          /* tiles whose numerators are there at a time */
+#define CHANNELS 128     /* most channels of a head */
+#define QK_LEVELS 4095   /* CHANNELS * 4095^2 < 2^31 */
+#define P_BITS 14
+#define V_LEVELS 1023    /* KEYS * 2^14 * 1023 < 2^31 */
+#define LOWEST -1e30f
+#define LOG2_E 1.44269504f
+
+typedef struct {
+    const float *q, *k, *v; /* a token's channels side by side */
+    const float *bias;      /* [keys] added to the scores, or NULL */
+    float *out;
+    int64_t q_step[3], k_step[3], v_step[3], out_step[3]; /* numbers from a batch, head, token to the next */
+    int32_t batch, heads, queries, keys, channels, threads;
+    float scale;
+    atomic_int next; /* the next task that nobody has begun */
+} Attention;
+
+typedef struct {
+    int16_t *q;            /* [PART + ROWS][channels] */
+    float *q_scale;        /* [PART + ROWS], with the softmax's scale, for powers of two */
+    float *sum;            /* [PART + ROWS][channels] numerators times values so far */
+    float *most, *total;   /* [PART + ROWS] largest score and sum of numerators so far */
+    int16_t *k;            /* [channels / 2][KEYS][2] */
+    int16_t *v;            /* [KEYS / 2][channels][2] */
+    float k_scale[KEYS], k_bias[KEYS], v_scale[CHANNELS];
+} Scratch;
+
+typedef struct { /* what a tile of queries makes of a block of keys */
+    int16_t p[ROWS][KEYS] __attribute__((aligned(32)));
+    float before[LANES] __attribute__((aligned(32)));  /* factor of what was summed before */
+    float within[LANES] __attribute__((aligned(32)));  /* factor of the block's own sums */
+} Tile;
+
+/* 2^x for x below 100, to 6e-6; below -100 it is 2^-100. */
+ALWAYS __m256 power_of_two(__m256 x) {
+    const __m256 magic = _mm256_set1_ps(12582912.0f); /* 1.5 * 2^23: what is added to it comes out rounded */
+    x = _mm256_max_ps(x, _mm256_set1_ps(-100.0f));
+    const __m256 whole = _mm256_add_ps(x, magic), part = _mm256_sub_ps(x, _mm256_sub_ps(whole, magic));
+    __m256 y = _mm256_set1_ps(9.48064e-3f);
+    y = _mm256_fmadd_ps(y, part, _mm256_set1_ps(5.583448e-2f));
+    y = _mm256_fmadd_ps(y, part, _mm256_set1_ps(2.4025959e-1f));
+    y = _mm256_fmadd_ps(y, part, _mm256_set1_ps(6.9313591e-1f));
+    y = _mm256_fmadd_ps(y, part, _mm256_set1_ps(1.0f));
+    const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(whole), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(y), exponent));
+}
+
+/* Round a token's channels; returns the scale, NaN if one of them is not finite. */
+static float round_token(const float *x, int channels, int16_t *to) {
+    __m256 most = _mm256_set1_ps(1e-30f), wrong = _mm256_setzero_ps();
+    for (int c = 0; c < channels; c += LANES) {
+        const __m256 value = _mm256_loadu_ps(x + c);
+        most = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), value), most);
+        wrong = _mm256_or_ps(wrong, _mm256_sub_ps(value, value)); /* zero of finite numbers alone */
+    }
+    if (!_mm256_testz_si256(_mm256_castps_si256(wrong), _mm256_castps_si256(wrong))) {
+        memset(to, 0, sizeof(int16_t) * (size_t)channels);
+        return NAN;
+    }
+    const float scale = largest_lane(most) / QK_LEVELS;
+    for (int c = 0; c < channels; c += WIDE)
+        _mm256_storeu_si256((__m256i *)(to + c), rounded(x + c, _mm256_set1_ps(1.0f / scale)));
+    return scale;
+}
+
+static void pack_keys(const Attention *a, Scratch *s, const float *k, int first, int count) {
+    int16_t token[CHANNELS];
+    for (int key = 0; key < KEYS; key++) {
+        const int there = key < count;
+        if (!there) memset(token, 0, sizeof token);
+        s->k_scale[key] = there ? round_token(k + (first + key) * a->k_step[2], a->channels, token) : 0.0f;
+        s->k_bias[key] = there ? (a->bias ? a->bias[first + key] * LOG2_E : 0.0f) : -INFINITY;
+        for (int c = 0; c < a->channels; c += 2) memcpy(s->k + (c / 2 * KEYS + key) * 2, token + c, 4);
+    }
+}
+
+static void pack_values(const Attention *a, Scratch *s, const float *v, int first, int count) {
+    const int64_t step = a->v_step[2];
+    for (int c = 0; c < a->channels; c += LANES) {
+        const float *from = v + first * step + c;
+        __m256 most = _mm256_set1_ps(1e-30f), wrong = _mm256_setzero_ps();
+        for (int key = 0; key < count; key++) {
+            const __m256 value = _mm256_loadu_ps(from + key * step);
+            most = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), value), most);
+            wrong = _mm256_add_ps(wrong, _mm256_sub_ps(value, value)); /* NaN if one is not finite */
+        }
+        const __m256 scale = _mm256_mul_ps(most, _mm256_set1_ps(1.0f / V_LEVELS));
+        const __m256 factor = _mm256_div_ps(_mm256_set1_ps(1.0f), scale);
+        _mm256_storeu_ps(s->v_scale + c, _mm256_add_ps(scale, wrong));
+        for (int key = 0; key < KEYS; key += 2) {
+            __m256i pair[2];
+            for (int i = 0; i < 2; i++)
+                pair[i] = key + i < count ? _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(from + (key + i) * step), factor))
+                                          : _mm256_setzero_si256();
+            const __m256i both = _mm256_blend_epi16(pair[0], _mm256_slli_epi32(pair[1], 16), 0xAA);
+            _mm256_store_si256((__m256i *)(s->v + ((int64_t)key / 2 * a->channels + c) * 2), both);
+        }
+    }
+}
+
+/* Numerators of the ROWS queries from `row` on, for a block of so many vectors of keys. */
+ALWAYS void weigh(Scratch *s, int row, int channels, int vectors, Tile *t) {
+    float scores[ROWS][KEYS] __attribute__((aligned(32))), totals[ROWS];
+    __m256i sums[ROWS][2];
+    for (int v = 0; v < vectors; v += 2) {
+        multiply_pairs(s->q + (int64_t)row * channels, channels, s->k + v * WIDE, 2 * KEYS, channels / 2, sums);
+        for (int i = 0; i < 2; i++) {
+            const __m256 scale = _mm256_loadu_ps(s->k_scale + (v + i) * LANES);
+            const __m256 bias = _mm256_loadu_ps(s->k_bias + (v + i) * LANES);
+            for (int r = 0; r < ROWS; r++) {
+                const __m256 score = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[r][i]), _mm256_set1_ps(s->q_scale[row + r]));
+                _mm256_store_ps(scores[r] + (v + i) * LANES, _mm256_fmadd_ps(score, scale, bias));
+            }
+        }
+    }
+    for (int r = 0; r < ROWS; r++) {
+        __m256 largest = _mm256_set1_ps(LOWEST);
+        for (int v = 0; v < vectors; v++) largest = _mm256_max_ps(_mm256_load_ps(scores[r] + v * LANES), largest);
+        const float block = largest_lane(largest), before = s->most[row + r], now = block > before ? block : before;
+        t->before[r] = before - now, t->within[r] = block - now;
+        s->most[row + r] = now;
+        const __m256 shift = _mm256_set1_ps(block - P_BITS);
+        __m256i total = _mm256_setzero_si256();
+        for (int v = 0; v < vectors; v += 2) {
+            const __m256 left = _mm256_load_ps(scores[r] + v * LANES), right = _mm256_load_ps(scores[r] + (v + 1) * LANES);
+            const __m256i both = in_16_bits(_mm256_cvtps_epi32(power_of_two(_mm256_sub_ps(left, shift))),
+                                            _mm256_cvtps_epi32(power_of_two(_mm256_sub_ps(right, shift))));
+            total = _mm256_add_epi32(total, _mm256_madd_epi16(both, _mm256_set1_epi16(1)));
+            _mm256_store_si256((__m256i *)(t->p[r] + v * LANES), both);
+        }
+        totals[r] = (float)sum_of_lanes(total);
+    }
+    _mm256_store_ps(t->before, power_of_two(_mm256_load_ps(t->before)));
+    _mm256_store_ps(t->within, power_of_two(_mm256_load_ps(t->within)));
+    for (int r = 0; r < ROWS; r++)
+        s->total[row + r] = s->total[row + r] * t->before[r] + totals[r] * t->within[r];
+}
+
+/* Add the block's values to the sums of ROWS queries. */
+ALWAYS void add_values(Scratch *s, int row, int channels, int vectors, const Tile *t) {
+    __m256i sums[ROWS][2];
+    for (int c = 0; c < channels; c += WIDE) {
+        multiply_pairs(t->p[0], KEYS, s->v + c * 2, 2 * channels, vectors * LANES / 2, sums);
+        for (int r = 0; r < ROWS; r++)
+            for (int i = 0; i < 2; i++) {
+                float *to = s->sum + (int64_t)(row + r) * channels + c + i * LANES;
+                const __m256 scale = _mm256_loadu_ps(s->v_scale + c + i * LANES);
+                const __m256 kept = _mm256_mul_ps(_mm256_loadu_ps(to), _mm256_set1_ps(t->before[r]));
+                const __m256 value = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[r][i]), scale);
+                _mm256_storeu_ps(to, _mm256_fmadd_ps(value, _mm256_set1_ps(t->within[r]), kept));
+            }
+    }
+}
+
+/* All of a task's queries and a block of keys; some tiles' numerators first, then their values: one after the other in
+ * the same tile would wait for what was just stored. */
+ALWAYS void attend(Scratch *s, int rows, int channels, int vectors) {
+    Tile tiles[GROUP];
+    for (int i = 0; i < GROUP; i++) memset(tiles[i].before, 0, 2 * sizeof tiles[i].before);
+    for (int first = 0; first < rows; first += GROUP * ROWS) {
+        const int last = first + GROUP * ROWS < rows ? first + GROUP * ROWS : rows;
+        for (int row = first; row < last; row += ROWS) weigh(s, row, channels, vectors, tiles + (row - first) / ROWS);
+        for (int row = first; row < last; row += ROWS) add_values(s, row, channels, vectors, tiles + (row - first) / ROWS);
+    }
+}
+
+static void do_task(const Attention *a, Scratch *s, int batch, int head, int begin, int end) {
+    const float *q = a->q + batch * a->q_step[0] + head * a->q_step[1] + begin * a->q_step[2];
+    const float *k = a->k + batch * a->k_step[0] + head * a->k_step[1];
+    const float *v = a->v + batch * a->v_step[0] + head * a->v_step[1];
+    float *out = a->out + batch * a->out_step[0] + head * a->out_step[1] + begin * a->out_step[2];
+    const int rows = end - begin, channels = a->channels;
+    for (int r = 0; r < rows + ROWS; r++) {
+        const int there = r < rows;
+        if (!there) memset(s->q + r * channels, 0, sizeof(int16_t) * (size_t)channels);
+        s->q_scale[r] = there ? round_token(q + r * a->q_step[2], channels, s->q + r * channels) * a->scale * LOG2_E : 0.0f;
+        s->most[r] = LOWEST, s->total[r] = 0.0f;
+        memset(s->sum + r * channels, 0, sizeof(float) * (size_t)channels);
+    }
+    for (int first = 0; first < a->keys; first += KEYS) {
+        const int count = a->keys - first < KEYS ? a->keys - first : KEYS;
+        pack_keys(a, s, k, first, count);
+        pack_values(a, s, v, first, count);
+        const int vectors = (count + WIDE - 1) / WIDE * 2;
+        if (channels == 64 && count == KEYS) attend(s, rows, 64, KEYS / LANES); /* with loops of known length */
+        else attend(s, rows, channels, vectors);
+    }
+    for (int r = 0; r < rows; r++) {
+        const float factor = 1.0f / s->total[r] + 0.0f * s->q_scale[r]; /* NaN if the query is not finite */
+        for (int c = 0; c < channels; c++) out[r * a->out_step[2] + c] = s->sum[r * channels + c] * factor;
+    }
+}
+
+/* Work on attention until no task is left; any number of threads may call it at once. Returns 0, or 1 without memory. */
+int qvggt_attend(Attention *a) {
+    const int jobs = a->batch * a->heads;
+    int parts = (a->queries + PART - 1) / PART;
+    while (jobs * parts < 4 * a->threads && a->queries / parts > 4 * KEYS) parts++;
+    const int rows = (a->queries + parts - 1) / parts;
+    const size_t most = (size_t)(rows + ROWS), wide = (size_t)a->channels;
+    Scratch s = {malloc(most * wide * sizeof(int16_t)), malloc(most * sizeof(float)), malloc(most * wide * sizeof(float)),
+                 malloc(most * sizeof(float)), malloc(most * sizeof(float)),
+                 aligned_alloc(64, KEYS * wide * sizeof(int16_t)), aligned_alloc(64, KEYS * wide * sizeof(int16_t))};
+    const int failed = !s.q || !s.q_scale || !s.sum || !s.most || !s.total || !s.k || !s.v;
+    for (int task; !failed && (task = atomic_fetch_add(&a->next, 1)) < jobs * parts;) {
+        const int begin = task % parts * rows, end = begin + rows < a->queries ? begin + rows : a->queries;
+        if (begin < end) do_task(a, &s, task / parts / a->heads, task / parts % a->heads, begin, end);
+    }
+    free(s.q), free(s.q_scale), free(s.sum), free(s.most), free(s.total), free(s.k), free(s.v);
+    return failed;
+}

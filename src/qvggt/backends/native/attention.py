@@ -1,0 +1,63 @@
+"""Attention in compiled code, on integers of 16 bits."""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from qvggt.backends.native.library import library
+from qvggt.backends.native.threads import on_threads, threads_for
+
+MAX_CHANNELS = 128
+"""Of a head: sums of more products might not fit into 32 bits."""
+
+_LANES = 16
+
+
+class Attention(ctypes.Structure):
+    """What the C code calls ``Attention``; its fields are described there."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "out")),
+        *((name, ctypes.c_int64 * 3) for name in ("q_step", "k_step", "v_step", "out_step")),
+        *((name, ctypes.c_int32) for name in ("batch", "heads", "queries", "keys", "channels", "threads")),
+        ("scale", ctypes.c_float),
+        ("next", ctypes.c_int32),
+    )
+
+
+def can_attend(q: Tensor) -> bool:
+    """Return whether there is compiled attention for queries [B, heads, N, channels]."""
+    channels = q.shape[-1]
+    return q.dtype == torch.float32 and channels % _LANES == 0 and channels <= MAX_CHANNELS
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Return softmax(q kᵀ / √channels + bias) v.
+
+    Args:
+        q: queries [B, heads, N, channels], which ``can_attend`` says.
+        k: keys [B, heads, M, channels].
+        v: values, of the same shape.
+        bias: [..., M] of as many numbers, added to all queries' scores, or None.
+
+    Returns:
+        [B, heads, N, channels], the channels of a token's heads side by side in memory; NaN where a query, a key or
+        a value is not finite.
+    """
+    batch, heads, queries, channels = q.shape
+    out = q.new_empty(batch, queries, heads, channels).transpose(1, 2)
+    q, k, v = (tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v))
+    bias = None if bias is None else bias.float().contiguous()
+    tensors = {"q": q, "k": k, "v": v, "bias": bias, "out": out}
+    threads = threads_for(batch * heads * queries * k.shape[2] * channels)
+    job = Attention(
+        **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
+        **{f"{name}_step": tensors[name].stride()[:3] for name in ("q", "k", "v", "out")},
+        batch=batch, heads=heads, queries=queries, keys=k.shape[2], channels=channels, threads=threads,
+        scale=channels**-0.5,
+    )  # fmt: skip
+    on_threads(lambda index: library().qvggt_attend(ctypes.byref(job)), threads)
+    return out

@@ -1,0 +1,126 @@
+/* Convolutions on integers of 16 bits: maps are rounded by one scale each, kernels by one an output.
+ *
+ * A kernel's taps are matrix products one after another, of the channels of ROWS pixels side by side with a panel of WIDE
+ * outputs. CHUNK channels of a tap are added up in integers, so that sums stay below 2^31; the rest is added in float.
+ */
+#include "pairs.h"
+
+#define CHUNK 256      /* CHUNK * 8191 * 1023 < 2^31: the numbers of levels are the caller's */
+#define PIXELS 192     /* about how many pixels pass through a panel before the next panel */
+
+typedef struct {
+    const int16_t *x;      /* [batch][height][width][channels], zeros around it, and ROWS pixels after it to be read */
+    const int16_t *w;      /* [panels][kernel_height][kernel_width][channels / 2][WIDE][2] */
+    const float *scale;    /* [panels][WIDE] of the kernels */
+    const float *x_scale;  /* [batch] */
+    const float *bias;     /* [panels][WIDE] */
+    float *out;            /* [batch][out_height][out_width][outputs] */
+    int32_t batch, height, width, channels, outputs, out_height, out_width, kernel_height, kernel_width, down, across;
+    atomic_int next;       /* the next task that nobody has begun */
+} Convolution;
+
+/* Add so many channels of a tap to the sums [ROWS][WIDE] of pixels side by side. */
+ALWAYS void add_tap(const int16_t *x, int64_t pixel, const int16_t *w, int channels, float *sums) {
+    __m256i products[ROWS][2];
+    multiply_pairs(x, pixel, w, 2 * WIDE, channels / 2, products);
+    for (int r = 0; r < ROWS; r++)
+        for (int i = 0; i < 2; i++) {
+            float *to = sums + r * WIDE + i * LANES;
+            _mm256_store_ps(to, _mm256_add_ps(_mm256_load_ps(to), _mm256_cvtepi32_ps(products[r][i])));
+        }
+}
+
+/* Sums of the lines [begin, end) of an image, of a panel: [end - begin][line][WIDE]. */
+static void sum_panel(const Convolution *c, int image, int begin, int end, int panel, int line, float *sums) {
+    const int64_t pixel = (int64_t)c->across * c->channels, taps = (int64_t)c->kernel_height * c->kernel_width;
+    memset(sums, 0, sizeof(float) * WIDE * (size_t)line * (size_t)(end - begin));
+    for (int tap = 0; tap < taps; tap++)
+        for (int first = 0; first < c->channels; first += CHUNK) {
+            const int channels = c->channels - first < CHUNK ? c->channels - first : CHUNK;
+            const int16_t *w = c->w + ((panel * taps + tap) * c->channels + first) * WIDE;
+            for (int y = begin; y < end; y++) {
+                const int64_t from = (int64_t)image * c->height + y * c->down + tap / c->kernel_width;
+                const int16_t *x = c->x + (from * c->width + tap % c->kernel_width) * c->channels + first;
+                float *to = sums + (y - begin) * line * WIDE;
+                for (int column = 0; column < c->out_width; column += ROWS) {
+                    if (pixel == CHUNK && channels == CHUNK) /* with a loop of known length */
+                        add_tap(x + column * CHUNK, CHUNK, w, CHUNK, to + column * WIDE);
+                    else add_tap(x + column * pixel, pixel, w, channels, to + column * WIDE);
+                }
+            }
+        }
+}
+
+static void do_lines(const Convolution *c, int image, int begin, int end, int line, float *sums) {
+    for (int first = 0; first < c->outputs; first += WIDE) {
+        const int valid = c->outputs - first < WIDE ? c->outputs - first : WIDE;
+        const float *scale = c->scale + first, *bias = c->bias + first, factor = c->x_scale[image];
+        sum_panel(c, image, begin, end, first / WIDE, line, sums);
+        for (int y = begin; y < end; y++)
+            for (int column = 0; column < c->out_width; column++) {
+                const float *sum = sums + ((y - begin) * line + column) * WIDE;
+                float *to = c->out + (((int64_t)image * c->out_height + y) * c->out_width + column) * c->outputs + first;
+                float values[WIDE];
+                for (int n = 0; n < WIDE; n++) values[n] = sum[n] * factor * scale[n] + bias[n];
+                if (valid == WIDE) memcpy(to, values, sizeof values);
+                else memcpy(to, values, sizeof(float) * (size_t)valid);
+            }
+    }
+}
+
+/* Work on a convolution until no task is left; any number of threads may call it at once. Returns 0, or 1 without
+ * memory. */
+int qvggt_convolve(Convolution *c) {
+    const int line = (c->out_width + ROWS - 1) / ROWS * ROWS, lines = line < PIXELS ? PIXELS / line : 1;
+    const int tasks = (c->out_height + lines - 1) / lines;
+    float *sums = aligned_alloc(64, sizeof(float) * WIDE * (size_t)line * (size_t)lines);
+    for (int task; sums && (task = atomic_fetch_add(&c->next, 1)) < tasks * c->batch;) {
+        const int begin = task % tasks * lines, end = begin + lines < c->out_height ? begin + lines : c->out_height;
+        do_lines(c, task / tasks, begin, end, line, sums);
+    }
+    free(sums);
+    return sums == NULL;
+}
+
+/* Round the lines [begin, end) of a map [height][width] into one that has `top` lines of zeros above and `left` zeros on
+ * either side; numbers, of all channels. */
+void qvggt_round_map(const float *x, int64_t begin, int64_t end, int64_t width, int64_t top, int64_t left, float factor,
+                     int16_t *to) {
+    const int64_t wide = width + 2 * left;
+    const size_t edge = sizeof(int16_t) * (size_t)left;
+    for (int64_t line = begin; line < end; line++) {
+        const float *from = x + line * width;
+        int16_t *at = to + (top + line) * wide;
+        memset(at, 0, edge), memset(at + left + width, 0, edge);
+        at += left;
+        int64_t i = 0;
+        for (; i + WIDE <= width; i += WIDE)
+            _mm256_storeu_si256((__m256i *)(at + i), rounded(from + i, _mm256_set1_ps(factor)));
+        for (; i < width; i++) at[i] = (int16_t)lrintf(from[i] * factor);
+    }
+}
+
+/* Round the kernels [outputs][channels][taps] of the panels [begin, end), each to so many levels on either side, into
+ * [panels][taps][channels / 2][WIDE][2]. Returns 0, or 1 without memory. */
+int qvggt_round_kernels(const float *x, int64_t begin, int64_t end, int32_t outputs, int32_t channels, int32_t taps,
+                        float levels, int16_t *to, float *scales) {
+    const int many = channels * taps;
+    int16_t *codes = malloc(sizeof(int16_t) * (size_t)many);
+    for (int64_t n = begin * WIDE; codes && n < end * WIDE; n++) {
+        const float *from = x + n * many;
+        float largest = 1e-30f;
+        memset(codes, 0, sizeof(int16_t) * (size_t)many);
+        for (int i = 0; n < outputs && i < many; i++) {
+            const float magnitude = fabsf(from[i]);
+            largest = magnitude > largest ? magnitude : largest;
+        }
+        scales[n] = largest / levels;
+        for (int i = 0; n < outputs && i < many; i++) codes[i] = (int16_t)lrintf(from[i] / scales[n]);
+        for (int tap = 0; tap < taps; tap++) {
+            int16_t *at = to + (n / WIDE * taps + tap) * channels * WIDE + n % WIDE * 2;
+            for (int c = 0; c < channels; c++) at[c / 2 * 2 * WIDE + c % 2] = codes[c * taps + tap];
+        }
+    }
+    free(codes);
+    return codes == NULL;
+}

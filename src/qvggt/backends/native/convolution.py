@@ -1,0 +1,130 @@
+"""Convolutions in compiled code, on integers of 16 bits."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qvggt.backends.base import Window
+from qvggt.backends.native.library import library
+from qvggt.backends.native.threads import bounds, on_threads, threads_for
+
+_MAP_LEVELS, _KERNEL_LEVELS = 8191, 1023
+"""Largest integers: 256 products of them, and of two signs, fit into 32 bits."""
+_PANEL, _SLACK = 16, 6
+"""Outputs that are computed together, and pixels of a row that may be read beyond it."""
+
+
+class Convolution(ctypes.Structure):
+    """What the C code calls ``Convolution``; its fields are described there."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "w", "scale", "x_scale", "bias", "out")),
+        *(
+            (name, ctypes.c_int32)
+            for name in (
+                "batch", "height", "width", "channels", "outputs", "out_height", "out_width", "kernel_height",
+                "kernel_width", "down", "across", "next",
+            )
+        ),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A convolution's weights, rounded.
+
+    Attributes:
+        codes: [panels, height, width, in / 2, 16, 2] int16.
+        scale: [panels * 16] float32 of the outputs, and of none beyond them.
+    """
+
+    codes: Tensor
+    scale: Tensor
+
+
+def can_convolve(window: Window) -> bool:
+    """Return whether there is a compiled convolution: channels by pairs, all of them in every output."""
+    outputs, channels = window.shape[:2]
+    return channels % 2 == 0 and outputs >= _PANEL and window.groups == 1 and set(window.dilation) == {1}
+
+
+def round_kernel(matrix: Tensor, window: Window) -> Kernel:
+    """Round a convolution's weights [out, in * height * width] float32."""
+    outputs, channels, height, width = window.shape
+    panels = -(-outputs // _PANEL)
+    matrix = matrix.contiguous()
+    codes = torch.empty(panels, height, width, channels // 2, _PANEL, 2, dtype=torch.int16)
+    scale = torch.empty(panels * _PANEL)
+    parts = bounds(panels, threads := threads_for(matrix.numel()))
+
+    def work(index: int) -> int:
+        return library().qvggt_round_kernels(
+            matrix.data_ptr(), parts[index], parts[index + 1], outputs, channels, height * width, _KERNEL_LEVELS,
+            codes.data_ptr(), scale.data_ptr(),
+        )  # fmt: skip
+
+    on_threads(work, threads)
+    return Kernel(codes, scale)
+
+
+def convolve(x: Tensor, kernel: Kernel, bias: Tensor | None, window: Window) -> Tensor:
+    """Convolve maps [B, in, H, W] float32; the result [B, out, H', W'] has its channels last in memory.
+
+    Maps that are not finite become NaN.
+    """
+    (outputs, channels, *sides), (top, left) = window.shape, window.padding
+    batch, _, height, width = x.shape
+    sizes = [
+        (size + 2 * pad - side) // stride + 1
+        for size, pad, side, stride in zip((height, width), window.padding, sides, window.stride, strict=True)
+    ]
+    codes, x_scale = _rounded(x, top, left, _SLACK * window.stride[1])
+    out = x.new_empty(batch, *sizes, outputs)
+    edge = len(kernel.scale) - outputs
+    bias = F.pad(x.new_zeros(outputs) if bias is None else bias.float(), (0, edge))
+    tensors = {"x": codes, "w": kernel.codes, "scale": kernel.scale, "x_scale": x_scale, "bias": bias, "out": out}
+    threads = threads_for(out.numel() * channels * math.prod(sides))
+    job = Convolution(
+        **{name: tensor.data_ptr() for name, tensor in tensors.items()},
+        batch=batch, height=height + 2 * top, width=width + 2 * left, channels=channels, outputs=outputs,
+        out_height=sizes[0], out_width=sizes[1], kernel_height=sides[0], kernel_width=sides[1],
+        down=window.stride[0], across=window.stride[1],
+    )  # fmt: skip
+    on_threads(lambda index: library().qvggt_convolve(ctypes.byref(job)), threads)
+    return out.permute(0, 3, 1, 2)
+
+
+def _rounded(x: Tensor, top: int, left: int, slack: int) -> tuple[Tensor, Tensor]:
+    """Return maps with zeros around them and ``slack`` pixels after them, as integers, and the maps' scales."""
+    x = x.permute(0, 2, 3, 1).contiguous()
+    batch, height, width, channels = x.shape
+    many = (height + 2 * top) * (width + 2 * left) * channels
+    codes = torch.empty(batch * many + slack * channels, dtype=torch.int16)
+    scales = torch.empty(batch)
+    parts = bounds(height, threads := threads_for(height * width * channels))
+    for index, (image, to) in enumerate(zip(x, codes[: batch * many].view(batch, -1), strict=True)):
+        low, high = (float(extreme) for extreme in torch.aminmax(image))
+        largest = max(-low, high, 1e-30)
+        finite = math.isfinite(largest)
+        factor = _MAP_LEVELS / largest if finite else 0.0
+        scales[index] = 1 / factor if finite else math.nan
+        if top:
+            edge = top * (width + 2 * left) * channels
+            to[:edge], to[-edge:] = 0, 0
+        if not finite:
+            to.zero_()
+            continue
+        pointers = image.data_ptr(), to.data_ptr()
+
+        def work(part: int, pointers: tuple[int, int] = pointers, factor: float = factor) -> None:
+            sizes = width * channels, top, left * channels
+            library().qvggt_round_map(pointers[0], parts[part], parts[part + 1], *sizes, factor, pointers[1])
+
+        on_threads(work, threads)
+    return codes, scales
