@@ -4,6 +4,7 @@
  * are rounded against the largest of their query in the block, so that a block far below the largest score of all keeps
  * its digits. Numbers of levels are such that sums stay below 2^31.
  */
+#include "job.h"
 #include "pairs.h"
 
 #define KEYS 128          /* in a block */
@@ -17,13 +18,13 @@
 #define LOG2_E 1.44269504f
 
 typedef struct {
+    Job job;
     const float *q, *k, *v; /* a token's channels side by side */
     const float *bias;      /* [keys] added to the scores, or NULL */
     float *out;
     int64_t q_step[3], k_step[3], v_step[3], out_step[3]; /* numbers from a batch, head, token to the next */
-    int32_t batch, heads, queries, keys, channels, threads;
+    int32_t batch, heads, queries, keys, channels;
     float scale;
-    atomic_int next; /* the next task that nobody has begun */
 } Attention;
 
 typedef struct {
@@ -202,21 +203,21 @@ static void do_task(const Attention *a, Scratch *s, int batch, int head, int beg
     }
 }
 
-/* Work on attention until no task is left; any number of threads may call it at once. Returns 0, or 1 without memory. */
-int qvggt_attend(Attention *a) {
+/* Work on attention until no task is left. */
+void qvggt_attend(Attention *a) {
     const int jobs = a->batch * a->heads;
     int parts = (a->queries + PART - 1) / PART;
-    while (jobs * parts < 4 * a->threads && a->queries / parts > 4 * KEYS) parts++;
+    while (jobs * parts < 4 * a->job.threads && a->queries / parts > 4 * KEYS) parts++;
     const int rows = (a->queries + parts - 1) / parts;
     const size_t most = (size_t)(rows + ROWS), wide = (size_t)a->channels;
     Scratch s = {malloc(most * wide * sizeof(int16_t)), malloc(most * sizeof(float)), malloc(most * wide * sizeof(float)),
                  malloc(most * sizeof(float)), malloc(most * sizeof(float)),
                  aligned_alloc(64, KEYS * wide * sizeof(int16_t)), aligned_alloc(64, KEYS * wide * sizeof(int16_t))};
     const int failed = !s.q || !s.q_scale || !s.sum || !s.most || !s.total || !s.k || !s.v;
-    for (int task; !failed && (task = atomic_fetch_add(&a->next, 1)) < jobs * parts;) {
+    if (failed) atomic_store(&a->job.failed, 1);
+    for (int task; !failed && (task = take(&a->job, (int64_t)jobs * parts)) >= 0;) {
         const int begin = task % parts * rows, end = begin + rows < a->queries ? begin + rows : a->queries;
         if (begin < end) do_task(a, &s, task / parts / a->heads, task / parts % a->heads, begin, end);
     }
     free(s.q), free(s.q_scale), free(s.sum), free(s.most), free(s.total), free(s.k), free(s.v);
-    return failed;
 }

@@ -7,8 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from qvggt.backends.native.library import library
-from qvggt.backends.native.threads import on_threads, threads_for
+from qvggt.backends.native.jobs import Job, pointer, run
 
 MAX_CHANNELS = 128
 """Of a head: sums of more products might not fit into 32 bits."""
@@ -16,15 +15,15 @@ MAX_CHANNELS = 128
 _LANES = 16
 
 
-class Attention(ctypes.Structure):
-    """What the C code calls ``Attention``; its fields are described there."""
+class Attention(Job):
+    """Attention of some queries to some keys and values."""
 
+    does = "qvggt_attend"
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "out")),
         *((name, ctypes.c_int64 * 3) for name in ("q_step", "k_step", "v_step", "out_step")),
-        *((name, ctypes.c_int32) for name in ("batch", "heads", "queries", "keys", "channels", "threads")),
+        *((name, ctypes.c_int32) for name in ("batch", "heads", "queries", "keys", "channels")),
         ("scale", ctypes.c_float),
-        ("next", ctypes.c_int32),
     )
 
 
@@ -52,12 +51,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     q, k, v = (tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v))
     bias = None if bias is None else bias.float().contiguous()
     tensors = {"q": q, "k": k, "v": v, "bias": bias, "out": out}
-    threads = threads_for(batch * heads * queries * k.shape[2] * channels)
     job = Attention(
-        **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
+        **{name: pointer(tensor) for name, tensor in tensors.items()},
         **{f"{name}_step": tensors[name].stride()[:3] for name in ("q", "k", "v", "out")},
-        batch=batch, heads=heads, queries=queries, keys=k.shape[2], channels=channels, threads=threads,
-        scale=channels**-0.5,
+        batch=batch, heads=heads, queries=queries, keys=k.shape[2], channels=channels, scale=channels**-0.5,
     )  # fmt: skip
-    on_threads(lambda index: library().qvggt_attend(ctypes.byref(job)), threads)
+    run(job, batch * heads * queries * k.shape[2] * channels)
     return out

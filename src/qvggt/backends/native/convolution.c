@@ -3,12 +3,14 @@
  * A kernel's taps are matrix products one after another, of the channels of ROWS pixels side by side with a panel of WIDE
  * outputs. CHUNK channels of a tap are added up in integers, so that sums stay below 2^31; the rest is added in float.
  */
+#include "job.h"
 #include "pairs.h"
 
 #define CHUNK 256      /* CHUNK * 8191 * 1023 < 2^31: the numbers of levels are the caller's */
 #define PIXELS 192     /* about how many pixels pass through a panel before the next panel */
 
 typedef struct {
+    Job job;
     const int16_t *x;      /* [batch][height][width][channels], zeros around it, and ROWS pixels after it to be read */
     const int16_t *w;      /* [panels][kernel_height][kernel_width][channels / 2][WIDE][2] */
     const float *scale;    /* [panels][WIDE] of the kernels */
@@ -16,7 +18,6 @@ typedef struct {
     const float *bias;     /* [panels][WIDE] */
     float *out;            /* [batch][out_height][out_width][outputs] */
     int32_t batch, height, width, channels, outputs, out_height, out_width, kernel_height, kernel_width, down, across;
-    atomic_int next;       /* the next task that nobody has begun */
 } Convolution;
 
 /* Add so many channels of a tap to the sums [ROWS][WIDE] of pixels side by side. */
@@ -68,59 +69,75 @@ static void do_lines(const Convolution *c, int image, int begin, int end, int li
     }
 }
 
-/* Work on a convolution until no task is left; any number of threads may call it at once. Returns 0, or 1 without
- * memory. */
-int qvggt_convolve(Convolution *c) {
+/* Work on a convolution until no task is left. */
+void qvggt_convolve(Convolution *c) {
     const int line = (c->out_width + ROWS - 1) / ROWS * ROWS, lines = line < PIXELS ? PIXELS / line : 1;
     const int tasks = (c->out_height + lines - 1) / lines;
     float *sums = aligned_alloc(64, sizeof(float) * WIDE * (size_t)line * (size_t)lines);
-    for (int task; sums && (task = atomic_fetch_add(&c->next, 1)) < tasks * c->batch;) {
+    if (!sums) atomic_store(&c->job.failed, 1);
+    for (int task; sums && (task = take(&c->job, (int64_t)tasks * c->batch)) >= 0;) {
         const int begin = task % tasks * lines, end = begin + lines < c->out_height ? begin + lines : c->out_height;
         do_lines(c, task / tasks, begin, end, line, sums);
     }
     free(sums);
-    return sums == NULL;
 }
 
-/* Round the lines [begin, end) of a map [height][width] into one that has `top` lines of zeros above and `left` zeros on
- * either side; numbers, of all channels. */
-void qvggt_round_map(const float *x, int64_t begin, int64_t end, int64_t width, int64_t top, int64_t left, float factor,
-                     int16_t *to) {
-    const int64_t wide = width + 2 * left;
-    const size_t edge = sizeof(int16_t) * (size_t)left;
-    for (int64_t line = begin; line < end; line++) {
-        const float *from = x + line * width;
-        int16_t *at = to + (top + line) * wide;
-        memset(at, 0, edge), memset(at + left + width, 0, edge);
-        at += left;
+typedef struct {
+    Job job;
+    const float *x;      /* [lines][width] */
+    int16_t *to;         /* [top + lines + top][left + width + left] */
+    int64_t lines, width, top, left; /* widths in numbers, of all channels */
+    float factor;
+} RoundedMap;
+
+/* Round a map into one with zeros around it. */
+void qvggt_round_map(RoundedMap *m) {
+    const int64_t wide = m->width + 2 * m->left;
+    const size_t edge = sizeof(int16_t) * (size_t)m->left;
+    for (int task; (task = take(&m->job, m->lines + 2 * m->top)) >= 0;) {
+        int16_t *at = m->to + task * wide;
+        if (task < m->top || task >= m->top + m->lines) {
+            memset(at, 0, sizeof(int16_t) * (size_t)wide);
+            continue;
+        }
+        const float *from = m->x + (task - m->top) * m->width;
+        memset(at, 0, edge), memset(at + m->left + m->width, 0, edge);
+        at += m->left;
         int64_t i = 0;
-        for (; i + WIDE <= width; i += WIDE)
-            _mm256_storeu_si256((__m256i *)(at + i), rounded(from + i, _mm256_set1_ps(factor)));
-        for (; i < width; i++) at[i] = (int16_t)lrintf(from[i] * factor);
+        for (; i + WIDE <= m->width; i += WIDE)
+            _mm256_storeu_si256((__m256i *)(at + i), rounded(from + i, _mm256_set1_ps(m->factor)));
+        for (; i < m->width; i++) at[i] = (int16_t)lrintf(from[i] * m->factor);
     }
 }
 
-/* Round the kernels [outputs][channels][taps] of the panels [begin, end), each to so many levels on either side, into
- * [panels][taps][channels / 2][WIDE][2]. Returns 0, or 1 without memory. */
-int qvggt_round_kernels(const float *x, int64_t begin, int64_t end, int32_t outputs, int32_t channels, int32_t taps,
-                        float levels, int16_t *to, float *scales) {
-    const int many = channels * taps;
-    int16_t *codes = malloc(sizeof(int16_t) * (size_t)many);
-    for (int64_t n = begin * WIDE; codes && n < end * WIDE; n++) {
-        const float *from = x + n * many;
-        float largest = 1e-30f;
-        memset(codes, 0, sizeof(int16_t) * (size_t)many);
-        for (int i = 0; n < outputs && i < many; i++) {
-            const float magnitude = fabsf(from[i]);
-            largest = magnitude > largest ? magnitude : largest;
-        }
-        scales[n] = largest / levels;
-        for (int i = 0; n < outputs && i < many; i++) codes[i] = (int16_t)lrintf(from[i] / scales[n]);
-        for (int tap = 0; tap < taps; tap++) {
-            int16_t *at = to + (n / WIDE * taps + tap) * channels * WIDE + n % WIDE * 2;
-            for (int c = 0; c < channels; c++) at[c / 2 * 2 * WIDE + c % 2] = codes[c * taps + tap];
-        }
+typedef struct {
+    Job job;
+    const float *x;      /* [outputs][channels][taps] */
+    int16_t *to;         /* [panels][taps][channels / 2][WIDE][2] */
+    float *scale;        /* [panels][WIDE] */
+    int32_t outputs, channels, taps;
+    float levels;        /* on either side of zero */
+} RoundedKernels;
+
+static void round_kernel(const RoundedKernels *k, int n, int16_t *codes) {
+    const int many = k->channels * k->taps, there = n < k->outputs ? many : 0;
+    const float *from = k->x + (int64_t)n * many;
+    float largest = 1e-30f;
+    for (int i = 0; i < there; i++) largest = fabsf(from[i]) > largest ? fabsf(from[i]) : largest;
+    k->scale[n] = largest / k->levels;
+    memset(codes, 0, sizeof(int16_t) * (size_t)many);
+    for (int i = 0; i < there; i++) codes[i] = (int16_t)lrintf(from[i] / k->scale[n]);
+    for (int tap = 0; tap < k->taps; tap++) {
+        int16_t *to = k->to + ((int64_t)(n / WIDE) * k->taps + tap) * k->channels * WIDE + n % WIDE * 2;
+        for (int c = 0; c < k->channels; c++) to[c / 2 * 2 * WIDE + c % 2] = codes[c * k->taps + tap];
     }
+}
+
+/* Round kernels, each by its largest number, a panel at a time. */
+void qvggt_round_kernels(RoundedKernels *k) {
+    int16_t *codes = malloc(sizeof(int16_t) * (size_t)k->channels * (size_t)k->taps);
+    if (!codes) atomic_store(&k->job.failed, 1);
+    for (int task; codes && (task = take(&k->job, (k->outputs + WIDE - 1) / WIDE)) >= 0;)
+        for (int n = task * WIDE; n < (task + 1) * WIDE; n++) round_kernel(k, n, codes);
     free(codes);
-    return codes == NULL;
 }

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qvggt.backends.base import Window
-from qvggt.backends.native.library import library
-from qvggt.backends.native.threads import bounds, on_threads, threads_for
+from qvggt.backends.native.jobs import Job, pointer, run
 
 _MAP_LEVELS, _KERNEL_LEVELS = 8191, 1023
 """Largest integers: 256 products of them, and of two signs, fit into 32 bits."""
@@ -20,19 +19,42 @@ _PANEL, _SLACK = 16, 6
 """Outputs that are computed together, and pixels of a row that may be read beyond it."""
 
 
-class Convolution(ctypes.Structure):
-    """What the C code calls ``Convolution``; its fields are described there."""
+class Convolution(Job):
+    """A convolution of rounded maps with rounded kernels."""
 
+    does = "qvggt_convolve"
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "w", "scale", "x_scale", "bias", "out")),
         *(
             (name, ctypes.c_int32)
             for name in (
                 "batch", "height", "width", "channels", "outputs", "out_height", "out_width", "kernel_height",
-                "kernel_width", "down", "across", "next",
+                "kernel_width", "down", "across",
             )
         ),
     )  # fmt: skip
+
+
+class RoundedMap(Job):
+    """The rounding of a map."""
+
+    does = "qvggt_round_map"
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "to")),
+        *((name, ctypes.c_int64) for name in ("lines", "width", "top", "left")),
+        ("factor", ctypes.c_float),
+    )
+
+
+class RoundedKernels(Job):
+    """The rounding of kernels."""
+
+    does = "qvggt_round_kernels"
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "to", "scale")),
+        *((name, ctypes.c_int32) for name in ("outputs", "channels", "taps")),
+        ("levels", ctypes.c_float),
+    )
 
 
 @dataclass(frozen=True)
@@ -61,15 +83,11 @@ def round_kernel(matrix: Tensor, window: Window) -> Kernel:
     matrix = matrix.contiguous()
     codes = torch.empty(panels, height, width, channels // 2, _PANEL, 2, dtype=torch.int16)
     scale = torch.empty(panels * _PANEL)
-    parts = bounds(panels, threads := threads_for(matrix.numel()))
-
-    def work(index: int) -> int:
-        return library().qvggt_round_kernels(
-            matrix.data_ptr(), parts[index], parts[index + 1], outputs, channels, height * width, _KERNEL_LEVELS,
-            codes.data_ptr(), scale.data_ptr(),
-        )  # fmt: skip
-
-    on_threads(work, threads)
+    job = RoundedKernels(
+        x=pointer(matrix), to=pointer(codes), scale=pointer(scale), outputs=outputs, channels=channels,
+        taps=height * width, levels=_KERNEL_LEVELS,
+    )  # fmt: skip
+    run(job, matrix.numel())
     return Kernel(codes, scale)
 
 
@@ -89,14 +107,13 @@ def convolve(x: Tensor, kernel: Kernel, bias: Tensor | None, window: Window) -> 
     edge = len(kernel.scale) - outputs
     bias = F.pad(x.new_zeros(outputs) if bias is None else bias.float(), (0, edge))
     tensors = {"x": codes, "w": kernel.codes, "scale": kernel.scale, "x_scale": x_scale, "bias": bias, "out": out}
-    threads = threads_for(out.numel() * channels * math.prod(sides))
     job = Convolution(
-        **{name: tensor.data_ptr() for name, tensor in tensors.items()},
+        **{name: pointer(tensor) for name, tensor in tensors.items()},
         batch=batch, height=height + 2 * top, width=width + 2 * left, channels=channels, outputs=outputs,
         out_height=sizes[0], out_width=sizes[1], kernel_height=sides[0], kernel_width=sides[1],
         down=window.stride[0], across=window.stride[1],
     )  # fmt: skip
-    on_threads(lambda index: library().qvggt_convolve(ctypes.byref(job)), threads)
+    run(job, out.numel() * channels * math.prod(sides))
     return out.permute(0, 3, 1, 2)
 
 
@@ -107,24 +124,14 @@ def _rounded(x: Tensor, top: int, left: int, slack: int) -> tuple[Tensor, Tensor
     many = (height + 2 * top) * (width + 2 * left) * channels
     codes = torch.empty(batch * many + slack * channels, dtype=torch.int16)
     scales = torch.empty(batch)
-    parts = bounds(height, threads := threads_for(height * width * channels))
     for index, (image, to) in enumerate(zip(x, codes[: batch * many].view(batch, -1), strict=True)):
         low, high = (float(extreme) for extreme in torch.aminmax(image))
         largest = max(-low, high, 1e-30)
         finite = math.isfinite(largest)
-        factor = _MAP_LEVELS / largest if finite else 0.0
-        scales[index] = 1 / factor if finite else math.nan
-        if top:
-            edge = top * (width + 2 * left) * channels
-            to[:edge], to[-edge:] = 0, 0
-        if not finite:
-            to.zero_()
-            continue
-        pointers = image.data_ptr(), to.data_ptr()
-
-        def work(part: int, pointers: tuple[int, int] = pointers, factor: float = factor) -> None:
-            sizes = width * channels, top, left * channels
-            library().qvggt_round_map(pointers[0], parts[part], parts[part + 1], *sizes, factor, pointers[1])
-
-        on_threads(work, threads)
+        scales[index] = largest / _MAP_LEVELS if finite else math.nan
+        job = RoundedMap(
+            x=pointer(image), to=pointer(to), lines=height, width=width * channels, top=top, left=left * channels,
+            factor=_MAP_LEVELS / largest if finite else 0.0,
+        )  # fmt: skip
+        run(job, image.numel())
     return codes, scales

@@ -18,8 +18,12 @@ from qvggt.files import user_cache
 
 FOLDER = Path(__file__).parent
 SOURCES = tuple(FOLDER / name for name in ("products.c", "attention.c", "convolution.c"))
-HEADERS = (FOLDER / "pairs.h",)
+HEADERS = (FOLDER / "job.h", FOLDER / "pairs.h")
 FLAGS = ("-O3", "-std=gnu11", "-mavx2", "-mfma", "-mbmi2", "-fno-math-errno", "-fPIC", "-shared")
+_JOBS = (
+    "qvggt_multiply", "qvggt_round", "qvggt_expand", "qvggt_attend", "qvggt_convolve", "qvggt_round_map",
+    "qvggt_round_kernels",
+)  # fmt: skip
 _KEY_CHARACTERS = 16
 _SECONDS = 120
 
@@ -98,12 +102,6 @@ def _load(path: Path) -> ctypes.CDLL:
         found = ctypes.CDLL(str(path))
     except OSError as error:
         raise Unavailable(f"compiled products cannot be loaded ({error}): remove {path}") from error
-    pointer, long, integer, number = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
-    for name in ("qvggt_multiply", "qvggt_attend", "qvggt_convolve"):
-        getattr(found, name).argtypes = [pointer]  # to a structure
-    found.qvggt_expand.argtypes = [pointer, long, integer, pointer, pointer, integer, integer, long, long, pointer]
-    found.qvggt_round.argtypes = [pointer, long, long, integer, pointer, pointer]
-    found.qvggt_round_map.argtypes = [pointer, long, long, long, long, long, number, pointer]
-    found.qvggt_round_kernels.argtypes = [pointer, long, long, integer, integer, integer, number, pointer, pointer]
-    found.qvggt_round.restype = found.qvggt_round_map.restype = None
+    for name in _JOBS:
+        getattr(found, name).argtypes, getattr(found, name).restype = [ctypes.c_void_p], None
     return found

@@ -3,7 +3,6 @@
 #define QVGGT_PAIRS_H
 #include <immintrin.h>
 #include <math.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

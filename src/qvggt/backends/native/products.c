@@ -7,9 +7,10 @@
  * overflow, which for weights of 4 bits is 8 steps; then they move to 32 bits, and at the end of a group to float.
  * Weights whose levels are too large for that are two planes of 4 bits, high and low.
  */
+#include "job.h"
+
 #include <immintrin.h>
 #include <math.h>
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,11 +24,13 @@
 #define PART 2048                /* most rows of a task */
 #define CHUNK 1024               /* about how many weights of an output are unpacked at a time */
 #define ZERO 128
+#define LINES 16                 /* rows that are rounded or expanded at a time */
 
 #define ALWAYS static inline __attribute__((always_inline))
 #define KEEP(x) __asm__("" : "+x"(x)) /* in a register, here: the compiler would move sums apart and spill them */
 
 typedef struct {
+    Job job;
     const float *x;         /* [rows][channels], multiplied as they are; or NULL, and codes are multiplied */
     const uint8_t *codes;   /* [rows][channels] around 128 */
     const float *a_scale;   /* [rows] */
@@ -37,8 +40,7 @@ typedef struct {
     const float *bias;      /* [outputs] or NULL */
     float *out;             /* [rows][outputs] */
     int64_t row_bytes, rows;
-    int32_t channels, outputs, groups, bits, threads;
-    atomic_int next;                  /* the next task that nobody has begun */
+    int32_t channels, outputs, groups, bits;
 } Product;
 
 typedef struct {
@@ -326,6 +328,7 @@ static void do_task(const Product *p, const Scratch *s, int output, int64_t begi
                         if (p->x) t.x[r] = p->x + row * p->channels;
                         else t.a_scale[r] = p->a_scale[row];
                     }
+                    for (int r = 0; r < ROWS; r++) __builtin_prefetch(t.out[r], 1);
                     if (p->x) float_tile(p, s, &t, first, last);
                     else tile(p, s, &t, first, last);
                 }
@@ -333,52 +336,69 @@ static void do_task(const Product *p, const Scratch *s, int output, int64_t begi
     }
 }
 
-/* Work on a product until no task is left; any number of threads may call it at once. Returns 0, or 1 without memory. */
-int qvggt_multiply(Product *p) {
+/* Work on a product until no task is left. */
+void qvggt_multiply(Product *p) {
     const int size = size_of(p);
     const int per_chunk = size >= CHUNK ? 1 : (CHUNK / size < p->groups ? CHUNK / size : p->groups);
     const int wide = PANELS * PANEL, columns = (p->outputs + wide - 1) / wide;
     int64_t parts = (p->rows + PART - 1) / PART;
-    while (columns * parts < 4 * p->threads && p->rows / parts > 4 * BLOCK) parts++;
+    while (columns * parts < 4 * p->job.threads && p->rows / parts > 4 * BLOCK) parts++;
     const int64_t part = (((p->rows + parts - 1) / parts) + ROWS - 1) / ROWS * ROWS;
     const size_t values = (size_t)PANELS * PANEL * (size_t)per_chunk;
     Scratch s = {aligned_alloc(64, values * (size_t)size * (size_t)planes_of(p)), malloc(values * sizeof(int32_t)),
                  malloc(values * sizeof(float)), malloc((size_t)size * 2),
                  malloc((size_t)BLOCK * (size_t)per_chunk * (size_t)size)};
     const int failed = !s.levels || !s.offset || !s.scale || !s.row || !s.codes;
-    for (int task; !failed && (task = atomic_fetch_add(&p->next, 1)) < columns * parts;) {
+    if (failed) atomic_store(&p->job.failed, 1);
+    for (int task; !failed && (task = take(&p->job, columns * parts)) >= 0;) {
         const int64_t begin = task / columns * part, end = begin + part < p->rows ? begin + part : p->rows;
         if (begin < end) do_task(p, &s, task % columns * wide, begin, end, per_chunk);
     }
     free(s.levels), free(s.offset), free(s.scale), free(s.row), free(s.codes);
-    return failed;
 }
 
-/* Write the rows [begin, end) of a packed weight [.][width] as floats: levels times their group's scale. Returns 0, or 1
- * without memory. */
-int qvggt_expand(const uint8_t *packed, int64_t row_bytes, int32_t bits, const float *scale, const int8_t *zero,
-                 int32_t width, int32_t groups, int64_t begin, int64_t end, float *out) {
-    const int size = width / groups;
+typedef struct {
+    Job job;
+    const uint8_t *packed;  /* [rows][row_bytes] */
+    const float *scale;     /* [rows][groups] */
+    const int8_t *zero;     /* [rows][groups] or NULL */
+    float *out;             /* [rows][width] */
+    int64_t row_bytes, rows;
+    int32_t width, groups, bits;
+} Expansion;
+
+/* Write a packed weight as floats: levels times their group's scale. */
+void qvggt_expand(Expansion *e) {
+    const int size = e->width / e->groups;
     int8_t *levels = malloc((size_t)size);
-    if (!levels) return 1;
-    for (int64_t n = begin; n < end; n++)
-        for (int g = 0; g < groups; g++) {
-            float *to = out + n * width + (int64_t)g * size;
-            const float factor = scale[n * groups + g];
-            const int offset = zero ? zero[n * groups + g] : 0;
-            unpack(packed + n * row_bytes, row_bytes, bits, (int64_t)g * size, size, levels);
-            for (int k = 0; k < size; k++) to[k] = (float)(levels[k] - offset) * factor;
-        }
+    if (!levels) atomic_store(&e->job.failed, 1);
+    for (int task; levels && (task = take(&e->job, (e->rows + LINES - 1) / LINES)) >= 0;)
+        for (int64_t n = (int64_t)task * LINES; n < e->rows && n < ((int64_t)task + 1) * LINES; n++)
+            for (int g = 0; g < e->groups; g++) {
+                float *to = e->out + n * e->width + (int64_t)g * size;
+                const float factor = e->scale[n * e->groups + g];
+                const int offset = e->zero ? e->zero[n * e->groups + g] : 0;
+                unpack(e->packed + n * e->row_bytes, e->row_bytes, e->bits, (int64_t)g * size, size, levels);
+                for (int k = 0; k < size; k++) to[k] = (float)(levels[k] - offset) * factor;
+            }
     free(levels);
-    return 0;
 }
 
-/* Round rows [begin, end) of x [rows][channels] to bytes around 128, each by its own scale; not finite ones get NaN. */
-void qvggt_round(const float *x, int64_t begin, int64_t end, int32_t channels, uint8_t *codes, float *scales) {
+typedef struct {
+    Job job;
+    const float *x;   /* [rows][channels] */
+    uint8_t *codes;   /* [rows][channels] around 128 */
+    float *scale;     /* [rows]; NaN of a row that is not finite */
+    int64_t rows;
+    int32_t channels;
+} Rounding;
+
+static void round_rows(const Rounding *o, int64_t begin, int64_t end) {
+    const int channels = o->channels;
     const __m256 sign = _mm256_set1_ps(-0.0f);
     for (int64_t m = begin; m < end; m++) {
-        const float *row = x + m * channels;
-        uint8_t *to = codes + m * channels;
+        const float *row = o->x + m * channels;
+        uint8_t *to = o->codes + m * channels;
         __m256 most = _mm256_setzero_ps(), wrong = _mm256_setzero_ps();
         int k = 0;
         for (; k + LANES <= channels; k += LANES) {
@@ -393,10 +413,10 @@ void qvggt_round(const float *x, int64_t begin, int64_t end, int32_t channels, u
         const float scale = fmaxf(largest / 127.0f, 1e-30f);
         if (nan != 0.0f) { /* only NaN is unlike zero here */
             memset(to, ZERO, (size_t)channels);
-            scales[m] = NAN;
+            o->scale[m] = NAN;
             continue;
         }
-        scales[m] = scale;
+        o->scale[m] = scale;
         const __m256 inverse = _mm256_set1_ps(1.0f / scale);
         const __m256i zero = _mm256_set1_epi32(ZERO), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
         for (k = 0; k + 32 <= channels; k += 32) {
@@ -410,5 +430,13 @@ void qvggt_round(const float *x, int64_t begin, int64_t end, int32_t channels, u
             _mm256_storeu_si256((__m256i *)(to + k), bytes);
         }
         for (; k < channels; k++) to[k] = (uint8_t)(lrintf(row[k] / scale) + ZERO);
+    }
+}
+
+/* Round rows to 8 bits, each by its own scale. */
+void qvggt_round(Rounding *o) {
+    for (int task; (task = take(&o->job, (o->rows + LINES - 1) / LINES)) >= 0;) {
+        const int64_t begin = (int64_t)task * LINES, end = begin + LINES < o->rows ? begin + LINES : o->rows;
+        round_rows(o, begin, end);
     }
 }

@@ -8,18 +8,40 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qvggt.backends.native.library import library
-from qvggt.backends.native.threads import bounds, on_threads, threads_for
+from qvggt.backends.native.jobs import Job, pointer, run
 from qvggt.quant.packing import PackedWeight, unpack_zero_point
 
 
-class Product(ctypes.Structure):
-    """What the C code calls ``Product``; its fields are described there."""
+class Product(Job):
+    """A product of activations with a packed weight."""
 
+    does = "qvggt_multiply"
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "codes", "a_scale", "packed", "w_scale", "w_zero", "bias", "out")),
         *((name, ctypes.c_int64) for name in ("row_bytes", "rows")),
-        *((name, ctypes.c_int32) for name in ("channels", "outputs", "groups", "bits", "threads", "next")),
+        *((name, ctypes.c_int32) for name in ("channels", "outputs", "groups", "bits")),
+    )
+
+
+class Expansion(Job):
+    """The expansion of a packed weight to floats."""
+
+    does = "qvggt_expand"
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("packed", "scale", "zero", "out")),
+        *((name, ctypes.c_int64) for name in ("row_bytes", "rows")),
+        *((name, ctypes.c_int32) for name in ("width", "groups", "bits")),
+    )
+
+
+class Rounding(Job):
+    """The rounding of activations to 8 bits."""
+
+    does = "qvggt_round"
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "codes", "scale")),
+        ("rows", ctypes.c_int64),
+        ("channels", ctypes.c_int32),
     )
 
 
@@ -46,14 +68,8 @@ def round_rows(x: Tensor) -> Codes:
     x = x.contiguous()
     rows, channels = x.shape
     codes, scale = torch.empty(rows, channels, dtype=torch.uint8), torch.empty(rows)
-    parts = bounds(rows, threads := threads_for(x.numel()))
-
-    def work(index: int) -> None:
-        library().qvggt_round(
-            x.data_ptr(), parts[index], parts[index + 1], channels, codes.data_ptr(), scale.data_ptr()
-        )
-
-    on_threads(work, threads)
+    job = Rounding(x=pointer(x), codes=pointer(codes), scale=pointer(scale), rows=rows, channels=channels)
+    run(job, x.numel())
     return Codes(codes, scale)
 
 
@@ -63,16 +79,13 @@ def expand(weight: PackedWeight) -> Tensor:
     out, scale, zero = torch.empty(outputs, width), weight.scale.float().contiguous(), unpack_zero_point(weight)
     zero = None if zero is None else zero.contiguous()
     packed = weight.packed.contiguous()
-    parts = bounds(outputs, threads := threads_for(outputs * width))
-
-    def work(index: int) -> int:
-        return library().qvggt_expand(
-            packed.data_ptr(), packed.shape[1] * packed.element_size(), weight.scheme.bits, scale.data_ptr(),
-            None if zero is None else zero.data_ptr(), width, scale.shape[1], parts[index], parts[index + 1],
-            out.data_ptr(),
-        )  # fmt: skip
-
-    on_threads(work, threads)
+    tensors = {"packed": packed, "scale": scale, "zero": zero, "out": out}
+    job = Expansion(
+        **{name: pointer(tensor) for name, tensor in tensors.items()},
+        row_bytes=packed.shape[1] * packed.element_size(), rows=outputs, width=width, groups=scale.shape[1],
+        bits=weight.scheme.bits,
+    )  # fmt: skip
+    run(job, out.numel())
     return out
 
 
@@ -101,13 +114,10 @@ def multiply(x: Tensor | Codes, weight: PackedWeight, bias: Tensor | None) -> Te
         "bias": None if bias is None else bias.float().contiguous(),
         "out": out,
     }
-    threads = threads_for(rows * outputs * width)
     product = Product(
-        **{name: None if tensor is None else tensor.data_ptr() for name, tensor in tensors.items()},
-        row_bytes=weight.packed.shape[1] * weight.packed.element_size(),
-        rows=rows, channels=width, outputs=outputs, groups=weight.scale.shape[1], bits=weight.scheme.bits,
-        threads=threads,
+        **{name: pointer(tensor) for name, tensor in tensors.items()},
+        row_bytes=weight.packed.shape[1] * weight.packed.element_size(), rows=rows, channels=width, outputs=outputs,
+        groups=weight.scale.shape[1], bits=weight.scheme.bits,
     )  # fmt: skip
-
-    on_threads(lambda index: library().qvggt_multiply(ctypes.byref(product)), threads)
+    run(product, rows * outputs * width)
     return out
