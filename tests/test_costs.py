@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from qvggt import costs
@@ -35,3 +38,15 @@ def test_memory_is_the_peak_so_far(clock):
     (cost,) = clock.costs()
     assert 1e6 < cost.peak_memory_bytes <= costs.peak_memory_bytes()
     assert cost.to_json() == {"stage": "a", "seconds": 3600.0, "peak_memory_bytes": cost.peak_memory_bytes}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other C libraries have their own ways")
+@pytest.mark.parametrize(("policy", "stays"), [("keep_memory", True), ("give_memory_back", False)])
+def test_memory_that_is_freed_stays_or_goes(policy, stays):
+    code = (
+        "import sys, torch; from qvggt import costs\n"
+        f"costs.{policy}()\n"
+        "blocks = [torch.ones(10_000_000) for _ in range(3)]; before = costs.resident_memory_bytes(); del blocks\n"
+        "sys.exit(int(before - costs.resident_memory_bytes() < 60e6))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == stays

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from qvggt import api
 from qvggt.bench.job import Job, Measured
-from qvggt.costs import peak_memory_bytes, resident_memory_bytes
+from qvggt.costs import keep_memory, peak_memory_bytes, resident_memory_bytes
 from qvggt.model import VGGT
 from qvggt.types import QvggtError
 
@@ -35,6 +35,7 @@ def measure(job: Job) -> Measured:
     """
     if job.threads is not None:
         torch.set_num_threads(job.threads)
+    keep_memory()  # as the command line does
     base = resident_memory_bytes()
     started = time.perf_counter()
     model = api.load(job.model, job.device, job.compute, global_attention=job.global_attention)

@@ -56,6 +56,7 @@ def evaluate(
 
     Results are kept scene by scene: a run that was interrupted goes on where it was, and gives the same digits.
     """
+    from qvggt import costs
     from qvggt.cli.evaluation_table import print_evaluation
     from qvggt.cli.show import check_figures, progress, save_figures
     from qvggt.eval.plan import Selection
@@ -65,6 +66,7 @@ def evaluate(
     from qvggt.windows import WindowOptions
 
     check_figures(json)
+    costs.keep_memory()
     selection = Selection(data_root, frames, every, seed, id_map, scenes, landmarks)
     windows = None if window is None else WindowOptions(window, overlap)
     store = store or default_store()

@@ -65,7 +65,7 @@ def reconstruct(
 
     Writes prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png.
     """
-    from qvggt import api, artifacts
+    from qvggt import api, artifacts, costs
     from qvggt.cli.show import check_figures, count_text, progress, size_bytes
     from qvggt.export import CONTENTS, ExportOptions, write_all
     from qvggt.files import new_folder
@@ -77,6 +77,8 @@ def reconstruct(
     limit = None if memory is None else size_bytes(memory)
     check_source(images)
     check_figures(json)
+    if limit is None:
+        costs.keep_memory()
     clock = [time.perf_counter()]
     with new_folder(output, ("prediction.npz", *CONTENTS), overwrite) as folder, progress(model) as update:
         update("loading", 0.0)
