@@ -6,8 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import qvggt
+from qvggt.backends.native.library import unavailable_reason
 from qvggt.memory_plan import model_size, plan_memory
 from qvggt.model.memory import PassSize
 from qvggt.zoo import sample_images
@@ -72,6 +74,21 @@ def test_a_checkpoint_is_planned_from_its_header(tmp_path):
     planned, found = model_size(tmp_path / "4bit"), model_size(loaded)
     assert planned.weight_bytes == found.weight_bytes == sum(each.nbytes for each in loaded.state_dict().values())
     assert planned.weight_bytes < model_size("seeded:micro").weight_bytes
+
+
+@pytest.mark.skipif(unavailable_reason() is not None, reason="no compiled products on this machine")
+def test_integers_hold_what_waits_in_16_bits_and_say_the_same(tmp_path):
+    qvggt.quantize_to("seeded:micro", tmp_path / "4bit", "rtn")
+    planned = [model_size(tmp_path / "4bit", compute=compute) for compute in ("float", "int8")]
+    assert [size.held_bytes for size in planned] == [4, 2]
+    size = PassSize.of((30, 3, 518, 518))
+    assert plan_memory(planned[1], size).peak_bytes < plan_memory(planned[0], size).peak_bytes
+    model = qvggt.load(tmp_path / "4bit", compute="int8")
+    images = torch.rand(1, 3, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole, waiting = model(images), model(images, chunk_tokens=16)
+    for name, value in whole.items():
+        assert (waiting[name] - value).norm() < 0.02 * value.norm(), name
 
 
 def test_a_limit_changes_what_is_held_and_not_what_is_said():

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from qvggt import artifacts
-from qvggt.backends import BACKENDS
+from qvggt.backends import Compute, pick
 from qvggt.costs import resident_memory_bytes
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.checkpoint import locate, open_weights
+from qvggt.model.layers import Attention
 from qvggt.model.memory import FLOAT_BYTES, LIBRARY_BYTES, PassSize, StageMemory, stage_memory
 from qvggt.qmodel.convert import shell
 from qvggt.types import PathLike, QvggtError
@@ -34,11 +35,13 @@ class ModelSize:
         config: the architecture.
         weight_bytes: of the model's tensors as they lie in memory.
         program_bytes: of the process besides them.
+        held_bytes: of a number that waits for its use in the model (see ``stage_memory``).
     """
 
     config: VGGTConfig
     weight_bytes: int
     program_bytes: int
+    held_bytes: int = FLOAT_BYTES
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class MemoryPlan:
         return {**values, "peak_bytes": self.peak_bytes}
 
 
-def model_size(model: VGGT | PathLike, revision: str | None = None) -> ModelSize:
+def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Compute = "float") -> ModelSize:
     """Return the size of a model, or of whatever ``load`` takes, whose weights are not read.
 
     Raises:
@@ -85,15 +88,20 @@ def model_size(model: VGGT | PathLike, revision: str | None = None) -> ModelSize
     """
     if isinstance(model, VGGT):  # of weights that are mapped from a file, who knows which are resident by now
         weights = _bytes(model)
-        return ModelSize(model.config, weights, max(PROGRAM_BYTES, resident_memory_bytes() - weights))
+        return ModelSize(model.config, weights, max(PROGRAM_BYTES, resident_memory_bytes() - weights), _held(model))
     place = locate(model, revision)
     if isinstance(place, Path) and artifacts.is_checkpoint(place):
         checkpoint = artifacts.open_checkpoint(place)
-        network = shell(checkpoint.config, checkpoint.recipe, BACKENDS["reference"])
+        network = shell(checkpoint.config, checkpoint.recipe, pick("cpu", compute))
     else:
         with torch.device("meta"):
             network = VGGT(open_weights(place, revision).config)
-    return ModelSize(network.config, _bytes(network), resident_memory_bytes())
+    return ModelSize(network.config, _bytes(network), resident_memory_bytes(), _held(network))
+
+
+def _held(model: VGGT) -> int:
+    dtype = next((module.held_dtype for module in model.modules() if isinstance(module, Attention)), None)
+    return FLOAT_BYTES if dtype is None else dtype.itemsize
 
 
 def _bytes(model: VGGT) -> int:
@@ -122,7 +130,7 @@ def plan_memory(model: ModelSize, size: PassSize, limit_bytes: int | None = None
 
 def _plan(model: ModelSize, size: PassSize) -> MemoryPlan:
     widest = 4 * model.config.embed_dim**2 * FLOAT_BYTES
-    stages = tuple(stage_memory(model.config, size))
+    stages = tuple(stage_memory(model.config, size, model.held_bytes))
     return MemoryPlan(size, model.program_bytes, model.weight_bytes, LIBRARY_BYTES + widest, stages)
 
 

@@ -113,5 +113,12 @@ def test_the_backend_leaves_few_tokens_and_odd_widths_to_torch():
     assert [can_attend(q) for q, _, _ in (few, odd, wide)] == [True, False, False]
     for q, k, v in (few, odd, wide):
         assert torch.equal(backend.attend(q, k, v, None), F.scaled_dot_product_attention(q, k, v))
-    half = [tensor.half() for tensor in drawn(0, 1, 2, 100, 100, 64, 1)]
-    assert backend.attend(*half, None).dtype == torch.float16
+
+
+def test_halves_are_taken_as_they_are():
+    q, k, v = (tensor.half() for tensor in drawn(0, 1, 2, 100, 150, 64, 1))
+    found = attend(q, k, v, None)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, attend(q.float(), k.float(), v.float(), None))
+    few = CpuNativeBackend().attend(q[:, :, :5], k, v, None)
+    assert error(few, exact(q[:, :, :5], k, v)) < 1e-5

@@ -22,7 +22,7 @@ def test_plan_prints_and_writes_every_stage(qvggt, tmp_path):
     assert 4.7e9 < values["weight_bytes"] < 4.8e9
     held = values["program_bytes"] + values["weight_bytes"] + values["working_bytes"]
     assert values["peak_bytes"] == held + max(stage["total"] for stage in values["stages"])
-    assert f"peak {values['peak_bytes'] / 1e9:.2f} GB with 8192 tokens at a time" in done.out
+    assert f"peak {values['peak_bytes'] / 1e9:.2f} GB with 4096 tokens at a time" in done.out
 
 
 def test_plan_of_less_memory_and_of_windows(qvggt, tmp_path):
@@ -34,7 +34,7 @@ def test_plan_of_less_memory_and_of_windows(qvggt, tmp_path):
     assert windows < free
     tight = qvggt("plan", *FULL, "--memory", f"{(free - 10**8) // 10**6}MB")
     assert tight.status == 0
-    assert "with 8192 tokens" not in tight.out
+    assert "with 4096 tokens" not in tight.out
     assert "--window" in qvggt("plan", *FULL, "--memory", f"{windows // 10**6 + 9}MB").sentence
 
 

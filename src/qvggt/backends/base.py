@@ -51,6 +51,9 @@ class Backend(Protocol):
 
     name: str
     compute: Compute
+    held_dtype: torch.dtype | None
+    """In which type a long sequence's queries, keys and values, and maps that dense heads have begun, wait; None for
+    their own."""
 
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return why this backend cannot work on a device, as words for the user, or None if it can."""
@@ -73,5 +76,8 @@ class Backend(Protocol):
         ...
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        """Return softmax(q kᵀ / √C + bias) v [B, heads, N, C], of M keys and values and a bias [..., M] or None."""
+        """Return softmax(q kᵀ / √C + bias) v [B, heads, N, C], of M keys and values and a bias [..., M] or None.
+
+        The result is of the queries' type, or more precise.
+        """
         ...

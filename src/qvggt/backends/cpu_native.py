@@ -24,6 +24,7 @@ class CpuNativeBackend(CpuBackend):
 
     name = "cpu-native"
     compute: Compute = "int8"
+    held_dtype: torch.dtype | None = torch.float16
 
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return a sentence for every device but the CPU, and where products cannot be compiled."""
@@ -49,5 +50,6 @@ class CpuNativeBackend(CpuBackend):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """Multiply integers of more than 8 bits; a few tokens are left to float. No gradient passes."""
         if q.shape[2] < FEW_TOKENS or not can_attend(q):
-            return super().attend(q, k, v, bias)
+            q, k, v = q.float(), k.float(), v.float()  # halves wait only, and torch is slow with them
+            return super().attend(q, k, v, None if bias is None else bias.float())
         return attend(q, k, v, bias)

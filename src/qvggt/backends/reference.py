@@ -16,6 +16,7 @@ class ReferenceBackend:
 
     name = "reference"
     compute: Compute = "float"
+    held_dtype: torch.dtype | None = None
 
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return None: there is nothing that this backend cannot do."""

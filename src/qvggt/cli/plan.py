@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from qvggt.cli.arguments import (
+    ComputeMode,
     DenseFrames,
     GlobalAttentionMode,
     Json,
@@ -32,6 +33,7 @@ def plan(
         "depth",
     ),
     memory: Memory = None,
+    compute: ComputeMode = "float",
     global_attention: GlobalAttentionMode = "exact",
     dense_frames: DenseFrames = 8,
     window: WindowFrames = None,
@@ -51,7 +53,7 @@ def plan(
         raise QvggtError("frames and windows are at least 1, and the size is a width, or a width and a height")
     limit = None if memory is None else size_bytes(memory)
     check_figures(json)
-    what = model_size(model, revision)
+    what = model_size(model, revision, compute)
     patch = what.config.patch_size
     if any(side % patch for side in size):
         raise QvggtError(f"the model cuts images into patches of {patch} px: give a size in multiples of that")

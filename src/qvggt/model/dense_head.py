@@ -86,6 +86,7 @@ class DenseHead(nn.Module):
         super().__init__()
         dim, channels = 2 * config.embed_dim, config.dpt_channels
         self.patch_size = config.patch_size
+        self.held_dtype: torch.dtype | None = None  # of what has begun, until the last pair comes; None: its own
         self.norm = nn.LayerNorm(dim, eps=1e-5)
         self.projects = nn.ModuleList(nn.Conv2d(dim, c, 1) for c in channels)
         self.resize_layers = nn.ModuleList(

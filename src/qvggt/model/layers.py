@@ -16,7 +16,7 @@ Rotation = tuple[Tensor, Tensor]
 Product = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """What computes softmax(q kᵀ / √C + bias) v for [B, heads, N or M, C] each and a bias [..., M]."""
 
-CHUNK_TOKENS = 1 << 13
+CHUNK_TOKENS = 1 << 12
 """Tokens that pass through a block's layers at a time, where nobody says otherwise: what is in between is wide."""
 
 
@@ -59,6 +59,7 @@ class Attention(nn.Module):
         self.k_norm = nn.LayerNorm(dim // heads, eps=1e-5) if qk_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
         self.product: Product = F.scaled_dot_product_attention
+        self.held_dtype: torch.dtype | None = None  # of a long sequence's queries, keys and values; None: x's own
 
     def forward(self, x: Tensor, rotation: Rotation | None = None, merging: Merging | None = None) -> Tensor:
         """Attend from the N tokens of x [B, N, C] to all of them, or to merged ones."""
@@ -72,10 +73,10 @@ class Attention(nn.Module):
         q = rotate(self.q_norm(q), rotation)
         return q, rotate(self.k_norm(k), rotation), v
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
         """Return [B, N, C] for queries [B, heads, N, C/heads] among M keys and values, whose scores get the bias."""
         out = self.product(q, k, v, bias)  # [B, heads, N, C/heads]
-        return self.proj(out.transpose(1, 2).flatten(2))
+        return self.proj(out.transpose(1, 2).flatten(2).to(dtype or q.dtype))
 
 
 class Block(nn.Module):
@@ -129,10 +130,11 @@ class Block(nn.Module):
         batch, length, dim = x.shape
         heads = self.attn.heads
         sizes = batch, heads, length, dim // heads
-        keys, values = x.new_empty(sizes), x.new_empty(sizes)
+        held = self.attn.held_dtype or x.dtype
+        keys, values = x.new_empty(sizes, dtype=held), x.new_empty(sizes, dtype=held)
         # Where the result does not go into x, its place holds the queries until they are answered.
-        beside = out.data_ptr() != x.data_ptr()
-        queries = out.view(batch, length, heads, -1).transpose(1, 2) if beside else x.new_empty(sizes)
+        beside = out.data_ptr() != x.data_ptr() and held == x.dtype
+        queries = out.view(batch, length, heads, -1).transpose(1, 2) if beside else x.new_empty(sizes, dtype=held)
         chunks = [slice(start, start + chunk_tokens) for start in range(0, length, chunk_tokens)]
         for chunk in chunks:
             turns = None if rotation is None else (rotation[0][chunk], rotation[1][chunk])
@@ -141,7 +143,7 @@ class Block(nn.Module):
                 whole[:, :, chunk] = part
         keys, values, bias = merged(keys, values, merging)
         for chunk in chunks:
-            out[:, chunk] = self.ls1(x[:, chunk], self.attn.attend(queries[:, :, chunk], keys, values, bias))
+            out[:, chunk] = self.ls1(x[:, chunk], self.attn.attend(queries[:, :, chunk], keys, values, bias, x.dtype))
 
 
 def merged(k: Tensor, v: Tensor, merging: Merging | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -96,8 +96,14 @@ class StageMemory:
         return self.images + self.tokens + self.maps + self.layers + self.answers
 
 
-def stage_memory(config: VGGTConfig, size: PassSize) -> list[StageMemory]:
-    """Return what every stage of a pass holds in float32, in the order in which they run."""
+def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYTES) -> list[StageMemory]:
+    """Return what every stage of a pass holds in float32, in the order in which they run.
+
+    Args:
+        config: the architecture.
+        size: what goes through it.
+        held_bytes: of a number that waits: of a long sequence's queries, keys and values, and of begun dense maps.
+    """
     frame_pixels = size.height_px * size.width_px * FLOAT_BYTES
     pixels = size.frames * frame_pixels
     dense = [head for head in OUTPUT_CHANNELS if head in size.heads]
@@ -107,12 +113,12 @@ def stage_memory(config: VGGTConfig, size: PassSize) -> list[StageMemory]:
     frame_tokens = 1 + config.register_tokens + rows * columns
     scene_tokens = size.frames * frame_tokens
     tokens = scene_tokens * config.embed_dim * FLOAT_BYTES
-    in_frame = _block(config, size, frame_tokens, size.frames)
-    in_scene = _block(config, size, scene_tokens, 1)
+    in_frame = _block(config, size, frame_tokens, size.frames, held_bytes)
+    in_scene = _block(config, size, scene_tokens, 1, held_bytes)
     if size.merged:
         merging = merge_patches(size.frames, 1 + config.register_tokens, rows, columns)
-        in_scene += 2 * len(merging.log_count) * config.embed_dim * FLOAT_BYTES
-    kept = [size.frames * level * FLOAT_BYTES for level in _kept_values(config, rows, columns)]
+        in_scene += 2 * len(merging.log_count) * config.embed_dim * held_bytes
+    kept = [size.frames * level * held_bytes for level in _kept_values(config, rows, columns)]
     maps = len(dense) * sum(kept)
     before = len(dense) * sum(kept[:3])
     stages = [
@@ -141,12 +147,12 @@ def stage_memory(config: VGGTConfig, size: PassSize) -> list[StageMemory]:
     return stages
 
 
-def _block(config: VGGTConfig, size: PassSize, length: int, sequences: int) -> int:
+def _block(config: VGGTConfig, size: PassSize, length: int, sequences: int, held_bytes: int) -> int:
     """Bytes that a block holds besides its input and output, for sequences of so many tokens."""
     width = config.embed_dim * FLOAT_BYTES
     total = length * sequences
     if length > size.chunk_tokens:
-        return width * (3 * length + _BLOCK_WIDTHS * size.chunk_tokens)
+        return 3 * length * config.embed_dim * held_bytes + width * _BLOCK_WIDTHS * size.chunk_tokens
     whole = min(sequences, max(1, size.chunk_tokens // length)) * length
     return width * _BLOCK_WIDTHS * min(total, max(whole, size.chunk_tokens))
 

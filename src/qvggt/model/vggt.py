@@ -126,7 +126,7 @@ class Begun:
 
     def __init__(self, head: DenseHead, images: Tensor, dense_frames: int) -> None:
         self.head = head
-        self.scenes, self.image_hw = images.shape[:2], (images.shape[3], images.shape[4])
+        self.scenes, self.image_hw, self.dtype = images.shape[:2], (images.shape[3], images.shape[4]), images.dtype
         self.step = frames_at_a_time(dense_frames, images.shape[3] * images.shape[4])
         self.chunks: list[dict[int, Tensor]] = [{} for _ in range(0, math.prod(self.scenes), self.step)]
 
@@ -135,14 +135,15 @@ class Begun:
         for number, chunk in enumerate(self.chunks):
             frames = slice(number * self.step, (number + 1) * self.step)
             tokens = torch.cat([tokens[frames] for tokens in pair], -1)
-            chunk[level] = self.head.begin(level, tokens, self.image_hw)
+            begun = self.head.begin(level, tokens, self.image_hw)
+            chunk[level] = begun.to(self.head.held_dtype or begun.dtype)
 
     def finish(self, activation: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Return activated values [B, S, H, W, channels] and confidence [B, S, H, W], and forget what was taken."""
         values, confidences = [], []
         while self.chunks:
             chunk = self.chunks.pop(0)
-            value, confidence = self.head([chunk[level] for level in range(4)], self.image_hw)
+            value, confidence = self.head([chunk[level].to(self.dtype) for level in range(4)], self.image_hw)
             values.append(value if activation is None else activation(value))
             confidences.append(confidence)
         return torch.cat(values).unflatten(0, self.scenes), torch.cat(confidences).unflatten(0, self.scenes)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from qvggt.backends import Backend, pick
 from qvggt.model import VGGT, VGGTConfig
+from qvggt.model.dense_head import DenseHead
 from qvggt.model.layers import Attention
 from qvggt.qmodel.conv import CastConv2d, QuantConv2d
 from qvggt.qmodel.linear import CastLinear, PackedLayer, QuantLinear
@@ -83,6 +84,8 @@ def convert(
     for module in model.modules():
         if isinstance(module, Attention):
             module.product = backend.attend
+        if isinstance(module, Attention | DenseHead):
+            module.held_dtype = backend.held_dtype
     model.recipe = recipe  # pyright: ignore[reportArgumentType]
     return model
 

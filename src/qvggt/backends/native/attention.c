@@ -19,11 +19,11 @@
 
 typedef struct {
     Job job;
-    const float *q, *k, *v; /* a token's channels side by side */
+    const void *q, *k, *v;  /* a token's channels side by side; floats, or halves */
     const float *bias;      /* [keys] added to the scores, or NULL */
     float *out;
     int64_t q_step[3], k_step[3], v_step[3], out_step[3]; /* numbers from a batch, head, token to the next */
-    int32_t batch, heads, queries, keys, channels;
+    int32_t batch, heads, queries, keys, channels, halves;
     float scale;
 } Attention;
 
@@ -57,42 +57,55 @@ ALWAYS __m256 power_of_two(__m256 x) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(y), exponent));
 }
 
-/* Round a token's channels; returns the scale, NaN if one of them is not finite. */
-static float round_token(const float *x, int channels, int16_t *to) {
+/* LANES numbers from the number `at` on. */
+ALWAYS __m256 numbers(const Attention *a, const void *x, int64_t at) {
+    if (!a->halves) return _mm256_loadu_ps((const float *)x + at);
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)x + at)));
+}
+
+ALWAYS __m256i rounded_numbers(const Attention *a, const void *x, int64_t at, __m256 factor) {
+    return _mm256_cvtps_epi32(_mm256_mul_ps(numbers(a, x, at), factor));
+}
+
+/* Round the channels of a token, from the number `at` on; returns the scale, NaN if one of them is not finite. */
+static float round_token(const Attention *a, const void *x, int64_t at, int16_t *to) {
     __m256 most = _mm256_set1_ps(1e-30f), wrong = _mm256_setzero_ps();
-    for (int c = 0; c < channels; c += LANES) {
-        const __m256 value = _mm256_loadu_ps(x + c);
+    for (int c = 0; c < a->channels; c += LANES) {
+        const __m256 value = numbers(a, x, at + c);
         most = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), value), most);
         wrong = _mm256_or_ps(wrong, _mm256_sub_ps(value, value)); /* zero of finite numbers alone */
     }
     if (!_mm256_testz_si256(_mm256_castps_si256(wrong), _mm256_castps_si256(wrong))) {
-        memset(to, 0, sizeof(int16_t) * (size_t)channels);
+        memset(to, 0, sizeof(int16_t) * (size_t)a->channels);
         return NAN;
     }
     const float scale = largest_lane(most) / QK_LEVELS;
-    for (int c = 0; c < channels; c += WIDE)
-        _mm256_storeu_si256((__m256i *)(to + c), rounded(x + c, _mm256_set1_ps(1.0f / scale)));
+    const __m256 factor = _mm256_set1_ps(1.0f / scale);
+    for (int c = 0; c < a->channels; c += WIDE) {
+        const __m256i first = rounded_numbers(a, x, at + c, factor);
+        _mm256_storeu_si256((__m256i *)(to + c), in_16_bits(first, rounded_numbers(a, x, at + c + LANES, factor)));
+    }
     return scale;
 }
 
-static void pack_keys(const Attention *a, Scratch *s, const float *k, int first, int count) {
+static void pack_keys(const Attention *a, Scratch *s, int64_t k, int first, int count) {
     int16_t token[CHANNELS];
     for (int key = 0; key < KEYS; key++) {
         const int there = key < count;
         if (!there) memset(token, 0, sizeof token);
-        s->k_scale[key] = there ? round_token(k + (first + key) * a->k_step[2], a->channels, token) : 0.0f;
+        s->k_scale[key] = there ? round_token(a, a->k, k + (first + key) * a->k_step[2], token) : 0.0f;
         s->k_bias[key] = there ? (a->bias ? a->bias[first + key] * LOG2_E : 0.0f) : -INFINITY;
         for (int c = 0; c < a->channels; c += 2) memcpy(s->k + (c / 2 * KEYS + key) * 2, token + c, 4);
     }
 }
 
-static void pack_values(const Attention *a, Scratch *s, const float *v, int first, int count) {
+static void pack_values(const Attention *a, Scratch *s, int64_t v, int first, int count) {
     const int64_t step = a->v_step[2];
     for (int c = 0; c < a->channels; c += LANES) {
-        const float *from = v + first * step + c;
+        const int64_t from = v + first * step + c;
         __m256 most = _mm256_set1_ps(1e-30f), wrong = _mm256_setzero_ps();
         for (int key = 0; key < count; key++) {
-            const __m256 value = _mm256_loadu_ps(from + key * step);
+            const __m256 value = numbers(a, a->v, from + key * step);
             most = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), value), most);
             wrong = _mm256_add_ps(wrong, _mm256_sub_ps(value, value)); /* NaN if one is not finite */
         }
@@ -102,7 +115,7 @@ static void pack_values(const Attention *a, Scratch *s, const float *v, int firs
         for (int key = 0; key < KEYS; key += 2) {
             __m256i pair[2];
             for (int i = 0; i < 2; i++)
-                pair[i] = key + i < count ? _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(from + (key + i) * step), factor))
+                pair[i] = key + i < count ? rounded_numbers(a, a->v, from + (key + i) * step, factor)
                                           : _mm256_setzero_si256();
             const __m256i both = _mm256_blend_epi16(pair[0], _mm256_slli_epi32(pair[1], 16), 0xAA);
             _mm256_store_si256((__m256i *)(s->v + ((int64_t)key / 2 * a->channels + c) * 2), both);
@@ -177,15 +190,14 @@ ALWAYS void attend(Scratch *s, int rows, int channels, int vectors) {
 }
 
 static void do_task(const Attention *a, Scratch *s, int batch, int head, int begin, int end) {
-    const float *q = a->q + batch * a->q_step[0] + head * a->q_step[1] + begin * a->q_step[2];
-    const float *k = a->k + batch * a->k_step[0] + head * a->k_step[1];
-    const float *v = a->v + batch * a->v_step[0] + head * a->v_step[1];
+    const int64_t q = batch * a->q_step[0] + head * a->q_step[1] + begin * a->q_step[2];
+    const int64_t k = batch * a->k_step[0] + head * a->k_step[1], v = batch * a->v_step[0] + head * a->v_step[1];
     float *out = a->out + batch * a->out_step[0] + head * a->out_step[1] + begin * a->out_step[2];
     const int rows = end - begin, channels = a->channels;
     for (int r = 0; r < rows + ROWS; r++) {
         const int there = r < rows;
         if (!there) memset(s->q + r * channels, 0, sizeof(int16_t) * (size_t)channels);
-        s->q_scale[r] = there ? round_token(q + r * a->q_step[2], channels, s->q + r * channels) * a->scale * LOG2_E : 0.0f;
+        s->q_scale[r] = there ? round_token(a, a->q, q + r * a->q_step[2], s->q + r * channels) * a->scale * LOG2_E : 0.0f;
         s->most[r] = LOWEST, s->total[r] = 0.0f;
         memset(s->sum + r * channels, 0, sizeof(float) * (size_t)channels);
     }

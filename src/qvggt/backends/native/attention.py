@@ -22,15 +22,15 @@ class Attention(Job):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "out")),
         *((name, ctypes.c_int64 * 3) for name in ("q_step", "k_step", "v_step", "out_step")),
-        *((name, ctypes.c_int32) for name in ("batch", "heads", "queries", "keys", "channels")),
+        *((name, ctypes.c_int32) for name in ("batch", "heads", "queries", "keys", "channels", "halves")),
         ("scale", ctypes.c_float),
     )
 
 
 def can_attend(q: Tensor) -> bool:
-    """Return whether there is compiled attention for queries [B, heads, N, channels]."""
+    """Return whether there is compiled attention for queries [B, heads, N, channels] and keys and values like them."""
     channels = q.shape[-1]
-    return q.dtype == torch.float32 and channels % _LANES == 0 and channels <= MAX_CHANNELS
+    return q.dtype in (torch.float32, torch.float16) and channels % _LANES == 0 and channels <= MAX_CHANNELS
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -43,18 +43,19 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         bias: [..., M] of as many numbers, added to all queries' scores, or None.
 
     Returns:
-        [B, heads, N, channels], the channels of a token's heads side by side in memory; NaN where a query, a key or
-        a value is not finite.
+        [B, heads, N, channels] float32, the channels of a token's heads side by side in memory; NaN where a query, a
+        key or a value is not finite.
     """
     batch, heads, queries, channels = q.shape
-    out = q.new_empty(batch, queries, heads, channels).transpose(1, 2)
+    out = torch.empty(batch, queries, heads, channels).transpose(1, 2)
     q, k, v = (tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v))
     bias = None if bias is None else bias.float().contiguous()
     tensors = {"q": q, "k": k, "v": v, "bias": bias, "out": out}
     job = Attention(
         **{name: pointer(tensor) for name, tensor in tensors.items()},
         **{f"{name}_step": tensors[name].stride()[:3] for name in ("q", "k", "v", "out")},
-        batch=batch, heads=heads, queries=queries, keys=k.shape[2], channels=channels, scale=channels**-0.5,
+        batch=batch, heads=heads, queries=queries, keys=k.shape[2], channels=channels,
+        halves=q.dtype == torch.float16, scale=channels**-0.5,
     )  # fmt: skip
     run(job, batch * heads * queries * k.shape[2] * channels)
     return out
