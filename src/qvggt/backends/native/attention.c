@@ -35,6 +35,7 @@ typedef struct {
     int16_t *k;            /* [channels / 2][KEYS][2] */
     int16_t *v;            /* [KEYS / 2][channels][2] */
     float k_scale[KEYS], k_bias[KEYS], v_scale[CHANNELS];
+    float wrong;           /* NaN if a key so far is not finite, else 0 */
 } Scratch;
 
 typedef struct { /* what a tile of queries makes of a block of keys */
@@ -94,6 +95,7 @@ static void pack_keys(const Attention *a, Scratch *s, int64_t k, int first, int 
         const int there = key < count;
         if (!there) memset(token, 0, sizeof token);
         s->k_scale[key] = there ? round_token(a, a->k, k + (first + key) * a->k_step[2], token) : 0.0f;
+        s->wrong += 0.0f * s->k_scale[key];
         s->k_bias[key] = there ? (a->bias ? a->bias[first + key] * LOG2_E : 0.0f) : -INFINITY;
         for (int c = 0; c < a->channels; c += 2) memcpy(s->k + (c / 2 * KEYS + key) * 2, token + c, 4);
     }
@@ -201,6 +203,7 @@ static void do_task(const Attention *a, Scratch *s, int batch, int head, int beg
         s->most[r] = LOWEST, s->total[r] = 0.0f;
         memset(s->sum + r * channels, 0, sizeof(float) * (size_t)channels);
     }
+    s->wrong = 0.0f;
     for (int first = 0; first < a->keys; first += KEYS) {
         const int count = a->keys - first < KEYS ? a->keys - first : KEYS;
         pack_keys(a, s, k, first, count);
@@ -210,7 +213,7 @@ static void do_task(const Attention *a, Scratch *s, int batch, int head, int beg
         else attend(s, rows, channels, vectors);
     }
     for (int r = 0; r < rows; r++) {
-        const float factor = 1.0f / s->total[r] + 0.0f * s->q_scale[r]; /* NaN if the query is not finite */
+        const float factor = 1.0f / s->total[r] + 0.0f * s->q_scale[r] + s->wrong; /* NaN if the query is not finite */
         for (int c = 0; c < channels; c++) out[r * a->out_step[2] + c] = s->sum[r * channels + c] * factor;
     }
 }
