@@ -26,13 +26,6 @@ needs_library = pytest.mark.skipif(unavailable_reason() is not None, reason="no 
 schemes = st.builds(Scheme, st.integers(2, 8), st.sampled_from((-1, 4, 8, 32, 128)), st.booleans())
 
 
-@pytest.fixture(autouse=True)
-def same_threads_afterwards():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def weight_of(rows, width, scheme, scale_dtype=torch.float16):
     generator = torch.Generator().manual_seed(rows * 1000 + width)
     quantized = quantize(torch.randn(rows, width, generator=generator) + 0.1, scheme, scale_dtype=scale_dtype)

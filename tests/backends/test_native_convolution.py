@@ -17,13 +17,6 @@ from qvggt.quant.scheme import Scheme
 pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason="no compiled products on this machine")
 
 
-@pytest.fixture(autouse=True)
-def same_threads_afterwards():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def pairs(least, most):
     return st.tuples(st.integers(least, most), st.integers(least, most))
 

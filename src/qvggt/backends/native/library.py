@@ -18,7 +18,7 @@ from qvggt.files import user_cache
 
 FOLDER = Path(__file__).parent
 SOURCES = tuple(FOLDER / name for name in ("products.c", "attention.c", "convolution.c"))
-HEADERS = (FOLDER / "job.h", FOLDER / "pairs.h")
+HEADERS = tuple(FOLDER / name for name in ("job.h", "pairs.h", "vectors.h"))
 FLAGS = ("-O3", "-std=gnu11", "-mavx2", "-mfma", "-mbmi2", "-mf16c", "-fno-math-errno", "-fPIC", "-shared")
 _JOBS = (
     "qvggt_multiply", "qvggt_round", "qvggt_expand", "qvggt_attend", "qvggt_convolve", "qvggt_round_map",

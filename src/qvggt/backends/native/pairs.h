@@ -1,18 +1,10 @@
 /* Products of 16-bit numbers by pairs, the heart of attention and convolutions. */
 #ifndef QVGGT_PAIRS_H
 #define QVGGT_PAIRS_H
-#include <immintrin.h>
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "vectors.h"
 
-#define LANES 8            /* numbers of 32 bits in a vector */
 #define ROWS 6             /* rows of a tile */
 #define WIDE (2 * LANES)   /* columns of a tile */
-
-#define ALWAYS static inline __attribute__((always_inline))
-#define KEEP(x) __asm__("" : "+x"(x)) /* in a register, here: the compiler would move sums apart and spill them */
 
 /* sums[r][n] = sum over pairs i of a[r][2i] * b[i][n][0] + a[r][2i + 1] * b[i][n][1]
  *

@@ -8,14 +8,8 @@
  * Weights whose levels are too large for that are two planes of 4 bits, high and low.
  */
 #include "job.h"
+#include "vectors.h"
 
-#include <immintrin.h>
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#define LANES 8                  /* outputs in a vector */
 #define VECTORS 2                /* vectors in a panel */
 #define PANEL (LANES * VECTORS)  /* outputs in a panel */
 #define PANELS 16                /* panels unpacked at a time */
@@ -25,9 +19,6 @@
 #define CHUNK 1024               /* about how many weights of an output are unpacked at a time */
 #define ZERO 128
 #define LINES 16                 /* rows that are rounded or expanded at a time */
-
-#define ALWAYS static inline __attribute__((always_inline))
-#define KEEP(x) __asm__("" : "+x"(x)) /* in a register, here: the compiler would move sums apart and spill them */
 
 typedef struct {
     Job job;
