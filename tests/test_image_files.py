@@ -171,7 +171,8 @@ def test_images_that_cannot_become_rgb_are_named(tmp_path, colours):
         as_rgb(Image.new("LA", (4, 4)).convert("La"), "odd")
     colours.save(tmp_path / "a.bmp")
     (tmp_path / "a.bmp").write_bytes((tmp_path / "a.bmp").read_bytes()[:-1000])
-    assert "'image_0000' is damaged or cut short" in sentence([Image.open(tmp_path / "a.bmp")])
+    with Image.open(tmp_path / "a.bmp") as cut:
+        assert "'image_0000' is damaged or cut short" in sentence([cut])
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
@@ -196,7 +197,8 @@ def test_exif_orientation_is_undone(tmp_path, colours, ending, orientation):
     found = pixels(path)
     assert found.shape == upright.shape
     assert np.abs(found - upright).max() <= (12 if ending in ("jpg", "webp") else 0)
-    assert load_images([Image.open(path), path], SMALL).maps[0].original_size == (64, 40)
+    with Image.open(path) as image:
+        assert load_images([image, path], SMALL).maps[0].original_size == (64, 40)
     again = np.asarray(as_rgb(read_image(path))).astype(int)  # what is upright is not turned once more
     assert np.array_equal(again, found)
 
