@@ -106,8 +106,7 @@ def reconstruct(
     wanted, chunk_tokens = heads or HEADS_FOR[points_from], CHUNK_TOKENS
     if memory_bytes is not None:
         give_memory_back()
-        merged = model.aggregator.global_attention == "merged"
-        pass_size = PassSize.of(pictures.images.shape, windows and windows.frames, wanted, merged, dense_frames)
+        pass_size = PassSize.of(pictures.images.shape, windows and windows.frames, wanted, dense_frames)
         planned = plan_memory(model_size(model), pass_size, memory_bytes).size
         dense_frames, chunk_tokens = planned.dense_frames, planned.chunk_tokens
     return predict_windows(model, pictures, windows, wanted, dense_frames, on_progress, chunk_tokens=chunk_tokens)

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 import qvggt
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.layers import Attention
-from qvggt.model.merging import exact_pairs, merge_patches
+from qvggt.model.layers import Attention, Block
+from qvggt.model.merging import EXACT, Merging, averaged, exact_pairs, merge, squares
 from qvggt.types import QvggtError
 
 few = settings(max_examples=30, deadline=None)
@@ -16,11 +16,11 @@ sides = st.integers(1, 7)
 @few
 @given(st.integers(1, 4), st.integers(0, 3), sides, sides, st.integers(1, 3))
 def test_squares_of_later_frames_are_merged_and_nothing_else(frames, special, rows, columns, side):
-    merging = merge_patches(frames, special, rows, columns, side)
+    found = squares(frames, special, rows, columns, side)
     tokens = special + rows * columns
-    groups = merging.groups.view(frames, tokens)
+    groups = found.of.view(frames, tokens)
     assert torch.equal(groups[0], torch.arange(tokens))
-    assert merging.log_count.exp().round().sum() == frames * tokens
+    assert found.log_count.exp().round().sum() == frames * tokens
     for frame in groups[1:]:
         assert len(set(frame[:special].tolist())) == special
         patches = frame[special:].view(rows, columns)
@@ -35,18 +35,42 @@ def test_squares_of_later_frames_are_merged_and_nothing_else(frames, special, ro
 @few
 @given(frames=st.integers(1, 3), rows=st.integers(1, 5), columns=st.integers(1, 5))
 def test_means_are_those_of_the_members(frames, rows, columns):
-    merging = merge_patches(frames, 1, rows, columns)
-    x = torch.randn(2, 3, len(merging.groups), 4, dtype=torch.float64)
-    found = merging.mean(x)
-    for group in range(len(merging.log_count)):
-        torch.testing.assert_close(found[:, :, group], x[:, :, merging.groups == group].mean(2))
+    groups = squares(frames, 1, rows, columns, 2)
+    x = torch.randn(2, 3, len(groups.of), 4, dtype=torch.float64)
+    found = averaged(x, groups)
+    for group in range(len(groups.log_count)):
+        torch.testing.assert_close(found[:, :, group], x[:, :, groups.of == group].mean(2))
+    assert averaged(x.half(), groups).dtype == torch.half
+    assert averaged(x, None) is x
 
 
-def test_attention_is_exact_where_merged_tokens_are_alike():
-    attention, merging = Attention(8, heads=2).double(), merge_patches(3, 1, 4, 3)
-    tokens = torch.randn(1, len(merging.log_count), 8, dtype=torch.float64)
-    x = tokens[:, merging.groups]
+@pytest.mark.parametrize("asked", [None, 2, 4])
+def test_attention_is_exact_where_merged_tokens_are_alike(asked):
+    keys = squares(3, 1, 6, 5, 4)
+    merging = Merging(keys, asked and squares(3, 1, 6, 5, asked))
+    x = torch.randn(1, len(keys.log_count), 8, dtype=torch.float64)[:, keys.of]
+    attention = Attention(8, heads=2).double()
     torch.testing.assert_close(attention(x, None, merging), attention(x))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("asked", [None, 2])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_merging_in_chunks_is_merging_at_once(asked, in_place):
+    torch.manual_seed(0)
+    block, merging = Block(16, heads=2).eval(), Merging(squares(3, 2, 5, 7, 3), asked and squares(3, 2, 5, 7, asked))
+    x = torch.randn(2, 3 * 37, 16)
+    whole = block(x, None, merging)
+    torch.testing.assert_close(block(x.clone(), None, merging, 10, in_place), whole, atol=1e-6, rtol=1e-5)
+
+
+def test_wide_images_are_merged_in_wider_squares_and_their_queries_too():
+    for patches, keys, queries in ((6, 3, None), (18, 9, None), (26, 13, None), (28, 10, None), (37, 10, 19)):
+        merging = merge(2, 5, patches, patches)
+        assert merging.keys is not None
+        special = 2 * 5 + patches**2
+        assert len(merging.keys.log_count) - special == keys**2
+        assert (merging.queries and len(merging.queries.log_count) - special) == (queries and queries**2)
 
 
 @torch.inference_mode()
@@ -65,13 +89,13 @@ def test_a_model_merges_where_it_is_told_to():
 
 
 @torch.inference_mode()
-def test_the_first_third_of_the_blocks_stays_exact():
+def test_the_first_quarter_of_the_blocks_stays_exact():
     model, seen = qvggt.load("nano", global_attention="merged"), []
     for block in model.aggregator.global_blocks:
-        block.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[2] is not None))
+        block.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[2] is not EXACT))
     model(torch.rand(1, 2, 3, 28, 28), heads=["camera"])
     assert seen == [False, False, True, True, True, True]
-    assert [exact_pairs(depth) for depth in (1, 3, 4, 24)] == [1, 1, 2, 8]
+    assert [exact_pairs(depth) for depth in (1, 3, 4, 6, 24)] == [1, 1, 1, 2, 6]
 
 
 def test_it_is_chosen_when_a_model_is_loaded():

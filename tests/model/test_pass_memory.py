@@ -19,10 +19,9 @@ def peak(size, config=FULL):
     side=st.sampled_from([84, 252, 518]),
     chunk=st.sampled_from([512, 2048, 8192]),
     dense=st.integers(1, 8),
-    merged=st.booleans(),
 )
-def test_more_takes_no_less(frames, side, chunk, dense, merged):
-    size = PassSize(frames, side, side, merged=merged, chunk_tokens=chunk, dense_frames=dense)
+def test_more_takes_no_less(frames, side, chunk, dense):
+    size = PassSize(frames, side, side, chunk_tokens=chunk, dense_frames=dense)
     least = peak(size)
     assert least > 0
     for more in ({"frames": frames + 1}, {"other_frames": 3}):

@@ -9,7 +9,6 @@ import tyro
 from qvggt.cli.arguments import (
     ComputeMode,
     DenseFrames,
-    GlobalAttentionMode,
     Json,
     Memory,
     Model,
@@ -34,7 +33,6 @@ def plan(
     ),
     memory: Memory = None,
     compute: ComputeMode = "float",
-    global_attention: GlobalAttentionMode = "exact",
     dense_frames: DenseFrames = 8,
     window: WindowFrames = None,
     revision: Revision = None,
@@ -58,7 +56,7 @@ def plan(
     if any(side % patch for side in size):
         raise QvggtError(f"the model cuts images into patches of {patch} px: give a size in multiples of that")
     shape = (frames, 3, size[-1], size[0])
-    pass_size = PassSize.of(shape, window, heads, global_attention == "merged", dense_frames)
+    pass_size = PassSize.of(shape, window, heads, dense_frames)
     planned = plan_memory(what, pass_size, limit)
     save_figures(json, planned.to_json())
     _print(planned)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from qvggt.model.config import VGGTConfig
 from qvggt.model.layers import CHUNK_TOKENS, Block, Rotation, rotary_table
-from qvggt.model.merging import GlobalAttention, Merging, exact_pairs, merge_patches
+from qvggt.model.merging import EXACT, GlobalAttention, Merging, exact_pairs, merge
 from qvggt.model.vit import VisionTransformer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -76,21 +76,21 @@ class Aggregator(nn.Module):
             if index > last:
                 break
             kept = index in keep
-            x = in_frame = frame_block(x, frame_rotation, None, chunk_tokens, in_place=True)  # [B*S, P, C]
+            x = in_frame = frame_block(x, frame_rotation, EXACT, chunk_tokens, in_place=True)  # [B*S, P, C]
             x = x.reshape(batch, frames * tokens, -1)
-            fewer = merging if index >= self.exact_pairs else None
+            fewer = merging if index >= self.exact_pairs else EXACT
             x = global_block(x, global_rotation, fewer, chunk_tokens, in_place=not kept)  # [B, S*P, C]
             x = x.reshape(batch * frames, tokens, -1)
             if kept:
                 yield index, in_frame, x
             del in_frame
 
-    def merging(self, images: Tensor) -> Merging | None:
-        """Return how tokens are merged for global attention among images [B, S, 3, H, W], or None."""
+    def merging(self, images: Tensor) -> Merging:
+        """Return how tokens are merged for global attention among images [B, S, 3, H, W]."""
         if self.global_attention == "exact":
-            return None
+            return EXACT
         rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
-        return merge_patches(images.shape[1], self.special_tokens, rows, columns).to(images.device)
+        return merge(images.shape[1], self.special_tokens, rows, columns).to(images.device)
 
     def with_special_tokens(self, patches: Tensor, frames: int) -> Tensor:
         """Put camera and register tokens before patch tokens [B*S, P-5, C] of scenes with S frames: [B*S, P, C]."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qvggt.model.merging import Merging
+from qvggt.model.merging import EXACT, Merging, Pool, averaged
 
 Rotation = tuple[Tensor, Tensor]
 """Cosine and sine [N, head width] of every token's rotary angles."""
@@ -61,10 +61,12 @@ class Attention(nn.Module):
         self.product: Product = F.scaled_dot_product_attention
         self.held_dtype: torch.dtype | None = None  # of a long sequence's queries, keys and values; None: x's own
 
-    def forward(self, x: Tensor, rotation: Rotation | None = None, merging: Merging | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotation: Rotation | None = None, merging: Merging = EXACT) -> Tensor:
         """Attend from the N tokens of x [B, N, C] to all of them, or to merged ones."""
         q, k, v = self.queries_keys_values(x, rotation)
-        return self.attend(q, *merged(k, v, merging))
+        q, k, v = averaged(q, merging.queries), averaged(k, merging.keys), averaged(v, merging.keys)
+        answers = self.attend(q, k, v, merging.bias(k.dtype))
+        return answers if merging.queries is None else answers[:, merging.queries.of]
 
     def queries_keys_values(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return each [B, heads, N, C/heads] of tokens [B, N, C]."""
@@ -95,7 +97,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         rotation: Rotation | None = None,
-        merging: Merging | None = None,
+        merging: Merging = EXACT,
         chunk_tokens: int = CHUNK_TOKENS,
         in_place: bool = False,
     ) -> Tensor:
@@ -104,7 +106,7 @@ class Block(nn.Module):
         Args:
             x: tokens.
             rotation: their positions.
-            merging: what they attend to, if that is not one another.
+            merging: which of them are averaged for attention.
             chunk_tokens: tokens that pass through the layers at a time, at least 1.
             in_place: whether x is no longer needed: the result may then take its place.
         """
@@ -124,31 +126,36 @@ class Block(nn.Module):
         return out
 
     def _attend_in_chunks(
-        self, x: Tensor, out: Tensor, rotation: Rotation | None, merging: Merging | None, chunk_tokens: int
+        self, x: Tensor, out: Tensor, rotation: Rotation | None, merging: Merging, chunk_tokens: int
     ) -> None:
         """Write what attention makes of long sequences [B, N, C] to ``out``, which may be x."""
         batch, length, dim = x.shape
         heads = self.attn.heads
-        sizes = batch, heads, length, dim // heads
         held = self.attn.held_dtype or x.dtype
-        keys, values = x.new_empty(sizes, dtype=held), x.new_empty(sizes, dtype=held)
+        sizes = batch, heads, length, dim // heads
         # Where the result does not go into x, its place holds the queries until they are answered.
         beside = out.data_ptr() != x.data_ptr() and held == x.dtype
-        queries = out.view(batch, length, heads, -1).transpose(1, 2) if beside else x.new_empty(sizes, dtype=held)
+        place = out.view(batch, length, heads, -1).transpose(1, 2) if beside else None
+        pools = [
+            Pool(merging.queries, sizes, held, x.device, place),
+            *(Pool(merging.keys, sizes, held, x.device) for _ in range(2)),
+        ]
         chunks = [slice(start, start + chunk_tokens) for start in range(0, length, chunk_tokens)]
         for chunk in chunks:
             turns = None if rotation is None else (rotation[0][chunk], rotation[1][chunk])
             parts = self.attn.queries_keys_values(self.norm1(x[:, chunk]), turns)
-            for whole, part in zip((queries, keys, values), parts, strict=True):
-                whole[:, :, chunk] = part
-        keys, values, bias = merged(keys, values, merging)
-        for chunk in chunks:
-            out[:, chunk] = self.ls1(x[:, chunk], self.attn.attend(queries[:, :, chunk], keys, values, bias, x.dtype))
-
-
-def merged(k: Tensor, v: Tensor, merging: Merging | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return keys and values [B, heads, M, C/heads] that are merged if anything is, and the bias of their scores."""
-    return (k, v, None) if merging is None else (merging.mean(k), merging.mean(v), merging.bias(k.dtype))
+            for pool, part in zip(pools, parts, strict=True):
+                pool.add(chunk, part)
+        queries, keys, values = (pool.tokens() for pool in pools)
+        del pools
+        bias = merging.bias(keys.dtype)
+        parts = queries.split(chunk_tokens, 2)
+        answers = (self.attn.attend(part, keys, values, bias, x.dtype) for part in parts)
+        if merging.queries is not None:
+            whole = torch.cat(list(answers), 1)  # [B, M, C]
+            answers = (whole[:, merging.queries.of[chunk]] for chunk in chunks)
+        for chunk, answer in zip(chunks, answers, strict=True):
+            out[:, chunk] = self.ls1(x[:, chunk], answer)
 
 
 def rotary_table(positions: Tensor, head_dim: int, dtype: torch.dtype) -> Rotation:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from qvggt.model.config import VGGTConfig
 from qvggt.model.dense_head import TILE_VALUES
 from qvggt.model.layers import CHUNK_TOKENS
-from qvggt.model.merging import merge_patches
 from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES, OUTPUT_CHANNELS, Head, frames_at_a_time
 
 FLOAT_BYTES = 4
@@ -40,7 +39,6 @@ class PassSize:
         height_px: of the images.
         width_px: of the images.
         heads: what is computed.
-        merged: whether global attention looks at merged tokens.
         dense_frames: frames that the dense heads take at a time, at most.
         chunk_tokens: tokens that pass through a block's layers at a time.
         other_frames: frames of a long sequence whose images and answers are held beside a window's.
@@ -50,7 +48,6 @@ class PassSize:
     height_px: int
     width_px: int
     heads: Collection[Head] = ALL_HEADS
-    merged: bool = False
     dense_frames: int = DENSE_FRAMES
     chunk_tokens: int = CHUNK_TOKENS
     other_frames: int = 0
@@ -61,12 +58,11 @@ class PassSize:
         images: Sequence[int],
         window: int | None = None,
         heads: Collection[Head] = ALL_HEADS,
-        merged: bool = False,
         dense_frames: int = DENSE_FRAMES,
     ) -> PassSize:
         """Return the size of images [S, 3, H, W] that pass in windows of so many frames, or all at once."""
         frames = min(window or images[0], images[0])
-        size = cls(frames, images[2], images[3], heads, merged, dense_frames)
+        size = cls(frames, images[2], images[3], heads, dense_frames)
         return replace(size, other_frames=images[0] - frames)
 
 
@@ -115,9 +111,6 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     tokens = scene_tokens * config.embed_dim * FLOAT_BYTES
     in_frame = _block(config, size, frame_tokens, size.frames, held_bytes)
     in_scene = _block(config, size, scene_tokens, 1, held_bytes)
-    if size.merged:
-        merging = merge_patches(size.frames, 1 + config.register_tokens, rows, columns)
-        in_scene += 2 * len(merging.log_count) * config.embed_dim * held_bytes
     kept = [size.frames * level * held_bytes for level in _kept_values(config, rows, columns)]
     maps = len(dense) * sum(kept)
     before = len(dense) * sum(kept[:3])
