@@ -205,3 +205,47 @@ def test_expansion_equals_that_without_compiled_code_to_the_bit(scheme, rows, wi
         found = CpuBackend().expand(weight, torch.float32)
         patch.setenv("QVGGT_NATIVE", "0")
         assert torch.equal(found, CpuBackend().expand(weight, torch.float32))
+
+
+@pytest.fixture
+def emulated_vnni(monkeypatch):
+    """Make the library anew as for a CPU with VNNI, whose instructions are put together from others."""
+    monkeypatch.setattr(native, "cpu_flags", lambda: ("-DEMULATE_VNNI",))
+    native._outcome.cache_clear()
+    yield
+    native._outcome.cache_clear()
+
+
+def products_of_every_kind():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(21, 256, generator=generator)
+    schemes = [
+        Scheme(bits, group, symmetric) for bits in range(2, 9) for group in (-1, 8, 32) for symmetric in (True, False)
+    ]
+    return [multiply(given, weight_of(35, 256, scheme)[1], None) for scheme in schemes for given in (x, round_rows(x))]
+
+
+@needs_library
+def test_fours_of_products_are_added_to_the_same_bits(request):
+    usual = products_of_every_kind()
+    request.getfixturevalue("emulated_vnni")
+    assert native.library() is not None
+    assert all(map(torch.equal, usual, products_of_every_kind()))
+
+
+@needs_library
+@pytest.mark.parametrize("flags", native.FEATURES.values(), ids=native.FEATURES)
+def test_compilers_know_the_instructions_of_other_cpus(flags, tmp_path):
+    command = [*native.compiler(), *native.FLAGS, *flags, "-o", str(tmp_path / "a.so"), *map(str, native.SOURCES)]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if "unrecognized" in made.stderr or "unknown argument" in made.stderr:
+        pytest.skip("an old compiler")
+    assert made.returncode == 0, made.stderr
+
+
+@needs_library
+def test_a_compiler_older_than_the_cpu_makes_the_usual_library(monkeypatch):
+    monkeypatch.setattr(native, "cpu_flags", lambda: ())
+    usual = native._compiled()
+    monkeypatch.setattr(native, "cpu_flags", lambda: ("-munheard-of",))
+    assert native._compiled() == usual

@@ -20,6 +20,8 @@ FOLDER = Path(__file__).parent
 SOURCES = tuple(FOLDER / name for name in ("products.c", "attention.c", "convolution.c"))
 HEADERS = tuple(FOLDER / name for name in ("job.h", "pairs.h", "vectors.h"))
 FLAGS = ("-O3", "-std=gnu11", "-mavx2", "-mfma", "-mbmi2", "-mf16c", "-fno-math-errno", "-fPIC", "-shared")
+FEATURES = {"avx512_vnni": ("-mavx512vnni", "-mavx512vl"), "avx_vnni": ("-mavxvnni",)}
+"""Of a CPU that add products faster, by torch's names, and what the compiler needs to be told to use them."""
 _JOBS = (
     "qvggt_multiply", "qvggt_round", "qvggt_expand", "qvggt_attend", "qvggt_convolve", "qvggt_round_map",
     "qvggt_round_kernels",
@@ -72,10 +74,26 @@ def compiler() -> Sequence[str]:
     return next(([path, *options] for name, *options in calls if (path := shutil.which(name))), [])
 
 
+def cpu_flags() -> Sequence[str]:
+    """Return what a compiler is told of this CPU beyond AVX2."""
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return next((flags for name, flags in FEATURES.items() if features.get(name)), ())
+
+
 def _compiled() -> Path:
     """Return the library's file, compiled now if it is not in the cache."""
+    special = cpu_flags()
+    try:
+        return _compiled_with((*FLAGS, *special))
+    except Unavailable:  # a compiler older than the CPU
+        if not special:
+            raise
+        return _compiled_with(FLAGS)
+
+
+def _compiled_with(flags: Sequence[str]) -> Path:
     text = b"".join(path.read_bytes() for path in (*SOURCES, *HEADERS))
-    key = hashlib.sha256(text + " ".join(FLAGS).encode()).hexdigest()[:_KEY_CHARACTERS]
+    key = hashlib.sha256(text + " ".join(flags).encode()).hexdigest()[:_KEY_CHARACTERS]
     target = user_cache() / "native" / f"products-{key}.so"
     if target.is_file():
         return target
@@ -86,7 +104,7 @@ def _compiled() -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder) / target.name
-            command = [*found, *FLAGS, "-o", str(made), *map(str, SOURCES), "-lm"]
+            command = [*found, *flags, "-o", str(made), *map(str, SOURCES), "-lm"]
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
             os.replace(made, target)
     except subprocess.CalledProcessError as error:

@@ -19,8 +19,8 @@ ALWAYS void multiply_pairs(const int16_t *a, int64_t row, const int16_t *b, int6
 #define ADD_ROW(from, left, right)                                                              \
     do {                                                                                        \
         const __m256i pair = _mm256_castps_si256(_mm256_broadcast_ss((const float *)(from)));   \
-        left = _mm256_add_epi32(left, _mm256_madd_epi16(pair, b0));                             \
-        right = _mm256_add_epi32(right, _mm256_madd_epi16(pair, b1));                           \
+        left = ADD_PAIRS(left, pair, b0);                                                       \
+        right = ADD_PAIRS(right, pair, b1);                                                     \
     } while (0)
         ADD_ROW(a, s00, s01);
         ADD_ROW(a + row, s10, s11);

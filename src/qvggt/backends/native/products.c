@@ -3,9 +3,9 @@
  * out[m][n] = bias[n] + sum over groups g of  a_scale[m, g] * w_scale[n, g] * sum over k in g of a[m][k] * w[n][k]
  *
  * Activations are unsigned bytes around 128, weights small signed levels. A panel of 16 outputs is unpacked into the
- * first-level cache and stays there for many rows. Pairs of products are added in 16 bits for as long as no sum can
- * overflow, which for weights of 4 bits is 8 steps; then they move to 32 bits, and at the end of a group to float.
- * Weights whose levels are too large for that are two planes of 4 bits, high and low.
+ * first-level cache and stays there for many rows. With VNNI fours of products are added in 32 bits. Without it pairs are
+ * added in 16 bits for as long as no sum can overflow, which for weights of 4 bits is 8 steps, and then move to 32 bits.
+ * At the end of a group sums become float. Weights whose levels are too large are two planes of 4 bits, high and low.
  */
 #include "job.h"
 #include "vectors.h"
@@ -54,9 +54,9 @@ static int largest_level(const Product *p) {
     return p->w_zero ? (1 << p->bits) - 1 : 1 << (p->bits - 1);
 }
 
-static int planes_of(const Product *p) { return largest_level(p) > 64 ? 2 : 1; }
+static int planes_of(const Product *p) { return largest_level(p) > (VNNI ? 128 : 64) ? 2 : 1; }
 
-/* How many steps can be added in 16 bits: 255 * 2 * level * steps stays below 2^15. */
+/* How many steps can be added before sums move: in 16 bits 255 * 2 * level * steps stays below 2^15. */
 static int steps_of(const Product *p) {
     int level = largest_level(p), steps = 8;
     if (planes_of(p) == 2) level = 16;
@@ -141,7 +141,6 @@ ALWAYS __m256i four(const uint8_t *bytes) {
 
 /* Add one plane of a group's products to the sums of a tile. */
 ALWAYS void add_plane(const uint8_t *a, const int8_t *w, int size, __m256i sums[ROWS][VECTORS], const int steps) {
-    const __m256i ones = _mm256_set1_epi16(1);
     for (int k = 0; k < size; k += 4 * steps) {
         __m256i p00 = _mm256_setzero_si256(), p01 = p00, p10 = p00, p11 = p00, p20 = p00, p21 = p00, p30 = p00, p31 = p00;
         const int8_t *at = w + (int64_t)k * PANEL;
@@ -151,25 +150,25 @@ ALWAYS void add_plane(const uint8_t *a, const int8_t *w, int size, __m256i sums[
             __m256i w0 = _mm256_load_si256((const __m256i *)(at + step * 4 * PANEL));
             __m256i w1 = _mm256_load_si256((const __m256i *)(at + step * 4 * PANEL + 32));
             __m256i x = four(from + 4 * (step * ROWS + 0));
-            p00 = _mm256_add_epi16(p00, _mm256_maddubs_epi16(x, w0));
-            p01 = _mm256_add_epi16(p01, _mm256_maddubs_epi16(x, w1));
+            p00 = ADD_FOURS(p00, x, w0);
+            p01 = ADD_FOURS(p01, x, w1);
             x = four(from + 4 * (step * ROWS + 1));
-            p10 = _mm256_add_epi16(p10, _mm256_maddubs_epi16(x, w0));
-            p11 = _mm256_add_epi16(p11, _mm256_maddubs_epi16(x, w1));
+            p10 = ADD_FOURS(p10, x, w0);
+            p11 = ADD_FOURS(p11, x, w1);
             x = four(from + 4 * (step * ROWS + 2));
-            p20 = _mm256_add_epi16(p20, _mm256_maddubs_epi16(x, w0));
-            p21 = _mm256_add_epi16(p21, _mm256_maddubs_epi16(x, w1));
+            p20 = ADD_FOURS(p20, x, w0);
+            p21 = ADD_FOURS(p21, x, w1);
             x = four(from + 4 * (step * ROWS + 3));
-            p30 = _mm256_add_epi16(p30, _mm256_maddubs_epi16(x, w0));
-            p31 = _mm256_add_epi16(p31, _mm256_maddubs_epi16(x, w1));
+            p30 = ADD_FOURS(p30, x, w0);
+            p31 = ADD_FOURS(p31, x, w1);
             KEEP(p00); KEEP(p01); KEEP(p10); KEEP(p11); KEEP(p20); KEEP(p21); KEEP(p30); KEEP(p31);
         }
-        const __m256i pairs[ROWS][VECTORS] = {{p00, p01}, {p10, p11}, {p20, p21}, {p30, p31}};
+        const __m256i parts[ROWS][VECTORS] = {{p00, p01}, {p10, p11}, {p20, p21}, {p30, p31}};
 #pragma GCC unroll 4
         for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 2
             for (int v = 0; v < VECTORS; v++)
-                sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(pairs[r][v], ones));
+                sums[r][v] = _mm256_add_epi32(sums[r][v], SUM_BY_FOURS(parts[r][v]));
     }
 }
 
@@ -253,7 +252,8 @@ static void tile(const Product *p, const Scratch *s, const Tile *t, int first, i
         __m256i sums[ROWS][VECTORS];
         for (int r = 0; r < ROWS; r++)
             for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_setzero_si256();
-        if (steps == 8 && size % 32 == 0) add_planes(a, w, size, planes, sums, 8);
+        if (VNNI) add_planes(a, w, size, planes, sums, size / 4);
+        else if (steps == 8 && size % 32 == 0) add_planes(a, w, size, planes, sums, 8);
         else if (steps >= 4 && size % 16 == 0) add_planes(a, w, size, planes, sums, 4);
         else if (steps >= 2 && size % 8 == 0) add_planes(a, w, size, planes, sums, 2);
         else add_planes(a, w, size, planes, sums, 1);
