@@ -1,33 +1,54 @@
-"""What merged global attention costs in accuracy, by how many of the first global blocks stay exact: nano, on rooms.
+"""What merged global attention costs in accuracy: nano, on rooms.
 
-python benchmarks/merging.py [--scenes N]
+By how many of the first global blocks stay exact, and by how wide the squares are whose keys, or queries, are averaged.
+
+python benchmarks/merging.py [--scenes N] [--frames N]
 """
 
 from __future__ import annotations
 
 import argparse
 
+from torch import Tensor
+
 import qvggt
 from qvggt.eval.plan import Selection
 from qvggt.model import VGGT
+from qvggt.model.merging import Merging, exact_pairs, squares
+
+KEYS = 2
+"""Patches along the side of nano's squares of keys."""
 
 
 def main() -> None:
-    """Print a row for every number of exact blocks."""
+    """Print a row for every way to merge."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=32)
-    scenes = parser.parse_args().scenes
-    print("| exact global blocks | AUC@30 | AbsRel | points |\n|---|--:|--:|--:|")
-    for exact in range(len(qvggt.load("nano").aggregator.global_blocks) + 1):
-        figures = qvggt.evaluate(merged_after(exact), "rooms", selection=Selection(scenes=scenes)).model.summary.metrics
+    parser.add_argument("--frames", type=int, help="of a scene; all by default")
+    chosen = parser.parse_args()
+    selection = Selection(scenes=chosen.scenes, frames=chosen.frames)
+    blocks = len(qvggt.load("nano").aggregator.global_blocks)
+    usual = exact_pairs(blocks)
+    print("| exact global blocks | squares of keys | of queries | AUC@30 | AbsRel | points |\n|---|--:|--:|--:|--:|--:|")
+    ways = [(exact, KEYS, 1) for exact in range(blocks + 1)] + [(usual, 3, 1), (usual, 2, 2), (usual, 3, 3)]
+    for exact, keys, queries in ways:
+        figures = qvggt.evaluate(merged(exact, keys, queries), "rooms", selection=selection).model.summary.metrics
         row = f"{figures['auc30']:.1f} | {figures['absrel']:.3f} | {figures['point_error']:.3f}"
-        print(f"| the first {exact} | {row} |", flush=True)
+        print(f"| the first {exact} | {keys}x{keys} | {queries}x{queries} | {row} |", flush=True)
 
 
-def merged_after(exact: int) -> VGGT:
-    """Return nano with global attention merged in all blocks but the first ``exact``."""
+def merged(exact: int, keys: int, queries: int) -> VGGT:
+    """Return nano with global attention merged in all blocks but the first ``exact``, over squares of such sides."""
     model = qvggt.load("nano", global_attention="merged")
-    model.aggregator.exact_pairs = exact
+    aggregator = model.aggregator
+    aggregator.exact_pairs = exact
+
+    def merging(images: Tensor) -> Merging:
+        rows, columns = images.shape[-2] // aggregator.patch_size, images.shape[-1] // aggregator.patch_size
+        scene = images.shape[1], aggregator.special_tokens, rows, columns
+        return Merging(squares(*scene, keys), squares(*scene, queries) if queries > 1 else None)
+
+    aggregator.merging = merging
     return model
 
 

@@ -259,7 +259,7 @@ def save(tensors, path, metadata):
 unit_store.save_file = save
 quantize_to(MODEL, {str(tmp_path / "out")!r}, "gptq", OPTIONS)
 """
-    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((os.path.dirname(__file__), *sys.path))}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
     left = sorted(path.name for path in work_of(tmp_path / "out").iterdir())

@@ -58,6 +58,12 @@ class WindowOptions:
         return [range(max(0, min(start, count - self.frames)), min(start + self.frames, count)) for start in starts]
 
 
+def check_window_heads(heads: Collection[Head]) -> None:
+    """Raise ``QvggtError`` unless the heads tell cameras and depth, by which windows are laid upon one another."""
+    if not set(HEADS_FOR["depth"]) <= set(heads):
+        raise QvggtError("windows are laid upon one another by cameras and depth: compute both of them")
+
+
 @dataclass(frozen=True)
 class Similarity:
     """What takes points of a window to the points of all: scale * rotation @ x + translation.
@@ -101,8 +107,7 @@ def predict_windows(
     """
     if options is None or len(images.names) <= options.frames:
         return predict(model, images, heads, dense_frames, on_progress, finite, chunk_tokens)
-    if not set(HEADS_FOR["depth"]) <= set(heads):
-        raise QvggtError("windows are laid upon one another by cameras and depth: compute both of them")
+    check_window_heads(heads)
     ranges = options.ranges(len(images.names))
     whole: Prediction | None = None
     done = 0

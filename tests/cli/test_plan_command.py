@@ -35,6 +35,7 @@ def test_plan_of_less_memory_and_of_windows(qvggt, tmp_path):
     tight = qvggt("plan", *FULL, "--memory", f"{(free - 10**8) // 10**6}MB")
     assert tight.status == 0
     assert "with 4096 tokens" not in tight.out
+    assert "compute both" in qvggt("plan", *FULL, "--window", 4, "--heads", "depth").sentence
     assert "--window" in qvggt("plan", *FULL, "--memory", f"{windows // 10**6 + 9}MB").sentence
 
 

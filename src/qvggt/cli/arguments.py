@@ -38,7 +38,7 @@ Overwrite = Annotated[
     tyro.conf.FlagCreatePairsOff,
     tyro.conf.arg(help="replace what the command wrote there before", help_behavior_hint=""),
 ]
-Device = Annotated[str, tyro.conf.arg(metavar="NAME", help="where to compute: cpu or cuda")]
+Device = Annotated[str, tyro.conf.arg(metavar="NAME", help="where to compute: cpu, cuda or mps")]
 ComputeMode = Annotated[
     Literal["float", "int8"],
     tyro.conf.arg(help="how packed layers multiply: int8 is faster, and rounds activations to 8 bits"),

@@ -46,9 +46,12 @@ def plan(
     from qvggt.memory_plan import model_size, plan_memory
     from qvggt.model.memory import PassSize
     from qvggt.types import QvggtError
+    from qvggt.windows import check_window_heads
 
     if len(size) not in (1, 2) or min(*size, frames, dense_frames, frames if window is None else window) < 1:
         raise QvggtError("frames and windows are at least 1, and the size is a width, or a width and a height")
+    if window is not None and window < frames:
+        check_window_heads(heads)
     limit = None if memory is None else size_bytes(memory)
     check_figures(json)
     what = model_size(model, revision, compute)
