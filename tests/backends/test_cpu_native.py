@@ -15,6 +15,7 @@ from qvggt.backends.cpu import CpuBackend
 from qvggt.backends.cpu_native import CpuNativeBackend
 from qvggt.backends.native import library as native
 from qvggt.backends.native.library import unavailable_reason
+from qvggt.backends.native.processors import X86, processor
 from qvggt.backends.native.products import multiply, round_rows, supports
 from qvggt.backends.plain import FEW_TOKENS
 from qvggt.quant.affine import dequantize, quantize
@@ -22,6 +23,7 @@ from qvggt.quant.packing import pack
 from qvggt.quant.scheme import Scheme
 
 BACKEND = CpuNativeBackend()
+KIND = processor() or X86
 needs_library = pytest.mark.skipif(unavailable_reason() is not None, reason="no compiled products on this machine")
 schemes = st.builds(Scheme, st.integers(2, 8), st.sampled_from((-1, 4, 8, 32, 128)), st.booleans())
 
@@ -168,7 +170,7 @@ def test_where_it_cannot_be_had_the_reason_is_told(monkeypatch, tmp_path, enviro
 @needs_library
 def test_a_damaged_library_is_told_of(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    made = native._compiled()
+    made = native._compiled(KIND)
     made.write_bytes(b"no library")
     assert f"remove {made}" in (outcome_of(monkeypatch, tmp_path) or "")
 
@@ -210,7 +212,7 @@ def test_expansion_equals_that_without_compiled_code_to_the_bit(scheme, rows, wi
 @pytest.fixture
 def emulated_vnni(monkeypatch):
     """Make the library anew as for a CPU with VNNI, whose instructions are put together from others."""
-    monkeypatch.setattr(native, "cpu_flags", lambda: ("-DEMULATE_VNNI",))
+    monkeypatch.setattr(native, "special_flags", lambda _: ("-DEMULATE_VNNI",))
     native._outcome.cache_clear()
     yield
     native._outcome.cache_clear()
@@ -234,10 +236,10 @@ def test_fours_of_products_are_added_to_the_same_bits(request):
 
 
 @needs_library
-@pytest.mark.parametrize("flags", native.FEATURES.values(), ids=native.FEATURES)
-def test_compilers_know_the_instructions_of_other_cpus(flags, tmp_path):
-    command = [*native.compiler(), *native.FLAGS, *flags, "-o", str(tmp_path / "a.so"), *map(str, native.SOURCES)]
-    made = subprocess.run(command, capture_output=True, text=True, timeout=120)
+@pytest.mark.parametrize("special", KIND.features.values(), ids=KIND.features)
+def test_compilers_know_the_instructions_of_other_cpus(special, tmp_path):
+    call = [*native.compiler(), *native.command(KIND, special, tmp_path / "a.so")]
+    made = subprocess.run(call, capture_output=True, text=True, timeout=120)
     if "unrecognized" in made.stderr or "unknown argument" in made.stderr:
         pytest.skip("an old compiler")
     assert made.returncode == 0, made.stderr
@@ -245,7 +247,7 @@ def test_compilers_know_the_instructions_of_other_cpus(flags, tmp_path):
 
 @needs_library
 def test_a_compiler_older_than_the_cpu_makes_the_usual_library(monkeypatch):
-    monkeypatch.setattr(native, "cpu_flags", lambda: ())
-    usual = native._compiled()
-    monkeypatch.setattr(native, "cpu_flags", lambda: ("-munheard-of",))
-    assert native._compiled() == usual
+    monkeypatch.setattr(native, "special_flags", lambda _: ())
+    usual = native._compiled(KIND)
+    monkeypatch.setattr(native, "special_flags", lambda _: ("-munheard-of",))
+    assert native._compiled(KIND) == usual

@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qvggt.backends.cpu_native import CpuNativeBackend
-from qvggt.backends.native.attention import attend, can_attend
+from qvggt.backends.native.attention import Attention, attend, can_attend
+from qvggt.backends.native.jobs import is_compiled
 from qvggt.backends.native.library import unavailable_reason
 
-pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason="no compiled products on this machine")
+COMPILED = unavailable_reason() is None and is_compiled(Attention)
+pytestmark = pytest.mark.skipif(not COMPILED, reason="no compiled attention on this machine")
 
 
 def drawn(seed, batch, heads, queries, keys, channels, gain):

@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 from qvggt.backends import Window
 from qvggt.backends.cpu import CpuBackend
 from qvggt.backends.cpu_native import CpuNativeBackend
-from qvggt.backends.native.convolution import can_convolve, convolve, round_kernel
+from qvggt.backends.native.convolution import Convolution, can_convolve, convolve, round_kernel
+from qvggt.backends.native.jobs import is_compiled
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.packing import pack
 from qvggt.quant.scheme import Scheme
 
-pytestmark = pytest.mark.skipif(unavailable_reason() is not None, reason="no compiled products on this machine")
+COMPILED = unavailable_reason() is None and is_compiled(Convolution)
+pytestmark = pytest.mark.skipif(not COMPILED, reason="no compiled convolutions on this machine")
 
 
 def pairs(least, most):

@@ -7,7 +7,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from qvggt.backends.native.jobs import Job, pointer, run
+from qvggt.backends.native.jobs import Job, is_compiled, pointer, run
 
 MAX_CHANNELS = 128
 """Of a head: sums of more products might not fit into 32 bits."""
@@ -30,7 +30,12 @@ class Attention(Job):
 def can_attend(q: Tensor) -> bool:
     """Return whether there is compiled attention for queries [B, heads, N, channels] and keys and values like them."""
     channels = q.shape[-1]
-    return q.dtype in (torch.float32, torch.float16) and channels % _LANES == 0 and channels <= MAX_CHANNELS
+    return (
+        is_compiled(Attention)
+        and q.dtype in (torch.float32, torch.float16)
+        and channels % _LANES == 0
+        and channels <= MAX_CHANNELS
+    )
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qvggt.backends.base import Window
-from qvggt.backends.native.jobs import Job, pointer, run
+from qvggt.backends.native.jobs import Job, is_compiled, pointer, run
 
 _MAP_LEVELS, _KERNEL_LEVELS = 8191, 1023
 """Largest integers: 256 products of them, and of two signs, fit into 32 bits."""
@@ -73,7 +73,8 @@ class Kernel:
 def can_convolve(window: Window) -> bool:
     """Return whether there is a compiled convolution: channels by pairs, all of them in every output."""
     outputs, channels = window.shape[:2]
-    return channels % 2 == 0 and outputs >= _PANEL and window.groups == 1 and set(window.dilation) == {1}
+    whole = channels % 2 == 0 and outputs >= _PANEL and window.groups == 1 and set(window.dilation) == {1}
+    return whole and is_compiled(Convolution)
 
 
 def round_kernel(matrix: Tensor, window: Window) -> Kernel:

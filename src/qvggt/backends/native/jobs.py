@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from qvggt.backends.native.library import library
+from qvggt.backends.native.processors import processor
 
 _WORTH_A_THREAD = 1 << 20
 """Products of numbers below which a second thread costs more than it does."""
@@ -28,6 +29,12 @@ class Job(ctypes.Structure):
 def pointer(tensor: Tensor | None) -> int | None:
     """Return a tensor's address as a field of a job takes it."""
     return None if tensor is None else tensor.data_ptr()
+
+
+def is_compiled(job: type[Job]) -> bool:
+    """Return whether such jobs can be done on this machine's kind of processor."""
+    kind = processor()
+    return kind is not None and job.does in kind.jobs
 
 
 def run(job: Job, operations: int) -> None:

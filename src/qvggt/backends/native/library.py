@@ -12,20 +12,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
+from qvggt.backends.native.processors import Processor, features, processor
 from qvggt.files import user_cache
 
 FOLDER = Path(__file__).parent
-SOURCES = tuple(FOLDER / name for name in ("products.c", "attention.c", "convolution.c"))
-HEADERS = tuple(FOLDER / name for name in ("job.h", "pairs.h", "vectors.h"))
-FLAGS = ("-O3", "-std=gnu11", "-mavx2", "-mfma", "-mbmi2", "-mf16c", "-fno-math-errno", "-fPIC", "-shared")
-FEATURES = {"avx512_vnni": ("-mavx512vnni", "-mavx512vl"), "avx_vnni": ("-mavxvnni",)}
-"""Of a CPU that add products faster, by torch's names, and what the compiler needs to be told to use them."""
-_JOBS = (
-    "qvggt_multiply", "qvggt_round", "qvggt_expand", "qvggt_attend", "qvggt_convolve", "qvggt_round_map",
-    "qvggt_round_kernels",
-)  # fmt: skip
+HEADERS = tuple(FOLDER / name for name in ("job.h", "neon.h", "pairs.h", "vectors.h"))
+FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fPIC", "-shared")
 _KEY_CHARACTERS = 16
 _SECONDS = 120
 
@@ -45,8 +37,11 @@ def unavailable_reason() -> str | None:
 
 @functools.cache
 def _outcome() -> ctypes.CDLL | Unavailable:
+    kind = processor()
+    if kind is None:
+        return Unavailable("there are no compiled products for this CPU (x86 with AVX2, or ARM of 64 bits)")
     try:
-        return _load(_compiled())
+        return _load(_compiled(kind), kind)
     except Unavailable as reason:
         return reason
 
@@ -59,8 +54,6 @@ def library() -> ctypes.CDLL:
     """
     if os.environ.get("QVGGT_NATIVE") == "0":
         raise Unavailable("compiled products are switched off (QVGGT_NATIVE=0)")
-    if not torch.cpu._is_avx2_supported():  # pyright: ignore[reportAttributeAccessIssue]
-        raise Unavailable("there are no compiled products for this CPU (AVX2 on x86 so far)")
     outcome = _outcome()
     if isinstance(outcome, Unavailable):
         raise outcome
@@ -74,26 +67,32 @@ def compiler() -> Sequence[str]:
     return next(([path, *options] for name, *options in calls if (path := shutil.which(name))), [])
 
 
-def cpu_flags() -> Sequence[str]:
-    """Return what a compiler is told of this CPU beyond AVX2."""
-    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return next((flags for name, flags in FEATURES.items() if features.get(name)), ())
+def special_flags(kind: Processor) -> Sequence[str]:
+    """Return what a compiler is told of this very CPU."""
+    there = {"", *features()}
+    return next((flags for name, flags in kind.features.items() if name in there), ())
 
 
-def _compiled() -> Path:
+def _compiled(kind: Processor) -> Path:
     """Return the library's file, compiled now if it is not in the cache."""
-    special = cpu_flags()
+    special = special_flags(kind)
     try:
-        return _compiled_with((*FLAGS, *special))
+        return _compiled_with(kind, special)
     except Unavailable:  # a compiler older than the CPU
         if not special:
             raise
-        return _compiled_with(FLAGS)
+        return _compiled_with(kind, ())
 
 
-def _compiled_with(flags: Sequence[str]) -> Path:
-    text = b"".join(path.read_bytes() for path in (*SOURCES, *HEADERS))
-    key = hashlib.sha256(text + " ".join(flags).encode()).hexdigest()[:_KEY_CHARACTERS]
+def command(kind: Processor, special: Sequence[str], target: Path) -> Sequence[str]:
+    """Return the call, without the compiler itself, that makes the library."""
+    return *FLAGS, *kind.flags, *special, "-o", str(target), *(str(FOLDER / name) for name in kind.sources), "-lm"
+
+
+def _compiled_with(kind: Processor, special: Sequence[str]) -> Path:
+    text = b"".join(path.read_bytes() for path in (*(FOLDER / name for name in kind.sources), *HEADERS))
+    words = (*FLAGS, *kind.flags, *special, *features())
+    key = hashlib.sha256(text + " ".join(words).encode()).hexdigest()[:_KEY_CHARACTERS]
     target = user_cache() / "native" / f"products-{key}.so"
     if target.is_file():
         return target
@@ -104,8 +103,8 @@ def _compiled_with(flags: Sequence[str]) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             made = Path(folder) / target.name
-            command = [*found, *flags, "-o", str(made), *map(str, SOURCES), "-lm"]
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=_SECONDS)
+            call = [*found, *command(kind, special, made)]
+            subprocess.run(call, check=True, capture_output=True, text=True, timeout=_SECONDS)
             os.replace(made, target)
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"status {error.returncode}"]
@@ -115,11 +114,11 @@ def _compiled_with(flags: Sequence[str]) -> Path:
     return target
 
 
-def _load(path: Path) -> ctypes.CDLL:
+def _load(path: Path, kind: Processor) -> ctypes.CDLL:
     try:
         found = ctypes.CDLL(str(path))
     except OSError as error:
         raise Unavailable(f"compiled products cannot be loaded ({error}): remove {path}") from error
-    for name in _JOBS:
+    for name in kind.jobs:
         getattr(found, name).argtypes, getattr(found, name).restype = [ctypes.c_void_p], None
     return found

@@ -3,8 +3,8 @@
  * out[m][n] = bias[n] + sum over groups g of  a_scale[m, g] * w_scale[n, g] * sum over k in g of a[m][k] * w[n][k]
  *
  * Activations are unsigned bytes around 128, weights small signed levels. A panel of 16 outputs is unpacked into the
- * first-level cache and stays there for many rows. With VNNI fours of products are added in 32 bits. Without it pairs are
- * added in 16 bits for as long as no sum can overflow, which for weights of 4 bits is 8 steps, and then move to 32 bits.
+ * first-level cache and stays there for many rows. With VNNI or NEON fours of products are added in 32 bits. Without, pairs
+ * are added in 16 bits for as long as no sum can overflow, which for weights of 4 bits is 8 steps, and move to 32 then.
  * At the end of a group sums become float. Weights whose levels are too large are two planes of 4 bits, high and low.
  */
 #include "job.h"
@@ -17,8 +17,7 @@
 #define BLOCK 64                 /* rows that pass through a panel before the next panel */
 #define PART 2048                /* most rows of a task */
 #define CHUNK 1024               /* about how many weights of an output are unpacked at a time */
-#define ZERO 128
-#define LINES 16                 /* rows that are rounded or expanded at a time */
+#define LINES 16                 /* rows that are expanded at a time */
 
 typedef struct {
     Job job;
@@ -54,7 +53,7 @@ static int largest_level(const Product *p) {
     return p->w_zero ? (1 << p->bits) - 1 : 1 << (p->bits - 1);
 }
 
-static int planes_of(const Product *p) { return largest_level(p) > (VNNI ? 128 : 64) ? 2 : 1; }
+static int planes_of(const Product *p) { return largest_level(p) > (WIDE_SUMS ? 128 : 64) ? 2 : 1; }
 
 /* How many steps can be added before sums move: in 16 bits 255 * 2 * level * steps stays below 2^15. */
 static int steps_of(const Product *p) {
@@ -73,6 +72,7 @@ static void unpack(const uint8_t *row, int64_t available, int bits, int64_t firs
     int i = 0;
     if (bits == 4 && first % 2 == 0) {
         const uint8_t *bytes = row + first / 2;
+#ifdef __AVX2__
         const __m128i low = _mm_set1_epi8(15), middle = _mm_set1_epi8(8);
         for (; i + 32 <= count; i += 32) {
             __m128i pair = _mm_loadu_si128((const __m128i *)(bytes + i / 2));
@@ -80,14 +80,22 @@ static void unpack(const uint8_t *row, int64_t available, int bits, int64_t firs
             _mm_storeu_si128((__m128i *)(levels + i), _mm_sub_epi8(_mm_unpacklo_epi8(even, odd), middle));
             _mm_storeu_si128((__m128i *)(levels + i + 16), _mm_sub_epi8(_mm_unpackhi_epi8(even, odd), middle));
         }
+#else
+        for (; i + 2 <= count; i += 2)
+            levels[i] = (int8_t)((bytes[i / 2] & 15) - 8), levels[i + 1] = (int8_t)((bytes[i / 2] >> 4) - 8);
+#endif
     }
     for (; i + 8 <= count && (first + i) % 8 == 0 && (first + i) / 8 * bits + 8 <= available; i += 8) {
         uint64_t eight; /* eight numbers fill `bits` bytes */
         memcpy(&eight, row + (first + i) / 8 * bits, 8);
+#ifdef __BMI2__
         eight = _pdep_u64(eight, (uint64_t)mask * 0x0101010101010101u);
         if (bits < 8) eight = (eight | 0x8080808080808080u) - (uint64_t)offset * 0x0101010101010101u; /* no borrows */
         eight ^= 0x8080808080808080u;
         memcpy(levels + i, &eight, 8);
+#else
+        for (int j = 0; j < 8; j++) levels[i + j] = (int8_t)((int)(eight >> (bits * j) & (uint64_t)mask) - offset);
+#endif
     }
     for (; i < count; i++) {
         int64_t bit = (first + i) * bits, byte = bit / 8;
@@ -127,7 +135,7 @@ static void unpack_panel(const Product *p, int output, int first, int last, int8
                 memcpy(&four, row + 4 * k, 4);
                 to[(int64_t)k * PANEL] = four;
             }
-            offset[at] = -ZERO * sum;
+            offset[at] = FLIP ? 0 : -ZERO * sum;
             scale[at] = n < p->outputs ? p->w_scale[(int64_t)n * p->groups + g] : 0.0f;
         }
     }
@@ -252,7 +260,7 @@ static void tile(const Product *p, const Scratch *s, const Tile *t, int first, i
         __m256i sums[ROWS][VECTORS];
         for (int r = 0; r < ROWS; r++)
             for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_setzero_si256();
-        if (VNNI) add_planes(a, w, size, planes, sums, size / 4);
+        if (WIDE_SUMS) add_planes(a, w, size, planes, sums, size / 4);
         else if (steps == 8 && size % 32 == 0) add_planes(a, w, size, planes, sums, 8);
         else if (steps >= 4 && size % 16 == 0) add_planes(a, w, size, planes, sums, 4);
         else if (steps >= 2 && size % 8 == 0) add_planes(a, w, size, planes, sums, 2);
@@ -273,6 +281,7 @@ static void tile(const Product *p, const Scratch *s, const Tile *t, int first, i
 /* Bring the codes of a tile's rows together, four of each row at a time. */
 static void gather(const uint8_t *const rows[ROWS], int width, uint8_t *to) {
     int k = 0;
+#ifdef __AVX2__
     for (; k + 16 <= width; k += 16, to += 16 * ROWS) {
         __m128i r[ROWS];
         for (int i = 0; i < ROWS; i++) r[i] = _mm_loadu_si128((const __m128i *)(rows[i] + k));
@@ -283,8 +292,14 @@ static void gather(const uint8_t *const rows[ROWS], int width, uint8_t *to) {
         _mm_storeu_si128((__m128i *)(to + 32), _mm_unpacklo_epi64(t2, t3));
         _mm_storeu_si128((__m128i *)(to + 48), _mm_unpackhi_epi64(t2, t3));
     }
+#endif
     for (; k < width; k += 4)
-        for (int r = 0; r < ROWS; r++, to += 4) memcpy(to, rows[r] + k, 4);
+        for (int r = 0; r < ROWS; r++, to += 4) {
+            uint32_t codes;
+            memcpy(&codes, rows[r] + k, 4);
+            codes ^= FLIP;
+            memcpy(to, &codes, 4);
+        }
 }
 
 /* Multiply the rows `begin` to `end` with the panels from `output` on, `per_chunk` groups at a time. */
@@ -373,61 +388,4 @@ void qvggt_expand(Expansion *e) {
                 for (int k = 0; k < size; k++) to[k] = (float)(levels[k] - offset) * factor;
             }
     free(levels);
-}
-
-typedef struct {
-    Job job;
-    const float *x;   /* [rows][channels] */
-    uint8_t *codes;   /* [rows][channels] around 128 */
-    float *scale;     /* [rows]; NaN of a row that is not finite */
-    int64_t rows;
-    int32_t channels;
-} Rounding;
-
-static void round_rows(const Rounding *o, int64_t begin, int64_t end) {
-    const int channels = o->channels;
-    const __m256 sign = _mm256_set1_ps(-0.0f);
-    for (int64_t m = begin; m < end; m++) {
-        const float *row = o->x + m * channels;
-        uint8_t *to = o->codes + m * channels;
-        __m256 most = _mm256_setzero_ps(), wrong = _mm256_setzero_ps();
-        int k = 0;
-        for (; k + LANES <= channels; k += LANES) {
-            const __m256 value = _mm256_loadu_ps(row + k);
-            most = _mm256_max_ps(most, _mm256_andnot_ps(sign, value));
-            wrong = _mm256_add_ps(wrong, _mm256_sub_ps(value, value));
-        }
-        float lanes[LANES], bad[LANES], largest = 0.0f, nan = 0.0f;
-        _mm256_storeu_ps(lanes, most), _mm256_storeu_ps(bad, wrong);
-        for (int i = 0; i < LANES; i++) largest = fmaxf(largest, lanes[i]), nan += bad[i];
-        for (int i = k; i < channels; i++) largest = fmaxf(largest, fabsf(row[i])), nan += row[i] - row[i];
-        const float scale = fmaxf(largest / 127.0f, 1e-30f);
-        if (nan != 0.0f) { /* only NaN is unlike zero here */
-            memset(to, ZERO, (size_t)channels);
-            o->scale[m] = NAN;
-            continue;
-        }
-        o->scale[m] = scale;
-        const __m256 inverse = _mm256_set1_ps(1.0f / scale);
-        const __m256i zero = _mm256_set1_epi32(ZERO), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-        for (k = 0; k + 32 <= channels; k += 32) {
-            __m256i part[4];
-            for (int i = 0; i < 4; i++) {
-                const __m256 value = _mm256_mul_ps(_mm256_loadu_ps(row + k + 8 * i), inverse);
-                part[i] = _mm256_add_epi32(_mm256_cvtps_epi32(value), zero);
-            }
-            const __m256i low = _mm256_packs_epi32(part[0], part[1]), high = _mm256_packs_epi32(part[2], part[3]);
-            const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(low, high), order);
-            _mm256_storeu_si256((__m256i *)(to + k), bytes);
-        }
-        for (; k < channels; k++) to[k] = (uint8_t)(lrintf(row[k] / scale) + ZERO);
-    }
-}
-
-/* Round rows to 8 bits, each by its own scale. */
-void qvggt_round(Rounding *o) {
-    for (int task; (task = take(&o->job, (o->rows + LINES - 1) / LINES)) >= 0;) {
-        const int64_t begin = (int64_t)task * LINES, end = begin + LINES < o->rows ? begin + LINES : o->rows;
-        round_rows(o, begin, end);
-    }
 }

@@ -1,19 +1,26 @@
 /* What all of the compiled code says about vectors. */
 #ifndef QVGGT_VECTORS_H
 #define QVGGT_VECTORS_H
+#ifdef __AVX2__
 #include <immintrin.h>
+#else
+#include "neon.h"
+#endif
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 8 /* numbers of 32 bits in a vector */
+#define LANES 8  /* numbers of 32 bits in a vector */
+#define ZERO 128 /* of codes of 8 bits */
 
 #define ALWAYS static inline __attribute__((always_inline))
+
+#ifdef __AVX2__
 #define KEEP(x) __asm__("" : "+x"(x)) /* in a register, here: the compiler would move sums apart and spill them */
 
-/* Add products of neighbours: of 16 bits by twos, or of unsigned and signed 8 bits by fours. Sums of the latter may stay
- * in 16 bits, by twos, for as long as they fit; SUM_BY_FOURS is what they come to. */
+/* Add products of neighbours: of 16 bits by twos, or of unsigned and signed 8 bits by fours. Unless sums are wide, those of
+ * the latter stay in 16 bits, by twos, for as long as they fit; SUM_BY_FOURS is what they come to. */
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
 #define ADD_PAIRS(sum, a, b) _mm256_dpwssd_epi32(sum, a, b)
 #define ADD_FOURS(sum, a, b) _mm256_dpbusd_epi32(sum, a, b)
@@ -34,11 +41,15 @@ ALWAYS __m256i add_fours(__m256i sum, __m256i a, __m256i b) {
 #define ADD_FOURS(sum, a, b) add_fours(sum, a, b)
 #endif
 
+#define FLIP 0
+#endif
+
+/* FLIP is what turns four codes into what ADD_FOURS takes. */
 #ifdef ADD_FOURS
-#define VNNI 1
+#define WIDE_SUMS 1
 #define SUM_BY_FOURS(sum) (sum)
 #else
-#define VNNI 0
+#define WIDE_SUMS 0
 #define ADD_FOURS(sum, a, b) _mm256_add_epi16(sum, _mm256_maddubs_epi16(a, b))
 #define SUM_BY_FOURS(sum) _mm256_madd_epi16(sum, _mm256_set1_epi16(1))
 #endif
