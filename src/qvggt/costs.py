@@ -15,6 +15,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of glibc's mallopt: how many free bytes at the end of the heap are kept, and from how many bytes on memory has a
 mapping of its own, which ends when it is freed."""
 _OWN_MAPPING_BYTES = 1 << 20
+_KEPT_BYTES, _MOST_BYTES = 96 << 20, 32 << 20
+"""The largest piece that is kept, and the largest that can be by older versions of glibc."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +87,18 @@ def keep_memory() -> None:
     """Let what this process frees from now on stay with it for later.
 
     A pass through the model frees and takes the same large pieces again and again; new ones from the system are cleared
-    page by page, which takes a twentieth of the time of a pass with integers and more of one with floats. Does nothing
-    where the C library is not glibc.
+    page by page, which takes a twentieth of the time of a pass with integers and more of one with floats. The few that
+    are larger than any of a layer's still go back: gaps where they were would not be filled. Does nothing where the C
+    library is not glibc.
     """
-    _mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-    _mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    if _mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) or _mallopt(_M_MMAP_THRESHOLD, _MOST_BYTES):
+        _mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def _mallopt(parameter: int, value: int) -> None:
+def _mallopt(parameter: int, value: int) -> bool:
+    """Return whether the C library agreed."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(parameter, value)
+    return mallopt is not None and bool(mallopt(parameter, value))
 
 
 def peak_memory_bytes() -> int:
