@@ -15,7 +15,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of glibc's mallopt: how many free bytes at the end of the heap are kept, and from how many bytes on memory has a
 mapping of its own, which ends when it is freed."""
 _OWN_MAPPING_BYTES = 1 << 20
-_KEPT_BYTES, _MOST_BYTES = 96 << 20, 32 << 20
+_KEPT_BYTES, _MOST_BYTES = 66 << 20, 32 << 20
 """The largest piece that is kept, and the largest that can be by older versions of glibc."""
 
 
