@@ -36,10 +36,7 @@ def unavailable_reason() -> str | None:
 
 
 @functools.cache
-def _outcome() -> ctypes.CDLL | Unavailable:
-    kind = processor()
-    if kind is None:
-        return Unavailable("there are no compiled products for this CPU (x86 with AVX2, or ARM of 64 bits)")
+def _outcome(kind: Processor) -> ctypes.CDLL | Unavailable:
     try:
         return _load(_compiled(kind), kind)
     except Unavailable as reason:
@@ -54,7 +51,10 @@ def library() -> ctypes.CDLL:
     """
     if os.environ.get("QVGGT_NATIVE") == "0":
         raise Unavailable("compiled products are switched off (QVGGT_NATIVE=0)")
-    outcome = _outcome()
+    kind = processor()
+    if kind is None:
+        raise Unavailable("there are no compiled products for this CPU (x86 with AVX2, or ARM of 64 bits)")
+    outcome = _outcome(kind)
     if isinstance(outcome, Unavailable):
         raise outcome
     return outcome
