@@ -129,25 +129,8 @@ class Block(nn.Module):
         self, x: Tensor, out: Tensor, rotation: Rotation | None, merging: Merging, chunk_tokens: int
     ) -> None:
         """Write what attention makes of long sequences [B, N, C] to ``out``, which may be x."""
-        batch, length, dim = x.shape
-        heads = self.attn.heads
-        held = self.attn.held_dtype or x.dtype
-        sizes = batch, heads, length, dim // heads
-        # Where the result does not go into x, its place holds the queries until they are answered.
-        beside = out.data_ptr() != x.data_ptr() and held == x.dtype
-        place = out.view(batch, length, heads, -1).transpose(1, 2) if beside else None
-        pools = [
-            Pool(merging.queries, sizes, held, x.device, place),
-            *(Pool(merging.keys, sizes, held, x.device) for _ in range(2)),
-        ]
-        chunks = [slice(start, start + chunk_tokens) for start in range(0, length, chunk_tokens)]
-        for chunk in chunks:
-            turns = None if rotation is None else (rotation[0][chunk], rotation[1][chunk])
-            parts = self.attn.queries_keys_values(self.norm1(x[:, chunk]), turns)
-            for pool, part in zip(pools, parts, strict=True):
-                pool.add(chunk, part)
-        queries, keys, values = (pool.tokens() for pool in pools)
-        del pools
+        chunks = [slice(start, start + chunk_tokens) for start in range(0, x.shape[1], chunk_tokens)]
+        queries, keys, values = self._pooled(x, out, rotation, merging, chunks)
         bias = merging.bias(keys.dtype)
         parts = queries.split(chunk_tokens, 2)
         answers = (self.attn.attend(part, keys, values, bias, x.dtype) for part in parts)
@@ -156,6 +139,26 @@ class Block(nn.Module):
             answers = (whole[:, merging.queries.of[chunk]] for chunk in chunks)
         for chunk, answer in zip(chunks, answers, strict=True):
             out[:, chunk] = self.ls1(x[:, chunk], answer)
+
+    def _pooled(
+        self, x: Tensor, out: Tensor, rotation: Rotation | None, merging: Merging, chunks: list[slice]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of all chunks of x [B, N, C]; what a chunk needs besides ends here."""
+        batch, length, dim = x.shape
+        heads = self.attn.heads
+        held = self.attn.held_dtype or x.dtype
+        sizes = batch, heads, length, dim // heads
+        # Where the result does not go into x, its place holds the queries until they are answered.
+        beside = out.data_ptr() != x.data_ptr() and held == x.dtype
+        place = out.view(batch, length, heads, -1).transpose(1, 2) if beside else None
+        queries = Pool(merging.queries, sizes, held, x.device, place)
+        keys, values = (Pool(merging.keys, sizes, held, x.device) for _ in range(2))
+        for chunk in chunks:
+            turns = None if rotation is None else (rotation[0][chunk], rotation[1][chunk])
+            parts = self.attn.queries_keys_values(self.norm1(x[:, chunk]), turns)
+            for pool, part in zip((queries, keys, values), parts, strict=True):
+                pool.add(chunk, part)
+        return queries.tokens(), keys.tokens(), values.tokens()
 
 
 def rotary_table(positions: Tensor, head_dim: int, dtype: torch.dtype) -> Rotation:

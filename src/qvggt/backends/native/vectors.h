@@ -1,11 +1,6 @@
 /* What all of the compiled code says about vectors. */
 #ifndef QVGGT_VECTORS_H
 #define QVGGT_VECTORS_H
-#ifdef __AVX2__
-#include <immintrin.h>
-#else
-#include "neon.h"
-#endif
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,7 +11,11 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-#ifdef __AVX2__
+#ifndef __AVX2__
+#include "neon.h"
+#else
+#include <immintrin.h>
+
 #define KEEP(x) __asm__("" : "+x"(x)) /* in a register, here: the compiler would move sums apart and spill them */
 
 /* Add products of neighbours: of 16 bits by twos, or of unsigned and signed 8 bits by fours. Unless sums are wide, those of
