@@ -46,11 +46,11 @@ def test_the_peak_is_within_15_percent_of_what_was_planned(job):
 
 def test_less_goes_through_at_a_time_where_memory_is_short():
     model = model_size("seeded:vggt-1b")
-    size = PassSize.of((8, 3, 518, 518))
+    size = PassSize.of((30, 3, 518, 518))
     free = plan_memory(model, size)
-    tight = plan_memory(model, size, free.peak_bytes - 10**8)
+    tight = plan_memory(model, size, free.peak_bytes - 3 * 10**7)
     assert free.size == size
-    assert tight.peak_bytes <= free.peak_bytes - 10**8
+    assert tight.peak_bytes <= free.peak_bytes - 3 * 10**7
     assert tight.size.chunk_tokens < size.chunk_tokens
     assert plan_memory(model, size, free.peak_bytes).size == size
 

@@ -19,7 +19,6 @@ from qvggt.inference import HEADS_FOR, OnProgress, PointsFrom
 from qvggt.memory_plan import model_size, plan_memory
 from qvggt.model import VGGT, Head
 from qvggt.model.checkpoint import load_float, locate, open_weights
-from qvggt.model.layers import CHUNK_TOKENS
 from qvggt.model.memory import PassSize
 from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import DENSE_FRAMES
@@ -103,7 +102,7 @@ def reconstruct(
         on_progress("reading images", 0.0)
     size, patch = model.config.image_size, model.config.patch_size
     pictures = load_images(images, ImageOptions(size, patch, mode, fps, frames))
-    wanted, chunk_tokens = heads or HEADS_FOR[points_from], CHUNK_TOKENS
+    wanted, chunk_tokens = heads or HEADS_FOR[points_from], None
     if memory_bytes is not None:
         give_memory_back()
         pass_size = PassSize.of(pictures.images.shape, windows and windows.frames, wanted, dense_frames)

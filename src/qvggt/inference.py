@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from qvggt import geometry
-from qvggt.model.layers import CHUNK_TOKENS
 from qvggt.model.vggt import DENSE_FRAMES, VGGT, Head, frames_at_a_time
 from qvggt.types import ImageSet, Prediction, QvggtError
 
@@ -39,7 +38,7 @@ def predict(
     dense_frames: int = DENSE_FRAMES,
     on_progress: OnProgress | None = None,
     finite: bool = True,
-    chunk_tokens: int = CHUNK_TOKENS,
+    chunk_tokens: int | None = None,
 ) -> Prediction:
     """Reconstruct one scene.
 
@@ -50,7 +49,7 @@ def predict(
         dense_frames: frames that the dense heads take at a time, at most: fewer where frames are large.
         on_progress: called as the work goes on.
         finite: whether an answer that is not finite is refused; a measurement takes it, and scores it worst.
-        chunk_tokens: tokens that pass through a block's layers at a time.
+        chunk_tokens: tokens that pass through a block's layers at a time; None for what suits the device.
 
     Raises:
         QvggtError: the model's answer is not finite, and shall be.

@@ -17,7 +17,6 @@ from torch import Tensor
 from qvggt import geometry
 from qvggt.inference import HEADS_FOR, OnProgress, predict
 from qvggt.model import VGGT, Head
-from qvggt.model.layers import CHUNK_TOKENS
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.types import ImageSet, Prediction, QvggtError
 
@@ -87,7 +86,7 @@ def predict_windows(
     dense_frames: int = DENSE_FRAMES,
     on_progress: OnProgress | None = None,
     finite: bool = True,
-    chunk_tokens: int = CHUNK_TOKENS,
+    chunk_tokens: int | None = None,
 ) -> Prediction:
     """Reconstruct a sequence window by window, in the frame and unit of the first window.
 
@@ -99,7 +98,7 @@ def predict_windows(
         dense_frames: frames that the dense heads take at a time.
         on_progress: called as the work goes on.
         finite: whether an answer that is not finite is refused.
-        chunk_tokens: tokens that pass through a block's layers at a time.
+        chunk_tokens: tokens that pass through a block's layers at a time; None for what suits the device.
 
     Raises:
         QvggtError: the heads lack cameras or depth, by which windows are laid upon one another, or the model's answer

@@ -121,4 +121,4 @@ def normalise(images: Tensor) -> Tensor:
     """Bring images [..., 3, H, W] in 0..1 to the mean and deviation that the patch embedding was trained on."""
     mean = torch.tensor(IMAGENET_MEAN, dtype=images.dtype, device=images.device)[:, None, None]
     std = torch.tensor(IMAGENET_STD, dtype=images.dtype, device=images.device)[:, None, None]
-    return (images - mean) / std
+    return (images - mean).div_(std)

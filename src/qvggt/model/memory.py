@@ -114,10 +114,12 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     kept = [size.frames * level * held_bytes for level in _kept_values(config, rows, columns)]
     maps = len(dense) * sum(kept)
     before = len(dense) * sum(kept[:3])
+    # A pair that is read keeps what its global block began with; queries then wait in the answer's place.
+    begun_with = tokens * (FLOAT_BYTES - held_bytes) // FLOAT_BYTES if scene_tokens > size.chunk_tokens else 0
     stages = [
-        StageMemory("patch embedding", images + 3 * pixels, tokens, 0, in_frame, earlier),
+        StageMemory("patch embedding", images + 3 * pixels, tokens, 0, max(tokens, in_frame), earlier),
         StageMemory("frame attention", images, tokens, before, in_frame, earlier),
-        StageMemory("global attention", images, tokens, before, in_scene, earlier),
+        StageMemory("global attention", images, tokens + begun_with, before, in_scene, earlier),
     ]
     if not dense:
         return stages

@@ -14,7 +14,7 @@ from qvggt.model.aggregator import Aggregator
 from qvggt.model.camera_head import CameraHead
 from qvggt.model.config import VGGTConfig
 from qvggt.model.dense_head import DenseHead
-from qvggt.model.layers import CHUNK_TOKENS
+from qvggt.model.layers import usual_chunk
 from qvggt.types import BlockId
 
 Head = Literal["camera", "depth", "point"]
@@ -44,7 +44,7 @@ class VGGT(nn.Module):
         images: Tensor,
         heads: Collection[Head] = ALL_HEADS,
         dense_frames: int = DENSE_FRAMES,
-        chunk_tokens: int = CHUNK_TOKENS,
+        chunk_tokens: int | None = None,
     ) -> dict[str, Tensor]:
         """Reconstruct scenes.
 
@@ -52,7 +52,7 @@ class VGGT(nn.Module):
             images: [B, S, 3, H, W] in 0..1; H and W are multiples of the patch size.
             heads: what to compute; nothing else is.
             dense_frames: frames that the dense heads take at a time.
-            chunk_tokens: tokens that pass through a block's layers at a time.
+            chunk_tokens: tokens that pass through a block's layers at a time; None for what suits the device.
 
         Returns:
             ``pose_enc`` [B, S, 9] and ``pose_enc_iterations`` [4, B, S, 9]; ``depth`` [B, S, H, W, 1] and
@@ -62,6 +62,7 @@ class VGGT(nn.Module):
         Raises:
             ValueError: the images' shape, a head's name or a number is impossible.
         """
+        chunk_tokens = usual_chunk(images.device) if chunk_tokens is None else chunk_tokens
         self.check(images, heads, dense_frames, chunk_tokens)
         last, special = self.config.depth - 1, self.aggregator.special_tokens
         dense = {name: getattr(self, f"{name}_head") for name in OUTPUT_CHANNELS if name in heads}

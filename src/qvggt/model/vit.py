@@ -40,17 +40,21 @@ class VisionTransformer(nn.Module):
 
     def forward(self, images: Tensor, chunk_tokens: int = CHUNK_TOKENS) -> Tensor:
         """Map normalised images [B, 3, H, W] to patch tokens [B, (H/p)(W/p), C], some tokens at a time."""
-        x = self.embed(images)
+        x = self.embed(images, chunk_tokens)
         for block in self.blocks:
             x = block(x, chunk_tokens=chunk_tokens, in_place=True)
         return self.finish(x)
 
-    def embed(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor, chunk_tokens: int = CHUNK_TOKENS) -> Tensor:
         """Map normalised images [B, 3, H, W] to the tokens [B, 1+R+P, C] that the first block sees."""
         rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
+        at_a_time = max(1, chunk_tokens // (rows * columns))
+        position = self.position_embedding(rows, columns)
+        return torch.cat([self._embed(part, position) for part in images.split(at_a_time)])
+
+    def _embed(self, images: Tensor, position: Tensor) -> Tensor:
         patches = self.patch_embed(images)  # [B, P, C]
-        batch = patches.shape[0]
-        position = self.position_embedding(rows, columns).to(patches.dtype)
+        batch, position = len(patches), position.to(patches.dtype)
         cls = (self.cls_token + position[:, :1]).expand(batch, -1, -1)
         registers = self.register_tokens.expand(batch, -1, -1)
         return torch.cat((cls, registers, patches + position[:, 1:]), 1)  # [B, 1+R+P, C]
