@@ -111,6 +111,17 @@ def resident_memory_bytes() -> int:
     return _linux_status("VmRSS") or _usage()
 
 
+def size_text(count: float) -> str:
+    """Return a number of bytes as people read it.
+
+    >>> size_text(749_900_000), size_text(11_500), size_text(5_030_000_000)
+    ('749.9 MB', '11.5 kB', '5.03 GB')
+    """
+    if count >= 1e9:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
 def _usage() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -12,7 +12,7 @@ import torch
 
 from qvggt import artifacts
 from qvggt.backends import Compute, pick
-from qvggt.costs import resident_memory_bytes
+from qvggt.costs import resident_memory_bytes, size_text
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.checkpoint import locate, open_weights
 from qvggt.model.layers import Attention
@@ -151,9 +151,5 @@ def _too_little(model: ModelSize, least: MemoryPlan, limit_bytes: int) -> str:
     way = f"or reconstruct {frames} frames at a time (--window {frames})" if frames else "or take a smaller model"
     return (
         f"{total} frames of {least.size.width_px}x{least.size.height_px} px need at least "
-        f"{_text(least.peak_bytes)}, more than {_text(limit_bytes)}: allow that much, take fewer frames, {way}"
+        f"{size_text(least.peak_bytes)}, more than {size_text(limit_bytes)}: allow that much, take fewer frames, {way}"
     )
-
-
-def _text(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from qvggt.cli.show import count_text, say, say_table, size_text
+from qvggt.cli.show import count_text, say, say_table
 from qvggt.comparison_report import ComparisonReport, ComparisonRow
+from qvggt.costs import size_text
 
 _COLUMNS = {
     "auc30": "AUC@30",

@@ -9,7 +9,8 @@ from typing import Any
 
 from rich.table import Table
 
-from qvggt.cli.show import console, say, size_text
+from qvggt.cli.show import console, say
+from qvggt.costs import size_text
 from qvggt.eval.report import Evaluation, Figures, ModelCard
 from qvggt.eval.results import Summary
 

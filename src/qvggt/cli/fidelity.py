@@ -41,8 +41,8 @@ def fidelity(
     first frame, the mean relative difference of depth, and the mean distance between points in percent of their mean
     distance from the origin. No ground truth is needed. The models are in memory one after the other.
     """
-    from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say, size_text
-    from qvggt.costs import peak_memory_bytes
+    from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
+    from qvggt.costs import peak_memory_bytes, size_text
     from qvggt.fidelity_picture import write_fidelity_picture
     from qvggt.images import check_source
     from qvggt.model_fidelity import fidelity as measure

@@ -29,7 +29,8 @@ def inspect(
     from rich.table import Table
 
     from qvggt import artifacts
-    from qvggt.cli.show import check_figures, save_figures, say, say_table, size_text
+    from qvggt.cli.show import check_figures, save_figures, say, say_table
+    from qvggt.costs import size_text
 
     if not artifacts.is_checkpoint(checkpoint):
         raise QvggtError(f"{str(checkpoint)!r} is no quantized checkpoint: give a folder that qvggt quantize wrote")

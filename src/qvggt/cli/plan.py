@@ -68,7 +68,8 @@ def plan(
 def _print(planned: MemoryPlan) -> None:
     from rich.table import Table
 
-    from qvggt.cli.show import count_text, say, say_table, size_text
+    from qvggt.cli.show import count_text, say, say_table
+    from qvggt.costs import size_text
 
     parts = ("images", "tokens", "maps", "layers", "answers")
     table = Table("stage", *parts, "with all that stands", box=None, header_style="bold")

@@ -128,8 +128,8 @@ def quantize(
 
 def _print(report: QuantizeReport, model: str, method: str, seconds: float) -> dict[str, object]:
     """Print what was made and return the figures."""
-    from qvggt.cli.show import say, size_text
-    from qvggt.costs import peak_memory_bytes
+    from qvggt.cli.show import say
+    from qvggt.costs import peak_memory_bytes, size_text
 
     figures: dict[str, object] = {
         "model": model,
@@ -166,7 +166,8 @@ def _print_costs(costs: Sequence[StageCost]) -> None:
     """Print time by stage, and the peak memory so far at the end of each."""
     from rich.table import Table
 
-    from qvggt.cli.show import say_table, size_text
+    from qvggt.cli.show import say_table
+    from qvggt.costs import size_text
 
     table = Table("stage", box=None, header_style="bold", pad_edge=False)
     table.add_column("s", justify="right")

@@ -117,7 +117,8 @@ def _finish(
 
 
 def _print(figures: dict[str, Any], output: Path) -> None:
-    from qvggt.cli.show import count_text, say, size_text
+    from qvggt.cli.show import count_text, say
+    from qvggt.costs import size_text
 
     what = f"{count_text(figures['frames'], 'frame')} of {figures['width_px']}x{figures['height_px']} px"
     say(

@@ -63,8 +63,8 @@ def sensitivity(
     of cameras, depth, points, and of points against depth and cameras. What the report holds is what `qvggt quantize`
     weighs when it is given a budget.
     """
-    from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say, size_text
-    from qvggt.costs import peak_memory_bytes
+    from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
+    from qvggt.costs import peak_memory_bytes, size_text
     from qvggt.model_sensitivity import SensitivityOptions, usual_schemes
     from qvggt.model_sensitivity import sensitivity as measure
     from qvggt.sensitivity_picture import write_sensitivity_picture
@@ -91,7 +91,8 @@ def sensitivity(
 def _print(report: SensitivityReport) -> None:
     from rich.table import Table
 
-    from qvggt.cli.show import say, say_table, size_text
+    from qvggt.cli.show import say, say_table
+    from qvggt.costs import size_text
 
     shown = report.scheme_nearest_4_bits
     totals = {(row.item, row.scheme): row.total for row in report.rows}

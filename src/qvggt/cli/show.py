@@ -76,17 +76,6 @@ def count_text(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def size_text(count: float) -> str:
-    """Return a number of bytes as people read it.
-
-    >>> size_text(749_900_000), size_text(11_500), size_text(5_030_000_000)
-    ('749.9 MB', '11.5 kB', '5.03 GB')
-    """
-    if count >= 1e9:
-        return f"{count / 1e9:.2f} GB"
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
 def size_bytes(text: str) -> int:
     """Return the number of bytes that a size says, in decimal units or in binary ones.
 
