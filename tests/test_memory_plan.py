@@ -64,7 +64,7 @@ def test_too_little_memory_names_what_would_do():
     window = int(str(caught.value).split("--window ")[1].rstrip(")"))
     assert 6 <= window < 40
     assert plan_memory(model, PassSize.of((40, 3, 518, 518), window), limit).peak_bytes <= limit
-    with pytest.raises(qvggt.QvggtError, match="more than 100.0 kB: allow that much, take fewer frames, or take a"):
+    with pytest.raises(qvggt.QvggtError, match=r"more than 100\.0 kB: allow that much, take fewer frames, or take a"):
         plan_memory(model, size, 10**5)
 
 

@@ -17,8 +17,8 @@ Product = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """What computes softmax(q kᵀ / √C + bias) v for [B, heads, N or M, C] each and a bias [..., M]."""
 
 CHUNK_TOKENS = 3 << 9
-"""Tokens that pass through a block's layers at a time, where nobody says otherwise: what is in between is wide. On a CPU
-more are no faster, once a weight is multiplied by a thousand tokens."""
+"""Tokens that pass through a block's layers at a time, where nobody says otherwise: what is in between is wide. On a
+CPU more are no faster, once a weight is multiplied by a thousand tokens."""
 
 _DEVICE_CHUNK_TOKENS = 1 << 12
 """The same elsewhere: many cores want much to do at a time."""
