@@ -56,7 +56,7 @@ def test_less_goes_through_at_a_time_where_memory_is_short():
 
 
 def test_too_little_memory_names_what_would_do():
-    model = model_size("nano")
+    model = model_size("seeded:vggt-1b")
     size = PassSize.of((40, 3, 518, 518))
     limit = plan_memory(model, PassSize.of((40, 3, 518, 518), 6)).peak_bytes
     with pytest.raises(qvggt.QvggtError, match=r"40 frames of 518x518 px need at least .* more than") as caught:

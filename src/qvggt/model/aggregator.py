@@ -77,9 +77,12 @@ class Aggregator(nn.Module):
                 break
             kept = index in keep
             x = in_frame = frame_block(x, frame_rotation, EXACT, chunk_tokens, in_place=True)  # [B*S, P, C]
+            if kept and batch * frames * tokens > chunk_tokens:
+                in_frame = x.to(global_block.attn.held_dtype or x.dtype)  # where it waits for what is read with it
             x = x.reshape(batch, frames * tokens, -1)
             fewer = merging if index >= self.exact_pairs else EXACT
-            x = global_block(x, global_rotation, fewer, chunk_tokens, in_place=not kept)  # [B, S*P, C]
+            in_place = not kept or in_frame.dtype != x.dtype
+            x = global_block(x, global_rotation, fewer, chunk_tokens, in_place)  # [B, S*P, C]
             x = x.reshape(batch * frames, tokens, -1)
             if kept:
                 yield index, in_frame, x

@@ -159,8 +159,8 @@ class Block(nn.Module):
         held = self.attn.held_dtype or x.dtype
         sizes = batch, heads, length, dim // heads
         # Where the result does not go into x, its place holds the queries until they are answered.
-        beside = out.data_ptr() != x.data_ptr()
-        place = out.view(held)[..., :dim].unflatten(2, (heads, -1)).transpose(1, 2) if beside else None
+        beside = out.data_ptr() != x.data_ptr() and held == x.dtype
+        place = out.view(batch, length, heads, -1).transpose(1, 2) if beside else None
         queries = Pool(merging.queries, sizes, held, x.device, place)
         keys, values = (Pool(merging.keys, sizes, held, x.device) for _ in range(2))
         for chunk in chunks:

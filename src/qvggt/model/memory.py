@@ -114,26 +114,27 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     kept = [size.frames * level * held_bytes for level in _kept_values(config, rows, columns)]
     maps = len(dense) * sum(kept)
     before = len(dense) * sum(kept[:3])
-    # A pair that is read keeps what its global block began with; queries then wait in the answer's place.
-    begun_with = tokens * (FLOAT_BYTES - held_bytes) // FLOAT_BYTES if scene_tokens > size.chunk_tokens else 0
+    # A pair that is read keeps what its global block began with; of floats queries then wait in the answer's place.
+    is_long = scene_tokens > size.chunk_tokens
+    began_with = tokens * held_bytes // FLOAT_BYTES if is_long else tokens
+    in_pair = tokens + (began_with if is_long and held_bytes < FLOAT_BYTES else 0)
     stages = [
         StageMemory("patch embedding", images + 3 * pixels, tokens, 0, max(tokens, in_frame), earlier),
         StageMemory("frame attention", images, tokens, before, in_frame, earlier),
-        StageMemory("global attention", images, tokens + begun_with, before, in_scene, earlier),
+        StageMemory("global attention", images, in_pair, before, in_scene, earlier),
     ]
     if not dense:
         return stages
     at_a_time = min(size.frames, frames_at_a_time(size.dense_frames, size.height_px * size.width_px))
     begun = _begin(config, at_a_time * rows * columns)
-    stages.append(StageMemory("reading pairs", images, 2 * tokens, maps, begun, earlier))
+    stages.append(StageMemory("reading pairs", images, tokens + began_with, maps, begun, earlier))
     finish = _finish(config, at_a_time * rows * columns, at_a_time * size.height_px * size.width_px)
     answers = earlier
     for head in dense:
         channels = OUTPUT_CHANNELS[head]
-        joined = 2 if at_a_time < size.frames else 1  # what chunks gave, while it is put together
-        stages.append(StageMemory(f"{head} maps", images, 0, maps, finish, answers + joined * channels * pixels))
-        maps -= sum(kept)
         answers += channels * pixels
+        stages.append(StageMemory(f"{head} maps", images, 0, maps, finish, answers))
+        maps -= sum(kept)
     if "camera" in size.heads and dense == ["depth"]:
         layers = _FRAME_POINT_WIDTHS * frame_pixels
         stages.append(StageMemory("points", images, 0, 0, layers, answers + _POINT_WIDTHS * pixels))

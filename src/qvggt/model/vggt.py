@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qvggt.model.aggregator import Aggregator
 from qvggt.model.camera_head import CameraHead
 from qvggt.model.config import VGGTConfig
-from qvggt.model.dense_head import DenseHead
+from qvggt.model.dense_head import DenseHead, layout
 from qvggt.model.layers import usual_chunk
 from qvggt.types import BlockId
 
@@ -128,26 +128,45 @@ class Begun:
     def __init__(self, head: DenseHead, images: Tensor, dense_frames: int) -> None:
         self.head = head
         self.scenes, self.image_hw, self.dtype = images.shape[:2], (images.shape[3], images.shape[4]), images.dtype
-        self.step = frames_at_a_time(dense_frames, images.shape[3] * images.shape[4])
-        self.chunks: list[dict[int, Tensor]] = [{} for _ in range(0, math.prod(self.scenes), self.step)]
+        self.frames = math.prod(self.scenes)
+        step = frames_at_a_time(dense_frames, images.shape[3] * images.shape[4])
+        self.chunks = [slice(first, first + step) for first in range(0, self.frames, step)]
+        self.maps: dict[int, Tensor] = {}
 
     def take(self, level: int, pair: Sequence[Tensor]) -> None:
         """Take the patch tokens of a pair: tensors [B*S, P, ...] of 2C channels together."""
-        for number, chunk in enumerate(self.chunks):
-            frames = slice(number * self.step, (number + 1) * self.step)
-            tokens = torch.cat([tokens[frames] for tokens in pair], -1)
-            begun = self.head.begin(level, tokens, self.image_hw)
-            chunk[level] = begun.to(self.head.held_dtype or begun.dtype)
+        maps: Tensor | None = None
+        for chunk in self.chunks:
+            begun = self.head.begin(level, torch.cat([tokens[chunk] for tokens in pair], -1), self.image_hw)
+            maps = self._placed(maps, chunk, begun.to(self.head.held_dtype or begun.dtype), layout(begun))
+        self.maps[level] = cast(Tensor, maps)
 
     def finish(self, activation: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Return activated values [B, S, H, W, channels] and confidence [B, S, H, W], and forget what was taken."""
-        values, confidences = [], []
-        while self.chunks:
-            chunk = self.chunks.pop(0)
-            value, confidence = self.head([chunk[level].to(self.dtype) for level in range(4)], self.image_hw)
-            values.append(value if activation is None else activation(value))
-            confidences.append(confidence)
-        return torch.cat(values).unflatten(0, self.scenes), torch.cat(confidences).unflatten(0, self.scenes)
+        values: Tensor | None = None
+        confidences: Tensor | None = None
+        for chunk in self.chunks:
+            begun = [self.maps[level][chunk].to(self.dtype) for level in range(4)]
+            value, confidence = self.head(begun, self.image_hw)
+            values = self._placed(values, chunk, value if activation is None else activation(value))
+            confidences = self._placed(confidences, chunk, confidence)
+        self.maps.clear()
+        return cast(Tensor, values).unflatten(0, self.scenes), cast(Tensor, confidences).unflatten(0, self.scenes)
+
+    def _placed(
+        self, whole: Tensor | None, chunk: slice, part: Tensor, form: torch.memory_format = torch.contiguous_format
+    ) -> Tensor:
+        """Return the tensor of all frames, in which those of a chunk now are.
+
+        It is made in one piece when the first part comes: many parts would stay behind where layers want large pieces.
+        """
+        if len(part) == self.frames:
+            return part
+        if whole is None:
+            sizes = self.frames, *part.shape[1:]
+            whole = torch.empty(sizes, dtype=part.dtype, device=part.device, memory_format=form)
+        whole[chunk] = part
+        return whole
 
 
 def run_dense(
