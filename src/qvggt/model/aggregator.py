@@ -78,8 +78,8 @@ class Aggregator(nn.Module):
                 break
             kept = index in keep
             x = in_frame = frame_block(x, frame_rotation, EXACT, chunk_tokens, in_place=True)  # [B*S, P, C]
-            if kept and batch * frames * tokens > chunk_tokens:
-                in_frame = x.to(cast(Block, global_block).attn.held_dtype or x.dtype)  # where it waits for what is read with it
+            if kept and batch * frames * tokens > chunk_tokens:  # it waits for what is read with it
+                in_frame = x.to(cast(Block, global_block).attn.held_dtype or x.dtype)
             x = x.reshape(batch, frames * tokens, -1)
             fewer = merging if index >= self.exact_pairs else EXACT
             in_place = not kept or in_frame.dtype != x.dtype
