@@ -22,7 +22,7 @@ def test_plan_prints_and_writes_every_stage(qvggt, tmp_path):
     assert 4.7e9 < values["weight_bytes"] < 4.8e9
     held = values["program_bytes"] + values["weight_bytes"] + values["working_bytes"]
     assert values["peak_bytes"] == held + max(stage["total"] for stage in values["stages"])
-    assert f"peak {values['peak_bytes'] / 1e9:.2f} GB with 4096 tokens at a time" in done.out
+    assert f"peak {values['peak_bytes'] / 1e9:.2f} GB with 1536 tokens at a time" in done.out
 
 
 def test_plan_of_less_memory_and_of_windows(qvggt, tmp_path):
@@ -32,9 +32,9 @@ def test_plan_of_less_memory_and_of_windows(qvggt, tmp_path):
 
     free, windows = peak(), peak("--window", 4)
     assert windows < free
-    tight = qvggt("plan", *FULL, "--memory", f"{(free - 10**8) // 10**6}MB")
+    tight = qvggt("plan", *FULL, "--memory", f"{(free - 3 * 10**7) // 10**6}MB")
     assert tight.status == 0
-    assert "with 4096 tokens" not in tight.out
+    assert "with 1536 tokens" not in tight.out
     assert "compute both" in qvggt("plan", *FULL, "--window", 4, "--heads", "depth").sentence
     assert "--window" in qvggt("plan", *FULL, "--memory", f"{windows // 10**6 + 9}MB").sentence
 
