@@ -91,6 +91,19 @@ def test_integers_hold_what_waits_in_16_bits_and_say_the_same(tmp_path):
         assert (waiting[name] - value).norm() < 0.02 * value.norm(), name
 
 
+@pytest.mark.skipif(unavailable_reason() is not None, reason="no compiled products on this machine")
+def test_what_does_not_fit_into_16_bits_waits_in_32(tmp_path):
+    qvggt.quantize_to("seeded:micro", tmp_path / "4bit", "rtn")
+    model = qvggt.load(tmp_path / "4bit", compute="int8")
+    images = torch.rand(1, 3, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    frame_block = model.aggregator.frame_blocks[model.config.dpt_layers[1]]
+    frame_block.register_forward_hook(lambda module, inputs, x: x.index_fill(-1, torch.tensor([3]), 1e5))
+    with torch.inference_mode():
+        whole, waiting = model(images), model(images, chunk_tokens=16)
+    for name, value in whole.items():
+        assert (waiting[name] - value).norm() < 0.02 * value.norm(), name
+
+
 def test_a_limit_changes_what_is_held_and_not_what_is_said():
     model, images = qvggt.load("seeded:micro"), sample_images()
     free = qvggt.reconstruct(model, images)

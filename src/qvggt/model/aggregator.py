@@ -79,7 +79,7 @@ class Aggregator(nn.Module):
             kept = index in keep
             x = in_frame = frame_block(x, frame_rotation, EXACT, chunk_tokens, in_place=True)  # [B*S, P, C]
             if kept and batch * frames * tokens > chunk_tokens:  # it waits for what is read with it
-                in_frame = x.to(cast(Block, global_block).attn.held_dtype or x.dtype)
+                in_frame = narrowed(x, cast(Block, global_block).attn.held_dtype)
             x = x.reshape(batch, frames * tokens, -1)
             fewer = merging if index >= self.exact_pairs else EXACT
             in_place = not kept or in_frame.dtype != x.dtype
@@ -126,3 +126,12 @@ def normalise(images: Tensor) -> Tensor:
     mean = torch.tensor(IMAGENET_MEAN, dtype=images.dtype, device=images.device)[:, None, None]
     std = torch.tensor(IMAGENET_STD, dtype=images.dtype, device=images.device)[:, None, None]
     return (images - mean).div_(std)
+
+
+def narrowed(x: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Return x in a narrower type, or x itself if there is none or not all of its numbers fit."""
+    if dtype is None:
+        return x
+    least, most = x.aminmax()
+    limit = torch.finfo(dtype).max
+    return x.to(dtype) if -limit <= least and most <= limit else x
