@@ -45,8 +45,7 @@ def merged(exact: int, keys: int, queries: int) -> VGGT:
     aggregator.exact_pairs = exact
 
     def merging(images: Tensor) -> Merging:
-        rows, columns = images.shape[-2] // aggregator.patch_size, images.shape[-1] // aggregator.patch_size
-        scene = images.shape[1], aggregator.special_tokens, rows, columns
+        scene = images.shape[1], aggregator.special_tokens, *aggregator.grid(images)
         return Merging(squares(*scene, keys), squares(*scene, queries) if queries > 1 else None)
 
     aggregator.merging = merging

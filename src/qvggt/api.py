@@ -19,6 +19,7 @@ from qvggt.inference import HEADS_FOR, OnProgress, PointsFrom
 from qvggt.memory_plan import model_size, plan_memory
 from qvggt.model import VGGT, Head
 from qvggt.model.checkpoint import load_float, locate, open_weights
+from qvggt.model.layers import usual_chunk
 from qvggt.model.memory import PassSize
 from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import DENSE_FRAMES
@@ -105,7 +106,8 @@ def reconstruct(
     wanted, chunk_tokens = heads or HEADS_FOR[points_from], None
     if memory_bytes is not None:
         give_memory_back()
-        pass_size = PassSize.of(pictures.images.shape, windows and windows.frames, wanted, dense_frames)
+        usual = usual_chunk(next(model.parameters()).device)
+        pass_size = PassSize.of(pictures.images.shape, windows and windows.frames, wanted, dense_frames, usual)
         planned = plan_memory(model_size(model), pass_size, memory_bytes).size
         dense_frames, chunk_tokens = planned.dense_frames, planned.chunk_tokens
     return predict_windows(model, pictures, windows, wanted, dense_frames, on_progress, chunk_tokens=chunk_tokens)

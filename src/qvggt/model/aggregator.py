@@ -89,12 +89,15 @@ class Aggregator(nn.Module):
                 yield index, in_frame, x
             del in_frame
 
+    def grid(self, images: Tensor) -> tuple[int, int]:
+        """Return the rows and columns of patches of images [..., H, W]."""
+        return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
+
     def merging(self, images: Tensor) -> Merging:
         """Return how tokens are merged for global attention among images [B, S, 3, H, W]."""
         if self.global_attention == "exact":
             return EXACT
-        rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
-        return merge(images.shape[1], self.special_tokens, rows, columns).to(images.device)
+        return merge(images.shape[1], self.special_tokens, *self.grid(images)).to(images.device)
 
     def with_special_tokens(self, patches: Tensor, frames: int) -> Tensor:
         """Put camera and register tokens before patch tokens [B*S, P-5, C] of scenes with S frames: [B*S, P, C]."""
@@ -108,7 +111,7 @@ class Aggregator(nn.Module):
 
         Special tokens are at (0, 0), the patch of row y and column x at (y+1, x+1).
         """
-        rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
+        rows, columns = self.grid(images)
         y, x = torch.meshgrid(
             torch.arange(1, rows + 1, device=images.device),
             torch.arange(1, columns + 1, device=images.device),

@@ -59,10 +59,11 @@ class PassSize:
         window: int | None = None,
         heads: Collection[Head] = ALL_HEADS,
         dense_frames: int = DENSE_FRAMES,
+        chunk_tokens: int = CHUNK_TOKENS,
     ) -> PassSize:
         """Return the size of images [S, 3, H, W] that pass in windows of so many frames, or all at once."""
         frames = min(window or images[0], images[0])
-        size = cls(frames, images[2], images[3], heads, dense_frames)
+        size = cls(frames, images[2], images[3], heads, dense_frames, chunk_tokens)
         return replace(size, other_frames=images[0] - frames)
 
 

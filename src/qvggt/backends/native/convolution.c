@@ -3,22 +3,10 @@
  * A kernel's taps are matrix products one after another, of the channels of ROWS pixels side by side with a panel of WIDE
  * outputs. CHUNK channels of a tap are added up in integers, so that sums stay below 2^31; the rest is added in float.
  */
-#include "job.h"
-#include "pairs.h"
+#include "convolution.h"
 
 #define CHUNK 256      /* CHUNK * 8191 * 1023 < 2^31: the numbers of levels are the caller's */
 #define PIXELS 192     /* about how many pixels pass through a panel before the next panel */
-
-typedef struct {
-    Job job;
-    const int16_t *x;      /* [batch][height][width][channels], zeros around it, and ROWS pixels after it to be read */
-    const int16_t *w;      /* [panels][kernel_height][kernel_width][channels / 2][WIDE][2] */
-    const float *scale;    /* [panels][WIDE] of the kernels */
-    const float *x_scale;  /* [batch] */
-    const float *bias;     /* [panels][WIDE] */
-    float *out;            /* [batch][out_height][out_width][outputs] */
-    int32_t batch, height, width, channels, outputs, out_height, out_width, kernel_height, kernel_width, down, across;
-} Convolution;
 
 /* Add so many channels of a tap to the sums [ROWS][WIDE] of pixels side by side. */
 ALWAYS void add_tap(const int16_t *x, int64_t pixel, const int16_t *w, int channels, float *sums) {
@@ -109,15 +97,6 @@ void qvggt_round_map(RoundedMap *m) {
         for (; i < m->width; i++) at[i] = (int16_t)lrintf(from[i] * m->factor);
     }
 }
-
-typedef struct {
-    Job job;
-    const float *x;      /* [outputs][channels][taps] */
-    int16_t *to;         /* [panels][taps][channels / 2][WIDE][2] */
-    float *scale;        /* [panels][WIDE] */
-    int32_t outputs, channels, taps;
-    float levels;        /* on either side of zero */
-} RoundedKernels;
 
 static void round_kernel(const RoundedKernels *k, int n, int16_t *codes) {
     const int many = k->channels * k->taps, there = n < k->outputs ? many : 0;

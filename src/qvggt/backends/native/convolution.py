@@ -15,6 +15,11 @@ from qvggt.backends.native.jobs import Job, is_compiled, pointer, run
 
 _MAP_LEVELS, _KERNEL_LEVELS = 8191, 1023
 """Largest integers: 256 products of them, and of two signs, fit into 32 bits."""
+_TRANSFORMED_LEVELS = (1 << 16) - 256
+"""The largest sum of a transformed kernel's integers, signs apart, over 128 channels: times four times a map's integer,
+as transformed maps may be, it fits into 32 bits too."""
+_POSITIONS = 16
+"""Of a transformed kernel."""
 _PANEL, _SLACK = 16, 6
 """Outputs that are computed together, and pixels of a row that may be read beyond it."""
 
@@ -33,6 +38,12 @@ class Convolution(Job):
             )
         ),
     )  # fmt: skip
+
+
+class ConvolutionBySquares(Convolution):
+    """A convolution of rounded maps with transformed kernels."""
+
+    does = "qvggt_convolve_squares"
 
 
 class RoundedMap(Job):
@@ -57,13 +68,19 @@ class RoundedKernels(Job):
     )
 
 
+class TransformedKernels(RoundedKernels):
+    """The transformation and rounding of 3x3 kernels."""
+
+    does = "qvggt_transform_kernels"
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A convolution's weights, rounded.
 
     Attributes:
-        codes: [panels, height, width, in / 2, 16, 2] int16.
-        scale: [panels * 16] float32 of the outputs, and of none beyond them.
+        codes: [panels, taps, in / 2, 16, 2] int16; of transformed kernels [panels, 16, in / 2, 16, 2].
+        scale: [panels, 16] float32 of the outputs, and of none beyond them; of transformed kernels [panels, 16, 16].
     """
 
     codes: Tensor
@@ -77,16 +94,24 @@ def can_convolve(window: Window) -> bool:
     return whole and is_compiled(Convolution)
 
 
+def goes_by_squares(window: Window) -> bool:
+    """Return whether it takes fewer products to transform maps and kernels first (Winograd's F(2x2, 3x3))."""
+    return window.shape[2:] == (3, 3) and set(window.stride) == {1} and window.shape[1] % _PANEL == 0
+
+
 def round_kernel(matrix: Tensor, window: Window) -> Kernel:
     """Round a convolution's weights [out, in * height * width] float32."""
     outputs, channels, height, width = window.shape
     panels = -(-outputs // _PANEL)
+    transformed = goes_by_squares(window)
+    work, levels = (TransformedKernels, _TRANSFORMED_LEVELS) if transformed else (RoundedKernels, _KERNEL_LEVELS)
     matrix = matrix.contiguous()
-    codes = torch.empty(panels, height, width, channels // 2, _PANEL, 2, dtype=torch.int16)
-    scale = torch.empty(panels * _PANEL)
-    job = RoundedKernels(
+    places = _POSITIONS if transformed else height * width
+    codes = torch.empty(panels, places, channels // 2, _PANEL, 2, dtype=torch.int16)
+    scale = torch.empty(panels, _POSITIONS, _PANEL) if transformed else torch.empty(panels, _PANEL)
+    job = work(
         x=pointer(matrix), to=pointer(codes), scale=pointer(scale), outputs=outputs, channels=channels,
-        taps=height * width, levels=_KERNEL_LEVELS,
+        taps=height * width, levels=levels,
     )  # fmt: skip
     run(job, matrix.numel())
     return Kernel(codes, scale)
@@ -105,10 +130,11 @@ def convolve(x: Tensor, kernel: Kernel, bias: Tensor | None, window: Window) -> 
     ]
     codes, x_scale = _rounded(x, top, left, _SLACK * window.stride[1])
     out = x.new_empty(batch, *sizes, outputs)
-    edge = len(kernel.scale) - outputs
+    edge = len(kernel.scale) * _PANEL - outputs
     bias = F.pad(x.new_zeros(outputs) if bias is None else bias.float(), (0, edge))
     tensors = {"x": codes, "w": kernel.codes, "scale": kernel.scale, "x_scale": x_scale, "bias": bias, "out": out}
-    job = Convolution(
+    work = ConvolutionBySquares if goes_by_squares(window) else Convolution
+    job = work(
         **{name: pointer(tensor) for name, tensor in tensors.items()},
         batch=batch, height=height + 2 * top, width=width + 2 * left, channels=channels, outputs=outputs,
         out_height=sizes[0], out_width=sizes[1], kernel_height=sides[0], kernel_width=sides[1],

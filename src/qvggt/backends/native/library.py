@@ -16,7 +16,7 @@ from qvggt.backends.native.processors import Processor, features, processor
 from qvggt.files import user_cache
 
 FOLDER = Path(__file__).parent
-HEADERS = tuple(FOLDER / name for name in ("job.h", "neon.h", "pairs.h", "vectors.h"))
+HEADERS = tuple(FOLDER / name for name in ("convolution.h", "job.h", "neon.h", "pairs.h", "vectors.h"))
 FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fPIC", "-shared")
 _KEY_CHARACTERS = 16
 _SECONDS = 120

@@ -27,10 +27,13 @@ class Processor:
 
 
 _PRODUCTS = ("qvggt_multiply", "qvggt_round", "qvggt_expand")
-_PAIRS = ("qvggt_attend", "qvggt_convolve", "qvggt_round_map", "qvggt_round_kernels")
+_PAIRS = (
+    "qvggt_attend", "qvggt_convolve", "qvggt_convolve_squares", "qvggt_round_map", "qvggt_round_kernels",
+    "qvggt_transform_kernels",
+)  # fmt: skip
 
 X86 = Processor(
-    sources=("products.c", "rounding.c", "attention.c", "convolution.c"),
+    sources=("products.c", "rounding.c", "attention.c", "convolution.c", "winograd.c"),
     jobs=(*_PRODUCTS, *_PAIRS),
     flags=("-mavx2", "-mfma", "-mbmi2", "-mf16c"),
     features={"avx512_vnni": ("-mavx512vnni", "-mavx512vl"), "avx_vnni": ("-mavxvnni",)},

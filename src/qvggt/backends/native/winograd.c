@@ -1,0 +1,210 @@
+/* Convolutions by 3x3 kernels with 16 products where there would be 36 (Winograd's F(2x2, 3x3)).
+ *
+ * Every square of 4x4 pixels, two pixels from the next, gives 2x2 outputs. Squares and kernels are transformed; at each of
+ * their 16 positions squares times kernels is a matrix product over the channels, and what comes of it is transformed back.
+ * Squares are transformed after rounding, which loses nothing. Kernels are rounded afterwards, by one scale a position and
+ * output, so that the sums of CHUNK channels stay below 2^31 whatever the map; the rest is added in float.
+ */
+#include "convolution.h"
+
+#define SIDE 4
+#define POSITIONS 16
+#define STEP 2           /* pixels from a square to the next, and outputs of a square, along a side */
+#define CHUNK 128        /* four times 8191 times the sum over so many channels < 2^31: the numbers are the caller's */
+#define CACHED (3 << 16) /* about how many numbers of transformed squares there are at a time: they stay in the cache */
+
+ALWAYS __m256i plus(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
+ALWAYS __m256i minus(__m256i a, __m256i b) { return _mm256_sub_epi16(a, b); }
+
+/* Transform the square whose rows begin there; positions are `apart` numbers from one another. */
+static void transform_square(const int16_t *const rows[SIDE], int channels, int16_t *to, int64_t apart) {
+    for (int c = 0; c < channels; c += WIDE) {
+        __m256i down[SIDE][SIDE];
+        for (int j = 0; j < SIDE; j++) {
+            __m256i x[SIDE];
+            for (int i = 0; i < SIDE; i++) x[i] = _mm256_loadu_si256((const __m256i *)(rows[i] + j * channels + c));
+            down[0][j] = minus(x[0], x[2]), down[1][j] = plus(x[1], x[2]);
+            down[2][j] = minus(x[2], x[1]), down[3][j] = minus(x[1], x[3]);
+        }
+        for (int i = 0; i < SIDE; i++) {
+            const __m256i *x = down[i];
+            const __m256i both[SIDE] = {minus(x[0], x[2]), plus(x[1], x[2]), minus(x[2], x[1]), minus(x[1], x[3])};
+            for (int j = 0; j < SIDE; j++)
+                _mm256_store_si256((__m256i *)(to + (i * SIDE + j) * apart + c), both[j]);
+        }
+    }
+}
+
+/* Transform the squares [begin, begin + many) of an image: [POSITIONS][room][channels]. */
+static void transform_squares(const Convolution *c, int image, int begin, int many, int room, int16_t *to) {
+    const int across = (c->out_width + STEP - 1) / STEP;
+    const int16_t *x = c->x + (int64_t)image * c->height * c->width * c->channels;
+    for (int t = 0; t < many; t++) {
+        const int top = (begin + t) / across * STEP, left = (begin + t) % across * STEP;
+        const int16_t *rows[SIDE];
+        for (int i = 0; i < SIDE; i++) { /* a row beyond the map is of no output that there is */
+            const int y = top + i < c->height ? top + i : c->height - 1;
+            rows[i] = x + ((int64_t)y * c->width + left) * c->channels;
+        }
+        transform_square(rows, c->channels, to + (int64_t)t * c->channels, (int64_t)room * c->channels);
+    }
+}
+
+/* Products of ROWS squares with a panel, at a position, to [ROWS][POSITIONS][WIDE]: the first channels', or those added. */
+ALWAYS void add_position(const int16_t *x, int64_t square, const int16_t *w, int channels, const float *scale, int is_first,
+                         float *to) {
+    __m256i products[ROWS][2];
+    multiply_pairs(x, square, w, 2 * WIDE, channels / 2, products);
+    for (int r = 0; r < ROWS; r++, to += POSITIONS * WIDE)
+        for (int i = 0; i < 2; i++) {
+            float *at = to + i * LANES;
+            const __m256 before = is_first ? _mm256_setzero_ps() : _mm256_load_ps(at);
+            const __m256 factor = _mm256_loadu_ps(scale + i * LANES);
+            _mm256_store_ps(at, _mm256_fmadd_ps(_mm256_cvtepi32_ps(products[r][i]), factor, before));
+        }
+}
+
+/* Products of so many squares with a panel: [room][POSITIONS][WIDE]. */
+static void multiply_squares(const Convolution *c, const int16_t *squares, int many, int room, int panel, float *sums) {
+    for (int p = 0; p < POSITIONS; p++)
+        for (int first = 0; first < c->channels; first += CHUNK) {
+            const int channels = c->channels - first < CHUNK ? c->channels - first : CHUNK;
+            const int64_t place = (int64_t)panel * POSITIONS + p;
+            const int16_t *w = c->w + (place * c->channels + first) * WIDE;
+            const float *scale = c->scale + place * WIDE;
+            for (int t = 0; t < many; t += ROWS) {
+                const int16_t *x = squares + ((int64_t)p * room + t) * c->channels + first;
+                float *to = sums + ((int64_t)t * POSITIONS + p) * WIDE;
+                if (channels == CHUNK) add_position(x, c->channels, w, CHUNK, scale, !first, to);
+                else add_position(x, c->channels, w, channels, scale, !first, to);
+            }
+        }
+}
+
+/* Transform a square's sums [POSITIONS][WIDE] back: [STEP][STEP][WIDE]. */
+static void transform_back(const float *sums, float factor, const float *bias, float *to) {
+    for (int n = 0; n < WIDE; n += LANES) {
+        const __m256 add = _mm256_loadu_ps(bias + n), times = _mm256_set1_ps(factor);
+        __m256 down[STEP][SIDE];
+        for (int j = 0; j < SIDE; j++) {
+            __m256 x[SIDE];
+            for (int i = 0; i < SIDE; i++) x[i] = _mm256_load_ps(sums + (i * SIDE + j) * WIDE + n);
+            down[0][j] = _mm256_add_ps(_mm256_add_ps(x[0], x[1]), x[2]);
+            down[1][j] = _mm256_sub_ps(_mm256_sub_ps(x[1], x[2]), x[3]);
+        }
+        for (int i = 0; i < STEP; i++) {
+            const __m256 *x = down[i];
+            const __m256 left = _mm256_add_ps(_mm256_add_ps(x[0], x[1]), x[2]);
+            const __m256 right = _mm256_sub_ps(_mm256_sub_ps(x[1], x[2]), x[3]);
+            _mm256_store_ps(to + i * STEP * WIDE + n, _mm256_fmadd_ps(left, times, add));
+            _mm256_store_ps(to + (i * STEP + 1) * WIDE + n, _mm256_fmadd_ps(right, times, add));
+        }
+    }
+}
+
+/* Put a panel's outputs of the squares [begin, begin + many) where they belong. */
+static void put_squares(const Convolution *c, int image, int begin, int many, int panel, const float *sums) {
+    const int across = (c->out_width + STEP - 1) / STEP, first = panel * WIDE;
+    const size_t valid = sizeof(float) * (size_t)(c->outputs - first < WIDE ? c->outputs - first : WIDE);
+    float *out = c->out + (int64_t)image * c->out_height * c->out_width * c->outputs + first;
+    for (int t = 0; t < many; t++) {
+        const int top = (begin + t) / across * STEP, left = (begin + t) % across * STEP;
+        _Alignas(32) float values[STEP][STEP][WIDE];
+        transform_back(sums + (int64_t)t * POSITIONS * WIDE, c->x_scale[image], c->bias + first, values[0][0]);
+        for (int i = 0; i < STEP && top + i < c->out_height; i++)
+            for (int j = 0; j < STEP && left + j < c->out_width; j++) {
+                float *to = out + ((int64_t)(top + i) * c->out_width + left + j) * c->outputs;
+                if (valid == sizeof values[i][j]) memcpy(to, values[i][j], sizeof values[i][j]);
+                else memcpy(to, values[i][j], valid);
+            }
+    }
+}
+
+/* Work on a convolution by transformed kernels until no task is left. */
+void qvggt_convolve_squares(Convolution *c) {
+    const int fitting = CACHED / POSITIONS / c->channels / ROWS * ROWS, room = fitting > ROWS ? fitting : ROWS;
+    const int squares = ((c->out_height + STEP - 1) / STEP) * ((c->out_width + STEP - 1) / STEP);
+    const int tasks = (squares + room - 1) / room;
+    int16_t *transformed = aligned_alloc(64, sizeof(int16_t) * POSITIONS * (size_t)room * (size_t)c->channels);
+    float *sums = aligned_alloc(64, sizeof(float) * POSITIONS * WIDE * (size_t)room);
+    if (!transformed || !sums) atomic_store(&c->job.failed, 1);
+    for (int task; transformed && sums && (task = take(&c->job, (int64_t)tasks * c->batch)) >= 0;) {
+        const int image = task / tasks, begin = task % tasks * room;
+        const int many = squares - begin < room ? squares - begin : room;
+        transform_squares(c, image, begin, many, room, transformed);
+        for (int panel = 0; panel * WIDE < c->outputs; panel++) {
+            multiply_squares(c, transformed, many, room, panel, sums);
+            put_squares(c, image, begin, many, panel, sums);
+        }
+    }
+    free(transformed);
+    free(sums);
+}
+
+/* Transform three numbers of a kernel to four, for so many channels, `apart` numbers from one another. */
+static void transform_three(const float *restrict x, int channels, int64_t apart, float *restrict to, int64_t to_apart) {
+    for (int c = 0; c < channels; c++) {
+        const float outer = 0.5f * (x[c] + x[2 * apart + c]), inner = 0.5f * x[apart + c];
+        to[c] = x[c], to[to_apart + c] = outer + inner, to[2 * to_apart + c] = outer - inner;
+        to[3 * to_apart + c] = x[2 * apart + c];
+    }
+}
+
+/* Transform one kernel [channels][3][3] to [POSITIONS][channels]; there is room for [9 + 3 * SIDE][channels] before it. */
+static void transform_kernel(const float *x, int channels, float *room, float *to) {
+    float *down = room + (int64_t)9 * channels; /* [SIDE][3][channels] */
+    for (int tap = 0; tap < 9; tap++)
+        for (int c = 0; c < channels; c++) room[tap * channels + c] = x[c * 9 + tap];
+    for (int j = 0; j < 3; j++) transform_three(room + j * channels, channels, 3 * channels, down + j * channels, 3 * channels);
+    for (int i = 0; i < SIDE; i++)
+        transform_three(down + i * 3 * channels, channels, channels, to + i * SIDE * channels, channels);
+}
+
+/* The factor by which numbers [channels] become integers of 16 bits with no more than `levels` in CHUNK of them. */
+static float factor_of(const float *x, int channels, float levels) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 largest = _mm256_set1_ps(1e-30f);
+    float most = 1e-30f;
+    for (int first = 0; first < channels; first += CHUNK) {
+        const int end = channels - first < CHUNK ? channels : first + CHUNK;
+        __m256 sums = _mm256_setzero_ps();
+        for (int c = first; c < end; c += LANES) {
+            const __m256 size = _mm256_andnot_ps(sign, _mm256_loadu_ps(x + c));
+            sums = _mm256_add_ps(sums, size), largest = _mm256_max_ps(largest, size);
+        }
+        float parts[LANES], sum = 0;
+        _mm256_storeu_ps(parts, sums);
+        for (int i = 0; i < LANES; i++) sum += parts[i];
+        most = fmaxf(most, sum);
+    }
+    return fminf(levels / most, INT16_MAX / largest_lane(largest));
+}
+
+static void round_transformed(const RoundedKernels *k, int n, const float *transformed, int16_t *codes) {
+    for (int p = 0; p < POSITIONS; p++) {
+        const float *x = transformed + (int64_t)p * k->channels, factor = factor_of(x, k->channels, k->levels);
+        const int64_t place = (int64_t)(n / WIDE) * POSITIONS + p;
+        int16_t *to = k->to + place * k->channels * WIDE + n % WIDE * 2;
+        k->scale[place * WIDE + n % WIDE] = 1 / factor;
+        for (int c = 0; c < k->channels; c += WIDE)
+            _mm256_storeu_si256((__m256i *)(codes + c), rounded(x + c, _mm256_set1_ps(factor)));
+        for (int c = 0; c < k->channels; c += 2) memcpy(to + c * WIDE, codes + c, 2 * sizeof *codes);
+    }
+}
+
+/* Transform 3x3 kernels and round them, a panel at a time. */
+void qvggt_transform_kernels(RoundedKernels *k) {
+    const size_t many = (size_t)k->channels;
+    float *room = malloc(sizeof(float) * (9 + 3 * SIDE + POSITIONS) * many);
+    float *transformed = room + (9 + 3 * SIDE) * many;
+    int16_t *codes = malloc(sizeof(int16_t) * many);
+    if (!room || !codes) atomic_store(&k->job.failed, 1);
+    for (int task; room && codes && (task = take(&k->job, (k->outputs + WIDE - 1) / WIDE)) >= 0;)
+        for (int n = task * WIDE; n < (task + 1) * WIDE; n++) {
+            if (n < k->outputs) transform_kernel(k->x + (int64_t)n * k->channels * 9, k->channels, room, transformed);
+            else memset(transformed, 0, sizeof(float) * POSITIONS * many);
+            round_transformed(k, n, transformed, codes);
+        }
+    free(room);
+    free(codes);
+}
