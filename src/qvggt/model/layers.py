@@ -36,9 +36,9 @@ class LayerScale(nn.Module):
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(dim))
 
-    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
-        """Return x [..., C] plus the scaled branch."""
-        return torch.addcmul(x, branch, self.gamma)
+    def forward(self, x: Tensor, branch: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return x [..., C] plus the scaled branch, written to ``out`` if it is given."""
+        return torch.addcmul(x, branch, self.gamma, out=out)
 
 
 class Mlp(nn.Module):
@@ -129,10 +129,10 @@ class Block(nn.Module):
             if part.shape[1] > chunk_tokens:
                 self._attend_in_chunks(part, to, rotation, merging, _even(part.shape[1], chunk_tokens))
             else:
-                to.copy_(self.ls1(part, self.attn(self.norm1(part), rotation, merging)))
+                self.ls1(part, self.attn(self.norm1(part), rotation, merging), to)
         flat = out.view(-1, x.shape[2])
         for part in flat.split(_even(len(flat), chunk_tokens)):
-            part.copy_(self.ls2(part, self.mlp(self.norm2(part))))
+            self.ls2(part, self.mlp(self.norm2(part)), part)
         return out
 
     def _attend_in_chunks(
@@ -148,7 +148,7 @@ class Block(nn.Module):
             whole = torch.cat(list(answers), 1)  # [B, M, C]
             answers = (whole[:, merging.queries.of[chunk]] for chunk in chunks)
         for chunk, answer in zip(chunks, answers, strict=True):
-            out[:, chunk] = self.ls1(x[:, chunk], answer)
+            self.ls1(x[:, chunk], answer, out[:, chunk])
 
     def _pooled(
         self, x: Tensor, out: Tensor, rotation: Rotation | None, merging: Merging, chunks: list[slice]
