@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from qvggt.backends import Window
 from qvggt.backends.cpu import CpuBackend
 from qvggt.backends.cpu_native import CpuNativeBackend
-from qvggt.backends.native.convolution import Convolution, can_convolve, convolve, goes_by_squares, round_kernel
+from qvggt.backends.native.convolution import (
+    Convolution,
+    can_convolve,
+    convolve,
+    convolve_floats,
+    goes_by_squares,
+    round_kernel,
+)
 from qvggt.backends.native.jobs import is_compiled
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.quant.affine import dequantize, quantize
@@ -62,6 +69,9 @@ def test_squares_of_maps_that_are_transformed_give_the_same(batch, panels, size,
     found, exact = both(x, weight, bias, window)
     assert found.shape == exact.shape
     assert error(found, exact) < 2e-3
+    floats = convolve_floats(x, weight.flatten(1), bias, window)
+    assert floats.shape == exact.shape
+    assert error(floats, exact) < 2e-6
 
 
 @pytest.mark.parametrize("channels", [16, 128, 272])
@@ -131,3 +141,15 @@ def test_the_backend_takes_packed_weights_and_leaves_what_it_cannot_do_to_torch(
         exact = window.convolve(x.double(), dequantize(quantized).double(), bias.double())
         assert error(found, exact) < 2e-3
         assert can_convolve(window) or torch.equal(found, CpuBackend().convolve(x, pack(quantized), bias, window))
+
+
+@pytest.mark.parametrize(("side", "by_squares"), [(30, True), (10, False)])
+def test_floats_go_by_squares_on_large_maps(side, by_squares):
+    window = Window((32, 16, 3, 3), padding=(1, 1))
+    quantized = quantize(torch.randn(32, 144), Scheme(8, -1))
+    x, bias = torch.randn(2, 16, side, side), torch.randn(32)
+    found = CpuBackend().convolve(x, pack(quantized), bias, window)
+    assert error(found, window.convolve(x.double(), dequantize(quantized).double(), bias.double())) < 2e-6
+    assert found.is_contiguous(memory_format=torch.channels_last) == by_squares
+    x.requires_grad_()
+    assert CpuBackend().convolve(x, pack(quantized), bias, window).requires_grad

@@ -26,10 +26,10 @@ static void sum_panel(const Convolution *c, int image, int begin, int end, int p
     for (int tap = 0; tap < taps; tap++)
         for (int first = 0; first < c->channels; first += CHUNK) {
             const int channels = c->channels - first < CHUNK ? c->channels - first : CHUNK;
-            const int16_t *w = c->w + ((panel * taps + tap) * c->channels + first) * WIDE;
+            const int16_t *w = (const int16_t *)c->w + ((panel * taps + tap) * c->channels + first) * WIDE;
             for (int y = begin; y < end; y++) {
                 const int64_t from = (int64_t)image * c->height + y * c->down + tap / c->kernel_width;
-                const int16_t *x = c->x + (from * c->width + tap % c->kernel_width) * c->channels + first;
+                const int16_t *x = (const int16_t *)c->x + (from * c->width + tap % c->kernel_width) * c->channels + first;
                 float *to = sums + (y - begin) * line * WIDE;
                 for (int column = 0; column < c->out_width; column += ROWS) {
                     if (pixel == CHUNK && channels == CHUNK) /* with a loop of known length */
@@ -107,7 +107,7 @@ static void round_kernel(const RoundedKernels *k, int n, int16_t *codes) {
     memset(codes, 0, sizeof(int16_t) * (size_t)many);
     for (int i = 0; i < there; i++) codes[i] = (int16_t)lrintf(from[i] / k->scale[n]);
     for (int tap = 0; tap < k->taps; tap++) {
-        int16_t *to = k->to + ((int64_t)(n / WIDE) * k->taps + tap) * k->channels * WIDE + n % WIDE * 2;
+        int16_t *to = (int16_t *)k->to + ((int64_t)(n / WIDE) * k->taps + tap) * k->channels * WIDE + n % WIDE * 2;
         for (int c = 0; c < k->channels; c++) to[c / 2 * 2 * WIDE + c % 2] = codes[c * k->taps + tap];
     }
 }

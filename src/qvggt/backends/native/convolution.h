@@ -6,10 +6,11 @@
 
 typedef struct {
     Job job;
-    const int16_t *x;      /* [batch][height][width][channels], zeros around it, and ROWS pixels after it to be read */
-    const int16_t *w;      /* [panels][places][channels / 2][WIDE][2]: taps, or positions of transformed kernels */
+    const void *x;         /* [batch][height][width][channels], zeros around it, and ROWS pixels after it to be read */
+    const void *w;         /* of 16 bits [panels][places][channels / 2][WIDE][2]: taps, or positions of transformed
+                              kernels; floats [panels][POSITIONS][channels][WIDE] */
     const float *scale;    /* [panels][WIDE] of the kernels; of transformed ones [panels][POSITIONS][WIDE] */
-    const float *x_scale;  /* [batch] */
+    const float *x_scale;  /* [batch]; of floats there are no scales */
     const float *bias;     /* [panels][WIDE] */
     float *out;            /* [batch][out_height][out_width][outputs] */
     int32_t batch, height, width, channels, outputs, out_height, out_width, kernel_height, kernel_width, down, across;
@@ -18,7 +19,7 @@ typedef struct {
 typedef struct {
     Job job;
     const float *x;      /* [outputs][channels][taps] */
-    int16_t *to;         /* as a convolution takes them */
+    void *to;            /* as a convolution takes them */
     float *scale;        /* likewise */
     int32_t outputs, channels, taps;
     float levels;        /* the largest integer; of transformed kernels the largest sum over CHUNK channels, signs apart */

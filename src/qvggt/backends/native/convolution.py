@@ -1,4 +1,4 @@
-"""Convolutions in compiled code, on integers of 16 bits."""
+"""Convolutions in compiled code: on integers of 16 bits, and by squares on floats."""
 
 from __future__ import annotations
 
@@ -46,6 +46,12 @@ class ConvolutionBySquares(Convolution):
     does = "qvggt_convolve_squares"
 
 
+class ConvolutionOfFloats(Convolution):
+    """A convolution of maps with transformed kernels, none of them rounded."""
+
+    does = "qvggt_convolve_floats"
+
+
 class RoundedMap(Job):
     """The rounding of a map."""
 
@@ -72,6 +78,12 @@ class TransformedKernels(RoundedKernels):
     """The transformation and rounding of 3x3 kernels."""
 
     does = "qvggt_transform_kernels"
+
+
+class TransformedFloats(RoundedKernels):
+    """The transformation of 3x3 kernels without rounding."""
+
+    does = "qvggt_transform_floats"
 
 
 @dataclass(frozen=True)
@@ -122,18 +134,51 @@ def convolve(x: Tensor, kernel: Kernel, bias: Tensor | None, window: Window) -> 
 
     Maps that are not finite become NaN.
     """
+    top, left = window.padding
+    codes, x_scale = _rounded(x, top, left, _SLACK * window.stride[1])
+    work = ConvolutionBySquares if goes_by_squares(window) else Convolution
+    return _convolved(work, x, codes, x_scale, kernel.codes, kernel.scale, bias, window)
+
+
+def convolve_floats(x: Tensor, matrix: Tensor, bias: Tensor | None, window: Window) -> Tensor:
+    """Convolve maps [B, in, H, W] with weights [out, in * 3 * 3], float32 all of them, by squares.
+
+    The result [B, out, H', W'] has its channels last in memory.
+    """
+    (outputs, channels), (top, left) = window.shape[:2], window.padding
+    panels, matrix = -(-outputs // _PANEL), matrix.contiguous()
+    kernels = torch.empty(panels, _POSITIONS, channels, _PANEL)
+    run(
+        TransformedFloats(x=pointer(matrix), to=pointer(kernels), outputs=outputs, channels=channels, taps=9),
+        matrix.numel(),
+    )
+    batch, _, height, width = x.shape
+    many = (height + 2 * top) * (width + 2 * left) * channels
+    maps = x.new_zeros(batch * many + _SLACK * channels)
+    inside = maps[: batch * many].view(batch, height + 2 * top, width + 2 * left, channels)
+    inside[:, top : top + height, left : left + width] = x.permute(0, 2, 3, 1)
+    return _convolved(ConvolutionOfFloats, x, maps, None, kernels, None, bias, window)
+
+
+def _convolved(
+    work: type[Convolution],
+    x: Tensor,
+    maps: Tensor,
+    x_scale: Tensor | None,
+    kernels: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    window: Window,
+) -> Tensor:
     (outputs, channels, *sides), (top, left) = window.shape, window.padding
     batch, _, height, width = x.shape
     sizes = [
         (size + 2 * pad - side) // stride + 1
         for size, pad, side, stride in zip((height, width), window.padding, sides, window.stride, strict=True)
     ]
-    codes, x_scale = _rounded(x, top, left, _SLACK * window.stride[1])
     out = x.new_empty(batch, *sizes, outputs)
-    edge = len(kernel.scale) * _PANEL - outputs
-    bias = F.pad(x.new_zeros(outputs) if bias is None else bias.float(), (0, edge))
-    tensors = {"x": codes, "w": kernel.codes, "scale": kernel.scale, "x_scale": x_scale, "bias": bias, "out": out}
-    work = ConvolutionBySquares if goes_by_squares(window) else Convolution
+    bias = F.pad(x.new_zeros(outputs) if bias is None else bias.float(), (0, -outputs % _PANEL))
+    tensors = {"x": maps, "w": kernels, "scale": scale, "x_scale": x_scale, "bias": bias, "out": out}
     job = work(
         **{name: pointer(tensor) for name, tensor in tensors.items()},
         batch=batch, height=height + 2 * top, width=width + 2 * left, channels=channels, outputs=outputs,

@@ -28,8 +28,8 @@ class Processor:
 
 _PRODUCTS = ("qvggt_multiply", "qvggt_round", "qvggt_expand")
 _PAIRS = (
-    "qvggt_attend", "qvggt_convolve", "qvggt_convolve_squares", "qvggt_round_map", "qvggt_round_kernels",
-    "qvggt_transform_kernels",
+    "qvggt_attend", "qvggt_convolve", "qvggt_convolve_squares", "qvggt_convolve_floats", "qvggt_round_map",
+    "qvggt_round_kernels", "qvggt_transform_kernels", "qvggt_transform_floats",
 )  # fmt: skip
 
 X86 = Processor(

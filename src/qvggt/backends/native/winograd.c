@@ -11,7 +11,7 @@
 #define POSITIONS 16
 #define STEP 2           /* pixels from a square to the next, and outputs of a square, along a side */
 #define CHUNK 128        /* four times 8191 times the sum over so many channels < 2^31: the numbers are the caller's */
-#define CACHED (3 << 16) /* about how many numbers of transformed squares there are at a time: they stay in the cache */
+#define CACHED (3 << 17) /* about how many bytes of transformed squares there are at a time: they stay in the cache */
 
 ALWAYS __m256i plus(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
 ALWAYS __m256i minus(__m256i a, __m256i b) { return _mm256_sub_epi16(a, b); }
@@ -35,17 +35,18 @@ static void transform_square(const int16_t *const rows[SIDE], int channels, int1
     }
 }
 
+/* Where in an image's map a row of a square begins; one beyond the map is of no output that there is. */
+static int64_t row_of(const Convolution *c, int image, int square, int row) {
+    const int across = (c->out_width + STEP - 1) / STEP, left = square % across * STEP;
+    const int y = square / across * STEP + row, last = c->height - 1;
+    return (((int64_t)image * c->height + (y < last ? y : last)) * c->width + left) * c->channels;
+}
+
 /* Transform the squares [begin, begin + many) of an image: [POSITIONS][room][channels]. */
 static void transform_squares(const Convolution *c, int image, int begin, int many, int room, int16_t *to) {
-    const int across = (c->out_width + STEP - 1) / STEP;
-    const int16_t *x = c->x + (int64_t)image * c->height * c->width * c->channels;
     for (int t = 0; t < many; t++) {
-        const int top = (begin + t) / across * STEP, left = (begin + t) % across * STEP;
         const int16_t *rows[SIDE];
-        for (int i = 0; i < SIDE; i++) { /* a row beyond the map is of no output that there is */
-            const int y = top + i < c->height ? top + i : c->height - 1;
-            rows[i] = x + ((int64_t)y * c->width + left) * c->channels;
-        }
+        for (int i = 0; i < SIDE; i++) rows[i] = (const int16_t *)c->x + row_of(c, image, begin + t, i);
         transform_square(rows, c->channels, to + (int64_t)t * c->channels, (int64_t)room * c->channels);
     }
 }
@@ -70,7 +71,7 @@ static void multiply_squares(const Convolution *c, const int16_t *squares, int m
         for (int first = 0; first < c->channels; first += CHUNK) {
             const int channels = c->channels - first < CHUNK ? c->channels - first : CHUNK;
             const int64_t place = (int64_t)panel * POSITIONS + p;
-            const int16_t *w = c->w + (place * c->channels + first) * WIDE;
+            const int16_t *w = (const int16_t *)c->w + (place * c->channels + first) * WIDE;
             const float *scale = c->scale + place * WIDE;
             for (int t = 0; t < many; t += ROWS) {
                 const int16_t *x = squares + ((int64_t)p * room + t) * c->channels + first;
@@ -106,11 +107,12 @@ static void transform_back(const float *sums, float factor, const float *bias, f
 static void put_squares(const Convolution *c, int image, int begin, int many, int panel, const float *sums) {
     const int across = (c->out_width + STEP - 1) / STEP, first = panel * WIDE;
     const size_t valid = sizeof(float) * (size_t)(c->outputs - first < WIDE ? c->outputs - first : WIDE);
+    const float factor = c->x_scale ? c->x_scale[image] : 1.0f;
     float *out = c->out + (int64_t)image * c->out_height * c->out_width * c->outputs + first;
     for (int t = 0; t < many; t++) {
         const int top = (begin + t) / across * STEP, left = (begin + t) % across * STEP;
         _Alignas(32) float values[STEP][STEP][WIDE];
-        transform_back(sums + (int64_t)t * POSITIONS * WIDE, c->x_scale[image], c->bias + first, values[0][0]);
+        transform_back(sums + (int64_t)t * POSITIONS * WIDE, factor, c->bias + first, values[0][0]);
         for (int i = 0; i < STEP && top + i < c->out_height; i++)
             for (int j = 0; j < STEP && left + j < c->out_width; j++) {
                 float *to = out + ((int64_t)(top + i) * c->out_width + left + j) * c->outputs;
@@ -120,26 +122,87 @@ static void put_squares(const Convolution *c, int image, int begin, int many, in
     }
 }
 
-/* Work on a convolution by transformed kernels until no task is left. */
-void qvggt_convolve_squares(Convolution *c) {
-    const int fitting = CACHED / POSITIONS / c->channels / ROWS * ROWS, room = fitting > ROWS ? fitting : ROWS;
+/* Transform so many channels of a square of floats. */
+static void transform_floats(const float *const rows[SIDE], int channels, float *to, int64_t apart) {
+    for (int c = 0; c < channels; c += LANES) {
+        __m256 down[SIDE][SIDE];
+        for (int j = 0; j < SIDE; j++) {
+            __m256 x[SIDE];
+            for (int i = 0; i < SIDE; i++) x[i] = _mm256_loadu_ps(rows[i] + j * channels + c);
+            down[0][j] = _mm256_sub_ps(x[0], x[2]), down[1][j] = _mm256_add_ps(x[1], x[2]);
+            down[2][j] = _mm256_sub_ps(x[2], x[1]), down[3][j] = _mm256_sub_ps(x[1], x[3]);
+        }
+        for (int i = 0; i < SIDE; i++) {
+            const __m256 *x = down[i];
+            const __m256 both[SIDE] = {_mm256_sub_ps(x[0], x[2]), _mm256_add_ps(x[1], x[2]), _mm256_sub_ps(x[2], x[1]),
+                                       _mm256_sub_ps(x[1], x[3])};
+            for (int j = 0; j < SIDE; j++) _mm256_store_ps(to + (i * SIDE + j) * apart + c, both[j]);
+        }
+    }
+}
+
+static void transform_squares_of_floats(const Convolution *c, int image, int begin, int many, int room, float *to) {
+    for (int t = 0; t < many; t++) {
+        const float *rows[SIDE];
+        for (int i = 0; i < SIDE; i++) rows[i] = (const float *)c->x + row_of(c, image, begin + t, i);
+        transform_floats(rows, c->channels, to + (int64_t)t * c->channels, (int64_t)room * c->channels);
+    }
+}
+
+/* Products of ROWS squares of floats with a panel, at a position, to [ROWS][POSITIONS][WIDE]. */
+ALWAYS void multiply_floats(const float *x, int64_t square, const float *w, int channels, float *to) {
+    __m256 sums[ROWS][2];
+    for (int r = 0; r < ROWS; r++) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
+    for (int c = 0; c < channels; c++, w += WIDE) {
+        const __m256 left = _mm256_load_ps(w), right = _mm256_load_ps(w + LANES);
+#pragma GCC unroll 6
+        for (int r = 0; r < ROWS; r++) {
+            const __m256 value = _mm256_broadcast_ss(x + r * square + c);
+            sums[r][0] = _mm256_fmadd_ps(value, left, sums[r][0]);
+            sums[r][1] = _mm256_fmadd_ps(value, right, sums[r][1]);
+        }
+    }
+    for (int r = 0; r < ROWS; r++, to += POSITIONS * WIDE)
+        _mm256_store_ps(to, sums[r][0]), _mm256_store_ps(to + LANES, sums[r][1]);
+}
+
+static void multiply_squares_of_floats(const Convolution *c, const float *squares, int many, int room, int panel,
+                                       float *sums) {
+    for (int p = 0; p < POSITIONS; p++) {
+        const float *w = (const float *)c->w + ((int64_t)panel * POSITIONS + p) * c->channels * WIDE;
+        for (int t = 0; t < many; t += ROWS)
+            multiply_floats(squares + ((int64_t)p * room + t) * c->channels, c->channels, w, c->channels,
+                            sums + ((int64_t)t * POSITIONS + p) * WIDE);
+    }
+}
+
+/* Work on a convolution by transformed kernels, of 16 bits or floats, until no task is left. */
+static void convolve_squares(Convolution *c, int floats) {
+    const size_t size = floats ? sizeof(float) : sizeof(int16_t);
+    const int fitting = CACHED / POSITIONS / (int)size / c->channels / ROWS * ROWS, room = fitting > ROWS ? fitting : ROWS;
     const int squares = ((c->out_height + STEP - 1) / STEP) * ((c->out_width + STEP - 1) / STEP);
     const int tasks = (squares + room - 1) / room;
-    int16_t *transformed = aligned_alloc(64, sizeof(int16_t) * POSITIONS * (size_t)room * (size_t)c->channels);
+    void *transformed = aligned_alloc(64, size * POSITIONS * (size_t)room * (size_t)c->channels);
     float *sums = aligned_alloc(64, sizeof(float) * POSITIONS * WIDE * (size_t)room);
     if (!transformed || !sums) atomic_store(&c->job.failed, 1);
     for (int task; transformed && sums && (task = take(&c->job, (int64_t)tasks * c->batch)) >= 0;) {
         const int image = task / tasks, begin = task % tasks * room;
         const int many = squares - begin < room ? squares - begin : room;
-        transform_squares(c, image, begin, many, room, transformed);
+        if (floats) transform_squares_of_floats(c, image, begin, many, room, transformed);
+        else transform_squares(c, image, begin, many, room, transformed);
         for (int panel = 0; panel * WIDE < c->outputs; panel++) {
-            multiply_squares(c, transformed, many, room, panel, sums);
+            if (floats) multiply_squares_of_floats(c, transformed, many, room, panel, sums);
+            else multiply_squares(c, transformed, many, room, panel, sums);
             put_squares(c, image, begin, many, panel, sums);
         }
     }
     free(transformed);
     free(sums);
 }
+
+void qvggt_convolve_squares(Convolution *c) { convolve_squares(c, 0); }
+
+void qvggt_convolve_floats(Convolution *c) { convolve_squares(c, 1); }
 
 /* Transform three numbers of a kernel to four, for so many channels, `apart` numbers from one another. */
 static void transform_three(const float *restrict x, int channels, int64_t apart, float *restrict to, int64_t to_apart) {
@@ -184,7 +247,7 @@ static void round_transformed(const RoundedKernels *k, int n, const float *trans
     for (int p = 0; p < POSITIONS; p++) {
         const float *x = transformed + (int64_t)p * k->channels, factor = factor_of(x, k->channels, k->levels);
         const int64_t place = (int64_t)(n / WIDE) * POSITIONS + p;
-        int16_t *to = k->to + place * k->channels * WIDE + n % WIDE * 2;
+        int16_t *to = (int16_t *)k->to + place * k->channels * WIDE + n % WIDE * 2;
         k->scale[place * WIDE + n % WIDE] = 1 / factor;
         for (int c = 0; c < k->channels; c += WIDE)
             _mm256_storeu_si256((__m256i *)(codes + c), rounded(x + c, _mm256_set1_ps(factor)));
@@ -192,8 +255,17 @@ static void round_transformed(const RoundedKernels *k, int n, const float *trans
     }
 }
 
-/* Transform 3x3 kernels and round them, a panel at a time. */
-void qvggt_transform_kernels(RoundedKernels *k) {
+/* Put transformed numbers among those of the panel as they are. */
+static void put_transformed(const RoundedKernels *k, int n, const float *transformed) {
+    for (int p = 0; p < POSITIONS; p++) {
+        const int64_t place = (int64_t)(n / WIDE) * POSITIONS + p;
+        float *to = (float *)k->to + place * k->channels * WIDE + n % WIDE;
+        for (int c = 0; c < k->channels; c++) to[c * WIDE] = transformed[p * k->channels + c];
+    }
+}
+
+/* Transform 3x3 kernels, a panel at a time, and round them unless they are to be floats. */
+static void transform_kernels(RoundedKernels *k, int floats) {
     const size_t many = (size_t)k->channels;
     float *room = malloc(sizeof(float) * (9 + 3 * SIDE + POSITIONS) * many);
     float *transformed = room + (9 + 3 * SIDE) * many;
@@ -203,8 +275,13 @@ void qvggt_transform_kernels(RoundedKernels *k) {
         for (int n = task * WIDE; n < (task + 1) * WIDE; n++) {
             if (n < k->outputs) transform_kernel(k->x + (int64_t)n * k->channels * 9, k->channels, room, transformed);
             else memset(transformed, 0, sizeof(float) * POSITIONS * many);
-            round_transformed(k, n, transformed, codes);
+            if (floats) put_transformed(k, n, transformed);
+            else round_transformed(k, n, transformed, codes);
         }
     free(room);
     free(codes);
 }
+
+void qvggt_transform_kernels(RoundedKernels *k) { transform_kernels(k, 0); }
+
+void qvggt_transform_floats(RoundedKernels *k) { transform_kernels(k, 1); }
