@@ -88,6 +88,7 @@ def reconstruct(
             network, images, heads or None, points_from, mode, fps, frames, dense_frames, update, windows, limit
         )
         clock.append(time.perf_counter())
+        del network  # its place is for what writing needs
         count, _, height, width = prediction.images.shape
         update(f"{count_text(count, 'frame')}, writing files", 1.0)
         artifacts.save_prediction(prediction, folder / "prediction.npz")
