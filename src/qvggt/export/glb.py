@@ -12,6 +12,8 @@ from .points import PointCloud
 
 _FRUSTUM_SHARE = 0.05
 """Depth of a camera's frustum as a share of the scene's diagonal."""
+_MAX_ANCHORS = 100_000
+"""The most points that say where the scene is and how large."""
 
 
 def gltf_from_world(prediction: Prediction, cloud: PointCloud | None) -> np.ndarray:
@@ -57,7 +59,7 @@ def write_glb(path: PathLike, prediction: Prediction, cloud: PointCloud | None) 
 def _anchors(prediction: Prediction, cloud: PointCloud | None) -> np.ndarray:
     """Return the positions [N, 3] that say where the scene is."""
     if cloud is not None and len(cloud):
-        return cloud.points.astype(np.float64)
+        return cloud.points[:: 1 + len(cloud) // _MAX_ANCHORS].astype(np.float64)
     return camera_centres(cameras_of(prediction)[0])
 
 

@@ -23,7 +23,7 @@ class GlbBuilder:
 
     def __init__(self, generator: str) -> None:
         self._json: dict[str, Any] = {"asset": {"version": "2.0", "generator": generator}}
-        self._chunks: list[bytes] = []
+        self._chunks: list[memoryview] = []
         self._length = 0
 
     def add(self, collection: str, item: dict[str, Any]) -> int:
@@ -51,10 +51,10 @@ class GlbBuilder:
         columns = array.shape[1] if array.ndim == 2 else 1
         if array.dtype not in _COMPONENT_TYPES or columns not in _ELEMENT_TYPES:
             raise ValueError(f"expected float32 or uint32 of up to 4 columns, got {array.dtype} of {array.shape}")
-        data = np.ascontiguousarray(array).tobytes()
-        view = {"buffer": 0, "byteOffset": self._length, "byteLength": len(data), "target": target}
-        self._chunks.append(data)
-        self._length += len(data)
+        data = np.ascontiguousarray(array)
+        view = {"buffer": 0, "byteOffset": self._length, "byteLength": data.nbytes, "target": target}
+        self._chunks.append(memoryview(data.reshape(-1).view(np.uint8)))
+        self._length += data.nbytes
         return {
             "bufferView": self.add("bufferViews", view),
             "componentType": _COMPONENT_TYPES[array.dtype],
@@ -75,14 +75,14 @@ class GlbBuilder:
         }
         return self.add("materials", material)
 
-    def chunks(self, roots: list[int]) -> list[bytes]:
+    def chunks(self, roots: list[int]) -> list[bytes | memoryview]:
         """Return the pieces of the GLB, to be written one after another, for a scene with the nodes ``roots``."""
         document = {"scene": 0, "scenes": [{"nodes": roots}], **self._json}
         if self._length:
             document["buffers"] = [{"byteLength": self._length}]
         text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
         text += b" " * (-len(text) % 4)
-        pieces = [struct.pack("<II", len(text), 0x4E4F534A), text]
+        pieces: list[bytes | memoryview] = [struct.pack("<II", len(text), 0x4E4F534A), text]
         if self._length:
             pieces += [struct.pack("<II", self._length, 0x004E4942), *self._chunks]
         total = 12 + sum(map(len, pieces))

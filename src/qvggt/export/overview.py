@@ -13,7 +13,7 @@ from ..types import PathLike, Prediction
 from .depth_images import NO_DEPTH_COLOUR, DepthRange, depth_colour_map, valid_depth
 from .frames import camera_centres, cameras_of, frame_colours, level_rotation, photo_mask, to_uint8
 from .points import PointCloud
-from .sheet import DPI, FAINT, FONT, PANEL, TEXT, Sheet
+from .sheet import DPI, FAINT, FONT, PANEL, TEXT, Pixels, Sheet
 from .topview import draw_plan, on_plan, plan_extent, plan_rotation
 
 MAX_SHOWN = 8
@@ -122,7 +122,7 @@ def _tiles(prediction: Prediction, shown: np.ndarray) -> list[_Tile]:
         colours = colormaps["cividis"]
         valid = np.isfinite(confidence) & (confidence > 0) & photo
         scale = DepthRange.robust(confidence, valid)  # Its logarithmic range serves confidences as well.
-        position = np.log(np.where(valid, confidence, 1.0)[shown] / scale.near) / np.log(scale.far / scale.near)
+        position = np.log(np.where(valid[shown], confidence[shown], 1.0) / scale.near) / np.log(scale.far / scale.near)
         pictures = colours(np.clip(position, 0, 1), bytes=True)[..., :3]
         pictures[~valid[shown]] = NO_DEPTH_COLOUR
         ticks = (f"{scale.near:.3g}", f"{np.sqrt(scale.near * scale.far):.3g}", f"{scale.far:.3g}")
@@ -202,7 +202,7 @@ def _draw_plan(
     axes.spines[:].set_visible(False)
     if cloud is not None:
         plan = draw_plan(cloud, rotation, centres, (round(width * DPI), round(height * DPI)))
-        axes.imshow(plan.rgba, extent=plan.extent, aspect="auto", interpolation="antialiased")
+        axes.add_artist(Pixels(plan.rgba))
         extent, note = plan.extent, "points above the cameras left out" if plan.cut else ""
     else:
         extent, note = plan_extent(np.zeros((0, 2)), on_plan(centres), width / height), ""

@@ -8,14 +8,16 @@ import numpy as np
 
 from .points import PointCloud
 
-_MAX_POINTS = 400_000
+_MAX_POINTS, _MAX_SAMPLE = 400_000, 20_000
+"""The most points that are drawn, and that say how walls run."""
 _MIN_SHARE_BELOW_CUT = 0.4
 _SUPERSAMPLE = 2
 _CELL_PX = 12
 _SIDES_PX = (2, 3, 5, 8, 12, 16)
 _OVERLAP = 1.8
+_CLOSING_ROUNDS, _RELIEF_PX = 3, 3 * _SUPERSAMPLE
 _BAND_PX = 128 * _SUPERSAMPLE
-"""Rows of the raster that are coloured at a time."""
+"""Rows of the raster that are drawn at a time."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,8 @@ def upright_turn(places: np.ndarray) -> np.ndarray:
     """
     if len(places) < 16:
         return np.eye(2)
-    sample = places[:: -(-len(places) // 20_000)]
-    low, high = np.percentile(sample, (2, 98), axis=0)
-    sample = sample[((sample >= low) & (sample <= high)).all(1)] - (low + high) / 2
+    low, high = np.percentile(places, (2, 98), axis=0)
+    sample = places[((places >= low) & (places <= high)).all(1)] - (low + high) / 2
     reach = float(np.hypot(*(high - low))) / 2 or 1.0
     angles = np.radians(np.arange(-45, 45, 1.0))
     entropy = np.empty(len(angles))
@@ -106,7 +107,8 @@ def plan_rotation(cloud: PointCloud | None, level: np.ndarray) -> np.ndarray:
     """Return the rotation [3, 3] from the world to the plan's upright axes: ``level`` [3, 3], turned to the walls."""
     if cloud is None:
         return level
-    turn = upright_turn(on_plan(cloud.points.astype(np.float64) @ level.T))
+    sample = cloud.points[:: 1 + len(cloud) // _MAX_SAMPLE].astype(np.float64)
+    turn = upright_turn(on_plan(sample @ level.T))
     about_up = np.array([[turn[0, 0], 0, -turn[0, 1]], [0, 1, 0], [-turn[1, 0], 0, turn[1, 1]]])
     return about_up @ level
 
@@ -131,34 +133,61 @@ def draw_plan(cloud: PointCloud, rotation: np.ndarray, centres: np.ndarray, size
     extent = plan_extent(on_plan(level), on_plan(centres), size_px[0] / size_px[1])
     width, height = (side * _SUPERSAMPLE for side in size_px)
     per_unit = width / (extent[1] - extent[0])
-    pixels = (on_plan(level) - (extent[0], extent[3])) * (per_unit, -per_unit)
-    index = _close_pinholes(_splat(pixels, (width, height)))
-    elevation = np.where(index >= 0, level[index, 1] * per_unit, np.nan).astype(np.float32)
-    shade = _relief(elevation)
-    bands = (slice(top, top + _BAND_PX) for top in range(0, height, _BAND_PX))
-    rgba = [_shrink(colours[index[band]] * shade[band][..., None], index[band] >= 0) for band in bands]
-    return Plan(np.concatenate(rgba), extent, cut)
+    squares = _Squares.around((on_plan(level) - (extent[0], extent[3])) * (per_unit, -per_unit), (width, height))
+    elevation = (level[:, 1] * per_unit).astype(np.float32)
+    bands = (range(top, min(top + _BAND_PX, height)) for top in range(0, height, _BAND_PX))
+    return Plan(np.concatenate([_draw_band(squares, rows, elevation, colours) for rows in bands]), extent, cut)
 
 
-def _splat(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return [H, W] int32 the last of ``pixels`` [N, 2] whose square covers each pixel, -1 where there is none.
+@dataclass(frozen=True)
+class _Squares:
+    """The squares of pixels that points cover, each somewhat larger than the points around it are apart.
 
-    Each square is somewhat larger than the points around it are apart, so that surfaces close and edges stay crisp.
+    So surfaces close and edges stay crisp.
+
+    Attributes:
+        size: width and height of the raster.
+        point: [N] indices of the points in the raster, ascending.
+        corner: [N, 2] int32 left upper pixels, which may lie outside.
+        side: [N] in pixels.
     """
-    width, height = size
-    inside = np.flatnonzero(((pixels >= 0) & (pixels < (width, height))).all(1))
-    sides = _splat_sides(pixels[inside], size)
-    index = np.full(height * width, -1, np.int32)
-    for side in np.unique(sides):
-        some = inside[sides == side]
-        corner = np.floor(pixels[some] - (side - 1) / 2).astype(np.int64)
-        x = np.clip(corner[:, :1] + np.tile(np.arange(side), side), 0, width - 1)
-        y = np.clip(corner[:, 1:] + np.repeat(np.arange(side), side), 0, height - 1)
-        layer = np.full_like(index, -1)
-        # Where places repeat, numpy keeps the last value, which is the highest point.
-        layer[(y * width + x).ravel()] = np.repeat(some, side * side)
-        np.maximum(index, layer, out=index)
-    return index.reshape(height, width)
+
+    size: tuple[int, int]
+    point: np.ndarray
+    corner: np.ndarray
+    side: np.ndarray
+
+    @classmethod
+    def around(cls, pixels: np.ndarray, size: tuple[int, int]) -> _Squares:
+        """Return the squares around ``pixels`` [P, 2], those outside the raster left out."""
+        point = np.flatnonzero(((pixels >= 0) & (pixels < size)).all(1))
+        side = _splat_sides(pixels[point], size)
+        return cls(size, point, np.floor(pixels[point] - (side[:, None] - 1) / 2).astype(np.int32), side)
+
+    def topmost(self, rows: range) -> np.ndarray:
+        """Return [rows, W] int32 the last point whose square covers each pixel, -1 where there is none."""
+        width, height = self.size
+        first, last = max(rows.start, 0), min(rows.stop, height) - 1
+        index = np.full((len(rows), width), -1, np.int32)
+        here = (self.corner[:, 1] <= last) & (self.corner[:, 1] + self.side > first)
+        for side in np.unique(self.side[here]):
+            some = here & (self.side == side)
+            x = np.clip(self.corner[some, :1] + np.tile(np.arange(side), side), 0, width - 1)
+            y = np.clip(self.corner[some, 1:] + np.repeat(np.arange(side), side), first, last) - rows.start
+            layer = np.full_like(index, -1)
+            # Where places repeat, numpy keeps the last value, which is the highest point.
+            layer[y.ravel(), x.ravel()] = np.repeat(self.point[some], side * side)
+            np.maximum(index, layer, out=index)
+        return index
+
+
+def _draw_band(squares: _Squares, rows: range, elevation: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Return RGBA of supersampled rows: only so many are held at a time, with those around that have a say."""
+    around = _CLOSING_ROUNDS + _RELIEF_PX
+    index = _close_pinholes(squares.topmost(range(rows.start - around, rows.stop + around)))
+    shade = _relief(np.where(index >= 0, elevation[index], np.float32(np.nan)))[around:-around]
+    index = index[around:-around]
+    return _shrink(colours[index] * shade[..., None], index >= 0)
 
 
 def _splat_sides(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -174,9 +203,9 @@ def _splat_sides(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return steps[np.abs(_OVERLAP / np.sqrt(density[:, None]) - steps).argmin(1)]
 
 
-def _close_pinholes(index: np.ndarray, rounds: int = 3) -> np.ndarray:
+def _close_pinholes(index: np.ndarray) -> np.ndarray:
     """Give an empty pixel with most of its neighbours taken the highest of these."""
-    for _ in range(rounds):
+    for _ in range(_CLOSING_ROUNDS):
         padded = np.pad(index, 1, constant_values=-1)
         taken = (padded >= 0).astype(np.uint8)
         count = taken[:-2] + taken[1:-1] + taken[2:]
@@ -194,7 +223,7 @@ def _relief(elevation: np.ndarray) -> np.ndarray:
         elevation: [H, W] float32 in pixels, NaN where there is nothing.
     """
     shade = np.zeros_like(elevation)
-    radius = 3 * _SUPERSAMPLE
+    radius = _RELIEF_PX
     padded = np.pad(elevation, radius, constant_values=np.nan)
     height, width = elevation.shape
     for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1), (-0.7, -0.7), (-0.7, 0.7), (0.7, -0.7), (0.7, 0.7)):
