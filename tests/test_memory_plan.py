@@ -44,6 +44,20 @@ def test_the_peak_is_within_15_percent_of_what_was_planned(job):
     assert measured == pytest.approx(planned, rel=0.15)
 
 
+def test_files_are_written_without_the_model():
+    model, size = model_size("seeded:vggt-1b"), PassSize.of((8, 3, 518, 518), heads=("camera", "depth"))
+    whole, alone = plan_memory(model, size, written_points=10**6), plan_memory(model, size)
+    assert whole.peak_bytes == alone.peak_bytes
+    assert alone.writing_bytes == 0
+    assert whole.program_bytes < whole.writing_bytes < whole.weight_bytes
+    small = model_size("seeded:micro")
+    limit = plan_memory(small, size).peak_bytes
+    many = PassSize.of((99, 3, 518, 518), 8, ("camera", "depth"))
+    assert plan_memory(small, many, written_points=10**7).peak_bytes > plan_memory(small, many).peak_bytes
+    with pytest.raises(qvggt.QvggtError, match="take fewer frames, or smaller ones"):
+        plan_memory(small, many, limit, 10**7)
+
+
 def test_less_goes_through_at_a_time_where_memory_is_short():
     model = model_size("seeded:vggt-1b")
     size = PassSize.of((30, 3, 518, 518))

@@ -75,6 +75,7 @@ def reconstruct(
     on_progress: OnProgress | None = None,
     windows: WindowOptions | None = None,
     memory_bytes: int | None = None,
+    written_points: int = 0,
 ) -> Prediction:
     """Turn photographs of one scene, or a video, into cameras, depth and points.
 
@@ -91,6 +92,8 @@ def reconstruct(
         windows: how a long sequence is cut into overlapping windows; None for all frames at once.
         memory_bytes: what the process may take in all: less goes through the model at a time where it has to.
             From then on the process gives back what it frees.
+        written_points: the most points of files that are written afterwards, once the model is let go, for which the
+            memory has to do as well; 0 where none are.
 
     Raises:
         QvggtError: model or images cannot be read, the memory is not enough, or the answer is not finite.
@@ -108,7 +111,7 @@ def reconstruct(
         give_memory_back()
         usual = usual_chunk(next(model.parameters()).device)
         pass_size = PassSize.of(pictures.images.shape, windows and windows.frames, wanted, dense_frames, usual)
-        planned = plan_memory(model_size(model), pass_size, memory_bytes).size
+        planned = plan_memory(model_size(model), pass_size, memory_bytes, written_points).size
         dense_frames, chunk_tokens = planned.dense_frames, planned.chunk_tokens
     return predict_windows(model, pictures, windows, wanted, dense_frames, on_progress, chunk_tokens=chunk_tokens)
 

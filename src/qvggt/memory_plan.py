@@ -16,7 +16,7 @@ from qvggt.costs import resident_memory_bytes, size_text
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.checkpoint import locate, open_weights
 from qvggt.model.layers import Attention
-from qvggt.model.memory import FLOAT_BYTES, LIBRARY_BYTES, PassSize, StageMemory, stage_memory
+from qvggt.model.memory import FLOAT_BYTES, LIBRARY_BYTES, PassSize, StageMemory, answered, stage_memory
 from qvggt.qmodel.convert import shell
 from qvggt.types import PathLike, QvggtError
 
@@ -25,6 +25,13 @@ CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
 
 PROGRAM_BYTES = 250_000_000
 """The least that the process itself takes: the interpreter and torch."""
+
+_WRITER_BYTES = 95_000_000
+"""What writing files takes besides what follows: matplotlib, fonts, and a page."""
+_POINT_BYTES, _COPIED_POINT_BYTES = 19, 24
+"""Of a point with its colour and confidence, and as it is laid out in a file."""
+_SHOWN_FRAMES, _SHOWN_PIXEL_BYTES, _SORTED_PIXEL_BYTES = 8, 22, 9
+"""Frames on the page, a pixel of theirs, and one of any frame while confidences are put in order."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,8 @@ class MemoryPlan:
         program_bytes: the process itself, with its libraries loaded.
         weight_bytes: the model's tensors.
         working_bytes: what libraries keep once they have run, and the widest layer unpacked.
-        stages: what each stage holds besides.
+        stages: what each stage of the pass holds besides.
+        writing: what writing files holds besides the process, once the model is let go; None where none are written.
     """
 
     size: PassSize
@@ -61,23 +69,30 @@ class MemoryPlan:
     weight_bytes: int
     working_bytes: int
     stages: tuple[StageMemory, ...]
+    writing: StageMemory | None = None
 
     @property
     def standing_bytes(self) -> int:
-        """What is held all the time."""
+        """What is held throughout the pass."""
         return self.program_bytes + self.weight_bytes + self.working_bytes
+
+    @property
+    def writing_bytes(self) -> int:
+        """What the process takes while files are written."""
+        return self.program_bytes + LIBRARY_BYTES + self.writing.total if self.writing else 0
 
     @property
     def peak_bytes(self) -> int:
         """What the largest stage brings it to."""
-        return self.standing_bytes + max(stage.total for stage in self.stages)
+        return max(self.standing_bytes + max(stage.total for stage in self.stages), self.writing_bytes)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields and the peak as JSON-ready values."""
+        """Return the fields, what writing takes, and the peak as JSON-ready values."""
         values = asdict(self)
         values["size"]["heads"] = list(self.size.heads)
-        values["stages"] = [asdict(stage) | {"total": stage.total} for stage in self.stages]
-        return {**values, "peak_bytes": self.peak_bytes}
+        values["stages"] = [stage.to_json() for stage in self.stages]
+        values["writing"] = self.writing and self.writing.to_json()
+        return {**values, "writing_bytes": self.writing_bytes, "peak_bytes": self.peak_bytes}
 
 
 def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Compute = "float") -> ModelSize:
@@ -108,30 +123,47 @@ def _bytes(model: VGGT) -> int:
     return sum(tensor.nbytes for tensor in model.state_dict().values())
 
 
-def plan_memory(model: ModelSize, size: PassSize, limit_bytes: int | None = None) -> MemoryPlan:
+def plan_memory(
+    model: ModelSize, size: PassSize, limit_bytes: int | None = None, written_points: int = 0
+) -> MemoryPlan:
     """Return what a reconstruction will hold, with as much at a time as a limit allows.
 
     Args:
         model: its size.
         size: what goes through it, and how much at a time at most.
         limit_bytes: of the whole process; None for no limit.
+        written_points: the most points of the files that are written afterwards; 0 where none are written.
 
     Raises:
         QvggtError: nothing fits; the sentence says what would.
     """
     if limit_bytes is None:
-        return _plan(model, size)
-    plans = [_plan(model, smaller) for smaller in _smaller(size)]
+        return _plan(model, size, written_points)
+    plans = [_plan(model, smaller, written_points) for smaller in _smaller(size)]
     fitting = next((plan for plan in plans if plan.peak_bytes <= limit_bytes), None)
     if fitting is None:
         raise QvggtError(_too_little(model, plans[-1], limit_bytes))
     return fitting
 
 
-def _plan(model: ModelSize, size: PassSize) -> MemoryPlan:
+def _plan(model: ModelSize, size: PassSize, written_points: int) -> MemoryPlan:
     widest = 4 * model.config.embed_dim**2 * FLOAT_BYTES
     stages = tuple(stage_memory(model.config, size, model.held_bytes))
-    return MemoryPlan(size, model.program_bytes, model.weight_bytes, LIBRARY_BYTES + widest, stages)
+    writing = _writing(size, written_points) if written_points else None
+    return MemoryPlan(size, model.program_bytes, model.weight_bytes, LIBRARY_BYTES + widest, stages, writing)
+
+
+def _writing(size: PassSize, most_points: int) -> StageMemory:
+    frames, frame_pixels = size.frames + size.other_frames, size.height_px * size.width_px
+    points = min(most_points, frames * frame_pixels)
+    passing = max(
+        min(frames, _SHOWN_FRAMES) * frame_pixels * _SHOWN_PIXEL_BYTES,
+        frames * frame_pixels * _SORTED_PIXEL_BYTES,
+        points * _COPIED_POINT_BYTES,
+    )
+    numbers = frames * frame_pixels * FLOAT_BYTES
+    layers = _WRITER_BYTES + points * _POINT_BYTES + passing
+    return StageMemory("writing files", images=3 * numbers, layers=layers, answers=answered(size.heads) * numbers)
 
 
 def _smaller(size: PassSize) -> Iterator[PassSize]:
@@ -147,8 +179,10 @@ def _too_little(model: ModelSize, least: MemoryPlan, limit_bytes: int) -> str:
     windows = (
         replace(least.size, frames=count, other_frames=total - count) for count in range(least.size.frames - 1, 1, -1)
     )
-    frames = next((size.frames for size in windows if _plan(model, size).peak_bytes <= limit_bytes), 0)
+    frames = next((size.frames for size in windows if _plan(model, size, 0).peak_bytes <= limit_bytes), 0)
     way = f"or reconstruct {frames} frames at a time (--window {frames})" if frames else "or take a smaller model"
+    if least.writing_bytes > limit_bytes:
+        way = "or smaller ones"
     return (
         f"{total} frames of {least.size.width_px}x{least.size.height_px} px need at least "
         f"{size_text(least.peak_bytes)}, more than {size_text(limit_bytes)}: allow that much, take fewer frames, {way}"

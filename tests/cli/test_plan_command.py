@@ -1,12 +1,15 @@
 """``qvggt plan``, and ``--memory`` of ``qvggt reconstruct``."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from commands import MODEL
 
 from qvggt.cli.show import size_bytes
 from qvggt.types import QvggtError
+from qvggt.zoo import sample_images
 
 FULL = ("seeded:vggt-1b", "--frames", 30)
 
@@ -18,10 +21,11 @@ def test_plan_prints_and_writes_every_stage(qvggt, tmp_path):
     assert [stage["stage"] for stage in values["stages"]] == [
         "patch embedding", "frame attention", "global attention", "reading pairs", "depth maps", "points",
     ]  # fmt: skip
-    assert all(stage["stage"] in done.out for stage in values["stages"])
+    assert all(stage["stage"] in done.out for stage in (*values["stages"], values["writing"]))
     assert 4.7e9 < values["weight_bytes"] < 4.8e9
     held = values["program_bytes"] + values["weight_bytes"] + values["working_bytes"]
     assert values["peak_bytes"] == held + max(stage["total"] for stage in values["stages"])
+    assert values["writing_bytes"] == held - values["weight_bytes"] + values["writing"]["total"] - 4 * 4 * 1024**2
     assert f"peak {values['peak_bytes'] / 1e9:.2f} GB with 1536 tokens at a time" in done.out
 
 
@@ -45,12 +49,26 @@ def test_plan_of_less_memory_and_of_windows(qvggt, tmp_path):
         (["--size", 100], "patches of 14 px"),
         (["--size", 28, 28, 28], "a width and a height"),
         (["--frames", 0], "at least 1"),
+        (["--max-points", 0], "at least 1"),
         (["--window", 0], "at least 1"),
         (["--memory", "much"], "is no size"),
     ],
 )
 def test_plan_refuses_what_cannot_be(qvggt, arguments, sentence):
     assert sentence in qvggt("plan", MODEL, *arguments).sentence
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the process keeps what it frees")
+def test_the_peak_of_the_whole_command_is_within_15_percent_of_the_plan(tmp_path):
+    def figures(*command):
+        line = [sys.executable, "-m", "qvggt", *map(str, command), "--json", tmp_path / f"{command[0]}.json"]
+        subprocess.run(line, check=True, capture_output=True)
+        return json.loads((tmp_path / f"{command[0]}.json").read_text())
+
+    planned = figures("plan", "nano", "--frames", 8, "--size", 84, 70)
+    found = figures("reconstruct", "nano", sample_images()[0].parent, "-o", tmp_path / "out", "--memory", "2GB")
+    assert planned["peak_bytes"] == planned["writing_bytes"]
+    assert found["peak_memory_bytes"] == pytest.approx(planned["peak_bytes"], rel=0.15)
 
 
 def test_reconstruct_obeys_or_refuses(qvggt, photos, tmp_path):

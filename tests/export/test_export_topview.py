@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qvggt.export import topview
 from qvggt.export.points import PointCloud
 from qvggt.export.topview import draw_plan, height_limit, plan_extent, upright_turn
 
@@ -20,6 +21,15 @@ def test_the_higher_point_hides_the_lower():
     assert plan.rgba[40, 40].tolist() == [255, 0, 0, 255]
     assert plan.rgba[40, 8, 2] > 200
     assert plan.rgba[0, 0, 3] == 0
+
+
+def test_bands_of_rows_meet_without_a_seam(monkeypatch):
+    rng = np.random.default_rng(0)
+    points = rng.uniform(-1, 1, (3000, 3)) * (2, 1, 1) + (0, rng.integers(0, 2), 0)
+    cloud = cloud_of(points, rng.integers(0, 255, (3000, 3)))
+    whole = draw_plan(cloud, np.eye(3), np.zeros((0, 3)), (90, 70))
+    monkeypatch.setattr(topview, "_BAND_PX", 20)
+    np.testing.assert_array_equal(draw_plan(cloud, np.eye(3), np.zeros((0, 3)), (90, 70)).rgba, whole.rgba)
 
 
 def test_right_is_x_and_up_the_page_is_minus_z():

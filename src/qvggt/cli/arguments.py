@@ -56,6 +56,7 @@ FramesPerSecond = Annotated[
     float | None, number("of a video, frames per second to take", "(default: 16 frames in all)")
 ]
 FrameCount = Annotated[int | None, number("at most so many frames, evenly spread", "(optional)")]
+MaxPoints = Annotated[int, number("most points in the point cloud")]
 DenseFrames = Annotated[int, number("frames at a time in the dense heads: fewer, less memory")]
 WindowFrames = Annotated[int | None, option("N", "reconstruct so many frames at a time: memory no longer grows")]
 WindowOverlap = Annotated[int | None, number("frames that neighbouring windows share", "(default: 4)")]

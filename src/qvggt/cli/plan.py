@@ -10,6 +10,7 @@ from qvggt.cli.arguments import (
     ComputeMode,
     DenseFrames,
     Json,
+    MaxPoints,
     Memory,
     Model,
     Revision,
@@ -31,6 +32,7 @@ def plan(
         "camera",
         "depth",
     ),
+    max_points: MaxPoints = 1_000_000,
     memory: Memory = None,
     compute: ComputeMode = "float",
     dense_frames: DenseFrames = 8,
@@ -48,8 +50,9 @@ def plan(
     from qvggt.types import QvggtError
     from qvggt.windows import check_window_heads
 
-    if len(size) not in (1, 2) or min(*size, frames, dense_frames, frames if window is None else window) < 1:
-        raise QvggtError("frames and windows are at least 1, and the size is a width, or a width and a height")
+    least = min(*size, frames, dense_frames, max_points, frames if window is None else window)
+    if len(size) not in (1, 2) or least < 1:
+        raise QvggtError("frames, windows and points are at least 1, and the size is a width, or a width and a height")
     if window is not None and window < frames:
         check_window_heads(heads)
     limit = None if memory is None else size_bytes(memory)
@@ -60,7 +63,7 @@ def plan(
         raise QvggtError(f"the model cuts images into patches of {patch} px: give a size in multiples of that")
     shape = (frames, 3, size[-1], size[0])
     pass_size = PassSize.of(shape, window, heads, dense_frames)
-    planned = plan_memory(what, pass_size, limit)
+    planned = plan_memory(what, pass_size, limit, max_points)
     save_figures(json, planned.to_json())
     _print(planned)
 
@@ -75,13 +78,15 @@ def _print(planned: MemoryPlan) -> None:
     table = Table("stage", *parts, "with all that stands", box=None, header_style="bold")
     for column in table.columns[1:]:
         column.justify = "right"
-    for stage in planned.stages:
+    rows = [(stage, planned.standing_bytes + stage.total) for stage in planned.stages]
+    rows += [(planned.writing, planned.writing_bytes)] if planned.writing else []
+    for stage, total in rows:
         cells = [size_text(getattr(stage, part)) if getattr(stage, part) else "" for part in parts]
-        table.add_row(stage.stage, *cells, size_text(planned.standing_bytes + stage.total))
+        table.add_row(stage.stage, *cells, size_text(total))
     say_table(table)
     say(
         f"standing: program {size_text(planned.program_bytes)}, weights {size_text(planned.weight_bytes)}, "
-        f"libraries {size_text(planned.working_bytes)}"
+        f"libraries {size_text(planned.working_bytes)}; files are written when the model is let go"
     )
     size = planned.size
     say(

@@ -18,6 +18,7 @@ from qvggt.cli.arguments import (
     GlobalAttentionMode,
     Images,
     Json,
+    MaxPoints,
     Memory,
     Mode,
     Model,
@@ -45,7 +46,7 @@ def reconstruct(
     points_from: Annotated[
         Literal["depth", "head"], tyro.conf.arg(help="depth and cameras, or the point head")
     ] = "depth",
-    max_points: Annotated[int, number("most points in the point cloud")] = 1_000_000,
+    max_points: MaxPoints = 1_000_000,
     confidence: Confidence = 25.0,
     mode: Mode = "crop",
     fps: FramesPerSecond = None,
@@ -85,8 +86,9 @@ def reconstruct(
         network = api.load(model, device, compute, revision, global_attention)
         clock.append(time.perf_counter())
         prediction = api.reconstruct(
-            network, images, heads or None, points_from, mode, fps, frames, dense_frames, update, windows, limit
-        )
+            network, images, heads or None, points_from, mode, fps, frames, dense_frames, update, windows, limit,
+            max_points,
+        )  # fmt: skip
         clock.append(time.perf_counter())
         del network  # its place is for what writing needs
         count, _, height, width = prediction.images.shape

@@ -53,7 +53,7 @@ class GlbBuilder:
             raise ValueError(f"expected float32 or uint32 of up to 4 columns, got {array.dtype} of {array.shape}")
         data = np.ascontiguousarray(array)
         view = {"buffer": 0, "byteOffset": self._length, "byteLength": data.nbytes, "target": target}
-        self._chunks.append(memoryview(data.reshape(-1).view(np.uint8)))
+        self._chunks.append(data.reshape(-1).view(np.uint8).data)
         self._length += data.nbytes
         return {
             "bufferView": self.add("bufferViews", view),

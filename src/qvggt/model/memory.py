@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from qvggt.model.config import VGGTConfig
 from qvggt.model.dense_head import TILE_VALUES
@@ -20,8 +20,6 @@ LIBRARY_BYTES = 60_000_000
 
 _BLOCK_WIDTHS = 8
 """Tensors of a token's width that a block holds at its widest: the norm, q, k and v, and while q and k are turned."""
-_ANSWERED = 6
-"""Numbers of a pixel in the answers of a sequence: depth, a point, and how sure it is of both."""
 _POINT_WIDTHS, _FRAME_POINT_WIDTHS = 3, 11
 """Numbers of a pixel while depth and cameras become points: of all frames, and of the frame in work."""
 _MOVED_WIDTHS = 20
@@ -92,6 +90,10 @@ class StageMemory:
         """All of it."""
         return self.images + self.tokens + self.maps + self.layers + self.answers
 
+    def to_json(self) -> dict[str, str | int]:
+        """Return the fields and the total."""
+        return {**asdict(self), "total": self.total}
+
 
 def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYTES) -> list[StageMemory]:
     """Return what every stage of a pass holds in float32, in the order in which they run.
@@ -105,7 +107,7 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     pixels = size.frames * frame_pixels
     dense = [head for head in OUTPUT_CHANNELS if head in size.heads]
     images = 3 * (size.frames + size.other_frames) * frame_pixels
-    earlier = (size.other_frames and size.other_frames + size.frames) * frame_pixels * _ANSWERED
+    earlier = (size.other_frames and size.other_frames + size.frames) * frame_pixels * answered(size.heads)
     rows, columns = size.height_px // config.patch_size, size.width_px // config.patch_size
     frame_tokens = 1 + config.register_tokens + rows * columns
     scene_tokens = size.frames * frame_tokens
@@ -142,6 +144,12 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     if earlier:
         stages.append(StageMemory("joining", images, 0, 0, _MOVED_WIDTHS * pixels, answers + _POINT_WIDTHS * pixels))
     return stages
+
+
+def answered(heads: Collection[Head]) -> int:
+    """Return how many numbers of a pixel are answered in the end: by dense heads, and where depth and cameras meet."""
+    dense = sum(channels for head, channels in OUTPUT_CHANNELS.items() if head in heads)
+    return dense + (_POINT_WIDTHS if {"camera", "depth"} <= set(heads) and "point" not in heads else 0)
 
 
 def _block(config: VGGTConfig, size: PassSize, length: int, sequences: int, held_bytes: int) -> int:
