@@ -50,3 +50,14 @@ def test_memory_that_is_freed_stays_or_goes(policy, stays):
         "sys.exit(int(before - costs.resident_memory_bytes() < 60e6))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == stays
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other C libraries have their own ways")
+def test_memory_that_was_kept_can_still_go_back():
+    code = (
+        "import sys, torch; from qvggt import costs\n"
+        "costs.keep_memory()\n"
+        "blocks = [torch.ones(1_000_000) for _ in range(30)]; before = costs.resident_memory_bytes(); del blocks[:-1]\n"
+        "costs.give_memory_back(); sys.exit(int(before - costs.resident_memory_bytes() < 60e6))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -13,7 +13,7 @@ from PIL import Image
 
 from qvggt import artifacts
 from qvggt.backends import Compute
-from qvggt.costs import give_memory_back
+from qvggt.costs import give_memory_back, keep_memory
 from qvggt.images import ImageOptions, Mode, load_images
 from qvggt.inference import HEADS_FOR, OnProgress, PointsFrom
 from qvggt.memory_plan import model_size, plan_memory
@@ -27,6 +27,9 @@ from qvggt.types import PathLike, Prediction, QvggtError
 from qvggt.windows import WindowOptions, predict_windows
 
 log = logging.getLogger(__name__)
+
+_AMPLE_SHARE = 0.8
+"""Share of a limit up to which a plan leaves room for memory that is freed and kept: it came to an eighth of a plan."""
 
 Images = PathLike | Sequence[PathLike | Image.Image | np.ndarray]
 
@@ -91,7 +94,7 @@ def reconstruct(
         on_progress: called with the stage and the share done.
         windows: how a long sequence is cut into overlapping windows; None for all frames at once.
         memory_bytes: what the process may take in all: less goes through the model at a time where it has to.
-            From then on the process gives back what it frees.
+            From then on the process gives back what it frees, or where that is ample keeps it.
         written_points: the most points of files that are written afterwards, once the model is let go, for which the
             memory has to do as well; 0 where none are.
 
@@ -108,11 +111,13 @@ def reconstruct(
     pictures = load_images(images, ImageOptions(size, patch, mode, fps, frames))
     wanted, chunk_tokens = heads or HEADS_FOR[points_from], None
     if memory_bytes is not None:
-        give_memory_back()
+        give_memory_back()  # or what was freed and kept would count as the program's
         usual = usual_chunk(next(model.parameters()).device)
         pass_size = PassSize.of(pictures.images.shape, windows and windows.frames, wanted, dense_frames, usual)
-        planned = plan_memory(model_size(model), pass_size, memory_bytes, written_points).size
-        dense_frames, chunk_tokens = planned.dense_frames, planned.chunk_tokens
+        planned = plan_memory(model_size(model), pass_size, memory_bytes, written_points)
+        if planned.peak_bytes <= _AMPLE_SHARE * memory_bytes:
+            keep_memory()
+        dense_frames, chunk_tokens = planned.size.dense_frames, planned.size.chunk_tokens
     return predict_windows(model, pictures, windows, wanted, dense_frames, on_progress, chunk_tokens=chunk_tokens)
 
 

@@ -75,12 +75,13 @@ class StageClock:
 
 
 def give_memory_back() -> None:
-    """Let what this process frees from now on go back to the system, all but small pieces.
+    """Let what this process has freed, and frees from now on, go back to the system, all but small pieces.
 
     As a rule the C library keeps some of it for later, and how much is hard to foresee. Does nothing where the C
     library is not glibc.
     """
-    _mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING_BYTES)
+    if _mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING_BYTES) and _mallopt(_M_TRIM_THRESHOLD, _OWN_MAPPING_BYTES):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_memory() -> None:

@@ -26,8 +26,9 @@ def plan(
     model: Model,
     frames: Annotated[int, number("images of the scene", metavar="N")] = 8,
     size: Annotated[
-        tuple[int, ...], number("width of the images in pixels, and height if it differs", metavar="PX")
-    ] = (518,),
+        tuple[int, ...],
+        number("width of the images in pixels, and height if it differs", "(default: the model's)", metavar="PX"),
+    ] = (),
     heads: Annotated[tuple[Literal["camera", "depth", "point"], ...], tyro.conf.arg(help="what to compute")] = (
         "camera",
         "depth",
@@ -50,15 +51,15 @@ def plan(
     from qvggt.types import QvggtError
     from qvggt.windows import check_window_heads
 
-    least = min(*size, frames, dense_frames, max_points, frames if window is None else window)
-    if len(size) not in (1, 2) or least < 1:
+    least = min(1, *size, frames, dense_frames, max_points, frames if window is None else window)
+    if len(size) > 2 or least < 1:
         raise QvggtError("frames, windows and points are at least 1, and the size is a width, or a width and a height")
     if window is not None and window < frames:
         check_window_heads(heads)
     limit = None if memory is None else size_bytes(memory)
     check_figures(json)
     what = model_size(model, revision, compute)
-    patch = what.config.patch_size
+    size, patch = size or (what.config.image_size,), what.config.patch_size
     if any(side % patch for side in size):
         raise QvggtError(f"the model cuts images into patches of {patch} px: give a size in multiples of that")
     shape = (frames, 3, size[-1], size[0])
