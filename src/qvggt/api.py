@@ -107,14 +107,16 @@ def reconstruct(
         raise QvggtError(f"the number of frames at a time in the dense heads must be at least 1, not {dense_frames}")
     if on_progress is not None:
         on_progress("reading images", 0.0)
+    if memory_bytes is not None:
+        give_memory_back()  # or what was freed and kept would count as the program's, as images would
+        measured = model_size(model)
     size, patch = model.config.image_size, model.config.patch_size
     pictures = load_images(images, ImageOptions(size, patch, mode, fps, frames))
     wanted, chunk_tokens = heads or HEADS_FOR[points_from], None
     if memory_bytes is not None:
-        give_memory_back()  # or what was freed and kept would count as the program's
         usual = usual_chunk(next(model.parameters()).device)
         pass_size = PassSize.of(pictures.images.shape, windows and windows.frames, wanted, dense_frames, usual)
-        planned = plan_memory(model_size(model), pass_size, memory_bytes, written_points)
+        planned = plan_memory(measured, pass_size, memory_bytes, written_points)
         if planned.peak_bytes <= _AMPLE_SHARE * memory_bytes:
             keep_memory()
         dense_frames, chunk_tokens = planned.size.dense_frames, planned.size.chunk_tokens

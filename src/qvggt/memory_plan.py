@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from qvggt import artifacts
 from qvggt.backends import Compute, pick
-from qvggt.costs import resident_memory_bytes, size_text
+from qvggt.costs import mapped_files, resident_memory_bytes, size_text
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.checkpoint import locate, open_weights
 from qvggt.model.layers import Attention
@@ -25,6 +27,8 @@ CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
 
 PROGRAM_BYTES = 250_000_000
 """The least that the process itself takes: the interpreter and torch."""
+_READER_BYTES, _TENSOR_BYTES = 25_000_000, 10_000
+"""What a process that has read images takes besides, and what a tensor of a model takes besides its numbers."""
 
 _WRITER_BYTES = 95_000_000
 """What writing files takes besides what follows: matplotlib, fonts, and a page."""
@@ -101,9 +105,9 @@ def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Com
     Raises:
         QvggtError: it is not found, damaged, or no VGGT.
     """
-    if isinstance(model, VGGT):  # of weights that are mapped from a file, who knows which are resident by now
-        weights = _bytes(model)
-        return ModelSize(model.config, weights, max(PROGRAM_BYTES, resident_memory_bytes() - weights), _held(model))
+    if isinstance(model, VGGT):
+        program = resident_memory_bytes() - _resident_bytes(list(model.state_dict().values()))
+        return ModelSize(model.config, _bytes(model), max(PROGRAM_BYTES, program), _held(model))
     place = locate(model, revision)
     if isinstance(place, Path) and artifacts.is_checkpoint(place):
         checkpoint = artifacts.open_checkpoint(place)
@@ -111,12 +115,23 @@ def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Com
     else:
         with torch.device("meta"):
             network = VGGT(open_weights(place, revision).config)
-    return ModelSize(network.config, _bytes(network), resident_memory_bytes(), _held(network))
+    program = resident_memory_bytes() + _READER_BYTES + _TENSOR_BYTES * len(network.state_dict())
+    return ModelSize(network.config, _bytes(network), program, _held(network))
 
 
 def _held(model: VGGT) -> int:
     dtype = next((module.held_dtype for module in model.modules() if isinstance(module, Attention)), None)
     return FLOAT_BYTES if dtype is None else dtype.itemsize
+
+
+def _resident_bytes(tensors: list[Tensor]) -> int:
+    """Return how much of tensors is in memory: of a file that is mapped, what has been read."""
+    files = mapped_files()
+    places = np.array([tensor.data_ptr() for tensor in tensors])
+    inside = [(file.start <= places) & (places < file.end) for file in files]
+    resident = sum(file.resident_bytes for file, here in zip(files, inside, strict=True) if here.any())
+    held = ~np.any(inside, axis=0) if files else np.ones(len(places), bool)
+    return resident + sum(tensor.nbytes for tensor, is_held in zip(tensors, held, strict=True) if is_held)
 
 
 def _bytes(model: VGGT) -> int:
@@ -185,5 +200,6 @@ def _too_little(model: ModelSize, least: MemoryPlan, limit_bytes: int) -> str:
         way = "or smaller ones"
     return (
         f"{total} frames of {least.size.width_px}x{least.size.height_px} px need at least "
-        f"{size_text(least.peak_bytes)}, more than {size_text(limit_bytes)}: allow that much, take fewer frames, {way}"
+        f"{size_text(least.peak_bytes * 1.005)}, more than {size_text(limit_bytes)}: allow that much, "
+        f"take fewer frames, {way}"
     )

@@ -15,7 +15,7 @@ from qvggt.model.layers import CHUNK_TOKENS
 from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES, OUTPUT_CHANNELS, Head, frames_at_a_time
 
 FLOAT_BYTES = 4
-LIBRARY_BYTES = 60_000_000
+LIBRARY_BYTES = 75_000_000
 """What libraries keep for themselves once they have run."""
 
 _BLOCK_WIDTHS = 8
