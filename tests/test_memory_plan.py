@@ -90,6 +90,18 @@ def test_a_checkpoint_is_planned_from_its_header(tmp_path):
     assert planned.weight_bytes < model_size("seeded:micro").weight_bytes
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody says what of a file is in memory")
+def test_weights_in_a_mapped_file_are_none_of_the_programs_whether_they_were_read_or_not(tmp_path):
+    (tmp_path / "weights").write_bytes(bytes(1 << 26))
+    model = qvggt.load("seeded:micro")
+    model.register_buffer("mapped", torch.from_file(str(tmp_path / "weights"), size=1 << 24))
+    unread = model_size(model)
+    model.mapped.sum()
+    read = model_size(model)
+    assert read.weight_bytes == unread.weight_bytes > 1 << 26
+    assert abs(read.program_bytes - unread.program_bytes) < 1 << 23
+
+
 @pytest.mark.skipif(unavailable_reason() is not None, reason="no compiled products on this machine")
 def test_integers_hold_what_waits_in_16_bits_and_say_the_same(tmp_path):
     qvggt.quantize_to("seeded:micro", tmp_path / "4bit", "rtn")
