@@ -14,7 +14,8 @@ from typing import Any
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of glibc's mallopt: how many free bytes at the end of the heap are kept, and from how many bytes on memory has a
 mapping of its own, which ends when it is freed."""
-_OWN_MAPPING_BYTES = 1 << 20
+_LARGE_BYTES, _SPARE_BYTES = 8 << 20, 64 << 20
+"""The least piece that goes back at once, and how much of smaller ones may stay at the heap's end."""
 _KEPT_BYTES, _MOST_BYTES = 66 << 20, 32 << 20
 """The largest piece that is kept, and the largest that can be by older versions of glibc."""
 
@@ -75,12 +76,12 @@ class StageClock:
 
 
 def give_memory_back() -> None:
-    """Let what this process has freed, and frees from now on, go back to the system, all but small pieces.
+    """Let what this process has freed, and frees from now on, go back to the system, but for some small pieces.
 
     As a rule the C library keeps some of it for later, and how much is hard to foresee. Does nothing where the C
     library is not glibc.
     """
-    if _mallopt(_M_MMAP_THRESHOLD, _OWN_MAPPING_BYTES) and _mallopt(_M_TRIM_THRESHOLD, _OWN_MAPPING_BYTES):
+    if _mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES) and _mallopt(_M_TRIM_THRESHOLD, _SPARE_BYTES):
         ctypes.CDLL(None).malloc_trim(0)
 
 

@@ -18,7 +18,15 @@ from qvggt.costs import mapped_files, resident_memory_bytes, size_text
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.checkpoint import locate, open_weights
 from qvggt.model.layers import Attention
-from qvggt.model.memory import FLOAT_BYTES, LIBRARY_BYTES, PassSize, StageMemory, answered, stage_memory
+from qvggt.model.memory import (
+    FLOAT_BYTES,
+    LIBRARY_BYTES,
+    PassSize,
+    StageMemory,
+    answered,
+    spare_bytes,
+    stage_memory,
+)
 from qvggt.qmodel.convert import shell
 from qvggt.types import PathLike, QvggtError
 
@@ -165,7 +173,8 @@ def _plan(model: ModelSize, size: PassSize, written_points: int) -> MemoryPlan:
     widest = 4 * model.config.embed_dim**2 * FLOAT_BYTES
     stages = tuple(stage_memory(model.config, size, model.held_bytes))
     writing = _writing(size, written_points) if written_points else None
-    return MemoryPlan(size, model.program_bytes, model.weight_bytes, LIBRARY_BYTES + widest, stages, writing)
+    working = LIBRARY_BYTES + widest + spare_bytes(model.config, size)
+    return MemoryPlan(size, model.program_bytes, model.weight_bytes, working, stages, writing)
 
 
 def _writing(size: PassSize, most_points: int) -> StageMemory:

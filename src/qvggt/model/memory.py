@@ -15,11 +15,13 @@ from qvggt.model.layers import CHUNK_TOKENS
 from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES, OUTPUT_CHANNELS, Head, frames_at_a_time
 
 FLOAT_BYTES = 4
-LIBRARY_BYTES = 75_000_000
+LIBRARY_BYTES = 60_000_000
 """What libraries keep for themselves once they have run."""
 
 _BLOCK_WIDTHS = 8
 """Tensors of a token's width that a block holds at its widest: the norm, q, k and v, and while q and k are turned."""
+_SPARE_WIDTHS = 7
+"""Tensors of a token's width that the C library keeps as a rule, being too small to go back at once."""
 _POINT_WIDTHS, _FRAME_POINT_WIDTHS = 3, 11
 """Numbers of a pixel while depth and cameras become points: of all frames, and of the frame in work."""
 _MOVED_WIDTHS = 20
@@ -109,7 +111,7 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     images = 3 * (size.frames + size.other_frames) * frame_pixels
     earlier = (size.other_frames and size.other_frames + size.frames) * frame_pixels * answered(size.heads)
     rows, columns = size.height_px // config.patch_size, size.width_px // config.patch_size
-    frame_tokens = 1 + config.register_tokens + rows * columns
+    frame_tokens = _frame_tokens(config, size)
     scene_tokens = size.frames * frame_tokens
     tokens = scene_tokens * config.embed_dim * FLOAT_BYTES
     in_frame = _block(config, size, frame_tokens, size.frames, held_bytes)
@@ -144,6 +146,16 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     if earlier:
         stages.append(StageMemory("joining", images, 0, 0, _MOVED_WIDTHS * pixels, answers + _POINT_WIDTHS * pixels))
     return stages
+
+
+def _frame_tokens(config: VGGTConfig, size: PassSize) -> int:
+    return 1 + config.register_tokens + (size.height_px // config.patch_size) * (size.width_px // config.patch_size)
+
+
+def spare_bytes(config: VGGTConfig, size: PassSize) -> int:
+    """Return how much the C library keeps throughout a pass of what was freed."""
+    tokens = min(size.chunk_tokens, size.frames * _frame_tokens(config, size))
+    return tokens * config.embed_dim * FLOAT_BYTES * _SPARE_WIDTHS
 
 
 def answered(heads: Collection[Head]) -> int:
