@@ -26,8 +26,8 @@ _POINT_WIDTHS, _FRAME_POINT_WIDTHS = 3, 11
 """Numbers of a pixel while depth and cameras become points: of all frames, and of the frame in work."""
 _MOVED_WIDTHS = 20
 """Numbers of a pixel of a window while it is laid upon the others."""
-_FUSED_MAPS = 6
-"""Maps of the finest level that fusion holds at its widest, the convolutions' own layouts among them."""
+_FUSED_MAPS, _FUSED_LAYOUTS = 4, 4
+"""Maps of the finest level that fusion holds at its widest: in float32, and laid out for a convolution."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     at_a_time = min(size.frames, frames_at_a_time(size.dense_frames, size.height_px * size.width_px))
     begun = _begin(config, at_a_time * rows * columns)
     stages.append(StageMemory("reading pairs", images, tokens + began_with, maps, begun, earlier))
-    finish = _finish(config, at_a_time * rows * columns, at_a_time * size.height_px * size.width_px)
+    finish = _finish(config, at_a_time * rows * columns, at_a_time * size.height_px * size.width_px, held_bytes)
     answers = earlier
     for head in dense:
         channels = OUTPUT_CHANNELS[head]
@@ -189,8 +189,8 @@ def _begin(config: VGGTConfig, patches: int) -> int:
     return FLOAT_BYTES * (patches * (4 * config.embed_dim + 2 * max(config.dpt_channels)) + kernel)
 
 
-def _finish(config: VGGTConfig, patches: int, pixels: int) -> int:
+def _finish(config: VGGTConfig, patches: int, pixels: int, held_bytes: int) -> int:
     """Bytes that a dense head holds while it turns maps into answers: in fusion, or behind it if that is more."""
     fine = 16 * patches * config.dpt_features
     behind = 3 * fine + 3 * TILE_VALUES + max(OUTPUT_CHANNELS.values()) * pixels
-    return FLOAT_BYTES * max(_FUSED_MAPS * fine, behind)
+    return max((_FUSED_MAPS * FLOAT_BYTES + _FUSED_LAYOUTS * held_bytes) * fine, FLOAT_BYTES * behind)
