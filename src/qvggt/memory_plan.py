@@ -71,7 +71,7 @@ class MemoryPlan:
         size: what goes through the model, and how much at a time.
         program_bytes: the process itself, with its libraries loaded.
         weight_bytes: the model's tensors.
-        working_bytes: what libraries keep once they have run, and the widest layer unpacked.
+        working_bytes: what libraries keep once they have run, what is freed and kept, and the widest layer unpacked.
         stages: what each stage of the pass holds besides.
         writing: what writing files holds besides the process, once the model is let go; None where none are written.
     """
@@ -207,8 +207,8 @@ def _too_little(model: ModelSize, least: MemoryPlan, limit_bytes: int) -> str:
     way = f"or reconstruct {frames} frames at a time (--window {frames})" if frames else "or take a smaller model"
     if least.writing_bytes > limit_bytes:
         way = "or smaller ones"
+    needed = size_text(least.peak_bytes * 1.005)  # rounded up, or the figure itself might be refused
     return (
         f"{total} frames of {least.size.width_px}x{least.size.height_px} px need at least "
-        f"{size_text(least.peak_bytes * 1.005)}, more than {size_text(limit_bytes)}: allow that much, "
-        f"take fewer frames, {way}"
+        f"{needed}, more than {size_text(limit_bytes)}: allow that much, take fewer frames, {way}"
     )

@@ -110,7 +110,7 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     dense = [head for head in OUTPUT_CHANNELS if head in size.heads]
     images = 3 * (size.frames + size.other_frames) * frame_pixels
     earlier = (size.other_frames and size.other_frames + size.frames) * frame_pixels * answered(size.heads)
-    rows, columns = size.height_px // config.patch_size, size.width_px // config.patch_size
+    rows, columns = _patches(config, size)
     frame_tokens = _frame_tokens(config, size)
     scene_tokens = size.frames * frame_tokens
     tokens = scene_tokens * config.embed_dim * FLOAT_BYTES
@@ -148,8 +148,12 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     return stages
 
 
+def _patches(config: VGGTConfig, size: PassSize) -> tuple[int, int]:
+    return size.height_px // config.patch_size, size.width_px // config.patch_size
+
+
 def _frame_tokens(config: VGGTConfig, size: PassSize) -> int:
-    return 1 + config.register_tokens + (size.height_px // config.patch_size) * (size.width_px // config.patch_size)
+    return 1 + config.register_tokens + math.prod(_patches(config, size))
 
 
 def spare_bytes(config: VGGTConfig, size: PassSize) -> int:
