@@ -23,7 +23,7 @@ from typing import Any
 from qvggt import artifacts
 from qvggt.artifacts.checkpoint import open_checkpoint
 from qvggt.data.registry import DATASETS
-from qvggt.eval.store import code_hash
+from qvggt.eval.code_hash import code_hash
 from qvggt.files import make_folder, write_json
 from qvggt.image_files import list_images, match_paths
 from qvggt.inference import OnProgress
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 CHECKPOINT, SETTINGS, SECONDS = "checkpoint", "settings.json", "seconds.json"
 _KEY_CHARACTERS = 16
 _NAME_CHARACTERS = 40
-_BYTES_DEPEND_ON = ("artifacts", "backends", "data", "methods", "model", "qmodel", "quant", "stages")
 _NOTED_EVERY_S = 10.0
 
 
@@ -117,7 +116,7 @@ class CheckpointStore:
             "options": options.to_json() if calibrated else options.layers_json(),
             "calibration": _calibration(options.calibration) if calibrated else None,
             "versions": current_versions(),
-            "code": code_hash(_BYTES_DEPEND_ON),
+            "code": code_hash(quantize_to.__module__),
             "method_code": _foreign_code(method) if calibrated else None,
         }
 

@@ -11,6 +11,7 @@ from typing import Any
 from qvggt.artifacts.checkpoint import open_checkpoint
 from qvggt.checkpoint_store import CheckpointStore, KeptCheckpoint
 from qvggt.comparison_report import FLOAT, ComparisonReport, ComparisonRow, Trial, headline, optimal_rows
+from qvggt.eval.code_hash import code_hash
 from qvggt.eval.paired import paired_difference, summarise_runs
 from qvggt.eval.plan import Plan, Selection, make_plan
 from qvggt.eval.report import Evaluation
@@ -201,7 +202,7 @@ class _Work:
     def measure(self, subject: Subject) -> Evaluation:
         """Measure a model."""
         with self._part("", self.measuring) as update:
-            return evaluate_plan(subject, self.plan, Comparison(), self.run, update)
+            return evaluate_plan(subject, self.plan, Comparison(), self.run, code_hash(subject_of.__module__), update)
 
     def quantize(self, task: _Task) -> KeptCheckpoint:
         """Return a checkpoint, made before or now."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from qvggt.api import load
+from qvggt.eval.code_hash import code_hash
 from qvggt.eval.plan import Selection, make_plan
 from qvggt.eval.report import Evaluation
 from qvggt.eval.rounds import Comparison, Subject, evaluate_plan
@@ -56,7 +57,7 @@ def evaluate(
     subject = subject_of(model, run, revision)
     other = "chance" if baseline == "chance" else None if baseline is None else subject_of(baseline, run)
     reference = None if fidelity_to is None else subject_of(fidelity_to, run)
-    return evaluate_plan(subject, plan, Comparison(other, reference), run, on_progress)
+    return evaluate_plan(subject, plan, Comparison(other, reference), run, code_hash(__name__), on_progress)
 
 
 def subject_of(model: VGGT | PathLike, run: RunOptions, revision: str | None = None) -> Subject:

@@ -7,7 +7,7 @@ import pytest
 from qvggt.data.dataset import SequenceRecord
 from qvggt.eval.plan import Job
 from qvggt.eval.results import SceneResult
-from qvggt.eval.store import ResultStore, code_hash, default_store
+from qvggt.eval.store import ResultStore, default_store
 from qvggt.types import QvggtError
 
 SETTINGS = {"dataset": "rooms", "split": "test", "model": "m", "protocols": ["pose-standard"]}
@@ -76,8 +76,3 @@ def test_default_place_is_in_the_users_cache(monkeypatch, tmp_path):
     assert default_store() == tmp_path / "qvggt" / "eval"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_store().parts[-2:] == ("qvggt", "eval")
-
-
-def test_code_hash_is_stable():
-    assert code_hash() == code_hash()
-    assert code_hash().startswith("sha256:")

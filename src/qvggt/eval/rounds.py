@@ -60,7 +60,12 @@ class Comparison:
 
 
 def evaluate_plan(
-    subject: Subject, plan: Plan, comparison: Comparison, options: RunOptions, on_progress: OnProgress | None = None
+    subject: Subject,
+    plan: Plan,
+    comparison: Comparison,
+    options: RunOptions,
+    code: str,
+    on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Measure a model and what it is compared with.
 
@@ -71,6 +76,7 @@ def evaluate_plan(
         plan: the scenes.
         comparison: what else to measure.
         options: how.
+        code: hash of the code that the figures depend on.
         on_progress: called with the number of scenes done in words, and the share of all the work.
 
     Raises:
@@ -81,7 +87,7 @@ def evaluate_plan(
     baseline = comparison.baseline
     by_chance = bool(plan.protocols) and (baseline == "chance" or plan.dataset == "rooms")
     wanted = [plan.protocols, isinstance(baseline, Subject), by_chance, comparison.fidelity_to]
-    rounds = _Rounds(plan, options, sum(map(bool, wanted)), on_progress)
+    rounds = _Rounds(plan, options, code, sum(map(bool, wanted)), on_progress)
     model = baseline_figures = chance = fidelity = None
     if plan.protocols:
         model = rounds.model(subject)
@@ -111,6 +117,7 @@ class _Rounds:
 
     plan: Plan
     options: RunOptions
+    code: str
     count: int
     on_progress: OnProgress | None
     done: int = 0
@@ -131,7 +138,8 @@ class _Rounds:
 
     def _round(self, card: ModelCard, images: ImageOptions, make_meter: Any, identity: Mapping[str, Any]) -> Figures:
         size = {"size": images.size, "patch": images.patch, "mode": images.mode}
-        settings = {**self.plan.settings(), **self.options.settings(), "images": size, **identity}
+        how = {**self.options.settings(), "code": self.code, "images": size}
+        settings = {**self.plan.settings(), **how, **identity}
         jobs, here = self.plan.jobs, 0
 
         def on_result(result: SceneResult, stored: bool) -> None:

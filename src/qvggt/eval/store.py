@@ -13,7 +13,6 @@ import json
 import logging
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,11 @@ from qvggt.eval.plan import Job
 from qvggt.eval.results import SceneResult
 from qvggt.files import new_file, user_cache
 from qvggt.types import PathLike
-from qvggt.version import __version__
 
 log = logging.getLogger(__name__)
 
 _KEY_CHARACTERS = 16
 _NAME_CHARACTERS = 80
-_FIGURES_DEPEND_ON = ("backends", "data", "eval", "model", "qmodel", "quant")
 
 
 def default_store() -> Path:
@@ -79,21 +76,6 @@ class ResultStore:
         identity = json.dumps([job.record.name, job.frame_names])
         digest = hashlib.sha256(identity.encode()).hexdigest()[:_KEY_CHARACTERS]
         return self.folder / f"{_plain(job.record.name)}.{digest}.json"
-
-
-@lru_cache
-def code_hash(parts: tuple[str, ...] = _FIGURES_DEPEND_ON) -> str:
-    """Return a hash of the code that figures depend on, so that no result outlives a change of it.
-
-    Args:
-        parts: folders of the package; what lies directly in the package always counts.
-    """
-    package = Path(__file__).parents[1]
-    files = [*package.glob("*.py"), *(path for name in parts for path in (package / name).rglob("*.[chp]*"))]
-    digest = hashlib.sha256(__version__.encode())
-    for path in sorted(path for path in files if path.suffix in (".py", ".c", ".h")):
-        digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
-    return f"sha256:{digest.hexdigest()}"
 
 
 def _plain(name: str) -> str:

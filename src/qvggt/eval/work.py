@@ -12,7 +12,6 @@ from qvggt.backends import Compute
 from qvggt.data.dataset import DatasetReader
 from qvggt.eval.meters import Meter
 from qvggt.eval.plan import Job
-from qvggt.eval.store import code_hash
 from qvggt.images import ImageOptions
 from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import DENSE_FRAMES
@@ -68,7 +67,6 @@ class RunOptions:
             "global_attention": self.global_attention,
             "windows": None if self.windows is None else vars(self.windows),
             "torch": str(torch.__version__),
-            "code": code_hash(),
         }
 
 
