@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 CHECKPOINT, SETTINGS, SECONDS = "checkpoint", "settings.json", "seconds.json"
 _KEY_CHARACTERS = 16
 _NAME_CHARACTERS = 40
+_BYTES_COME_FROM = "qvggt.quantization"
 _NOTED_EVERY_S = 10.0
 
 
@@ -116,7 +117,7 @@ class CheckpointStore:
             "options": options.to_json() if calibrated else options.layers_json(),
             "calibration": _calibration(options.calibration) if calibrated else None,
             "versions": current_versions(),
-            "code": code_hash(quantize_to.__module__),
+            "code": code_hash(_BYTES_COME_FROM),
             "method_code": _foreign_code(method) if calibrated else None,
         }
 

@@ -84,3 +84,8 @@ def test_reached_files_follow_every_form_of_import(tmp_path):
         "start.py",
     ]
     assert found == expected
+
+
+def test_reached_files_refuse_a_module_that_is_not_there():
+    with pytest.raises(ValueError, match="no module"):
+        reached_files("qvggt.moved_away")

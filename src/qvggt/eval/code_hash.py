@@ -39,9 +39,14 @@ def reached_files(module: str, package: Path = _PACKAGE) -> list[Path]:
     Args:
         module: dotted name, such as ``qvggt.evaluation``.
         package: folder of the package ``qvggt``.
+
+    Raises:
+        ValueError: there is no such module.
     """
     reached: set[Path] = set()
     waiting = list(_files_of(module, package))
+    if len(waiting) <= module.count("."):
+        raise ValueError(f"no module {module!r} in {package}")
     while waiting:
         path = waiting.pop()
         if path not in reached:
