@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import make_folder
-from ..types import PathLike, Prediction, QvggtError
-from .cameras import write_cameras
-from .depth_images import write_depth_images
-from .glb import write_glb
-from .overview import write_overview
-from .ply import write_ply
-from .points import PointCloud, PointSource, has_points, select_points
+from qvggt.export.cameras import write_cameras
+from qvggt.export.depth_images import write_depth_images
+from qvggt.export.glb import write_glb
+from qvggt.export.overview import write_overview
+from qvggt.export.ply import write_ply
+from qvggt.export.points import PointCloud, PointSource, has_points, select_points
+from qvggt.files import make_folder
+from qvggt.types import PathLike, Prediction, QvggtError
 
 __all__ = [
     "CONTENTS",

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..files import write_json
-from ..geometry import matrix_to_quaternion
-from ..types import FrameMap, PathLike, Prediction
-from .frames import camera_centres, cameras_of
+from qvggt.export.frames import camera_centres, cameras_of
+from qvggt.files import write_json
+from qvggt.geometry import matrix_to_quaternion
+from qvggt.types import FrameMap, PathLike, Prediction
 
 CAMERAS_VERSION = 1
 

@@ -14,9 +14,9 @@ from matplotlib import colormaps
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..files import make_folder, new_file, write_json
-from ..types import PathLike, Prediction, QvggtError
-from .frames import photo_mask
+from qvggt.export.frames import photo_mask
+from qvggt.files import make_folder, new_file, write_json
+from qvggt.types import PathLike, Prediction, QvggtError
 
 SCALE_VERSION = 1
 NO_DEPTH_COLOUR = (38, 40, 46)

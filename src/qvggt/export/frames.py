@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib import colormaps
 
-from ..types import Prediction, QvggtError
+from qvggt.types import Prediction, QvggtError
 
 GLTF_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])
 """Turns OpenCV axes (x right, y down, z forward) into glTF's (x right, y up, z backward)."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..files import new_file
-from ..types import PathLike, Prediction
-from .frames import GLTF_FROM_OPENCV, camera_centres, cameras_of, frame_colours, level_rotation
-from .gltf import POINTS, TRIANGLES, GlbBuilder, linear_from_srgb
-from .points import PointCloud
+from qvggt.export.frames import GLTF_FROM_OPENCV, camera_centres, cameras_of, frame_colours, level_rotation
+from qvggt.export.gltf import POINTS, TRIANGLES, GlbBuilder, linear_from_srgb
+from qvggt.export.points import PointCloud
+from qvggt.files import new_file
+from qvggt.types import PathLike, Prediction
 
 _FRUSTUM_SHARE = 0.05
 """Depth of a camera's frustum as a share of the scene's diagonal."""

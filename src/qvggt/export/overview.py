@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
-from ..types import PathLike, Prediction
-from .depth_images import NO_DEPTH_COLOUR, DepthRange, depth_colour_map, valid_depth
-from .frames import camera_centres, cameras_of, frame_colours, level_rotation, photo_mask, to_uint8
-from .points import PointCloud
-from .sheet import DPI, FAINT, FONT, PANEL, TEXT, Pixels, Sheet
-from .topview import draw_plan, on_plan, plan_extent, plan_rotation
+from qvggt.export.depth_images import NO_DEPTH_COLOUR, DepthRange, depth_colour_map, valid_depth
+from qvggt.export.frames import camera_centres, cameras_of, frame_colours, level_rotation, photo_mask, to_uint8
+from qvggt.export.points import PointCloud
+from qvggt.export.sheet import DPI, FAINT, FONT, PANEL, TEXT, Pixels, Sheet
+from qvggt.export.topview import draw_plan, on_plan, plan_extent, plan_rotation
+from qvggt.types import PathLike, Prediction
 
 MAX_SHOWN = 8
 _MARGIN, _TITLE, _HEADER, _GAP, _NAME, _BAR = 0.35, 0.95, 0.32, 0.09, 0.24, 0.62

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..files import new_file
-from ..types import PathLike
-from .points import PointCloud
+from qvggt.export.points import PointCloud
+from qvggt.files import new_file
+from qvggt.types import PathLike
 
 _VERTEX = np.dtype(
     [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("confidence", "<f4")]

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from ..geometry import unproject
-from ..types import Prediction, QvggtError
-from .frames import cameras_of, photo_mask, to_uint8
+from qvggt.export.frames import cameras_of, photo_mask, to_uint8
+from qvggt.geometry import unproject
+from qvggt.types import Prediction, QvggtError
 
 PointSource = Literal["depth", "head"]
 """Where world points come from: depth and cameras, or the point head."""

@@ -12,8 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
-from ..files import new_file
-from ..types import PathLike
+from qvggt.files import new_file
+from qvggt.types import PathLike
 
 DPI = 120
 FONT = "DejaVu Sans"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .points import PointCloud
+from qvggt.export.points import PointCloud
 
 _MAX_POINTS, _MAX_SAMPLE = 400_000, 20_000
 """The most points that are drawn, and that say how walls run."""
