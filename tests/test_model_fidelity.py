@@ -9,7 +9,7 @@ import pytest
 
 import qvggt
 from qvggt import QvggtError, model_fidelity
-from qvggt.images import load_images
+from qvggt.images.preprocess import load_images
 from qvggt.methods.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
 from qvggt.zoo import sample_images

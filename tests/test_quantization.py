@@ -13,7 +13,7 @@ from quantizing import MODEL, OPTIONS, PHOTOS, SAMPLE, SMALL, contents, small_mo
 from qvggt import artifacts
 from qvggt.api import load as qvggt_load
 from qvggt.backends.cpu_int8 import CpuInt8Backend
-from qvggt.images import ImageOptions, load_images
+from qvggt.images.preprocess import ImageOptions, load_images
 from qvggt.methods import qvggt
 from qvggt.methods.qvggt import QvggtPlus
 from qvggt.model import checkpoint

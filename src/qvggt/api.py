@@ -14,7 +14,7 @@ from PIL import Image
 from qvggt import artifacts
 from qvggt.backends import Compute
 from qvggt.costs import give_memory_back, keep_memory
-from qvggt.images import ImageOptions, Mode, load_images
+from qvggt.images.preprocess import ImageOptions, Mode, load_images
 from qvggt.inference import HEADS_FOR, OnProgress, PointsFrom
 from qvggt.memory_plan import model_size, plan_memory
 from qvggt.model import VGGT, Head

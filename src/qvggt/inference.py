@@ -44,7 +44,7 @@ def predict(
 
     Args:
         model: float or quantized.
-        images: from ``qvggt.images``.
+        images: from ``qvggt.images.preprocess``.
         heads: what to compute.
         dense_frames: frames that the dense heads take at a time, at most: fewer where frames are large.
         on_progress: called as the work goes on.

@@ -15,7 +15,7 @@ from qvggt.artifacts.checkpoint import open_checkpoint
 from qvggt.eval.fidelity import Fidelity
 from qvggt.eval.fidelity import fidelity as differences_between
 from qvggt.export.frames import photo_mask
-from qvggt.images import ImageOptions, Mode, load_images
+from qvggt.images.preprocess import ImageOptions, Mode, load_images
 from qvggt.inference import OnProgress, predict
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.checkpoint import locate, open_weights

@@ -3,7 +3,7 @@ import pytest
 
 from qvggt.data.rooms import SPLITS, load_rooms
 from qvggt.data.rooms_reader import RoomsReader
-from qvggt.images import ImageOptions
+from qvggt.images.preprocess import ImageOptions
 from qvggt.types import QvggtError
 
 OPTIONS = ImageOptions(28, 14)

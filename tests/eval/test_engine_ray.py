@@ -13,7 +13,7 @@ from qvggt.eval.plan import Selection, make_plan
 from qvggt.eval.results import SceneResult
 from qvggt.eval.runner import run
 from qvggt.eval.work import RunOptions, Work
-from qvggt.images import ImageOptions
+from qvggt.images.preprocess import ImageOptions
 from qvggt.types import QvggtError, Scene
 
 ray = pytest.importorskip("ray")

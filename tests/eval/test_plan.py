@@ -3,7 +3,7 @@ import json
 import pytest
 
 from qvggt.eval.plan import Selection, make_plan
-from qvggt.images import ImageOptions
+from qvggt.images.preprocess import ImageOptions
 from qvggt.types import QvggtError
 
 

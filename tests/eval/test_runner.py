@@ -11,7 +11,7 @@ from qvggt.eval.plan import Job
 from qvggt.eval.results import SceneResult
 from qvggt.eval.runner import run
 from qvggt.eval.work import RunOptions, Work
-from qvggt.images import ImageOptions
+from qvggt.images.preprocess import ImageOptions
 from qvggt.types import QvggtError, Scene
 
 JOBS = [Job(SequenceRecord(f"s{i}", ("a", "b")), (i % 2,)) for i in range(5)]

@@ -8,7 +8,7 @@ import torch
 from qvggt import geometry
 from qvggt.data.disjoint import calibration_sets, check_disjoint
 from qvggt.data.rooms_reader import RoomsReader
-from qvggt.images import ImageOptions
+from qvggt.images.preprocess import ImageOptions
 from qvggt.stages.calibration_data import (
     BATCH_PIXELS,
     CalibrationOptions,

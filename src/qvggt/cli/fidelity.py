@@ -44,7 +44,7 @@ def fidelity(
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
     from qvggt.costs import peak_memory_bytes, size_text
     from qvggt.fidelity_picture import write_fidelity_picture
-    from qvggt.images import check_source
+    from qvggt.images.preprocess import check_source
     from qvggt.model_fidelity import fidelity as measure
 
     check_picture(plot, "--plot")

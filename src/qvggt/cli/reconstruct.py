@@ -70,7 +70,7 @@ def reconstruct(
     from qvggt.cli.show import check_figures, count_text, progress, size_bytes
     from qvggt.export import CONTENTS, ExportOptions, write_all
     from qvggt.files import new_folder
-    from qvggt.images import check_source
+    from qvggt.images.preprocess import check_source
     from qvggt.windows import WindowOptions
 
     options = ExportOptions(points_from, max_points, confidence, title=model)

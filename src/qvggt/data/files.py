@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qvggt.image_files import IMAGE_SUFFIXES, natural_key
+from qvggt.images.files import IMAGE_SUFFIXES, natural_key
 from qvggt.types import PathLike, QvggtError
 
 _FAR_M, _NEAR_M = 10.0, 1e-3

@@ -18,8 +18,8 @@ from PIL import Image
 from qvggt import geometry
 from qvggt.data.dataset import SequenceRecord
 from qvggt.data.files import read_photo
-from qvggt.image_files import read_image
-from qvggt.images import ImageOptions, preprocess
+from qvggt.images.files import read_image
+from qvggt.images.preprocess import ImageOptions, preprocess
 from qvggt.types import FrameMap, Scene
 
 DepthLookup = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]

@@ -17,7 +17,7 @@ from qvggt.eval.report import CHANCE, Evaluation, Figures, Measured, ModelCard
 from qvggt.eval.results import SceneResult, summarise
 from qvggt.eval.runner import run
 from qvggt.eval.work import RunOptions, Work
-from qvggt.images import ImageOptions
+from qvggt.images.preprocess import ImageOptions
 from qvggt.inference import OnProgress
 from qvggt.model import VGGTConfig
 from qvggt.types import QvggtError

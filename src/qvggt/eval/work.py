@@ -12,7 +12,7 @@ from qvggt.backends import Compute
 from qvggt.data.dataset import DatasetReader
 from qvggt.eval.meters import Meter
 from qvggt.eval.plan import Job
-from qvggt.images import ImageOptions
+from qvggt.images.preprocess import ImageOptions
 from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.types import PathLike, QvggtError, Scene

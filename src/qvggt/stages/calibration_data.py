@@ -13,7 +13,7 @@ from torch import Tensor
 from qvggt.data.frame_choice import FrameChoice, choose_frames, choose_sequences
 from qvggt.data.registry import DATASETS, open_dataset
 from qvggt.geometry import Truth, normalised_truth
-from qvggt.images import ImageOptions, load_images
+from qvggt.images.preprocess import ImageOptions, load_images
 from qvggt.stages.objective import Supervision
 from qvggt.types import PathLike, QvggtError, Scene
 

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image
 
-from qvggt.image_files import (
+from qvggt.images.files import (
     VIDEO_SUFFIXES,
     array_as_rgb,
     as_rgb,
@@ -30,8 +30,8 @@ from qvggt.image_files import (
     suffix,
     unique_names,
 )
+from qvggt.images.video import read_video
 from qvggt.types import FrameMap, ImageSet, PathLike, QvggtError
-from qvggt.video import read_video
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qvggt.image_files import evenly_spread, os_reason, quote
+from qvggt.images.files import evenly_spread, os_reason, quote
 from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)

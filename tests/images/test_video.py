@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvggt.images import ImageOptions, load_images
+from qvggt.images.preprocess import ImageOptions, load_images
+from qvggt.images.video import choose_times, read_video
 from qvggt.types import QvggtError
-from qvggt.video import choose_times, read_video
 
 av = pytest.importorskip("av")
 

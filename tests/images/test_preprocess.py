@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from qvggt.images import ImageOptions, load_images, preprocess
+from qvggt.images.preprocess import ImageOptions, load_images, preprocess
 from qvggt.types import QvggtError
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qvggt import image_files
-from qvggt.image_files import as_rgb, evenly_spread, natural_key, read_image
-from qvggt.images import ImageOptions, load_images
+from qvggt.images import files as image_files
+from qvggt.images.files import as_rgb, evenly_spread, natural_key, read_image
+from qvggt.images.preprocess import ImageOptions, load_images
 from qvggt.types import QvggtError
 
 SMALL = ImageOptions(size=56)
