@@ -17,7 +17,7 @@ import numpy as np
 from marked import replace_between
 
 import qvggt
-from qvggt.data.rooms import SPLITS, load_rooms, room_scene
+from qvggt.data.rooms.family import SPLITS, load_rooms, room_scene
 from qvggt.eval.meters import model_meter
 from qvggt.eval.plan import Selection
 from qvggt.eval.protocols import PROTOCOLS

@@ -19,7 +19,7 @@ from marked import replace_between
 from matplotlib import pyplot as plt
 from PIL import Image, ImageDraw, ImageFont
 
-from qvggt.data.rooms import SPLITS, RoomFamily, render_rooms
+from qvggt.data.rooms.family import SPLITS, RoomFamily, render_rooms
 from qvggt.geometry import invert_camera
 
 HERE = Path(__file__).parent

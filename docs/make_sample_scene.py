@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from qvggt.data.room_files import Pictures, write_rooms
-from qvggt.data.rooms import RoomFamily, RoomSplit
+from qvggt.data.rooms.export import Pictures, write_rooms
+from qvggt.data.rooms.family import RoomFamily, RoomSplit
 
 SEED = 7_000_124
 """Chosen by eye among a few hundred; no split holds it."""

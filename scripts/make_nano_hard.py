@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import qvggt
-from qvggt.data.rooms import load_rooms
+from qvggt.data.rooms.family import load_rooms
 from qvggt.model.checkpoint import EMBEDDED
 from qvggt.zoo.hard import harden
 

@@ -99,7 +99,7 @@ def test_a_folder_without_truth_measures_fidelity(checkpoint, tmp_path, images_o
 def images_of_a_room(tmp_path):
     from PIL import Image
 
-    from qvggt.data.rooms import load_rooms
+    from qvggt.data.rooms.family import load_rooms
 
     (room,) = load_rooms("val", (56, 56), scenes=1, frames=2)
     for index, image in enumerate(room.images):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import qvggt
 from qvggt import geometry
-from qvggt.data.rooms import room_scene
+from qvggt.data.rooms.family import room_scene
 from qvggt.inference import predict
 from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError
 from qvggt.windows import Similarity, WindowOptions, predict_windows, similarity, transformed

@@ -8,7 +8,7 @@ import torch
 
 from quantizing import OPTIONS, PHOTOS, ROOMS, SAMPLE, SMALL, contents, scenes, small_model, with_options
 from qvggt import artifacts
-from qvggt.data.disjoint import check_disjoint
+from qvggt.data.splits import check_disjoint
 from qvggt.methods import qvggt
 from qvggt.methods.base import Method
 from qvggt.methods.qvggt import QvggtPlus

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from qvggt import geometry
-from qvggt.data.disjoint import calibration_sets, check_disjoint
-from qvggt.data.rooms_reader import RoomsReader
+from qvggt.data.rooms.reader import RoomsReader
+from qvggt.data.splits import calibration_sets, check_disjoint
 from qvggt.images.preprocess import ImageOptions
 from qvggt.stages.calibration_data import (
     BATCH_PIXELS,

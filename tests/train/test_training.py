@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from qvggt import geometry
-from qvggt.data.rooms import render_rooms
+from qvggt.data.rooms.family import render_rooms
 from qvggt.geometry import normalised_truth
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.checkpoint import open_weights

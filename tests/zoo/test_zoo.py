@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 import qvggt
-from qvggt.data.rooms import SPLITS, load_rooms
+from qvggt.data.rooms.family import SPLITS, load_rooms
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.checkpoint import EMBEDDED
 from qvggt.train.optim import initialise

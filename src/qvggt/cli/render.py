@@ -32,8 +32,8 @@ def render(
 ) -> None:
     """Render rooms to images, COLMAP cameras and depth; run again with the same options to go on."""
     from qvggt.cli.show import progress, say
-    from qvggt.data.room_files import Pictures, write_rooms
-    from qvggt.data.rooms import choose_rooms
+    from qvggt.data.rooms.export import Pictures, write_rooms
+    from qvggt.data.rooms.family import choose_rooms
     from qvggt.types import QvggtError
 
     if len(size) not in (1, 2):

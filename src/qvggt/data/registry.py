@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
-from qvggt.data import co3d, eth3d, folder, nrgbd, re10k, rooms, scannet, seven_scenes
+from qvggt.data import co3d, eth3d, folder, nrgbd, re10k, scannet, seven_scenes
 from qvggt.data.dataset import DatasetReader
-from qvggt.data.frame_choice import ALL_FRAMES, FrameChoice
-from qvggt.data.rooms_reader import RoomsReader
+from qvggt.data.rooms import family as rooms
+from qvggt.data.rooms.reader import RoomsReader
+from qvggt.data.sampling import ALL_FRAMES, FrameChoice
 from qvggt.types import PathLike, QvggtError
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from qvggt.data.dataset import DatasetReader, SequenceRecord, chosen_frames, load_id_map, save_id_map
-from qvggt.data.disjoint import check_split
-from qvggt.data.frame_choice import FrameChoice, choose_frames, choose_sequences
 from qvggt.data.registry import DATASETS, open_dataset
+from qvggt.data.sampling import FrameChoice, choose_frames, choose_sequences
+from qvggt.data.splits import check_split
 from qvggt.eval.protocols import PROTOCOLS, Protocol
 from qvggt.types import PathLike, QvggtError
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qvggt.data.frame_choice import FrameChoice, choose_frames, choose_sequences
 from qvggt.data.registry import DATASETS, open_dataset
+from qvggt.data.sampling import FrameChoice, choose_frames, choose_sequences
 from qvggt.geometry import Truth, normalised_truth
 from qvggt.images.preprocess import ImageOptions, load_images
 from qvggt.stages.objective import Supervision

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from qvggt.data.rooms import SPLITS, RoomBatch, RoomFamily, render_rooms
+from qvggt.data.rooms.family import SPLITS, RoomBatch, RoomFamily, render_rooms
 from qvggt.geometry import Truth, normalised_truth
 from qvggt.model import VGGT
 from qvggt.model.vggt import run_dense

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from qvggt import geometry
-from qvggt.data.rooms import load_rooms
+from qvggt.data.rooms.family import load_rooms
 from qvggt.eval.metrics import auc, pose_errors
 from qvggt.model import VGGT
 

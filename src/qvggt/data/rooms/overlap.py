@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qvggt.data.room_pack import PackedRooms
-from qvggt.data.room_paths import CLEARANCE_M, CameraPath, PathDrawer, clearance
-from qvggt.data.room_render import camera_rays
-from qvggt.data.room_scene import Room
-from qvggt.data.room_trace import ray_cones, trace
+from qvggt.data.rooms.pack import PackedRooms
+from qvggt.data.rooms.paths import CLEARANCE_M, CameraPath, PathDrawer, clearance
+from qvggt.data.rooms.render import camera_rays
+from qvggt.data.rooms.scene import Room
+from qvggt.data.rooms.trace import ray_cones, trace
 
 GRID_HW = (12, 16)
 """Rays of a measurement."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from qvggt.data.rooms import SPLITS, RoomFamily, render_rooms
+from qvggt.data.rooms.family import SPLITS, RoomFamily, render_rooms
 
 
 @dataclass(frozen=True)

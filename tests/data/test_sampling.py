@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qvggt.data.dataset import SequenceRecord, draw_frames
-from qvggt.data.frame_choice import FrameChoice, choose_frames, choose_sequences
+from qvggt.data.sampling import FrameChoice, choose_frames, choose_sequences
 from qvggt.types import QvggtError
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from qvggt.data.rooms import SPLITS, load_rooms
-from qvggt.data.rooms_reader import RoomsReader
+from qvggt.data.rooms.family import SPLITS, load_rooms
+from qvggt.data.rooms.reader import RoomsReader
 from qvggt.images.preprocess import ImageOptions
 from qvggt.types import QvggtError
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qvggt.data.room_pack import PackedRooms
+from qvggt.data.rooms.pack import PackedRooms
 
 FLOOR_CELLS = 24
 """Points of the floor along each wall where its light is computed."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from qvggt.data.rooms import SPLITS, render_rooms
+from qvggt.data.rooms.family import SPLITS, render_rooms
 from qvggt.geometry import unproject
 from qvggt.zoo import SAMPLE_SCENE
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qvggt.data.room_scene import CAMERA_STREAM, Dice, Room, RoomFamily
+from qvggt.data.rooms.scene import CAMERA_STREAM, Dice, Room, RoomFamily
 
 CLEARANCE_M = 0.25
 """Least distance of a camera from walls and furniture."""

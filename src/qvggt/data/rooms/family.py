@@ -9,13 +9,13 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from qvggt.data.room_degrade import degrade_images
-from qvggt.data.room_draw import draw_room
-from qvggt.data.room_overlap import place_cameras
-from qvggt.data.room_pack import pack_rooms
-from qvggt.data.room_paths import PathDrawer
-from qvggt.data.room_render import render
-from qvggt.data.room_scene import RoomFamily
+from qvggt.data.rooms.degrade import degrade_images
+from qvggt.data.rooms.draw import draw_room
+from qvggt.data.rooms.overlap import place_cameras
+from qvggt.data.rooms.pack import pack_rooms
+from qvggt.data.rooms.paths import PathDrawer
+from qvggt.data.rooms.render import render
+from qvggt.data.rooms.scene import RoomFamily
 from qvggt.types import QvggtError, Scene
 
 __all__ = ["SPLITS", "RoomBatch", "RoomFamily", "RoomSplit", "choose_rooms", "load_rooms", "render_rooms", "room_scene"]

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.data.room_pack import PackedRooms
-from qvggt.data.room_textures import LEVELS, PAGE_PX, load_atlas
-from qvggt.data.room_trace import Cones
+from qvggt.data.rooms.pack import PackedRooms
+from qvggt.data.rooms.textures import LEVELS, PAGE_PX, load_atlas
+from qvggt.data.rooms.trace import Cones
 
 Triple = tuple[Tensor, Tensor, Tensor]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qvggt.data.dataset import SequenceRecord, chosen_frames
-from qvggt.data.rooms import SPLITS, room_scene
+from qvggt.data.rooms.family import SPLITS, room_scene
 from qvggt.images.preprocess import ImageOptions
 from qvggt.types import QvggtError, Scene
 

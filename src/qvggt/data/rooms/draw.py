@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from qvggt.data.room_furniture import draw_furniture
-from qvggt.data.room_scene import Dice, Panel, Room, RoomFamily, Surface, draw_color, draw_surface, shift_color
-from qvggt.data.room_textures import PAGES
+from qvggt.data.rooms.furniture import draw_furniture
+from qvggt.data.rooms.scene import Dice, Panel, Room, RoomFamily, Surface, draw_color, draw_surface, shift_color
+from qvggt.data.rooms.textures import PAGES
 
 WALL_PALETTE = ((0.74, 0.36, 0.24), (0.32, 0.46, 0.66), (0.80, 0.68, 0.36), (0.40, 0.58, 0.36))
 """Linear base colour of each wall, in the order of FACES, in a room whose pictures give their pose away."""

@@ -26,7 +26,7 @@ from PIL import Image
 
 from qvggt import geometry
 from qvggt.data.files import read_json
-from qvggt.data.rooms import RoomBatch, RoomSplit, render_rooms
+from qvggt.data.rooms.family import RoomBatch, RoomSplit, render_rooms
 from qvggt.files import make_folder, new_folder, write_json
 from qvggt.types import PathLike, QvggtError
 from qvggt.version import __version__

@@ -1,6 +1,6 @@
 import pytest
 
-from qvggt.data.disjoint import CalibrationSet, calibration_sets, check_disjoint, check_split
+from qvggt.data.splits import CalibrationSet, calibration_sets, check_disjoint, check_split
 from qvggt.types import QvggtError
 
 SOME = {"dataset": "co3d", "split": "train", "scenes": ["apple/1", "ball/2"], "seed": 0, "images": 128}

@@ -14,8 +14,8 @@ from PIL import Image
 
 from qvggt.data.colmap import read_model
 from qvggt.data.folder import ImageFolder
-from qvggt.data.room_files import Pictures, Written, write_rooms
-from qvggt.data.rooms import SPLITS, RoomFamily, choose_rooms, load_rooms, render_rooms
+from qvggt.data.rooms.export import Pictures, Written, write_rooms
+from qvggt.data.rooms.family import SPLITS, RoomFamily, choose_rooms, load_rooms, render_rooms
 from qvggt.geometry import project
 from qvggt.images.preprocess import ImageOptions
 from qvggt.types import QvggtError

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from qvggt.data.room_textures import PAGES
+from qvggt.data.rooms.textures import PAGES
 
 PathKind = Literal["mixed", "walk", "orbit", "wander"]
 

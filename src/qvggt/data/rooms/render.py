@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qvggt.data.room_pack import PackedRooms
-from qvggt.data.room_shade import Triple, locate, shade
-from qvggt.data.room_trace import floor_light, ray_cones, trace
+from qvggt.data.rooms.pack import PackedRooms
+from qvggt.data.rooms.shade import Triple, locate, shade
+from qvggt.data.rooms.trace import floor_light, ray_cones, trace
 from qvggt.geometry import invert_camera
 
 _CPU_RAYS = 2**15  # as many as one thread takes at a time, so that their number leaves no trace in the digits

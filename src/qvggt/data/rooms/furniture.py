@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qvggt.data.room_scene import Dice, Primitive, Surface, draw_color, draw_surface
+from qvggt.data.rooms.scene import Dice, Primitive, Surface, draw_color, draw_surface
 
 MAX_PRIMITIVES = 20
 """Bodies in one room at most: each is tested against every ray."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qvggt.data.room_scene import Panel, Primitive, Room
+from qvggt.data.rooms.scene import Panel, Primitive, Room
 
 KINDS = ("box", "cylinder", "ellipsoid")
 _NOWHERE = (0.0, 0.0, -1e3, 1e-3, 1e-3, 1e-3, 1.0, 0.0, 0.0)  # far below the floor, where no ray comes

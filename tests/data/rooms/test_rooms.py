@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from qvggt.data.room_draw import draw_room
-from qvggt.data.room_furniture import MAX_PRIMITIVES
-from qvggt.data.room_overlap import connected
-from qvggt.data.room_pack import pack_rooms
-from qvggt.data.room_paths import CLEARANCE_M, clearance
-from qvggt.data.room_render import render
-from qvggt.data.rooms import SPLITS, RoomBatch, RoomFamily, load_rooms, render_rooms, room_scene
+from qvggt.data.rooms.draw import draw_room
+from qvggt.data.rooms.family import SPLITS, RoomBatch, RoomFamily, load_rooms, render_rooms, room_scene
+from qvggt.data.rooms.furniture import MAX_PRIMITIVES
+from qvggt.data.rooms.overlap import connected
+from qvggt.data.rooms.pack import pack_rooms
+from qvggt.data.rooms.paths import CLEARANCE_M, clearance
+from qvggt.data.rooms.render import render
 from qvggt.geometry import invert_camera, project, unproject
 from qvggt.types import QvggtError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qvggt.data.rooms import SPLITS
+from qvggt.data.rooms.family import SPLITS
 
 PAGE = Path(__file__).parents[2] / "docs" / "rooms.md"
 TEXT = PAGE.read_text(encoding="utf-8")

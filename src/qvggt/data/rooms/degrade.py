@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from qvggt.data.room_scene import DEGRADE_STREAM, Dice
+from qvggt.data.rooms.scene import DEGRADE_STREAM, Dice
 
 
 def degrade_images(images: Tensor, seed: int) -> Tensor:

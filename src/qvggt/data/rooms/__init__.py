@@ -1,0 +1,1 @@
+"""Procedural rooms with exact cameras, depth and points."""
