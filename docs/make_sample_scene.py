@@ -23,7 +23,7 @@ from qvggt.data.rooms.family import RoomFamily, RoomSplit
 SEED = 7_000_124
 """Chosen by eye among a few hundred; no split holds it."""
 
-SAMPLE = Path(__file__).parents[1] / "src" / "qvggt" / "zoo" / "sample"
+SAMPLE = Path(__file__).parents[1] / "src" / "qvggt" / "weights" / "pretrained" / "sample"
 
 
 def main() -> None:

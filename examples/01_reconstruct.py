@@ -5,7 +5,7 @@ python examples/01_reconstruct.py
 
 import qvggt
 from qvggt.export import write_all
-from qvggt.zoo import sample_images
+from qvggt.weights.pretrained import sample_images
 
 model = qvggt.load("nano")  # or "facebook/VGGT-1B", a file, a folder, a quantized checkpoint
 prediction = qvggt.reconstruct(model, sample_images())

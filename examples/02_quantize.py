@@ -5,7 +5,7 @@ python examples/02_quantize.py
 
 import qvggt
 from qvggt.eval.fidelity import fidelity
-from qvggt.zoo import sample_images
+from qvggt.weights.pretrained import sample_images
 
 options = qvggt.QuantizeOptions(scheme=qvggt.Scheme(bits=4, group_size=64))
 report = qvggt.quantize_to("nano", "out/nano-4bit", options=options, overwrite=True)

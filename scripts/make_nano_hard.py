@@ -1,4 +1,4 @@
-"""Write ``src/qvggt/zoo/nano_hard.safetensors``: the tensors in which nano-hard differs from nano.
+"""Write ``src/qvggt/weights/pretrained/nano_hard.safetensors``: the tensors in which nano-hard differs from nano.
 
 python scripts/make_nano_hard.py
 """
@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 import qvggt
 from qvggt.data.rooms.family import load_rooms
-from qvggt.model.checkpoint import EMBEDDED
-from qvggt.zoo.hard import harden
+from qvggt.train.nano_hard import harden
+from qvggt.weights.open import EMBEDDED
 
 SCENES = 16
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from golden.make_golden import seeded_model
-from qvggt import zoo
 from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.quant.scheme import LayerScheme, Scheme
@@ -18,6 +17,7 @@ from qvggt.stages.calibration_data import CalibrationOptions, SceneBatch
 from qvggt.stages.statistics import observe
 from qvggt.stages.task import Task
 from qvggt.stages.walk import advance, model_units, start
+from qvggt.weights.pretrained import SAMPLE_SCENE as SAMPLE
 
 SMALL = VGGTConfig(
     image_size=28, patch_size=14, embed_dim=32, vit_depth=1, vit_heads=2, depth=2, heads=2, register_tokens=1,
@@ -26,7 +26,6 @@ SMALL = VGGTConfig(
 MODEL = "seeded:small"
 """Its name, where a test has put it among the presets."""
 
-SAMPLE = Path(zoo.__file__).parent / "sample"
 PHOTOS = CalibrationOptions(str(SAMPLE), scenes=3, frames=2)
 ROOMS = CalibrationOptions("rooms", scenes=2, frames=2)
 OPTIONS = QuantizeOptions(Scheme(4, 16), Scheme(8, 16), calibration=PHOTOS)

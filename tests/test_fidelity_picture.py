@@ -9,7 +9,7 @@ from PIL import Image
 import qvggt
 from qvggt import QvggtError
 from qvggt.fidelity_picture import write_fidelity_picture
-from qvggt.zoo import sample_images
+from qvggt.weights.pretrained import sample_images
 
 
 @pytest.fixture(scope="module")

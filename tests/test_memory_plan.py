@@ -12,7 +12,7 @@ import qvggt
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.memory_plan import model_size, plan_memory
 from qvggt.model.memory import PassSize
-from qvggt.zoo import sample_images
+from qvggt.weights.pretrained import sample_images
 
 RECONSTRUCT = """
 import json, sys

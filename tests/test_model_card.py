@@ -2,9 +2,9 @@ import pytest
 
 import qvggt
 from qvggt.methods.options import QuantizeOptions
-from qvggt.model.checkpoint import load_float, open_weights
 from qvggt.model_card import describe, describe_loaded
 from qvggt.quant.scheme import Scheme
+from qvggt.weights.open import load_float, open_weights
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from qvggt import QvggtError, model_fidelity
 from qvggt.images.preprocess import load_images
 from qvggt.methods.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
-from qvggt.zoo import sample_images
+from qvggt.weights.pretrained import sample_images
 
 MICRO = "seeded:micro"
 KEYS = ("rotation_deg", "translation_deg", "depth_percent", "point_percent")

@@ -16,11 +16,11 @@ from qvggt.backends.cpu_int8 import CpuInt8Backend
 from qvggt.images.preprocess import ImageOptions, load_images
 from qvggt.methods import qvggt
 from qvggt.methods.qvggt import QvggtPlus
-from qvggt.model import checkpoint
 from qvggt.quant.scheme import Scheme
 from qvggt.quantization import UNFINISHED, quantize, quantize_to
 from qvggt.stages import unit_store
 from qvggt.types import QvggtError
+from qvggt.weights import open as checkpoint
 
 
 @pytest.fixture(autouse=True)

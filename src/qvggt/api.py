@@ -18,12 +18,12 @@ from qvggt.images.preprocess import ImageOptions, Mode, load_images
 from qvggt.inference import HEADS_FOR, OnProgress, PointsFrom
 from qvggt.memory_plan import model_size, plan_memory
 from qvggt.model import VGGT, Head
-from qvggt.model.checkpoint import load_float, locate, open_weights
 from qvggt.model.layers import usual_chunk
 from qvggt.model.memory import PassSize
 from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.types import PathLike, Prediction, QvggtError
+from qvggt.weights.open import load_float, locate, open_weights
 from qvggt.windows import WindowOptions, predict_windows
 
 log = logging.getLogger(__name__)

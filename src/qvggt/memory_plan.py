@@ -16,7 +16,6 @@ from qvggt import artifacts
 from qvggt.backends import Compute, pick
 from qvggt.costs import mapped_files, resident_memory_bytes, size_text
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.checkpoint import locate, open_weights
 from qvggt.model.layers import Attention
 from qvggt.model.memory import (
     FLOAT_BYTES,
@@ -29,6 +28,7 @@ from qvggt.model.memory import (
 )
 from qvggt.qmodel.convert import shell
 from qvggt.types import PathLike, QvggtError
+from qvggt.weights.open import locate, open_weights
 
 CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
 """Tokens at a time that are tried, the most first: fewer take longer, as weights are unpacked more often."""

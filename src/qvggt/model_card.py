@@ -13,9 +13,9 @@ from qvggt.artifacts.checkpoint import open_checkpoint
 from qvggt.artifacts.tensor_file import hash_bytes
 from qvggt.eval.report import ModelCard
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.checkpoint import locate, open_weights
 from qvggt.quant.recipe import Provenance, Recipe
 from qvggt.types import PathLike
+from qvggt.weights.open import locate, open_weights
 
 
 def describe(model: PathLike, revision: str | None = None) -> tuple[ModelCard, VGGTConfig]:

@@ -18,9 +18,9 @@ from qvggt.export.frames import photo_mask
 from qvggt.images.preprocess import ImageOptions, Mode, load_images
 from qvggt.inference import OnProgress, predict
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.checkpoint import locate, open_weights
 from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES
 from qvggt.types import ImageSet, PathLike, Prediction, QvggtError
+from qvggt.weights.open import locate, open_weights
 
 _IN_MEMORY = "a model in memory"
 

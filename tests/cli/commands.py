@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from qvggt.model import VGGTConfig
-from qvggt.model.seeded import SeededSource
+from qvggt.weights.seeded import SeededSource
 
 MODEL = "seeded:micro"
 """Stand-in weights of the smallest architecture: what it says is meaningless, and it says it quickly."""

@@ -10,7 +10,7 @@ from commands import MODEL
 from qvggt.cli.show import size_bytes
 from qvggt.model.memory import LIBRARY_BYTES
 from qvggt.types import QvggtError
-from qvggt.zoo import sample_images
+from qvggt.weights.pretrained import sample_images
 
 FULL = ("seeded:vggt-1b", "--frames", 30)
 

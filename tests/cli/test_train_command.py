@@ -3,7 +3,7 @@ import json
 import pytest
 
 from qvggt.cli import main
-from qvggt.model.checkpoint import open_weights
+from qvggt.weights.open import open_weights
 
 RECIPE = {
     "model": "micro",

@@ -6,7 +6,7 @@ import torch
 
 from qvggt.eval.meters import chance_meter, chance_prediction, fidelity_meter, heads_for, model_meter
 from qvggt.eval.protocols import PROTOCOLS, measure
-from qvggt.model.checkpoint import load_float, open_weights
+from qvggt.weights.open import load_float, open_weights
 
 ROOMS = tuple(PROTOCOLS[name] for name in ("pose-standard", "depth-scale", "points-consistent"))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qvggt import geometry
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.seeded import SeededSource
+from qvggt.weights.seeded import SeededSource
 
 GOLDEN = Path(__file__).with_name("tiny.safetensors")
 CONFIG = VGGTConfig(

@@ -17,6 +17,6 @@ def named_small(monkeypatch):
 
 
 def checkpoint_presets():
-    from qvggt.model.checkpoint import PRESETS
+    from qvggt.weights.open import PRESETS
 
     return PRESETS

@@ -9,8 +9,8 @@ from safetensors import safe_open
 from golden.make_golden import CASES, GOLDEN, outputs
 from qvggt.geometry import pose_encoding_to_cameras
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.checkpoint import load_float, open_weights
-from qvggt.model.seeded import SeededSource, seeded_array
+from qvggt.weights.open import load_float, open_weights
+from qvggt.weights.seeded import SeededSource, seeded_array
 from reference import REFERENCE, golden_files, load_golden, reference_file, relative_error
 
 RECORDED = {

@@ -17,7 +17,7 @@ from qvggt.stages.calibration_data import (
     without_truth,
 )
 from qvggt.types import QvggtError, Scene
-from qvggt.zoo import SAMPLE_SCENE
+from qvggt.weights.pretrained import SAMPLE_SCENE
 
 PIXELS, PATCH = 28, 14
 

@@ -27,7 +27,7 @@ def demo(
     from qvggt.methods.options import QuantizeOptions
     from qvggt.quant.scheme import Scheme
     from qvggt.quantization import quantize_to
-    from qvggt.zoo import sample_cameras, sample_images
+    from qvggt.weights.pretrained import sample_cameras, sample_images
 
     check_figures(json)
     started = time.perf_counter()

@@ -30,11 +30,11 @@ def train(
     import torch
 
     from qvggt.cli.show import say
-    from qvggt.model.checkpoint import open_weights
     from qvggt.train.loop import Progress
     from qvggt.train.loop import train as run
     from qvggt.train.plot import plot_log
     from qvggt.train.recipe import load_recipe
+    from qvggt.weights.open import open_weights
 
     if threads is not None:
         if threads < 1:

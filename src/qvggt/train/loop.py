@@ -16,12 +16,12 @@ from safetensors.torch import save_file
 
 from qvggt.files import make_folder, new_file
 from qvggt.model import VGGT
-from qvggt.model.checkpoint import FloatWeights
 from qvggt.train.optim import Optimizer, initialise
 from qvggt.train.recipe import TrainRecipe, recipe_json
 from qvggt.train.step import render_step, step_loss
 from qvggt.train.validate import validate
 from qvggt.types import QvggtError
+from qvggt.weights.open import FloatWeights
 
 log = logging.getLogger(__name__)
 

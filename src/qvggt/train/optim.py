@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qvggt.model import VGGT
 from qvggt.train.recipe import TrainRecipe
-from qvggt.zoo.reserve import reserve_units
+from qvggt.train.reserve import reserve_units
 
 OUTLIER_CHANNELS = 6
 """Channels in which special tokens start large, as trained vision transformers' register tokens end up."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from qvggt.data.rooms.family import SPLITS, render_rooms
 from qvggt.geometry import unproject
-from qvggt.zoo import SAMPLE_SCENE
+from qvggt.weights.pretrained import SAMPLE_SCENE
 
 SEED = 7_000_124
 

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from weight_writing import micro_state, write_safetensors, write_shards, write_torch
 
-from qvggt.model.checkpoint import open_weights
-from qvggt.model.weight_files import SafetensorsSource, TorchSource, hash_files, open_weight_file
 from qvggt.types import QvggtError
+from qvggt.weights.files import SafetensorsSource, TorchSource, hash_files, open_weight_file
+from qvggt.weights.open import open_weights
 
 some = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SUFFIXES = [".safetensors", ".pt"]

@@ -23,7 +23,7 @@ REFUSED = [("org/absent", None), ("org/safetensors", "v9"), ("org/no-weights", N
 
 PROGRAM = """
 import json, sys
-from qvggt.model.checkpoint import open_weights
+from qvggt.weights.open import open_weights
 from qvggt.types import QvggtError
 answers = []
 for hub_id, revision in json.load(sys.stdin):
@@ -117,7 +117,7 @@ def hub(monkeypatch, tmp_path):
     ],
 )
 def test_one_form_of_the_weights_is_fetched(hub, tmp_path, files, fetched):
-    from qvggt.model.hub import download
+    from qvggt.weights.hub import download
 
     hub.files = files
     assert download("org/name") == tmp_path
@@ -137,8 +137,8 @@ def test_one_form_of_the_weights_is_fetched(hub, tmp_path, files, fetched):
 def test_each_answer_of_the_hub_has_its_sentence(hub, error, revision, part):
     from huggingface_hub import errors
 
-    from qvggt.model.hub import download
     from qvggt.types import QvggtError
+    from qvggt.weights.hub import download
 
     kind = getattr(errors, error)
     hub.error = kind.__new__(kind)  # building one takes a response of the network library

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from qvggt.model.config import VGGTConfig
-from qvggt.model.hub import download
-from qvggt.model.seeded import SeededSource
 from qvggt.model.vggt import VGGT
-from qvggt.model.weight_files import (
+from qvggt.types import PathLike, QvggtError
+from qvggt.weights.files import (
     FILE_NAMES,
     SAFETENSORS_INDEX,
     TORCH_SUFFIXES,
@@ -24,15 +23,16 @@ from qvggt.model.weight_files import (
     hash_files,
     open_weight_file,
 )
-from qvggt.types import PathLike, QvggtError
+from qvggt.weights.hub import download
+from qvggt.weights.seeded import SeededSource
 
 log = logging.getLogger(__name__)
 
 PRESETS = {"vggt-1b": VGGTConfig.vggt_1b, "nano": VGGTConfig.nano, "micro": VGGTConfig.micro}
-_ZOO = Path(__file__).parents[1] / "zoo"
+_PRETRAINED = Path(__file__).parent / "pretrained"
 EMBEDDED = {
-    "nano": (_ZOO / "nano.safetensors",),
-    "nano-hard": (_ZOO / "nano.safetensors", _ZOO / "nano_hard.safetensors"),
+    "nano": (_PRETRAINED / "nano.safetensors",),
+    "nano-hard": (_PRETRAINED / "nano.safetensors", _PRETRAINED / "nano_hard.safetensors"),
 }
 """Models that qvggt carries, by name: their files, tensors of a later one in place of an earlier one's."""
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from qvggt.model import VGGT
+from qvggt.train.reserve import reserved_units
 from qvggt.types import BlockId
-from qvggt.zoo.reserve import reserved_units
 
 SHUT = -6.0
 """At most this before the GELU on any other token seen; what passes is below 1e-8."""

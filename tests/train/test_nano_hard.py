@@ -6,11 +6,11 @@ from PIL import Image
 import qvggt
 from qvggt.data.rooms.family import SPLITS, load_rooms
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.checkpoint import EMBEDDED
+from qvggt.train.nano_hard import aa_mlps, fit_detector, harden
 from qvggt.train.optim import initialise
-from qvggt.zoo import sample_cameras, sample_images
-from qvggt.zoo.hard import aa_mlps, fit_detector, harden
-from qvggt.zoo.reserve import reserved_units
+from qvggt.train.reserve import reserved_units
+from qvggt.weights.open import EMBEDDED
+from qvggt.weights.pretrained import sample_cameras, sample_images
 
 
 def test_nano_is_small_enough_to_carry():

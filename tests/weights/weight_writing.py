@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qvggt.model import VGGTConfig
-from qvggt.model.seeded import SeededSource
+from qvggt.weights.seeded import SeededSource
 
 SOURCE = SeededSource(VGGTConfig.micro())
 

@@ -6,8 +6,8 @@ import torch
 from weight_writing import micro_state, write_safetensors, write_shards, write_torch
 
 from qvggt.model import VGGTConfig
-from qvggt.model.checkpoint import EMBEDDED, load_float, open_weights
 from qvggt.types import QvggtError
+from qvggt.weights.open import EMBEDDED, load_float, open_weights
 
 NAMES = [f"head.{n}" for n in range(14)]
 

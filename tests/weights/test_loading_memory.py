@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 from weight_writing import write_safetensors, write_torch
 
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.checkpoint import load_float, open_weights
-from qvggt.model.seeded import SeededSource
+from qvggt.weights.open import load_float, open_weights
+from qvggt.weights.seeded import SeededSource
 
 MEASURE = """
 import resource, sys
 import torch
-from qvggt.model.checkpoint import load_float, open_weights
+from qvggt.weights.open import load_float, open_weights
 
 def peak_bytes():
     # Linux counts in ru_maxrss what the parent had in memory when it forked; VmHWM is of this program alone.

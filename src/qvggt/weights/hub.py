@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qvggt.model.weight_files import FILE_NAMES
 from qvggt.types import QvggtError
+from qvggt.weights.files import FILE_NAMES
 
 _SMALL = ("config.json", "recipe.json")
 _FORMS = ((*_SMALL, *FILE_NAMES[:2], "*.safetensors"), (*_SMALL, FILE_NAMES[2]))
