@@ -13,7 +13,7 @@ from torch import nn
 from engine import Engine, Run, Source
 from qvggt.backends import BACKENDS
 from qvggt.methods.rtn import rtn_recipe
-from qvggt.qmodel import convert, quantizable_layers
+from qvggt.nn.convert import convert, quantizable_layers
 from timing import Failed
 
 _FILE = "module.pt"

@@ -26,7 +26,7 @@ from qvggt.model.memory import (
     spare_bytes,
     stage_memory,
 )
-from qvggt.qmodel.convert import shell
+from qvggt.nn.convert import shell
 from qvggt.types import PathLike, QvggtError
 from qvggt.weights.open import locate, open_weights
 

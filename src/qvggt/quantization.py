@@ -22,8 +22,8 @@ from qvggt.methods.registry import RTN, find_method
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.methods.run import Losses, quantize_calibrated
 from qvggt.model import VGGT
-from qvggt.qmodel.convert import convert, recipe_of
-from qvggt.quant.layers import part_of
+from qvggt.nn.convert import convert, recipe_of
+from qvggt.quant.layer_names import part_of
 from qvggt.quant.recipe import Provenance
 from qvggt.stages.unit_store import check_store, remove_store
 from qvggt.types import PathLike, QvggtError

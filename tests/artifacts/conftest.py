@@ -6,7 +6,8 @@ from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.quant import Provenance, Scheme
+from qvggt.quant.recipe import Provenance
+from qvggt.quant.scheme import Scheme
 from qvggt.quant.source import StateDictSource
 
 

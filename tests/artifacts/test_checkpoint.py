@@ -11,8 +11,8 @@ from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGT
-from qvggt.qmodel import convert
-from qvggt.quant import Scheme
+from qvggt.nn.convert import convert
+from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError
 
 FILES = ["config.json", "model.safetensors", "recipe.json"]

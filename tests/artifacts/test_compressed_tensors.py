@@ -10,10 +10,10 @@ from qvggt import artifacts
 from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
-from qvggt.qmodel.linear import PackedLayer
-from qvggt.quant import Scheme
+from qvggt.nn.linear import PackedLayer
 from qvggt.quant.affine import dequantize, fit_grid, quantize
 from qvggt.quant.packing import PackedWeight, pack, unpack
+from qvggt.quant.scheme import Scheme
 
 pytest.importorskip("compressed_tensors")
 

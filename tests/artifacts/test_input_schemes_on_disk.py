@@ -11,10 +11,10 @@ from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn_recipe
 from qvggt.model import VGGT
-from qvggt.qmodel import convert
-from qvggt.qmodel.linear import QuantLinear
-from qvggt.quant import Scheme
+from qvggt.nn.convert import convert
+from qvggt.nn.linear import QuantLinear
 from qvggt.quant.hadamard import rotate, rotate_weight
+from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError
 
 FILES = ("config.json", "model.safetensors", "recipe.json")

@@ -7,7 +7,7 @@ from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGTConfig
-from qvggt.quant import Scheme
+from qvggt.quant.scheme import Scheme
 
 
 def test_inspect_shows_what_happens_to_a_layers_input_only_where_something_does(qvggt, intact_checkpoint, tmp_path):

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from qvggt.quant import Scheme
 from qvggt.quant.affine import Grid, fit_grid
+from qvggt.quant.scheme import Scheme
 
 GPTQ_GOLDEN = Path(__file__).with_name("gptq.safetensors")
 ROWS, WIDTH, TOKENS, BLOCK = 24, 160, 200, 64

@@ -13,8 +13,8 @@ from qvggt.methods import qvggt
 from qvggt.methods.base import Method
 from qvggt.methods.qvggt import QvggtPlus
 from qvggt.methods.registry import METHODS, RTN
-from qvggt.qmodel.convert import quantizable_layers, recipe_of
-from qvggt.qmodel.linear import PackedLayer
+from qvggt.nn.convert import quantizable_layers, recipe_of
+from qvggt.nn.linear import PackedLayer
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.quantization import quantize, quantize_to
 from qvggt.stages.storage import storage_of

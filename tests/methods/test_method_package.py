@@ -12,8 +12,8 @@ import torch
 import qvggt
 from qvggt.cli import main
 from qvggt.methods.registry import ENTRY_POINTS, METHODS, RTN, find_method, method_names
-from qvggt.quant import Scheme
 from qvggt.quant.affine import dequantize, quantize
+from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError
 
 PACKAGE = Path(__file__).parents[2] / "examples" / "method-package"

@@ -10,7 +10,7 @@ from qvggt.methods.awq import Awq
 from qvggt.methods.gptq import Gptq
 from qvggt.methods.smoothquant import ALPHA, QuaRot, SmoothQuant, smoothing_scale
 from qvggt.model.producers import scale_paths
-from qvggt.qmodel.convert import recipe_of
+from qvggt.nn.convert import recipe_of
 from qvggt.quant.affine import dequantize, fit_grid, quantize
 from qvggt.quant.hadamard import rotate_weight
 from qvggt.quant.scheme import Scheme

@@ -12,7 +12,7 @@ from qvggt.methods import qvggt as module
 from qvggt.methods.base import Bench, Outcome
 from qvggt.methods.qvggt import Qvggt, QvggtPlus, candidate_schemes
 from qvggt.model import VGGT
-from qvggt.qmodel.convert import quantizable_layers, recipe_of
+from qvggt.nn.convert import quantizable_layers, recipe_of
 from qvggt.quant.affine import quantize as round_to_nearest
 from qvggt.quant.scheme import MAX_BITS, Scheme
 from qvggt.quantization import quantize

@@ -6,9 +6,9 @@ from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.qmodel import convert, shell, stored_layout
-from qvggt.qmodel.convert import stored_tensors
-from qvggt.quant import FloatScheme, Provenance, Scheme
+from qvggt.nn.convert import convert, shell, stored_layout, stored_tensors
+from qvggt.quant.recipe import Provenance
+from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.quant.source import StateDictSource
 from qvggt.types import QvggtError
 

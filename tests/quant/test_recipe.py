@@ -4,7 +4,7 @@ import pytest
 
 from qvggt.methods.common import model_layers
 from qvggt.model import VGGTConfig
-from qvggt.quant.layers import part_of, select_layers
+from qvggt.quant.layer_names import part_of, select_layers
 from qvggt.quant.recipe import Provenance, Recipe, build_recipe
 from qvggt.quant.scheme import FloatScheme, LayerShape, Scheme
 from qvggt.types import QvggtError

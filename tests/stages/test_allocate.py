@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qvggt import artifacts
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.qmodel import convert
+from qvggt.nn.convert import convert
 from qvggt.quant.recipe import build_recipe
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.stages.allocate import Budget, allocate, allocation_of, knapsack, prediction_error

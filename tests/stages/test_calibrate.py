@@ -4,7 +4,7 @@ import gc
 import pytest
 import torch
 
-from qvggt.qmodel.convert import quantizable_modules
+from qvggt.nn.convert import quantizable_modules
 from qvggt.quant.affine import dequantize, fit_grid, quantize
 from qvggt.quant.hadamard import rotate_weight
 from qvggt.quant.scheme import FloatScheme, Scheme

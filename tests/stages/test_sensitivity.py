@@ -9,7 +9,7 @@ import torch
 
 from qvggt.methods.gptq import second_order_weights
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.qmodel import fake_quantized
+from qvggt.nn.fake import fake_quantized
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.stages.calibration_data import SceneBatch
 from qvggt.stages.sensitivity import PARTS, SensitivityReport, items_of, measure_sensitivity

@@ -5,7 +5,7 @@ import torch
 
 from golden.make_golden import seeded_model
 from qvggt.model import VGGTConfig
-from qvggt.qmodel.convert import quantizable_modules
+from qvggt.nn.convert import quantizable_modules
 from qvggt.stages.walk import advance, model_units, run_units, start
 from reference import relative_error
 

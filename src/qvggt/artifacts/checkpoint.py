@@ -24,7 +24,7 @@ from qvggt.artifacts.tensor_file import TensorFile, TensorFileWriter, hash_bytes
 from qvggt.backends import BACKENDS, Compute, pick
 from qvggt.files import check_folder, explain, new_folder
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.qmodel.convert import fill, recipe_of, shell, stored_layout, stored_tensors
+from qvggt.nn.convert import fill, recipe_of, shell, stored_layout, stored_tensors
 from qvggt.quant.recipe import Recipe
 from qvggt.types import PathLike, QvggtError
 from qvggt.version import __version__

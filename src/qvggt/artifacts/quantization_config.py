@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from qvggt.qmodel.convert import quantizable_modules
+from qvggt.nn.convert import quantizable_modules
 from qvggt.quant.hadamard import hadamard_size
 from qvggt.quant.recipe import Recipe
 from qvggt.quant.scheme import PER_CHANNEL, Scheme

@@ -10,8 +10,8 @@ import torch
 
 from qvggt.artifacts.checkpoint import CONFIG, RECIPE, Checkpoint, open_checkpoint
 from qvggt.model import VGGT
-from qvggt.qmodel.convert import quantizable_layers
-from qvggt.quant.layers import part_of
+from qvggt.nn.convert import quantizable_layers
+from qvggt.quant.layer_names import part_of
 from qvggt.quant.recipe import Provenance
 from qvggt.quant.scheme import LayerShape, Scheme
 from qvggt.types import LayerId, PathLike

@@ -8,8 +8,8 @@ import torch
 
 from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.qmodel.convert import quantizable_layers
-from qvggt.quant.layers import select_layers
+from qvggt.nn.convert import quantizable_layers
+from qvggt.quant.layer_names import select_layers
 from qvggt.quant.scheme import LayerScheme, LayerShape
 from qvggt.quant.source import TensorSource
 from qvggt.types import LayerId, QvggtError

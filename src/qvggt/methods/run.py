@@ -13,7 +13,7 @@ from qvggt.methods.base import Bench, Method, OnStage, Outcome, Plan
 from qvggt.methods.common import current_versions
 from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT
-from qvggt.qmodel.convert import convert, quantizable_layers, torch_dtype
+from qvggt.nn.convert import convert, quantizable_layers, torch_dtype
 from qvggt.quant.recipe import Provenance, build_recipe
 from qvggt.stages.calibrate import PassOptions, quantize_units
 from qvggt.stages.calibration_data import CalibrationData, check_truth, load_calibration, without_truth

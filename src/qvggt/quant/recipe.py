@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from qvggt.quant.layers import hint
+from qvggt.quant.layer_names import hint
 from qvggt.quant.scheme import FloatScheme, FloatType, LayerScheme, LayerShape, Scheme, check_kind, scheme_from_json
 from qvggt.types import LayerId, QvggtError
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qvggt.model.producers import ScalePath, absorb, scale_paths
-from qvggt.qmodel.fake import weights_replaced
+from qvggt.nn.fake import weights_replaced
 from qvggt.quant.affine import Grid, dequantize, fit_grid, quantize
 from qvggt.quant.scheme import Scheme
 from qvggt.stages.calibrate import UnitContext

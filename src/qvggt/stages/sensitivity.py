@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qvggt.model import VGGT
-from qvggt.qmodel.fake import fake_quantized, weights_replaced
+from qvggt.nn.fake import fake_quantized, weights_replaced
 from qvggt.quant.scheme import LayerScheme, Scheme, scheme_from_json
 from qvggt.stages.objective import TaskLoss, TaskWeights
 from qvggt.stages.shelf import Shelf

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.qmodel.convert import quantizable_layers, torch_dtype
+from qvggt.nn.convert import quantizable_layers, torch_dtype
 from qvggt.quant.packing import packed_layout
 from qvggt.quant.scheme import FloatScheme, FloatType, LayerScheme, LayerShape
 from qvggt.types import LayerId

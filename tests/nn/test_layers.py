@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from qvggt.backends import BACKENDS
-from qvggt.qmodel import CastConv2d, CastLinear, QuantConv2d, QuantLinear
+from qvggt.nn.conv import CastConv2d, QuantConv2d
+from qvggt.nn.linear import CastLinear, QuantLinear
 from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.packing import pack
 from qvggt.quant.scheme import Scheme

@@ -11,8 +11,8 @@ from qvggt.backends import Backend, pick
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.dense_head import DenseHead
 from qvggt.model.layers import Attention
-from qvggt.qmodel.conv import CastConv2d, QuantConv2d
-from qvggt.qmodel.linear import CastLinear, PackedLayer, QuantLinear
+from qvggt.nn.conv import CastConv2d, QuantConv2d
+from qvggt.nn.linear import CastLinear, PackedLayer, QuantLinear
 from qvggt.quant.affine import QuantizedTensor, quantize
 from qvggt.quant.hadamard import rotate_weight
 from qvggt.quant.packing import PackedWeight, pack

@@ -7,11 +7,14 @@ import torch
 from torch import nn
 
 from qvggt.backends import BACKENDS
-from qvggt.qmodel import QuantConv2d, QuantLinear, convert, fake_quantized, quantizable_layers
-from qvggt.qmodel.convert import quantize_layer
-from qvggt.quant import Recipe, Scheme, build_recipe
+from qvggt.nn.conv import QuantConv2d
+from qvggt.nn.convert import convert, quantizable_layers, quantize_layer
+from qvggt.nn.fake import fake_quantized
+from qvggt.nn.linear import QuantLinear
 from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.hadamard import rotate_weight
+from qvggt.quant.recipe import Recipe, build_recipe
+from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qvggt.qmodel.convert import quantizable_modules
+from qvggt.nn.convert import quantizable_modules
 from qvggt.quant.activations import layer_input
 from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.hadamard import rotate_weight

@@ -5,20 +5,11 @@ import torch
 from torch import nn
 
 from qvggt.backends import BACKENDS
-from qvggt.qmodel import (
-    CastConv2d,
-    CastLinear,
-    QuantConv2d,
-    QuantLinear,
-    convert,
-    fill,
-    quantizable_layers,
-    recipe_of,
-    shell,
-    stored_layout,
-)  # fmt: skip
-from qvggt.qmodel.convert import stored_tensors
-from qvggt.quant import FloatScheme, Recipe, Scheme, build_recipe
+from qvggt.nn.conv import CastConv2d, QuantConv2d
+from qvggt.nn.convert import convert, fill, quantizable_layers, recipe_of, shell, stored_layout, stored_tensors
+from qvggt.nn.linear import CastLinear, QuantLinear
+from qvggt.quant.recipe import Recipe, build_recipe
+from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.types import QvggtError
 
 

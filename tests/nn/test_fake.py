@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from qvggt.qmodel import convert, fake_quantized, quantizable_layers
-from qvggt.quant import FloatScheme, Scheme, build_recipe
+from qvggt.nn.convert import convert, quantizable_layers
+from qvggt.nn.fake import fake_quantized
+from qvggt.quant.recipe import build_recipe
+from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.types import QvggtError
 
 

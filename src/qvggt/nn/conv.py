@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from qvggt.backends import Backend, Window
-from qvggt.qmodel.linear import PackedLayer
+from qvggt.nn.linear import PackedLayer
 from qvggt.quant.scheme import Scheme, check_kind
 from qvggt.types import QvggtError
 

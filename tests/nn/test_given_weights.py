@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from qvggt.backends import BACKENDS
-from qvggt.qmodel.convert import convert, fill, quantizable_layers, shell, stored_tensors
+from qvggt.nn.convert import convert, fill, quantizable_layers, shell, stored_tensors
 from qvggt.quant.affine import Grid, QuantizedTensor, dequantize, quantize
 from qvggt.quant.recipe import Recipe, build_recipe
 from qvggt.quant.scheme import Scheme

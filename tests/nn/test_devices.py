@@ -9,8 +9,8 @@ from qvggt.backends import pick
 from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn_recipe
-from qvggt.qmodel import shell
-from qvggt.quant import Scheme
+from qvggt.nn.convert import shell
+from qvggt.quant.scheme import Scheme
 
 
 class NoFloat64(TorchDispatchMode):

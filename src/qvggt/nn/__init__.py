@@ -1,0 +1,1 @@
+"""Packed layers, conversion of a float model, and temporary quantization."""
