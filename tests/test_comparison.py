@@ -7,7 +7,7 @@ import pytest
 
 import qvggt
 from qvggt import CalibrationOptions, CompareOptions, QuantizeOptions, QvggtError, Scheme, Selection
-from qvggt.artifacts.checkpoint import open_checkpoint
+from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.checkpoint_store import CheckpointStore
 from qvggt.comparison_report import ComparisonRow, optimal_rows
 from qvggt.eval.results import Summary

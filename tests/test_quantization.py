@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from quantizing import MODEL, OPTIONS, PHOTOS, SAMPLE, SMALL, contents, small_model, with_options
-from qvggt import artifacts
 from qvggt.api import load as qvggt_load
 from qvggt.backends.cpu_int8 import CpuInt8Backend
+from qvggt.checkpoint.folder import save_checkpoint
 from qvggt.images.preprocess import ImageOptions, load_images
 from qvggt.methods import qvggt
 from qvggt.methods.qvggt import QvggtPlus
@@ -285,7 +285,7 @@ def test_the_report_says_what_was_made(tmp_path):
 
 def test_rounding_in_memory_and_to_a_folder_are_one(tmp_path):
     quantize_to(MODEL, tmp_path / "a", "rtn", OPTIONS)
-    artifacts.save(quantize(small_model(), "rtn", OPTIONS), tmp_path / "b")
+    save_checkpoint(quantize(small_model(), "rtn", OPTIONS), tmp_path / "b")
     first, second = (contents(tmp_path / name)["model.safetensors"] for name in "ab")
     assert first == second
 

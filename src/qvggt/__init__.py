@@ -12,13 +12,13 @@ from qvggt.version import __version__
 
 if TYPE_CHECKING:
     from qvggt.api import load, reconstruct, save
-    from qvggt.artifacts import load_prediction, save_prediction
     from qvggt.comparison import CompareOptions, compare
     from qvggt.comparison_report import ComparisonReport
     from qvggt.eval.plan import Selection
     from qvggt.eval.report import Evaluation
     from qvggt.eval.work import RunOptions
     from qvggt.evaluation import evaluate
+    from qvggt.export.npz import load_prediction, save_prediction
     from qvggt.methods.options import QuantizeOptions
     from qvggt.model_fidelity import FidelityReport, fidelity
     from qvggt.model_sensitivity import SensitivityOptions, sensitivity
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "qvggt.api": ("load", "reconstruct", "save"),
-    "qvggt.artifacts": ("load_prediction", "save_prediction"),
+    "qvggt.export.npz": ("load_prediction", "save_prediction"),
     "qvggt.comparison": ("CompareOptions", "compare"),
     "qvggt.comparison_report": ("ComparisonReport",),
     "qvggt.eval.plan": ("Selection",),

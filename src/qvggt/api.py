@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from qvggt import artifacts
 from qvggt.backends import Compute
+from qvggt.checkpoint.folder import is_checkpoint, read_checkpoint, save_checkpoint
 from qvggt.costs import give_memory_back, keep_memory
 from qvggt.images.preprocess import ImageOptions, Mode, load_images
 from qvggt.inference import HEADS_FOR, OnProgress, PointsFrom
@@ -58,8 +58,8 @@ def load(
         raise QvggtError(f"global attention is {' or '.join(get_args(GlobalAttention))}, not {global_attention!r}")
     place = locate(model, revision)
     _check_device(device)
-    if isinstance(place, Path) and artifacts.is_checkpoint(place):
-        loaded = artifacts.read(place, device, compute)
+    if isinstance(place, Path) and is_checkpoint(place):
+        loaded = read_checkpoint(place, device, compute)
     else:
         loaded = load_float(open_weights(place, revision), device)
     loaded.aggregator.global_attention = global_attention
@@ -129,7 +129,7 @@ def save(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:
     Raises:
         QvggtError: the model is not quantized, or the folder is taken or cannot be written.
     """
-    return artifacts.save(model, folder, overwrite)
+    return save_checkpoint(model, folder, overwrite)
 
 
 def _check_device(device: str) -> None:

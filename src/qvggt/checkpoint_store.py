@@ -20,8 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qvggt import artifacts
-from qvggt.artifacts.checkpoint import open_checkpoint
+from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
 from qvggt.data.registry import DATASETS
 from qvggt.eval.code_hash import code_hash
 from qvggt.files import make_folder, write_json
@@ -76,7 +75,7 @@ class CheckpointStore:
             QvggtError: there is no such method, or the photographs to calibrate on are not there.
         """
         folder = self._folder(self._settings(method, options))
-        if not artifacts.is_checkpoint(folder / CHECKPOINT):
+        if not is_checkpoint(folder / CHECKPOINT):
             return None
         try:
             open_checkpoint(folder / CHECKPOINT)

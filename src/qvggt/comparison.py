@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from qvggt.artifacts.checkpoint import open_checkpoint
+from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.checkpoint_store import CheckpointStore, KeptCheckpoint
 from qvggt.comparison_report import FLOAT, ComparisonReport, ComparisonRow, Trial, headline, optimal_rows
 from qvggt.eval.code_hash import code_hash

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qvggt import artifacts
 from qvggt.backends import Compute, pick
+from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
 from qvggt.costs import mapped_files, resident_memory_bytes, size_text
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.layers import Attention
@@ -117,8 +117,8 @@ def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Com
         program = resident_memory_bytes() - _resident_bytes(list(model.state_dict().values()))
         return ModelSize(model.config, _bytes(model), max(PROGRAM_BYTES, program), _held(model))
     place = locate(model, revision)
-    if isinstance(place, Path) and artifacts.is_checkpoint(place):
-        checkpoint = artifacts.open_checkpoint(place)
+    if isinstance(place, Path) and is_checkpoint(place):
+        checkpoint = open_checkpoint(place)
         network = shell(checkpoint.config, checkpoint.recipe, pick("cpu", compute))
     else:
         with torch.device("meta"):

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qvggt import artifacts
-from qvggt.artifacts.checkpoint import open_checkpoint
-from qvggt.artifacts.tensor_file import hash_bytes
+from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
+from qvggt.checkpoint.report import inspect_checkpoint
+from qvggt.checkpoint.tensors import hash_bytes
 from qvggt.eval.report import ModelCard
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.quant.recipe import Provenance, Recipe
@@ -29,7 +29,7 @@ def describe(model: PathLike, revision: str | None = None) -> tuple[ModelCard, V
         QvggtError: it is not found, damaged, or no VGGT.
     """
     place = locate(model, revision)
-    if isinstance(place, Path) and artifacts.is_checkpoint(place):
+    if isinstance(place, Path) and is_checkpoint(place):
         return _describe_checkpoint(str(model), place)
     weights = open_weights(place, revision)
     parameters = _parameters(weights.config)
@@ -65,7 +65,7 @@ def describe_loaded(model: VGGT, name: str = "a model in memory") -> ModelCard:
 
 
 def _describe_checkpoint(name: str, folder: Path) -> tuple[ModelCard, VGGTConfig]:
-    checkpoint, report = open_checkpoint(folder), artifacts.inspect(folder)
+    checkpoint, report = open_checkpoint(folder), inspect_checkpoint(folder)
     recipe = checkpoint.recipe.to_json()
     weights = {part: recipe[part] for part in ("layers", "float_type")}
     weights |= {"config": checkpoint.config.to_json(), "tensors": dict(checkpoint.hashes)}

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from qvggt import artifacts
 from qvggt.api import Images, load
-from qvggt.artifacts.checkpoint import open_checkpoint
+from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
 from qvggt.eval.fidelity import Fidelity
 from qvggt.eval.fidelity import fidelity as differences_between
 from qvggt.export.frames import photo_mask
@@ -219,7 +218,7 @@ def _config(model: VGGT | PathLike) -> VGGTConfig:
     if isinstance(model, VGGT):
         return model.config
     place = locate(model)
-    if isinstance(place, Path) and artifacts.is_checkpoint(place):
+    if isinstance(place, Path) and is_checkpoint(place):
         return open_checkpoint(place).config
     return open_weights(place).config
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from qvggt import artifacts
 from qvggt.api import load
+from qvggt.checkpoint.folder import check_place, is_checkpoint, save_checkpoint, write_checkpoint
+from qvggt.checkpoint.report import inspect_checkpoint
 from qvggt.costs import StageClock, StageCost
 from qvggt.inference import OnProgress
 from qvggt.methods.common import model_layers
@@ -99,7 +100,7 @@ def quantize_to(
 
     Args:
         model: whatever ``load`` takes as a float model.
-        folder: for the checkpoint; see ``artifacts.write``.
+        folder: for the checkpoint; see ``write_checkpoint``.
         method: a name in ``qvggt.methods.registry``.
         options: of the method.
         overwrite: whether a checkpoint that is there, or what an interrupted run left, may be replaced.
@@ -112,7 +113,7 @@ def quantize_to(
     """
     report_to = StageClock(on_progress or (lambda stage, share: None), ("quantizing",))
     options = options or QuantizeOptions()
-    artifacts.check_place(folder, overwrite)
+    check_place(folder, overwrite)
     chosen = None if method == RTN else find_method(method)
     work = Path(f"{folder}{UNFINISHED}")
     if chosen is not None:
@@ -126,23 +127,23 @@ def quantize_to(
     if chosen is None:
         recipe = rtn_recipe(model_layers(weights.config), options, source)
         tensors = _watched(rtn(weights.source, weights.config, recipe), weights, report_to)
-        artifacts.write(folder, weights.config, recipe, tensors, overwrite)
+        write_checkpoint(folder, weights.config, recipe, tensors, overwrite)
     else:
         float_model = load_float(weights)
         with _kept(work):
             quantized, losses = quantize_calibrated(float_model, method, chosen, source, options, work, report_to)
         stages = recipe_of(quantized).provenance.stages
         report_to("writing", 1.0)
-        artifacts.save(quantized, folder, overwrite)
+        save_checkpoint(quantized, folder, overwrite)
         remove_store(work)
-    made = artifacts.inspect(folder)
+    made = inspect_checkpoint(folder)
     sizes = made.parameters, made.average_bits, made.checkpoint_bytes, 4 * made.parameters
     return QuantizeReport(Path(folder), *sizes, losses, stages, report_to.costs())
 
 
 def _open_float(model: PathLike, revision: str | None) -> FloatWeights:
     place = locate(model, revision)
-    if isinstance(place, Path) and artifacts.is_checkpoint(place):
+    if isinstance(place, Path) and is_checkpoint(place):
         raise QvggtError(f"{str(model)!r} is quantized already: quantize the float model instead")
     return open_weights(place, revision)
 

@@ -5,7 +5,7 @@ import os
 import pytest
 from commands import MODEL, draw
 
-from qvggt.artifacts import load_prediction
+from qvggt.export.npz import load_prediction
 
 FILES = {"prediction.npz", "points.ply", "scene.glb", "cameras.json", "depth", "overview.png"}
 

@@ -2,7 +2,7 @@ import json
 
 from commands import WEIGHTS
 
-from qvggt import artifacts
+from qvggt.checkpoint.folder import write_checkpoint
 from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
@@ -14,7 +14,7 @@ def test_inspect_shows_what_happens_to_a_layers_input_only_where_something_does(
     config = VGGTConfig.micro()
     scheme = Scheme(4, 32, activation_bits=8, rotation=True)
     recipe = rtn_recipe(model_layers(config), QuantizeOptions(scheme, layers=("frame",)))
-    folder = artifacts.write(tmp_path / "w4a8", config, recipe, rtn(WEIGHTS, config, recipe))
+    folder = write_checkpoint(tmp_path / "w4a8", config, recipe, rtn(WEIGHTS, config, recipe))
     shown = qvggt("inspect", folder, "--json", tmp_path / "x.json").out
     lines = [line for line in shown.splitlines() if "8 bits rotated" in line]
     assert [line.split()[0] for line in lines] == ["frame"]

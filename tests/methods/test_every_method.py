@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from quantizing import OPTIONS, PHOTOS, ROOMS, SAMPLE, SMALL, contents, scenes, small_model, with_options
-from qvggt import artifacts
+from qvggt.checkpoint.folder import read_checkpoint, save_checkpoint
 from qvggt.data.splits import check_disjoint
 from qvggt.methods import qvggt
 from qvggt.methods.base import Method
@@ -74,8 +74,8 @@ def test_the_answer_is_finite_and_near_the_float_models_at_8_bits(small):
 
 def test_the_checkpoint_answers_bit_for_bit_like_the_model_in_memory(made, tmp_path):
     method, model = made
-    artifacts.save(model, tmp_path / method)
-    loaded = artifacts.read(tmp_path / method)
+    save_checkpoint(model, tmp_path / method)
+    loaded = read_checkpoint(tmp_path / method)
     assert recipe_of(loaded).quantized == recipe_of(model).quantized
     assert recipe_of(loaded).compensation == recipe_of(model).compensation
     images = scenes(7).images
@@ -88,13 +88,13 @@ def test_the_checkpoint_answers_bit_for_bit_like_the_model_in_memory(made, tmp_p
 def test_the_same_seed_gives_the_same_bytes_through_files_and_in_memory(made, named_small, tmp_path):
     method, model = made
     report = quantize_to(named_small, tmp_path / "a", method, OPTIONS)
-    found = recipe_of(artifacts.read(tmp_path / "a")).provenance
+    found = recipe_of(read_checkpoint(tmp_path / "a")).provenance
     assert (found.source, found.source_hash) == (named_small, named_small)
     recipe = recipe_of(model)
     about = replace(recipe.provenance, source=named_small, source_hash=named_small)
     model = copy.copy(model)
     model.recipe = replace(recipe, provenance=about)
-    artifacts.save(model, tmp_path / "b")
+    save_checkpoint(model, tmp_path / "b")
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     assert report.stages == about.stages
@@ -103,7 +103,7 @@ def test_the_same_seed_gives_the_same_bytes_through_files_and_in_memory(made, na
 def test_another_choice_of_scenes_gives_other_bytes(tmp_path):
     calibrations = ROOMS, replace(ROOMS, seed=1)
     models = [quantize(small_model(), "gptq", with_options(calibration=one)) for one in calibrations]
-    places = [artifacts.save(model, tmp_path / str(index)) for index, model in enumerate(models)]
+    places = [save_checkpoint(model, tmp_path / str(index)) for index, model in enumerate(models)]
     first, second = (contents(place)["model.safetensors"] for place in places)
     assert first != second
 

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvggt import artifacts
+from qvggt.checkpoint.folder import save_checkpoint
+from qvggt.checkpoint.report import inspect_checkpoint
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import convert
 from qvggt.quant.recipe import build_recipe
@@ -160,7 +161,7 @@ def test_storage_agrees_with_a_checkpoint(tmp_path, scheme):
     recipe = build_recipe(STORAGE.shapes, schemes)
     model = VGGT(CONFIG).requires_grad_(False)
     convert(model, recipe)
-    written = artifacts.inspect(artifacts.save(model, tmp_path / "m"))
+    written = inspect_checkpoint(save_checkpoint(model, tmp_path / "m"))
     weights = sum(STORAGE.layer_bits(layer, schemes[layer]) // 8 for layer in schemes)
     shape_bytes = 16 * len(recipe.quantized)
     tensors = weights + shape_bytes + 2 * STORAGE.other_numbers

@@ -12,7 +12,7 @@ from qvggt.cli.arguments import Json
 from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
-    from qvggt.artifacts import LayerReport
+    from qvggt.checkpoint.report import LayerReport
 
 
 def inspect(
@@ -28,15 +28,16 @@ def inspect(
     """Show a checkpoint's layers, bits, bytes and origin."""
     from rich.table import Table
 
-    from qvggt import artifacts
+    from qvggt.checkpoint.folder import is_checkpoint, verify_checkpoint
+    from qvggt.checkpoint.report import inspect_checkpoint
     from qvggt.cli.show import check_figures, save_figures, say, say_table
     from qvggt.costs import size_text
 
-    if not artifacts.is_checkpoint(checkpoint):
+    if not is_checkpoint(checkpoint):
         raise QvggtError(f"{str(checkpoint)!r} is no quantized checkpoint: give a folder that qvggt quantize wrote")
     check_figures(json)
-    report = artifacts.inspect(checkpoint)
-    checked = artifacts.verify(checkpoint) if verify else None
+    report = inspect_checkpoint(checkpoint)
+    checked = verify_checkpoint(checkpoint) if verify else None
     total = sum(layer.bytes for layer in report.layers)
     inputs = any(_input_text(layer) for layer in report.layers)
     columns = ("part", "layers", "bits", "group", *(("input",) if inputs else ()), "parameters", "bytes", "share")

@@ -66,9 +66,10 @@ def reconstruct(
 
     Writes prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png.
     """
-    from qvggt import api, artifacts, costs
+    from qvggt import api, costs
     from qvggt.cli.show import check_figures, count_text, progress, size_bytes
     from qvggt.export import CONTENTS, ExportOptions, write_all
+    from qvggt.export.npz import save_prediction
     from qvggt.files import new_folder
     from qvggt.images.preprocess import check_source
     from qvggt.windows import WindowOptions
@@ -93,7 +94,7 @@ def reconstruct(
         del network  # its place is for what writing needs
         count, _, height, width = prediction.images.shape
         update(f"{count_text(count, 'frame')}, writing files", 1.0)
-        artifacts.save_prediction(prediction, folder / "prediction.npz")
+        save_prediction(prediction, folder / "prediction.npz")
         caption = f"{count_text(count, 'frame')} of {width}x{height} px in {clock[2] - clock[1]:.1f} s"
         written = ["prediction.npz", *write_all(prediction, folder, options, caption)]
     clock.append(time.perf_counter())

@@ -5,8 +5,9 @@ import os
 import pytest
 import torch
 
-from qvggt import artifacts
-from qvggt.artifacts.tensor_file import read_header
+from qvggt.checkpoint.folder import is_checkpoint, read_checkpoint, save_checkpoint, verify_checkpoint, write_checkpoint
+from qvggt.checkpoint.report import inspect_checkpoint
+from qvggt.checkpoint.tensors import read_header
 from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
@@ -38,8 +39,8 @@ def edit(path, change):
 def test_the_folder_holds_three_files_and_nothing_beside_it(checkpoint):
     assert sorted(path.name for path in checkpoint.iterdir()) == FILES
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
-    assert artifacts.is_checkpoint(checkpoint)
-    assert not artifacts.is_checkpoint(checkpoint.parent)
+    assert is_checkpoint(checkpoint)
+    assert not is_checkpoint(checkpoint.parent)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -50,8 +51,8 @@ def test_reading_gives_the_model_that_conversion_in_memory_gives(
 ):
     options = QuantizeOptions(Scheme(3, 32, symmetric), layers=("aa", "conv2d"), float_type=float_type)
     recipe = rtn_recipe(model_layers(config), options)
-    artifacts.write(tmp_path / "x", config, recipe, rtn(source, config, recipe))
-    model = artifacts.read(tmp_path / "x")
+    write_checkpoint(tmp_path / "x", config, recipe, rtn(source, config, recipe))
+    model = read_checkpoint(tmp_path / "x")
     expected = VGGT(config)
     expected.load_state_dict(weights)
     expected = convert(expected, recipe)(images)
@@ -61,34 +62,34 @@ def test_reading_gives_the_model_that_conversion_in_memory_gives(
 
 
 def test_saving_what_was_read_gives_the_same_bytes(checkpoint, tmp_path):
-    artifacts.save(artifacts.read(checkpoint), tmp_path / "again")
+    save_checkpoint(read_checkpoint(checkpoint), tmp_path / "again")
     assert all((checkpoint / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in FILES)
 
 
 def test_a_float_model_cannot_be_saved(config, tmp_path):
     with pytest.raises(QvggtError, match="not quantized"):
-        artifacts.save(VGGT(config), tmp_path / "x")
+        save_checkpoint(VGGT(config), tmp_path / "x")
 
 
 @torch.inference_mode()
 def test_a_model_can_compute_in_half_precision(checkpoint, images):
-    exact = artifacts.read(checkpoint)(images)["pose_enc"]
-    half = artifacts.read(checkpoint, dtype=torch.bfloat16)(images.bfloat16())["pose_enc"]
+    exact = read_checkpoint(checkpoint)(images)["pose_enc"]
+    half = read_checkpoint(checkpoint, dtype=torch.bfloat16)(images.bfloat16())["pose_enc"]
     assert (half.float() - exact).norm() < 0.3 * exact.norm()
 
 
 def test_an_intact_checkpoint_is_verified_and_its_tensors_are_counted(checkpoint):
-    assert artifacts.verify(checkpoint) == len(read_header(checkpoint / "model.safetensors").entries)
+    assert verify_checkpoint(checkpoint) == len(read_header(checkpoint / "model.safetensors").entries)
 
 
 @pytest.mark.parametrize("name", ["camera_head.embed_pose.weight_packed", "aggregator.camera_token"])
 def test_a_flipped_byte_is_found_and_its_tensor_named(checkpoint, name):
     path = checkpoint / "model.safetensors"
     flip(path, read_header(path).entries[name].end - 1)
-    for check in (artifacts.verify, artifacts.read):
+    for check in (verify_checkpoint, read_checkpoint):
         with pytest.raises(QvggtError, match=rf"1 of \d+ tensors in .* are damaged \({name}\): get an intact copy$"):
             check(checkpoint)
-    artifacts.read(checkpoint, check_hashes=False)
+    read_checkpoint(checkpoint, check_hashes=False)
 
 
 def test_any_flipped_bit_of_the_header_is_found_without_hashing_tensors(checkpoint):
@@ -98,7 +99,7 @@ def test_any_flipped_bit_of_the_header_is_found_without_hashing_tensors(checkpoi
     for offset in (0, 3, 7, 8, 40, length // 2, length + 7):
         flip(path, offset, 1)
         with pytest.raises(QvggtError) as caught:
-            artifacts.read(checkpoint, check_hashes=False)
+            read_checkpoint(checkpoint, check_hashes=False)
         assert "\n" not in str(caught.value)
         path.write_bytes(intact)
 
@@ -109,7 +110,7 @@ def test_any_flipped_bit_of_the_small_files_is_found(checkpoint, name):
     for offset in range(0, len(intact), len(intact) // 12):
         flip(checkpoint / name, offset)
         with pytest.raises(QvggtError):
-            artifacts.read(checkpoint, check_hashes=False)
+            read_checkpoint(checkpoint, check_hashes=False)
         (checkpoint / name).write_bytes(intact)
 
 
@@ -118,21 +119,21 @@ def test_a_file_cut_short_is_refused(checkpoint, left):
     path = checkpoint / "model.safetensors"
     os.truncate(path, left if left >= 0 else path.stat().st_size + left)
     with pytest.raises(QvggtError, match=r"is cut short"):
-        artifacts.inspect(checkpoint)
+        inspect_checkpoint(checkpoint)
 
 
 def test_bytes_to_spare_are_refused(checkpoint):
     with open(checkpoint / "model.safetensors", "ab") as file:
         file.write(b"x")
     with pytest.raises(QvggtError, match="has bytes to spare"):
-        artifacts.read(checkpoint)
+        read_checkpoint(checkpoint)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(checkpoint, name):
     (checkpoint / name).unlink()
     with pytest.raises(QvggtError, match=rf"cannot read .*{name}: there is no such file$"):
-        artifacts.read(checkpoint)
+        read_checkpoint(checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -142,47 +143,47 @@ def test_a_missing_file_is_named(checkpoint, name):
 def test_an_empty_or_damaged_small_file_is_named(checkpoint, name, text, reason):
     (checkpoint / name).write_bytes(text.encode("latin-1"))
     with pytest.raises(QvggtError, match=rf"{name} {reason}|{name} is damaged \({reason}"):
-        artifacts.read(checkpoint)
+        read_checkpoint(checkpoint)
 
 
 def test_a_config_of_another_version_is_refused(checkpoint):
     edit(checkpoint / "config.json", lambda values: values.update(format_version=2))
     with pytest.raises(QvggtError, match="has format version 2, and this qvggt reads version 1"):
-        artifacts.read(checkpoint)
+        read_checkpoint(checkpoint)
 
 
 def test_a_recipe_of_another_version_is_refused(checkpoint):
     edit(checkpoint / "recipe.json", lambda values: values.update(version=7))
     with pytest.raises(QvggtError, match="version 7"):
-        artifacts.read(checkpoint)
+        read_checkpoint(checkpoint)
 
 
 def test_shapes_that_disagree_with_the_config_are_named(checkpoint):
     edit(checkpoint / "config.json", lambda values: values["vggt"].update(register_tokens=3))
     with pytest.raises(QvggtError, match=r"register_token' is float16 \[1, 2, 4, 64\] instead of .* \[1, 2, 3, 64\]"):
-        artifacts.read(checkpoint)
+        read_checkpoint(checkpoint)
 
 
 def test_layers_that_disagree_with_the_config_are_named(checkpoint):
     edit(checkpoint / "config.json", lambda values: values["vggt"].update(vit_depth=2))
     with pytest.raises(QvggtError, match=r"\d+ tensors are missing, 0 left over"):
-        artifacts.read(checkpoint)
+        read_checkpoint(checkpoint)
 
 
 def test_an_impossible_config_is_refused(checkpoint):
     edit(checkpoint / "config.json", lambda values: values["vggt"].update(patch_size=15))
     with pytest.raises(QvggtError, match="describes no VGGT"):
-        artifacts.read(checkpoint)
+        read_checkpoint(checkpoint)
 
 
 def test_existing_output_is_kept_unless_overwriting(checkpoint, config, source, recipe):
     before = (checkpoint / "recipe.json").read_bytes()
     with pytest.raises(QvggtError, match="exists already: choose another folder, or allow overwriting"):
-        artifacts.write(checkpoint, config, recipe, rtn(source, config, recipe))
+        write_checkpoint(checkpoint, config, recipe, rtn(source, config, recipe))
     assert (checkpoint / "recipe.json").read_bytes() == before
     other = rtn_recipe(model_layers(config), QuantizeOptions(Scheme(8)))
-    artifacts.write(checkpoint, config, other, rtn(source, config, other), overwrite=True)
-    assert artifacts.inspect(checkpoint).average_bits > 8
+    write_checkpoint(checkpoint, config, other, rtn(source, config, other), overwrite=True)
+    assert inspect_checkpoint(checkpoint).average_bits > 8
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
 
 
@@ -198,9 +199,9 @@ def test_a_failure_half_way_leaves_what_was_there(checkpoint, config, source, re
     folder = checkpoint if overwrite else checkpoint.parent / "new" / "deep"
     expected = KeyboardInterrupt if error is KeyboardInterrupt else QvggtError
     with pytest.raises(expected):
-        artifacts.write(folder, config, recipe, interrupted(), overwrite)
+        write_checkpoint(folder, config, recipe, interrupted(), overwrite)
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
-    artifacts.verify(checkpoint)
+    verify_checkpoint(checkpoint)
 
 
 def test_tensors_that_are_not_the_recipes_are_refused(tmp_path, config, source, recipe):
@@ -212,5 +213,5 @@ def test_tensors_that_are_not_the_recipes_are_refused(tmp_path, config, source, 
         ([(tensors[0][0], tensors[0][1].double())], "expected"),
     ):
         with pytest.raises(ValueError, match=message):
-            artifacts.write(tmp_path / "x", config, recipe, wrong)
+            write_checkpoint(tmp_path / "x", config, recipe, wrong)
     assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from qvggt.artifacts.checkpoint import CONFIG, RECIPE, Checkpoint, open_checkpoint
+from qvggt.checkpoint.folder import CONFIG, RECIPE, Checkpoint, open_checkpoint
 from qvggt.model import VGGT
 from qvggt.nn.convert import quantizable_layers
 from qvggt.quant.layer_names import part_of
@@ -67,7 +67,7 @@ class CheckpointReport:
         return asdict(self)
 
 
-def inspect(folder: PathLike) -> CheckpointReport:
+def inspect_checkpoint(folder: PathLike) -> CheckpointReport:
     """Report what is in a checkpoint, reading only its small files and the tensors' header.
 
     Raises:

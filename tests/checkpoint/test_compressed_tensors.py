@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from qvggt import artifacts
+from qvggt.checkpoint.folder import read_checkpoint, write_checkpoint
 from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
@@ -61,11 +61,11 @@ def test_we_decode_what_the_library_packs(scheme):
 def test_the_library_decodes_a_whole_checkpoint_by_its_config(tmp_path, config, source, symmetric):
     converters = pytest.importorskip("compressed_tensors.entrypoints.convert.converters")
     recipe = rtn_recipe(model_layers(config), QuantizeOptions(Scheme(4, 32, symmetric), layers=("aa", "conv2d")))
-    folder = artifacts.write(tmp_path / "x", config, recipe, rtn(source, config, recipe))
+    folder = write_checkpoint(tmp_path / "x", config, recipe, rtn(source, config, recipe))
     QuantizationConfig.model_validate(json.loads((folder / "config.json").read_text())["quantization_config"])
     decode = converters.CompressedTensorsDequantizer(str(folder), dtype=torch.float16)
     decoded = decode.validate(load_file(folder / "model.safetensors"))
-    packed = {n: m for n, m in artifacts.read(folder).named_modules() if isinstance(m, PackedLayer)}
+    packed = {n: m for n, m in read_checkpoint(folder).named_modules() if isinstance(m, PackedLayer)}
     assert packed.keys() == recipe.quantized.keys()
     assert not [name for name in decoded if "weight_" in name]
     for name, layer in packed.items():

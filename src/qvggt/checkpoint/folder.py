@@ -19,9 +19,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from qvggt.artifacts.quantization_config import quantization_config
-from qvggt.artifacts.tensor_file import TensorFile, TensorFileWriter, hash_bytes, hash_tensors, read_header
 from qvggt.backends import BACKENDS, Compute, pick
+from qvggt.checkpoint.config import quantization_config
+from qvggt.checkpoint.tensors import TensorFile, TensorFileWriter, hash_bytes, hash_tensors, read_header
 from qvggt.files import check_folder, explain, new_folder
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import fill, recipe_of, shell, stored_layout, stored_tensors
@@ -53,7 +53,7 @@ class Checkpoint:
     hashes: Mapping[str, str]
 
 
-def write(
+def write_checkpoint(
     folder: PathLike, config: VGGTConfig, recipe: Recipe, tensors: Iterable[tuple[str, Tensor]], overwrite: bool = False
 ) -> Path:
     """Write a checkpoint as its tensors come, holding one at a time; the folder appears when it is complete.
@@ -95,16 +95,16 @@ def check_place(folder: PathLike, overwrite: bool = False) -> None:
     check_folder(folder, _FILES, overwrite)
 
 
-def save(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:
+def save_checkpoint(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:
     """Write a quantized model's checkpoint; see `write`.
 
     Raises:
         QvggtError: the model is not quantized, or the folder cannot be written.
     """
-    return write(folder, model.config, recipe_of(model), stored_tensors(model), overwrite)
+    return write_checkpoint(folder, model.config, recipe_of(model), stored_tensors(model), overwrite)
 
 
-def read(
+def read_checkpoint(
     folder: PathLike,
     device: str | torch.device = "cpu",
     compute: Compute = "float",
@@ -133,7 +133,7 @@ def read(
     return model.eval()
 
 
-def verify(folder: PathLike) -> int:
+def verify_checkpoint(folder: PathLike) -> int:
     """Hash every tensor of a checkpoint anew and return how many there are.
 
     Raises:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from qvggt import artifacts
+from qvggt.checkpoint.folder import write_checkpoint
 from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
@@ -35,4 +35,4 @@ def recipe(config):
 
 @pytest.fixture
 def checkpoint(tmp_path, config, source, recipe):
-    return artifacts.write(tmp_path / "checkpoint", config, recipe, rtn(source, config, recipe))
+    return write_checkpoint(tmp_path / "checkpoint", config, recipe, rtn(source, config, recipe))

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from qvggt.artifacts import load_prediction, save_prediction
+from qvggt.export.npz import load_prediction, save_prediction
 from qvggt.types import FrameMap, Prediction, QvggtError
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from qvggt.artifacts.tensor_file import TensorFileWriter, hash_tensors, read_header
+from qvggt.checkpoint.tensors import TensorFileWriter, hash_tensors, read_header
 from qvggt.types import QvggtError
 
 TENSORS = {
@@ -76,7 +76,7 @@ def test_space_is_reserved_before_anything_is_computed(tmp_path):
         "import resource, signal, sys, torch\n"
         "from pathlib import Path\n"
         "from qvggt.files import new_folder\n"
-        "from qvggt.artifacts.tensor_file import TensorFileWriter\n"
+        "from qvggt.checkpoint.tensors import TensorFileWriter\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "with new_folder(sys.argv[1], ['t']) as folder:\n"

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from qvggt import artifacts
+from qvggt.checkpoint.folder import read_checkpoint, save_checkpoint
+from qvggt.checkpoint.report import inspect_checkpoint
 from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn_recipe
@@ -53,14 +54,14 @@ def floating(config, weights):
 
 @torch.inference_mode()
 def test_reading_gives_the_model_that_conversion_in_memory_gives(checkpoint, floating, recipe, images):
-    model = artifacts.read(checkpoint)
+    model = read_checkpoint(checkpoint)
     expected = convert(floating, recipe)(images)
     assert all(torch.equal(value, expected[name]) for name, value in model(images).items())
     assert model.aggregator.frame_blocks[0].attn.qkv.scheme == recipe.layers["aggregator.frame_blocks.0.attn.qkv"]
 
 
 def test_saving_what_was_read_gives_the_same_bytes(checkpoint, tmp_path):
-    artifacts.save(artifacts.read(checkpoint), tmp_path / "again")
+    save_checkpoint(read_checkpoint(checkpoint), tmp_path / "again")
     assert all((checkpoint / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in FILES)
 
 
@@ -72,11 +73,11 @@ def test_a_rotation_that_someone_took_out_of_the_recipe_is_noticed(checkpoint, s
         layer.pop("activation_bits", None)
     path.write_text(json.dumps(contents))
     with pytest.raises(QvggtError, match="was changed after it was written"):
-        artifacts.read(checkpoint)
+        read_checkpoint(checkpoint)
 
 
 def test_inspect_reports_the_input(checkpoint, scheme):
-    layers = {layer.name: layer for layer in artifacts.inspect(checkpoint).layers}
+    layers = {layer.name: layer for layer in inspect_checkpoint(checkpoint).layers}
     qkv = layers["aggregator.frame_blocks.0.attn.qkv"]
     assert (qkv.bits, qkv.activation_bits, qkv.rotation) == (scheme.bits, scheme.activation_bits, scheme.rotation)
     conv = layers["depth_head.projects.0"]
@@ -99,7 +100,7 @@ def test_the_library_parses_the_config_and_decodes_what_is_stored(checkpoint, sc
 
     config = QuantizationConfig.model_validate(config_of(checkpoint))
     tensors = load_file(checkpoint / "model.safetensors")
-    model = artifacts.read(checkpoint)
+    model = read_checkpoint(checkpoint)
     seen = set()
     for group in config.config_groups.values():
         compressor = BaseCompressor.get_value_from_registry(group.format)
@@ -118,7 +119,7 @@ def test_the_library_parses_the_config_and_decodes_what_is_stored(checkpoint, sc
 def test_the_library_applies_our_transforms_as_we_do(checkpoint, scheme, floating, images):
     transform = pytest.importorskip("compressed_tensors.transform")
     pytest.importorskip("transformers")
-    model = artifacts.read(checkpoint)
+    model = read_checkpoint(checkpoint)
     rotated = {n: m for n, m in model.named_modules() if isinstance(m, QuantLinear) and m.scheme.rotation}
     if not scheme.rotation:
         assert not rotated
