@@ -16,7 +16,7 @@ import numpy as np
 from engine import Engine, Source
 from onnx_engines import ONNX_ENGINES
 from openvino_engines import OPENVINO_ENGINES
-from qvggt.costs import peak_memory_bytes, resident_memory_bytes
+from qvggt.inference.process_memory import peak_memory_bytes, resident_memory_bytes
 from timing import Failed
 from torch_engines import OUR_ENGINES, TORCH_ENGINES
 from workloads import Workload

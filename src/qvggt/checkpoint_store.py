@@ -25,7 +25,7 @@ from qvggt.data.registry import DATASETS
 from qvggt.eval.code_hash import code_hash
 from qvggt.files import make_folder, write_json
 from qvggt.images.files import list_images, match_paths
-from qvggt.inference import OnProgress
+from qvggt.inference.predict import OnProgress
 from qvggt.methods.common import current_versions
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import METHODS, RTN, find_method

@@ -19,7 +19,7 @@ from qvggt.eval.rounds import Comparison, Subject, evaluate_plan
 from qvggt.eval.work import RunOptions
 from qvggt.evaluation import subject_of
 from qvggt.files import user_cache
-from qvggt.inference import OnProgress
+from qvggt.inference.predict import OnProgress
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import RTN, parse_variant
 from qvggt.quant.scheme import FloatScheme, Scheme

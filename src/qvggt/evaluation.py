@@ -12,7 +12,7 @@ from qvggt.eval.plan import Selection, make_plan
 from qvggt.eval.report import Evaluation
 from qvggt.eval.rounds import Comparison, Subject, evaluate_plan
 from qvggt.eval.work import RunOptions
-from qvggt.inference import OnProgress
+from qvggt.inference.predict import OnProgress
 from qvggt.model import VGGT
 from qvggt.model_card import describe, describe_loaded
 from qvggt.types import PathLike

@@ -8,7 +8,7 @@ from typing import Literal
 
 from qvggt.api import load
 from qvggt.geometry import Truth
-from qvggt.inference import OnProgress
+from qvggt.inference.predict import OnProgress
 from qvggt.methods.gptq import second_order_weights
 from qvggt.model import VGGT
 from qvggt.quant.scheme import LayerScheme, Scheme

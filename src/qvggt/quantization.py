@@ -15,8 +15,8 @@ from torch import Tensor
 from qvggt.api import load
 from qvggt.checkpoint.folder import check_place, is_checkpoint, save_checkpoint, write_checkpoint
 from qvggt.checkpoint.report import inspect_checkpoint
-from qvggt.costs import StageClock, StageCost
-from qvggt.inference import OnProgress
+from qvggt.inference.predict import OnProgress
+from qvggt.inference.process_memory import StageClock, StageCost
 from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import RTN, find_method

@@ -8,7 +8,7 @@ import pytest
 from commands import MODEL
 
 from qvggt.cli.show import size_bytes
-from qvggt.model.memory import LIBRARY_BYTES
+from qvggt.inference.memory_sums import LIBRARY_BYTES
 from qvggt.types import QvggtError
 from qvggt.weights.pretrained import sample_images
 

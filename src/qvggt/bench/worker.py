@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from qvggt import api
 from qvggt.bench.job import Job, Measured
-from qvggt.costs import keep_memory, peak_memory_bytes, resident_memory_bytes
+from qvggt.inference.process_memory import keep_memory, peak_memory_bytes, resident_memory_bytes
 from qvggt.model import VGGT
 from qvggt.types import QvggtError
 

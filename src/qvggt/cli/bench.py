@@ -87,7 +87,7 @@ def _print(report: BenchReport) -> None:
 
 def _cells(row: BenchRow, ratios: dict[Any, Any]) -> list[str]:
     from qvggt.bench.run import ANSWERS
-    from qvggt.costs import size_text
+    from qvggt.inference.process_memory import size_text
 
     if not row.runs:
         return ["failed"]

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from qvggt.cli.show import count_text, say, say_table
 from qvggt.comparison_report import ComparisonReport, ComparisonRow
-from qvggt.costs import size_text
+from qvggt.inference.process_memory import size_text
 
 _COLUMNS = {
     "auc30": "AUC@30",

@@ -19,11 +19,11 @@ def demo(
     """Quantize the nano model, reconstruct the sample scene with both models, and say how far they differ."""
     from qvggt import api
     from qvggt.cli.show import check_figures, progress, save_figures, say
-    from qvggt.costs import size_text
     from qvggt.eval.fidelity import fidelity
     from qvggt.eval.metrics import auc, pose_errors
     from qvggt.export import ExportOptions, write_all
     from qvggt.export.npz import save_prediction
+    from qvggt.inference.process_memory import size_text
     from qvggt.methods.options import QuantizeOptions
     from qvggt.quant.scheme import Scheme
     from qvggt.quantization import quantize_to

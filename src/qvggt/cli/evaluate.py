@@ -56,14 +56,14 @@ def evaluate(
 
     Results are kept scene by scene: a run that was interrupted goes on where it was, and gives the same digits.
     """
-    from qvggt import costs
     from qvggt.cli.evaluation_table import print_evaluation
     from qvggt.cli.show import check_figures, progress, save_figures
     from qvggt.eval.plan import Selection
     from qvggt.eval.store import default_store
     from qvggt.eval.work import RunOptions
     from qvggt.evaluation import evaluate as run_evaluation
-    from qvggt.windows import WindowOptions
+    from qvggt.inference import process_memory as costs
+    from qvggt.inference.windows import WindowOptions
 
     check_figures(json)
     costs.keep_memory()

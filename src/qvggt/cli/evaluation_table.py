@@ -10,9 +10,9 @@ from typing import Any
 from rich.table import Table
 
 from qvggt.cli.show import console, say
-from qvggt.costs import size_text
 from qvggt.eval.report import Evaluation, Figures, ModelCard
 from qvggt.eval.results import Summary
+from qvggt.inference.process_memory import size_text
 
 _LABELS = {
     "auc30": "AUC@30",

@@ -42,9 +42,9 @@ def fidelity(
     distance from the origin. No ground truth is needed. The models are in memory one after the other.
     """
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
-    from qvggt.costs import peak_memory_bytes, size_text
     from qvggt.fidelity_picture import write_fidelity_picture
     from qvggt.images.preprocess import check_source
+    from qvggt.inference.process_memory import peak_memory_bytes, size_text
     from qvggt.model_fidelity import fidelity as measure
 
     check_picture(plot, "--plot")

@@ -31,7 +31,7 @@ def inspect(
     from qvggt.checkpoint.folder import is_checkpoint, verify_checkpoint
     from qvggt.checkpoint.report import inspect_checkpoint
     from qvggt.cli.show import check_figures, save_figures, say, say_table
-    from qvggt.costs import size_text
+    from qvggt.inference.process_memory import size_text
 
     if not is_checkpoint(checkpoint):
         raise QvggtError(f"{str(checkpoint)!r} is no quantized checkpoint: give a folder that qvggt quantize wrote")

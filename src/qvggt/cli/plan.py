@@ -19,7 +19,7 @@ from qvggt.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from qvggt.memory_plan import MemoryPlan
+    from qvggt.inference.memory_plan import MemoryPlan
 
 
 def plan(
@@ -46,10 +46,10 @@ def plan(
     With --memory, less goes through the model at a time where it has to; nothing is loaded.
     """
     from qvggt.cli.show import check_figures, save_figures, size_bytes
-    from qvggt.memory_plan import model_size, plan_memory
-    from qvggt.model.memory import PassSize
+    from qvggt.inference.memory_plan import model_size, plan_memory
+    from qvggt.inference.memory_sums import PassSize
+    from qvggt.inference.windows import check_window_heads
     from qvggt.types import QvggtError
-    from qvggt.windows import check_window_heads
 
     least = min(1, *size, frames, dense_frames, max_points, frames if window is None else window)
     if len(size) > 2 or least < 1:
@@ -73,7 +73,7 @@ def _print(planned: MemoryPlan) -> None:
     from rich.table import Table
 
     from qvggt.cli.show import count_text, say, say_table
-    from qvggt.costs import size_text
+    from qvggt.inference.process_memory import size_text
 
     parts = ("images", "tokens", "maps", "layers", "answers")
     table = Table("stage", *parts, "with all that stands", box=None, header_style="bold")

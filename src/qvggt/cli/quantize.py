@@ -31,7 +31,7 @@ from qvggt.cli.arguments import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qvggt.costs import StageCost
+    from qvggt.inference.process_memory import StageCost
     from qvggt.quantization import QuantizeReport
 
 Method = Annotated[str, tyro.conf.arg(metavar="NAME", help=METHODS)]
@@ -129,7 +129,7 @@ def quantize(
 def _print(report: QuantizeReport, model: str, method: str, seconds: float) -> dict[str, object]:
     """Print what was made and return the figures."""
     from qvggt.cli.show import say
-    from qvggt.costs import peak_memory_bytes, size_text
+    from qvggt.inference.process_memory import peak_memory_bytes, size_text
 
     figures: dict[str, object] = {
         "model": model,
@@ -167,7 +167,7 @@ def _print_costs(costs: Sequence[StageCost]) -> None:
     from rich.table import Table
 
     from qvggt.cli.show import say_table
-    from qvggt.costs import size_text
+    from qvggt.inference.process_memory import size_text
 
     table = Table("stage", box=None, header_style="bold", pad_edge=False)
     table.add_column("s", justify="right")

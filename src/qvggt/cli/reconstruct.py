@@ -66,13 +66,14 @@ def reconstruct(
 
     Writes prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png.
     """
-    from qvggt import api, costs
+    from qvggt import api
     from qvggt.cli.show import check_figures, count_text, progress, size_bytes
     from qvggt.export import CONTENTS, ExportOptions, write_all
     from qvggt.export.npz import save_prediction
     from qvggt.files import new_folder
     from qvggt.images.preprocess import check_source
-    from qvggt.windows import WindowOptions
+    from qvggt.inference import process_memory as costs
+    from qvggt.inference.windows import WindowOptions
 
     options = ExportOptions(points_from, max_points, confidence, title=model)
     windows = None if window is None else WindowOptions(window, overlap)
@@ -105,8 +106,8 @@ def _finish(
     model: str, shape: tuple[int, int, int], clock: list[float], written: list[str], output: Path, json: Path | None
 ) -> None:
     """Print what was done, and write it to a file too if one is named."""
-    from qvggt import costs
     from qvggt.cli.show import save_figures
+    from qvggt.inference import process_memory as costs
 
     seconds = [end - start for start, end in itertools.pairwise(clock)]
     figures = {
@@ -122,7 +123,7 @@ def _finish(
 
 def _print(figures: dict[str, Any], output: Path) -> None:
     from qvggt.cli.show import count_text, say
-    from qvggt.costs import size_text
+    from qvggt.inference.process_memory import size_text
 
     what = f"{count_text(figures['frames'], 'frame')} of {figures['width_px']}x{figures['height_px']} px"
     say(

@@ -64,7 +64,7 @@ def sensitivity(
     weighs when it is given a budget.
     """
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
-    from qvggt.costs import peak_memory_bytes, size_text
+    from qvggt.inference.process_memory import peak_memory_bytes, size_text
     from qvggt.model_sensitivity import SensitivityOptions, usual_schemes
     from qvggt.model_sensitivity import sensitivity as measure
     from qvggt.sensitivity_picture import write_sensitivity_picture
@@ -92,7 +92,7 @@ def _print(report: SensitivityReport) -> None:
     from rich.table import Table
 
     from qvggt.cli.show import say, say_table
-    from qvggt.costs import size_text
+    from qvggt.inference.process_memory import size_text
 
     shown = report.scheme_nearest_4_bits
     totals = {(row.item, row.scheme): row.total for row in report.rows}

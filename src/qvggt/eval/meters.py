@@ -17,11 +17,11 @@ from qvggt.eval.point_protocols import PointProtocol
 from qvggt.eval.protocols import DepthProtocol, PoseProtocol, Protocol, measure, measure_fidelity
 from qvggt.eval.results import SceneResult
 from qvggt.eval.truth import unproject_maps
-from qvggt.inference import HEADS_FOR
+from qvggt.inference.predict import HEADS_FOR
+from qvggt.inference.windows import WindowOptions, predict_windows
 from qvggt.model import VGGT, Head
 from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES
 from qvggt.types import FrameMap, ImageSet, Prediction, Scene
-from qvggt.windows import WindowOptions, predict_windows
 
 Meter = Callable[[Scene], SceneResult]
 LoadModel = Callable[[], VGGT]

@@ -13,10 +13,10 @@ from qvggt.data.dataset import DatasetReader
 from qvggt.eval.meters import Meter
 from qvggt.eval.plan import Job
 from qvggt.images.preprocess import ImageOptions
+from qvggt.inference.windows import WindowOptions
 from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.types import PathLike, QvggtError, Scene
-from qvggt.windows import WindowOptions
 
 Engine = Literal["local", "ray"]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qvggt import geometry
-from qvggt.inference import HEADS_FOR, OnProgress, predict
+from qvggt.inference.predict import HEADS_FOR, OnProgress, predict
 from qvggt.model import VGGT, Head
 from qvggt.model.vggt import DENSE_FRAMES
 from qvggt.types import ImageSet, Prediction, QvggtError

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qvggt.inference.memory_sums import PassSize, stage_memory
 from qvggt.model import VGGTConfig
-from qvggt.model.memory import PassSize, stage_memory
 
 FULL = VGGTConfig.vggt_1b()
 

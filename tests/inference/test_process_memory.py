@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from qvggt import costs
-from qvggt.costs import StageClock
+from qvggt.inference import process_memory as costs
+from qvggt.inference.process_memory import StageClock
 
 
 @pytest.fixture

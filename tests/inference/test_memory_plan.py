@@ -10,18 +10,18 @@ import torch
 
 import qvggt
 from qvggt.backends.native.library import unavailable_reason
-from qvggt.memory_plan import model_size, plan_memory
-from qvggt.model.memory import PassSize
+from qvggt.inference.memory_plan import model_size, plan_memory
+from qvggt.inference.memory_sums import PassSize
 from qvggt.weights.pretrained import sample_images
 
 RECONSTRUCT = """
 import json, sys
 import numpy as np
 from qvggt import api
-from qvggt.costs import peak_memory_bytes
-from qvggt.memory_plan import model_size, plan_memory
-from qvggt.model.memory import PassSize
-from qvggt.windows import WindowOptions
+from qvggt.inference.process_memory import peak_memory_bytes
+from qvggt.inference.memory_plan import model_size, plan_memory
+from qvggt.inference.memory_sums import PassSize
+from qvggt.inference.windows import WindowOptions
 
 frames, window, limit = json.loads(sys.argv[1])
 size = PassSize.of((frames, 3, 252, 252), window, ("camera", "depth"))

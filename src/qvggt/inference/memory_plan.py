@@ -14,10 +14,7 @@ from torch import Tensor
 
 from qvggt.backends import Compute, pick
 from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
-from qvggt.costs import mapped_files, resident_memory_bytes, size_text
-from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.layers import Attention
-from qvggt.model.memory import (
+from qvggt.inference.memory_sums import (
     FLOAT_BYTES,
     LIBRARY_BYTES,
     PassSize,
@@ -26,6 +23,9 @@ from qvggt.model.memory import (
     spare_bytes,
     stage_memory,
 )
+from qvggt.inference.process_memory import mapped_files, resident_memory_bytes, size_text
+from qvggt.model import VGGT, VGGTConfig
+from qvggt.model.layers import Attention
 from qvggt.nn.convert import shell
 from qvggt.types import PathLike, QvggtError
 from qvggt.weights.open import locate, open_weights

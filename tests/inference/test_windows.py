@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import qvggt
 from qvggt import geometry
 from qvggt.data.rooms.family import room_scene
-from qvggt.inference import predict
+from qvggt.inference.predict import predict
+from qvggt.inference.windows import Similarity, WindowOptions, predict_windows, similarity, transformed
 from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError
-from qvggt.windows import Similarity, WindowOptions, predict_windows, similarity, transformed
 
 
 @given(st.integers(2, 12), st.data())
@@ -93,7 +93,7 @@ def test_all_fields_move_alike(world):
 def test_windows_of_one_world_fit_together(world, monkeypatch):
     answers = iter([frames_of(world, 0, 4), *(transformed(frames_of(world, *ends), some_similarity(seed))
                                               for seed, ends in enumerate([(2, 6), (3, 7)]))])  # fmt: skip
-    monkeypatch.setattr("qvggt.windows.predict", lambda *_: next(answers))
+    monkeypatch.setattr("qvggt.inference.windows.predict", lambda *_: next(answers))
     images = ImageSet(world.images, world.maps, world.names)
     whole = predict_windows(None, images, WindowOptions(4, 2), ("camera", "depth"))
     assert whole.names == world.names

@@ -1,0 +1,1 @@
+"""One scene through a model: prediction, windows and memory."""
