@@ -15,12 +15,12 @@ from pathlib import Path
 from marked import replace_between
 
 import qvggt
+from qvggt.calibration.data import CalibrationOptions
+from qvggt.calibration.objective import Supervision
 from qvggt.comparison_picture import write_comparison_picture
 from qvggt.comparison_report import ComparisonRow
 from qvggt.eval.plan import Selection
 from qvggt.quant.scheme import Scheme
-from qvggt.stages.calibration_data import CalibrationOptions
-from qvggt.stages.objective import Supervision
 
 PAGE = Path(__file__).parent / "results.md"
 COLUMNS = {

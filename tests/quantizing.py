@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 
 from golden.make_golden import seeded_model
+from qvggt.calibration.data import CalibrationOptions, SceneBatch
+from qvggt.calibration.run import UnitContext
+from qvggt.calibration.statistics import observe
+from qvggt.calibration.task import Task
+from qvggt.calibration.units import advance, model_units, start
 from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.quant.scheme import LayerScheme, Scheme
-from qvggt.stages.calibrate import UnitContext
-from qvggt.stages.calibration_data import CalibrationOptions, SceneBatch
-from qvggt.stages.statistics import observe
-from qvggt.stages.task import Task
-from qvggt.stages.walk import advance, model_units, start
 from qvggt.weights.pretrained import SAMPLE_SCENE as SAMPLE
 
 SMALL = VGGTConfig(

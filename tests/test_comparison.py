@@ -7,11 +7,11 @@ import pytest
 
 import qvggt
 from qvggt import CalibrationOptions, CompareOptions, QuantizeOptions, QvggtError, Scheme, Selection
+from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.checkpoint_store import CheckpointStore
 from qvggt.comparison_report import ComparisonRow, optimal_rows
 from qvggt.eval.results import Summary
-from qvggt.stages.storage import storage_of
 
 MODEL = "seeded:micro"
 BASE = QuantizeOptions(Scheme(4, 32), calibration=CalibrationOptions(scenes=2, frames=1))

@@ -12,13 +12,13 @@ import torch
 from quantizing import MODEL, OPTIONS, PHOTOS, SAMPLE, SMALL, contents, small_model, with_options
 from qvggt.api import load as qvggt_load
 from qvggt.backends.cpu_int8 import CpuInt8Backend
+from qvggt.calibration import unit_store
 from qvggt.checkpoint.folder import save_checkpoint
 from qvggt.images.preprocess import ImageOptions, load_images
 from qvggt.methods import qvggt
 from qvggt.methods.qvggt import QvggtPlus
 from qvggt.quant.scheme import Scheme
 from qvggt.quantization import UNFINISHED, quantize, quantize_to
-from qvggt.stages import unit_store
 from qvggt.types import QvggtError
 from qvggt.weights import open as checkpoint
 

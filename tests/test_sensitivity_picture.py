@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from qvggt import QvggtError
+from qvggt.calibration.objective import TaskLoss, TaskWeights
+from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, items_of, read_sensitivity
+from qvggt.calibration.units import model_units
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model_sensitivity import usual_schemes
 from qvggt.sensitivity_picture import write_sensitivity_picture
-from qvggt.stages.objective import TaskLoss, TaskWeights
-from qvggt.stages.sensitivity import SensitivityReport, SensitivityRow, items_of, read_sensitivity
-from qvggt.stages.walk import model_units
 
 
 def made_up(config, granularity, bits=(3, 4), scale=1.0):

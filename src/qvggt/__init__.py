@@ -12,6 +12,8 @@ from qvggt.version import __version__
 
 if TYPE_CHECKING:
     from qvggt.api import load, reconstruct, save
+    from qvggt.calibration.data import CalibrationOptions
+    from qvggt.calibration.sensitivity import SensitivityReport
     from qvggt.comparison import CompareOptions, compare
     from qvggt.comparison_report import ComparisonReport
     from qvggt.eval.plan import Selection
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from qvggt.model_sensitivity import SensitivityOptions, sensitivity
     from qvggt.quant.scheme import Scheme
     from qvggt.quantization import QuantizeReport, quantize, quantize_to
-    from qvggt.stages.calibration_data import CalibrationOptions
-    from qvggt.stages.sensitivity import SensitivityReport
     from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError, Scene
 
 _HOMES = {
@@ -42,8 +42,8 @@ _HOMES = {
     "qvggt.model_sensitivity": ("SensitivityOptions", "sensitivity"),
     "qvggt.quant.scheme": ("Scheme",),
     "qvggt.quantization": ("QuantizeReport", "quantize", "quantize_to"),
-    "qvggt.stages.calibration_data": ("CalibrationOptions",),
-    "qvggt.stages.sensitivity": ("SensitivityReport",),
+    "qvggt.calibration.data": ("CalibrationOptions",),
+    "qvggt.calibration.sensitivity": ("SensitivityReport",),
     "qvggt.types": ("FrameMap", "ImageSet", "Prediction", "QvggtError", "Scene"),
 }
 

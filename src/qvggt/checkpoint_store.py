@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from qvggt.calibration.data import CalibrationOptions
 from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
 from qvggt.data.registry import DATASETS
 from qvggt.eval.code_hash import code_hash
@@ -30,7 +31,6 @@ from qvggt.methods.common import current_versions
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import METHODS, RTN, find_method
 from qvggt.quantization import quantize_to
-from qvggt.stages.calibration_data import CalibrationOptions
 from qvggt.types import PathLike, QvggtError
 
 log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.checkpoint_store import CheckpointStore, KeptCheckpoint
 from qvggt.comparison_report import FLOAT, ComparisonReport, ComparisonRow, Trial, headline, optimal_rows
@@ -23,7 +24,6 @@ from qvggt.inference.predict import OnProgress
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import RTN, parse_variant
 from qvggt.quant.scheme import FloatScheme, Scheme
-from qvggt.stages.storage import storage_of
 from qvggt.types import PathLike, QvggtError
 
 USUAL_METHODS = (RTN, "awq", "gptq", "smoothquant", "qvggt", "qvggt+")

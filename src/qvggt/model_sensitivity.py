@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from qvggt.api import load
+from qvggt.calibration.data import CalibrationOptions, SceneBatch, check_truth, load_calibration
+from qvggt.calibration.objective import Supervision, TaskWeights
+from qvggt.calibration.sensitivity import Granularity, SensitivityReport, SensitivityRow, measure_sensitivity
+from qvggt.calibration.statistics import TOKEN_CLASSES
+from qvggt.calibration.task import make_task
 from qvggt.geometry import Truth
 from qvggt.inference.predict import OnProgress
 from qvggt.methods.gptq import second_order_weights
 from qvggt.model import VGGT
 from qvggt.quant.scheme import LayerScheme, Scheme
-from qvggt.stages.calibration_data import CalibrationOptions, SceneBatch, check_truth, load_calibration
-from qvggt.stages.objective import Supervision, TaskWeights
-from qvggt.stages.sensitivity import Granularity, SensitivityReport, SensitivityRow, measure_sensitivity
-from qvggt.stages.statistics import TOKEN_CLASSES
-from qvggt.stages.task import make_task
 from qvggt.types import PathLike, QvggtError
 
 

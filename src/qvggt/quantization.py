@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from qvggt.api import load
+from qvggt.calibration.unit_store import check_store, remove_store
 from qvggt.checkpoint.folder import check_place, is_checkpoint, save_checkpoint, write_checkpoint
 from qvggt.checkpoint.report import inspect_checkpoint
 from qvggt.inference.predict import OnProgress
@@ -26,7 +27,6 @@ from qvggt.model import VGGT
 from qvggt.nn.convert import convert, recipe_of
 from qvggt.quant.layer_names import part_of
 from qvggt.quant.recipe import Provenance
-from qvggt.stages.unit_store import check_store, remove_store
 from qvggt.types import PathLike, QvggtError
 from qvggt.weights.open import FloatWeights, load_float, locate, open_weights
 

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
+from qvggt.calibration.sensitivity import PARTS, SensitivityReport, SensitivityRow
 from qvggt.export.sheet import FAINT, PANEL, TEXT, Sheet
 from qvggt.quant.scheme import FloatScheme, LayerScheme
-from qvggt.stages.sensitivity import PARTS, SensitivityReport, SensitivityRow
 from qvggt.types import PathLike
 
 _ROWS = ("qkv", "proj", "fc1", "fc2")

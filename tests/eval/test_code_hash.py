@@ -57,7 +57,7 @@ def test_reached_files_of_an_evaluation_are_what_its_figures_depend_on():
 
 def test_reached_files_of_a_quantization_are_what_its_bytes_depend_on():
     reached = names(BYTES)
-    assert {"methods/gptq.py", "stages/tune.py", "quant/packing.py", "checkpoint/folder.py"} <= reached
+    assert {"methods/gptq.py", "methods/tune.py", "quant/packing.py", "checkpoint/folder.py"} <= reached
     assert not [name for name in reached if "picture" in name or name.startswith(("cli/", "export/", "train/"))]
 
 

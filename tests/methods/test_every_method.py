@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from quantizing import OPTIONS, PHOTOS, ROOMS, SAMPLE, SMALL, contents, scenes, small_model, with_options
+from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import read_checkpoint, save_checkpoint
 from qvggt.data.splits import check_disjoint
 from qvggt.methods import qvggt
@@ -17,7 +18,6 @@ from qvggt.nn.convert import quantizable_layers, recipe_of
 from qvggt.nn.linear import PackedLayer
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.quantization import quantize, quantize_to
-from qvggt.stages.storage import storage_of
 from qvggt.types import QvggtError
 
 CHOOSING = ("qvggt", "qvggt+")
@@ -124,8 +124,8 @@ def test_provenance_says_how_on_what_and_what_came_of_it(made):
 
 
 def test_the_recorded_loss_is_that_of_the_model_as_it_is_loaded(made):
-    from qvggt.stages.calibration_data import load_calibration, without_truth
-    from qvggt.stages.task import make_task
+    from qvggt.calibration.data import load_calibration, without_truth
+    from qvggt.calibration.task import make_task
 
     _, model = made
     data = without_truth(load_calibration(PHOTOS, SMALL.image_size, SMALL.patch_size))
@@ -220,10 +220,10 @@ def test_unknown_tokens_and_two_budgets_are_refused():
 
 
 def test_a_method_needs_no_more_than_quantize_unit():
+    from qvggt.calibration.unit_store import UnitResult
     from qvggt.methods.run import quantize_calibrated
     from qvggt.quant.affine import quantize as round_to_nearest
     from qvggt.quant.recipe import Provenance
-    from qvggt.stages.unit_store import UnitResult
 
     class Nearest(Method):
         def quantize_unit(self, context):

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from quantizing import context_of, scenes, small_model, with_options
+from qvggt.calibration.statistics import pooled
 from qvggt.methods.awq import Awq
 from qvggt.methods.gptq import Gptq
+from qvggt.methods.scale_search import SearchOptions, plan_unit
 from qvggt.methods.smoothquant import ALPHA, QuaRot, SmoothQuant, smoothing_scale
 from qvggt.model.producers import scale_paths
 from qvggt.nn.convert import recipe_of
@@ -15,8 +17,6 @@ from qvggt.quant.affine import dequantize, fit_grid, quantize
 from qvggt.quant.hadamard import rotate_weight
 from qvggt.quant.scheme import Scheme
 from qvggt.quantization import quantize as quantize_model
-from qvggt.stages.scale_search import SearchOptions, plan_unit
-from qvggt.stages.statistics import pooled
 
 SCHEME = Scheme(3, 16)
 UNITS = ("patch_embed/0", "frame/1", "global/0", "camera")

@@ -8,18 +8,18 @@ import torch
 from torch import nn
 
 from quantizing import SMALL, context_of, scenes, small_model, with_options
+from qvggt.calibration.sensitivity import measure_sensitivity
+from qvggt.calibration.task import make_task
 from qvggt.methods import qvggt as module
 from qvggt.methods.base import Bench, Outcome
+from qvggt.methods.compensate import Compensation
 from qvggt.methods.qvggt import Qvggt, QvggtPlus, candidate_schemes
+from qvggt.methods.tune import Tuned
 from qvggt.model import VGGT
 from qvggt.nn.convert import quantizable_layers, recipe_of
 from qvggt.quant.affine import quantize as round_to_nearest
 from qvggt.quant.scheme import MAX_BITS, Scheme
 from qvggt.quantization import quantize
-from qvggt.stages.compensate import Compensation
-from qvggt.stages.sensitivity import measure_sensitivity
-from qvggt.stages.task import make_task
-from qvggt.stages.tune import Tuned
 from qvggt.types import QvggtError
 
 PLAIN = with_options(without=("select", "task"), layers=("global",))

@@ -73,6 +73,7 @@ def compare(
     Checkpoints and results are kept: a run that was interrupted goes on where it was, and what was made before with
     the very same options is not made again.
     """
+    from qvggt.calibration.data import CalibrationOptions
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
     from qvggt.comparison import CompareOptions
     from qvggt.comparison import compare as run_comparison
@@ -80,7 +81,6 @@ def compare(
     from qvggt.eval.work import RunOptions
     from qvggt.methods.options import QuantizeOptions
     from qvggt.quant.scheme import Scheme
-    from qvggt.stages.calibration_data import CalibrationOptions
 
     check_picture(plot, "--plot")
     check_figures(json)

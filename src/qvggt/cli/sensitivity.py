@@ -25,7 +25,7 @@ from qvggt.cli.arguments import (
 from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
-    from qvggt.stages.sensitivity import SensitivityReport
+    from qvggt.calibration.sensitivity import SensitivityReport
 
 _LISTED = 12
 
@@ -63,12 +63,12 @@ def sensitivity(
     of cameras, depth, points, and of points against depth and cameras. What the report holds is what `qvggt quantize`
     weighs when it is given a budget.
     """
+    from qvggt.calibration.data import CalibrationOptions
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
     from qvggt.inference.process_memory import peak_memory_bytes, size_text
     from qvggt.model_sensitivity import SensitivityOptions, usual_schemes
     from qvggt.model_sensitivity import sensitivity as measure
     from qvggt.sensitivity_picture import write_sensitivity_picture
-    from qvggt.stages.calibration_data import CalibrationOptions
 
     check_picture(plot, "--plot")
     if not bits:

@@ -6,10 +6,10 @@ mean|x|^a, with one a per layer from a grid of 20, where a producer can absorb i
 
 from __future__ import annotations
 
+from qvggt.calibration.run import UnitContext
+from qvggt.calibration.unit_store import UnitResult
 from qvggt.methods.base import Method
-from qvggt.stages.calibrate import UnitContext
-from qvggt.stages.scale_search import SearchOptions, plan_unit
-from qvggt.stages.unit_store import UnitResult
+from qvggt.methods.scale_search import SearchOptions, plan_unit
 
 
 class Awq(Method):

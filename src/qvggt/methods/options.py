@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from qvggt.calibration.data import CalibrationOptions
+from qvggt.calibration.objective import Supervision
+from qvggt.calibration.statistics import parse_token_classes
 from qvggt.quant.scheme import FloatType, LayerScheme, Scheme
-from qvggt.stages.calibration_data import CalibrationOptions
-from qvggt.stages.objective import Supervision
-from qvggt.stages.statistics import parse_token_classes
 from qvggt.types import PathLike, QvggtError
 
 

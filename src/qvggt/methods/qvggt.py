@@ -14,25 +14,25 @@ from typing import ClassVar
 
 from torch import nn
 
+from qvggt.calibration.fingerprint import fingerprint
+from qvggt.calibration.run import UnitContext, apply
+from qvggt.calibration.sensitivity import Rounder, SensitivityReport, measure_sensitivity, read_sensitivity
+from qvggt.calibration.size import storage_of
+from qvggt.calibration.statistics import TOKEN_CLASSES, TokenClass
+from qvggt.calibration.task import make_task
+from qvggt.calibration.unit_store import UnitResult
+from qvggt.methods.allocate import Budget, allocate
 from qvggt.methods.base import Bench, Method, Outcome, Plan
 from qvggt.methods.common import uniform_schemes
+from qvggt.methods.compensate import try_compensation
 from qvggt.methods.gptq import second_order, second_order_weights
 from qvggt.methods.options import QuantizeOptions
+from qvggt.methods.reorder import reorder_hidden_units
+from qvggt.methods.scale_search import SearchOptions, plan_unit
+from qvggt.methods.tune import TuneOptions, tune
 from qvggt.model import VGGT
 from qvggt.quant.gptq import GptqOptions
 from qvggt.quant.scheme import MAX_BITS, MIN_BITS, FloatScheme, LayerScheme, Scheme
-from qvggt.stages.allocate import Budget, allocate
-from qvggt.stages.calibrate import UnitContext, apply
-from qvggt.stages.compensate import try_compensation
-from qvggt.stages.fingerprint import fingerprint
-from qvggt.stages.reorder import reorder_hidden_units
-from qvggt.stages.scale_search import SearchOptions, plan_unit
-from qvggt.stages.sensitivity import Rounder, SensitivityReport, measure_sensitivity, read_sensitivity
-from qvggt.stages.statistics import TOKEN_CLASSES, TokenClass
-from qvggt.stages.storage import storage_of
-from qvggt.stages.task import make_task
-from qvggt.stages.tune import TuneOptions, tune
-from qvggt.stages.unit_store import UnitResult
 from qvggt.types import LayerId
 
 SPARE_BITS = 0.125

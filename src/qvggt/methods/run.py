@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
+from qvggt.calibration.data import CalibrationData, check_truth, load_calibration, without_truth
+from qvggt.calibration.run import PassOptions, quantize_units
+from qvggt.calibration.task import make_task
+from qvggt.calibration.unit_store import UnitStore
 from qvggt.methods.base import Bench, Method, OnStage, Outcome, Plan
 from qvggt.methods.common import current_versions
 from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, quantizable_layers, torch_dtype
 from qvggt.quant.recipe import Provenance, build_recipe
-from qvggt.stages.calibrate import PassOptions, quantize_units
-from qvggt.stages.calibration_data import CalibrationData, check_truth, load_calibration, without_truth
-from qvggt.stages.task import make_task
-from qvggt.stages.unit_store import UnitStore
 from qvggt.types import PathLike
 
 

@@ -13,14 +13,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from qvggt.calibration.run import UnitContext
+from qvggt.calibration.statistics import pooled
+from qvggt.calibration.unit_store import UnitResult
 from qvggt.methods.base import Bench, Method, Plan
 from qvggt.model.producers import absorb, scale_paths
 from qvggt.quant.affine import quantize
 from qvggt.quant.hadamard import rotate_weight
 from qvggt.quant.scheme import Scheme
-from qvggt.stages.calibrate import UnitContext
-from qvggt.stages.statistics import pooled
-from qvggt.stages.unit_store import UnitResult
 from qvggt.types import LayerId
 
 ALPHA = 0.5

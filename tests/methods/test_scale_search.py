@@ -5,15 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qvggt.calibration.run import UnitContext, quantize_units
+from qvggt.calibration.statistics import observe, pooled
+from qvggt.calibration.task import make_task
+from qvggt.calibration.unit_store import UnitResult
+from qvggt.calibration.units import advance, model_units, start
+from qvggt.methods.scale_search import SearchOptions, _scale, plan_unit
 from qvggt.model.producers import scale_paths
 from qvggt.quant.affine import dequantize, fit_grid, quantize
 from qvggt.quant.scheme import Scheme
-from qvggt.stages.calibrate import UnitContext, quantize_units
-from qvggt.stages.scale_search import SearchOptions, _scale, plan_unit
-from qvggt.stages.statistics import observe, pooled
-from qvggt.stages.task import make_task
-from qvggt.stages.unit_store import UnitResult
-from qvggt.stages.walk import advance, model_units, start
 from reference import relative_error
 
 SCHEME = Scheme(3, 16)

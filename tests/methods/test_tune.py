@@ -3,14 +3,14 @@ import copy
 import pytest
 import torch
 
+from qvggt.calibration.run import apply, effective_weight
+from qvggt.calibration.task import make_task
+from qvggt.calibration.unit_store import UnitResult
+from qvggt.calibration.units import model_units
+from qvggt.methods.tune import TuneOptions, tune
 from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.hadamard import rotate_weight
 from qvggt.quant.scheme import Scheme
-from qvggt.stages.calibrate import apply, effective_weight
-from qvggt.stages.task import make_task
-from qvggt.stages.tune import TuneOptions, tune
-from qvggt.stages.unit_store import UnitResult
-from qvggt.stages.walk import model_units
 from qvggt.types import QvggtError
 
 LONGER = TuneOptions(steps=20, scenes_per_step=1, dense_frames=1, scale_lr=3e-3, float_lr=5e-3)

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from qvggt.stages.statistics import TOKEN_CLASSES, InputStatistics, observe, parse_token_classes, pooled
-from qvggt.stages.walk import advance, model_units, start
+from qvggt.calibration.statistics import TOKEN_CLASSES, InputStatistics, observe, parse_token_classes, pooled
+from qvggt.calibration.units import advance, model_units, start
 from qvggt.types import QvggtError
 
 SPECIAL = 5

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from qvggt.stages.fingerprint import fingerprint
+from qvggt.calibration.fingerprint import fingerprint
 
 BASE = torch.arange(6.0)
 

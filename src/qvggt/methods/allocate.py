@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from qvggt.calibration.sensitivity import Item, SensitivityReport
+from qvggt.calibration.size import Storage
 from qvggt.quant.scheme import FloatScheme, LayerScheme
-from qvggt.stages.sensitivity import Item, SensitivityReport
-from qvggt.stages.storage import Storage
 from qvggt.types import LayerId, QvggtError
 
 Additivity = Literal["squares", "sum"]

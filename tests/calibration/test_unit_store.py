@@ -2,9 +2,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from qvggt.calibration.unit_store import SETTINGS, UnitResult, UnitStore
 from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.scheme import Scheme
-from qvggt.stages.unit_store import SETTINGS, UnitResult, UnitStore
 from qvggt.types import BlockId, LayerId, QvggtError
 
 UNIT, QKV, CONV = BlockId("frame/3"), LayerId("a.qkv"), LayerId("a.conv")
@@ -119,7 +119,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qvggt.stages.unit_store.save_file", interrupted)
+    monkeypatch.setattr("qvggt.calibration.unit_store.save_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
         store.put(UNIT, result())
     assert store.get(UNIT).notes == {"n": 1}

@@ -11,8 +11,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from qvggt.calibration.units import Unit, WalkState, advance
 from qvggt.model import VGGT
-from qvggt.stages.walk import Unit, WalkState, advance
 from qvggt.types import LayerId, QvggtError
 
 TokenClass = Literal["camera", "register", "patch"]

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qvggt import geometry
-from qvggt.stages.calibration_data import SceneBatch
-from qvggt.stages.objective import TaskLoss, TaskWeights, make_target, mean_loss, task_losses
-from qvggt.stages.task import make_task
-from qvggt.stages.walk import advance, model_units, run_units, start
+from qvggt.calibration.data import SceneBatch
+from qvggt.calibration.objective import TaskLoss, TaskWeights, make_target, mean_loss, task_losses
+from qvggt.calibration.task import make_task
+from qvggt.calibration.units import advance, model_units, run_units, start
 from qvggt.types import QvggtError
 
 PARTS = ("camera", "depth", "point", "geometry")

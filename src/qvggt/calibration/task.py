@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from qvggt.calibration.data import SceneBatch
+from qvggt.calibration.objective import Supervision, Target, TaskLoss, TaskWeights, make_target, mean_loss, task_losses
+from qvggt.calibration.units import Unit, WalkState, model_units, run_units, start
 from qvggt.model import VGGT
-from qvggt.stages.calibration_data import SceneBatch
-from qvggt.stages.objective import Supervision, Target, TaskLoss, TaskWeights, make_target, mean_loss, task_losses
-from qvggt.stages.walk import Unit, WalkState, model_units, run_units, start
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from qvggt.calibration.data import SceneBatch
+from qvggt.calibration.units import WalkState, advance, model_units, run_units, start
 from qvggt.model import VGGT
 from qvggt.quant.affine import Grid, QuantizedTensor
-from qvggt.stages.calibration_data import SceneBatch
-from qvggt.stages.walk import WalkState, advance, model_units, run_units, start
 from qvggt.types import LayerId, QvggtError
 
 

@@ -10,16 +10,16 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
+from qvggt.calibration.activation_cache import Shelf
+from qvggt.calibration.data import SceneBatch
+from qvggt.calibration.statistics import LayerStatistics, observe
+from qvggt.calibration.task import Task
+from qvggt.calibration.unit_store import UnitResult, UnitStore
+from qvggt.calibration.units import HEADS, Unit, WalkState, advance, model_units, start
 from qvggt.model import VGGT
 from qvggt.quant.affine import QuantizedTensor, dequantize, quantize
 from qvggt.quant.hadamard import rotate
 from qvggt.quant.scheme import LayerScheme, Scheme
-from qvggt.stages.calibration_data import SceneBatch
-from qvggt.stages.shelf import Shelf
-from qvggt.stages.statistics import LayerStatistics, observe
-from qvggt.stages.task import Task
-from qvggt.stages.unit_store import UnitResult, UnitStore
-from qvggt.stages.walk import HEADS, Unit, WalkState, advance, model_units, start
 from qvggt.types import BlockId, LayerId
 
 log = logging.getLogger(__name__)

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qvggt.calibration.objective import Supervision
 from qvggt.data.registry import DATASETS, open_dataset
 from qvggt.data.sampling import FrameChoice, choose_frames, choose_sequences
 from qvggt.geometry import Truth, normalised_truth
 from qvggt.images.preprocess import ImageOptions, load_images
-from qvggt.stages.objective import Supervision
 from qvggt.types import PathLike, QvggtError, Scene
 
 BATCH_PIXELS = 1 << 20

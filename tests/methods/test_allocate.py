@@ -10,17 +10,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qvggt.calibration.objective import TaskLoss, TaskWeights
+from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, items_of
+from qvggt.calibration.size import storage_of
+from qvggt.calibration.units import model_units
 from qvggt.checkpoint.folder import save_checkpoint
 from qvggt.checkpoint.report import inspect_checkpoint
+from qvggt.methods.allocate import Budget, allocate, allocation_of, knapsack, prediction_error
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import convert
 from qvggt.quant.recipe import build_recipe
 from qvggt.quant.scheme import FloatScheme, Scheme
-from qvggt.stages.allocate import Budget, allocate, allocation_of, knapsack, prediction_error
-from qvggt.stages.objective import TaskLoss, TaskWeights
-from qvggt.stages.sensitivity import SensitivityReport, SensitivityRow, items_of
-from qvggt.stages.storage import storage_of
-from qvggt.stages.walk import model_units
 from qvggt.types import QvggtError
 
 CONFIG = VGGTConfig.micro()

@@ -12,14 +12,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from qvggt.calibration.activation_cache import Shelf
+from qvggt.calibration.objective import TaskLoss, TaskWeights
+from qvggt.calibration.size import Storage, storage_of
+from qvggt.calibration.task import Task
+from qvggt.calibration.units import HEADS, Unit, WalkState, advance, start
 from qvggt.model import VGGT
 from qvggt.nn.fake import fake_quantized, weights_replaced
 from qvggt.quant.scheme import LayerScheme, Scheme, scheme_from_json
-from qvggt.stages.objective import TaskLoss, TaskWeights
-from qvggt.stages.shelf import Shelf
-from qvggt.stages.storage import Storage, storage_of
-from qvggt.stages.task import Task
-from qvggt.stages.walk import HEADS, Unit, WalkState, advance, start
 from qvggt.types import BlockId, LayerId, PathLike, QvggtError
 
 REPORT_VERSION = 1

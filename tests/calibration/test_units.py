@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from golden.make_golden import seeded_model
+from qvggt.calibration.units import advance, model_units, run_units, start
 from qvggt.model import VGGTConfig
 from qvggt.nn.convert import quantizable_modules
-from qvggt.stages.walk import advance, model_units, run_units, start
 from reference import relative_error
 
 SHAPES = {

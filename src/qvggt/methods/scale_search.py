@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qvggt.calibration.run import UnitContext
+from qvggt.calibration.statistics import TOKEN_CLASSES, TokenClass, pooled
+from qvggt.calibration.unit_store import UnitResult
 from qvggt.model.producers import ScalePath, absorb, scale_paths
 from qvggt.nn.fake import weights_replaced
 from qvggt.quant.affine import Grid, dequantize, fit_grid, quantize
 from qvggt.quant.scheme import Scheme
-from qvggt.stages.calibrate import UnitContext
-from qvggt.stages.statistics import TOKEN_CLASSES, TokenClass, pooled
-from qvggt.stages.unit_store import UnitResult
 from qvggt.types import LayerId, QvggtError
 
 SMALLEST_SCALE = 1e-4

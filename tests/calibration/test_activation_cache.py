@@ -3,8 +3,8 @@ import gc
 import pytest
 import torch
 
-from qvggt.stages.shelf import Shelf
-from qvggt.stages.walk import WalkState, advance, model_units, start
+from qvggt.calibration.activation_cache import Shelf
+from qvggt.calibration.units import WalkState, advance, model_units, start
 from qvggt.types import QvggtError
 
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from qvggt.calibration.task import Task
+from qvggt.calibration.units import HEADS, WalkState, model_units, run_units, start
 from qvggt.model import VGGT
-from qvggt.stages.task import Task
-from qvggt.stages.walk import HEADS, WalkState, model_units, run_units, start
 
 Centre = Literal["mean", "median"]
 

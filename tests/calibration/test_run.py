@@ -4,16 +4,16 @@ import gc
 import pytest
 import torch
 
+from qvggt.calibration.data import SceneBatch
+from qvggt.calibration.run import PassOptions, effective_weight, quantize_units
+from qvggt.calibration.statistics import observe
+from qvggt.calibration.task import make_task
+from qvggt.calibration.unit_store import UnitResult, UnitStore
+from qvggt.calibration.units import HEADS, advance, model_units, start
 from qvggt.nn.convert import quantizable_modules
 from qvggt.quant.affine import dequantize, fit_grid, quantize
 from qvggt.quant.hadamard import rotate_weight
 from qvggt.quant.scheme import FloatScheme, Scheme
-from qvggt.stages.calibrate import PassOptions, effective_weight, quantize_units
-from qvggt.stages.calibration_data import SceneBatch
-from qvggt.stages.statistics import observe
-from qvggt.stages.task import make_task
-from qvggt.stages.unit_store import UnitResult, UnitStore
-from qvggt.stages.walk import HEADS, advance, model_units, start
 from qvggt.types import QvggtError
 
 LINEAR, CONV = Scheme(4, 32), Scheme(8)

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from qvggt.calibration.data import SceneBatch
+from qvggt.calibration.sensitivity import PARTS, SensitivityReport, items_of, measure_sensitivity
+from qvggt.calibration.statistics import TOKEN_CLASSES
+from qvggt.calibration.task import make_task
+from qvggt.calibration.units import model_units
 from qvggt.methods.gptq import second_order_weights
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.fake import fake_quantized
 from qvggt.quant.scheme import FloatScheme, Scheme
-from qvggt.stages.calibration_data import SceneBatch
-from qvggt.stages.sensitivity import PARTS, SensitivityReport, items_of, measure_sensitivity
-from qvggt.stages.statistics import TOKEN_CLASSES
-from qvggt.stages.task import make_task
-from qvggt.stages.walk import model_units
 from qvggt.types import QvggtError
 
 SCHEMES = (Scheme(3, 32, scale_rule="mse"), Scheme(8, 32))

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from golden.make_golden import seeded_model
+from qvggt.calibration.data import SceneBatch
 from qvggt.model import VGGTConfig
-from qvggt.stages.calibration_data import SceneBatch
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@ import copy
 import pytest
 import torch
 
+from qvggt.methods.reorder import best_order, reorder_hidden_units
 from qvggt.model.layers import Mlp
 from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.scheme import Scheme
-from qvggt.stages.reorder import best_order, reorder_hidden_units
 
 SCHEME = Scheme(4, 32)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from qvggt.calibration.units import WalkState
 from qvggt.files import explain
-from qvggt.stages.walk import WalkState
 from qvggt.types import PathLike
 
 

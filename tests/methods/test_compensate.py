@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from qvggt.stages import compensate
-from qvggt.stages.compensate import CompensationOptions, compensation_token, geometric_median, try_compensation
-from qvggt.stages.task import make_task
+from qvggt.calibration.task import make_task
+from qvggt.methods import compensate
+from qvggt.methods.compensate import CompensationOptions, compensation_token, geometric_median, try_compensation
 
 
 def tokens(count=12, width=10, seed=0):

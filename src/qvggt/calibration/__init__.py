@@ -1,0 +1,1 @@
+"""Running a float model unit by unit, and what is measured on the way."""
