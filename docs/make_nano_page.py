@@ -18,7 +18,7 @@ from marked import replace_between
 
 import qvggt
 from qvggt.data.rooms.family import SPLITS, load_rooms, room_scene
-from qvggt.eval.meters import model_meter
+from qvggt.eval.evaluators import model_meter
 from qvggt.eval.plan import Selection
 from qvggt.eval.protocols import PROTOCOLS
 from qvggt.eval.report import Evaluation

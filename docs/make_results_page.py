@@ -18,7 +18,7 @@ import qvggt
 from qvggt.calibration.data import CalibrationOptions
 from qvggt.calibration.objective import Supervision
 from qvggt.comparison_picture import write_comparison_picture
-from qvggt.comparison_report import ComparisonRow
+from qvggt.eval.comparison import ComparisonRow
 from qvggt.eval.plan import Selection
 from qvggt.quant.scheme import Scheme
 

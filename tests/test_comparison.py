@@ -10,7 +10,7 @@ from qvggt import CalibrationOptions, CompareOptions, QuantizeOptions, QvggtErro
 from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.checkpoint_store import CheckpointStore
-from qvggt.comparison_report import ComparisonRow, optimal_rows
+from qvggt.eval.comparison import ComparisonRow, optimal_rows
 from qvggt.eval.results import Summary
 
 MODEL = "seeded:micro"

@@ -8,7 +8,7 @@ from PIL import Image
 
 from qvggt import QvggtError
 from qvggt.comparison_picture import _side_by_side, write_comparison_picture
-from qvggt.comparison_report import ComparisonReport, ComparisonRow, Trial
+from qvggt.eval.comparison import ComparisonReport, ComparisonRow, Trial
 from qvggt.eval.paired import paired_difference, summarise_runs
 from qvggt.eval.report import Figures, Measured, ModelCard
 from qvggt.eval.results import SceneResult, summarise

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qvggt.calibration.data import CalibrationOptions
     from qvggt.calibration.sensitivity import SensitivityReport
     from qvggt.comparison import CompareOptions, compare
-    from qvggt.comparison_report import ComparisonReport
+    from qvggt.eval.comparison import ComparisonReport
     from qvggt.eval.plan import Selection
     from qvggt.eval.report import Evaluation
     from qvggt.eval.work import RunOptions
@@ -32,7 +32,7 @@ _HOMES = {
     "qvggt.api": ("load", "reconstruct", "save"),
     "qvggt.export.npz": ("load_prediction", "save_prediction"),
     "qvggt.comparison": ("CompareOptions", "compare"),
-    "qvggt.comparison_report": ("ComparisonReport",),
+    "qvggt.eval.comparison": ("ComparisonReport",),
     "qvggt.eval.plan": ("Selection",),
     "qvggt.eval.report": ("Evaluation",),
     "qvggt.eval.work": ("RunOptions",),

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from qvggt.comparison_report import ComparisonReport, ComparisonRow, is_higher_better, optimal_rows
+from qvggt.eval.comparison import ComparisonReport, ComparisonRow, is_higher_better, optimal_rows
 from qvggt.export.sheet import FAINT, FONT, PANEL, Sheet
 from qvggt.types import PathLike
 

@@ -8,9 +8,9 @@ from functools import partial
 
 from qvggt.api import load
 from qvggt.eval.code_hash import code_hash
+from qvggt.eval.evaluate import Comparison, Subject, evaluate_plan
 from qvggt.eval.plan import Selection, make_plan
 from qvggt.eval.report import Evaluation
-from qvggt.eval.rounds import Comparison, Subject, evaluate_plan
 from qvggt.eval.work import RunOptions
 from qvggt.inference.predict import OnProgress
 from qvggt.model import VGGT

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from qvggt.eval.metrics import relative_to_first
-from qvggt.eval.truth import unproject_maps
+from qvggt.eval.ground_truth import unproject_maps
+from qvggt.eval.metrics.pose import relative_to_first
 from qvggt.types import FrameMap, Prediction, Scene
 
 SIZE = 24

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qvggt.eval.metrics import relative_to_first
+from qvggt.eval.ground_truth import resize_intrinsics, true_points, unproject_maps
+from qvggt.eval.metrics.pose import relative_to_first
 from qvggt.eval.point_protocols import ConsistencyProtocol, PointProtocol
 from qvggt.eval.protocols import PROTOCOLS, DepthProtocol, PoseProtocol, measure, measure_fidelity
 from qvggt.eval.results import summarise
-from qvggt.eval.truth import resize_intrinsics, true_points, unproject_maps
 from qvggt.types import QvggtError
 
 POINTS = [name for name in PROTOCOLS if name.startswith("points-") and name != "points-consistent"]

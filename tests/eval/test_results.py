@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qvggt.eval.bootstrap import grouped_mean, percentile_interval, resample_counts
-from qvggt.eval.metrics import auc
+from qvggt.eval.metrics.pose import auc
 from qvggt.eval.results import SceneResult, summarise
 
 

@@ -31,7 +31,7 @@ from qvggt.cli.arguments import (
 from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
-    from qvggt.comparison_report import ComparisonReport
+    from qvggt.eval.comparison import ComparisonReport
 
 
 _USUAL = ("rtn", "awq", "gptq", "smoothquant", "qvggt", "qvggt+")

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qvggt.cli.show import count_text, say, say_table
-from qvggt.comparison_report import ComparisonReport, ComparisonRow
+from qvggt.eval.comparison import ComparisonReport, ComparisonRow
 from qvggt.inference.process_memory import size_text
 
 _COLUMNS = {

@@ -20,7 +20,7 @@ def demo(
     from qvggt import api
     from qvggt.cli.show import check_figures, progress, save_figures, say
     from qvggt.eval.fidelity import fidelity
-    from qvggt.eval.metrics import auc, pose_errors
+    from qvggt.eval.metrics.pose import auc, pose_errors
     from qvggt.export import ExportOptions, write_all
     from qvggt.export.npz import save_prediction
     from qvggt.inference.process_memory import size_text

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qvggt.eval.metrics import relative_to_first, rotation_angle_deg, translation_angle_deg
+from qvggt.eval.metrics.pose import relative_to_first, rotation_angle_deg, translation_angle_deg
 from qvggt.types import Prediction
 
 

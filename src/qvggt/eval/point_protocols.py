@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from qvggt.eval.alignment import align_medians, refine_icp, umeyama
-from qvggt.eval.depth_metrics import resize_bicubic
-from qvggt.eval.metrics import check_cameras
-from qvggt.eval.point_metrics import CloudErrors, cloud_errors
-from qvggt.eval.truth import check_frames, require, resize_intrinsics, true_mask, true_points, unproject_maps
+from qvggt.eval.ground_truth import check_frames, require, resize_intrinsics, true_mask, true_points, unproject_maps
+from qvggt.eval.metrics.alignment import align_medians, refine_icp, umeyama
+from qvggt.eval.metrics.depth import resize_bicubic
+from qvggt.eval.metrics.points import CloudErrors, cloud_errors
+from qvggt.eval.metrics.pose import check_cameras
 from qvggt.types import Prediction, Scene
 
 CROP_PX = 224

@@ -22,12 +22,12 @@ from typing import Literal
 
 import numpy as np
 
-from qvggt.eval.depth_metrics import DepthAlignment, depth_errors, depth_errors_per_image, resize_bicubic
 from qvggt.eval.fidelity import fidelity
-from qvggt.eval.metrics import PairErrors, PoseVariant, pose_errors
+from qvggt.eval.ground_truth import check_frames, require, true_mask
+from qvggt.eval.metrics.depth import DepthAlignment, depth_errors, depth_errors_per_image, resize_bicubic
+from qvggt.eval.metrics.pose import PairErrors, PoseVariant, pose_errors
 from qvggt.eval.point_protocols import ConsistencyProtocol, PointProtocol, measure_consistency, measure_points
 from qvggt.eval.results import SceneResult
-from qvggt.eval.truth import check_frames, require, true_mask
 from qvggt.types import Prediction, QvggtError, Scene
 
 

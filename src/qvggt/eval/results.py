@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from qvggt.eval.bootstrap import grouped_mean, percentile_interval, resample_counts
-from qvggt.eval.metrics import THRESHOLDS_DEG, PairErrors, auc_credit
+from qvggt.eval.metrics.pose import THRESHOLDS_DEG, PairErrors, auc_credit
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ Measured = Generator[tuple[Job, SceneResult], None, None]
 
 def _measured(work: Work, jobs: Sequence[Job], options: RunOptions) -> Measured:
     if jobs and options.engine == "ray":
-        from qvggt.eval.engine_ray import run_ray
+        from qvggt.eval.ray import run_ray
 
         yield from run_ray(work, jobs, options)
     elif jobs:

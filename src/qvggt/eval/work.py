@@ -10,7 +10,7 @@ import torch
 
 from qvggt.backends import Compute
 from qvggt.data.dataset import DatasetReader
-from qvggt.eval.meters import Meter
+from qvggt.eval.evaluators import Meter
 from qvggt.eval.plan import Job
 from qvggt.images.preprocess import ImageOptions
 from qvggt.inference.windows import WindowOptions

@@ -7,7 +7,7 @@ import torch
 
 from qvggt import geometry
 from qvggt.data.rooms.family import load_rooms
-from qvggt.eval.metrics import auc, pose_errors
+from qvggt.eval.metrics.pose import auc, pose_errors
 from qvggt.model import VGGT
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from qvggt.data.splits import check_disjoint
-from qvggt.eval.meters import LoadModel, chance_meter, fidelity_meter, model_meter
+from qvggt.eval.evaluators import LoadModel, chance_meter, fidelity_meter, model_meter
 from qvggt.eval.plan import Plan
 from qvggt.eval.report import CHANCE, Evaluation, Figures, Measured, ModelCard
 from qvggt.eval.results import SceneResult, summarise

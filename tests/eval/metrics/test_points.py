@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from qvggt.eval.point_metrics import CloudErrors, cloud_errors, estimate_normals
+from qvggt.eval.metrics.points import CloudErrors, cloud_errors, estimate_normals
 
 
 def plane(size: int = 20, height: float = 0.0) -> np.ndarray:
@@ -56,7 +56,7 @@ def test_normals_of_a_plane_and_a_sphere():
 def test_normals_do_not_depend_on_chunks(monkeypatch):
     cloud = np.random.default_rng(0).normal(size=(300, 3))
     whole = estimate_normals(cloud)
-    monkeypatch.setattr("qvggt.eval.point_metrics._CHUNK", 70)
+    monkeypatch.setattr("qvggt.eval.metrics.points._CHUNK", 70)
     np.testing.assert_array_equal(estimate_normals(cloud), whole)
 
 

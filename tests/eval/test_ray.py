@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qvggt.api import load
-from qvggt.eval.meters import Meter, model_meter
+from qvggt.eval.evaluators import Meter, model_meter
 from qvggt.eval.plan import Selection, make_plan
 from qvggt.eval.results import SceneResult
 from qvggt.eval.runner import run

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from qvggt.eval.metrics import (
+from qvggt.eval.metrics.pose import (
     THRESHOLDS_DEG,
     auc,
     auc_credit,

@@ -13,10 +13,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from qvggt.eval.ground_truth import unproject_maps
 from qvggt.eval.point_protocols import PointProtocol
 from qvggt.eval.protocols import DepthProtocol, PoseProtocol, Protocol, measure, measure_fidelity
 from qvggt.eval.results import SceneResult
-from qvggt.eval.truth import unproject_maps
 from qvggt.inference.predict import HEADS_FOR
 from qvggt.inference.windows import WindowOptions, predict_windows
 from qvggt.model import VGGT, Head

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from qvggt.eval.alignment import align_medians, refine_icp, umeyama
+from qvggt.eval.metrics.alignment import align_medians, refine_icp, umeyama
 from qvggt.types import QvggtError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qvggt.eval.meters import chance_meter, chance_prediction, fidelity_meter, heads_for, model_meter
+from qvggt.eval.evaluators import chance_meter, chance_prediction, fidelity_meter, heads_for, model_meter
 from qvggt.eval.protocols import PROTOCOLS, measure
 from qvggt.weights.open import load_float, open_weights
 

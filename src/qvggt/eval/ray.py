@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from qvggt.eval.meters import Meter
+from qvggt.eval.evaluators import Meter
 from qvggt.eval.plan import Job
 from qvggt.eval.results import SceneResult
 from qvggt.eval.work import RunOptions, Work

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvggt.eval.depth_metrics import depth_errors, depth_errors_per_image, fit_depth, resize_bicubic
+from qvggt.eval.metrics.depth import depth_errors, depth_errors_per_image, fit_depth, resize_bicubic
 
 
 def depths(seed: int, shape=(3, 12, 10)) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from qvggt.eval.metrics import relative_to_first
+from qvggt.eval.metrics.pose import relative_to_first
 from qvggt.geometry import unproject
 from qvggt.types import QvggtError, Scene
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 
-from qvggt.eval.alignment import check_points
+from qvggt.eval.metrics.alignment import check_points
 
 NORMAL_NEIGHBOURS = 30
 """Nearest points, itself included, whose plane gives a point its normal."""

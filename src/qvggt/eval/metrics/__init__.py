@@ -1,0 +1,1 @@
+"""Metrics of pose, depth and points."""
