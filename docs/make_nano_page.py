@@ -28,7 +28,7 @@ from qvggt.eval.token_norms import token_norms
 from qvggt.eval.work import RunOptions
 from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGTConfig
-from qvggt.train.plot import plot_log
+from qvggt.plots.training import plot_log
 from qvggt.train.step import SCENES_A_STEP
 
 PAGE = Path(__file__).parent / "nano.md"

@@ -17,9 +17,9 @@ from marked import replace_between
 import qvggt
 from qvggt.calibration.data import CalibrationOptions
 from qvggt.calibration.objective import Supervision
-from qvggt.comparison_picture import write_comparison_picture
 from qvggt.eval.comparison import ComparisonRow
 from qvggt.eval.plan import Selection
+from qvggt.plots.comparison import write_comparison_picture
 from qvggt.quant.scheme import Scheme
 
 PAGE = Path(__file__).parent / "results.md"

@@ -9,10 +9,10 @@ import torch
 from qvggt.bench import run as module
 from qvggt.bench.job import Job, Measured
 from qvggt.bench.machine import describe_machine
-from qvggt.bench.picture import PARTS, write_profile
 from qvggt.bench.report import BenchReport, BenchRow, ratio_of, relative_differences
 from qvggt.bench.run import BenchOptions, bench, run_job
 from qvggt.bench.worker import measure, sampled
+from qvggt.plots.bench import PARTS, write_profile
 from qvggt.types import QvggtError
 
 

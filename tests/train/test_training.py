@@ -10,10 +10,10 @@ from qvggt import geometry
 from qvggt.data.rooms.family import render_rooms
 from qvggt.geometry import normalised_truth
 from qvggt.model import VGGT, VGGTConfig
+from qvggt.plots.training import plot_log
 from qvggt.train.loop import train
 from qvggt.train.losses import direction_loss, placement_loss, pose_loss
 from qvggt.train.optim import initialise, split_parameters
-from qvggt.train.plot import plot_log
 from qvggt.train.recipe import Phase, TrainRecipe, load_recipe, parse_recipe, recipe_json
 from qvggt.train.reserve import reserved_units
 from qvggt.train.step import render_step

@@ -53,7 +53,7 @@ def bench(
     save_figures(json, report.to_json())
     _print(report)
     if profile is not None:
-        from qvggt.bench.picture import write_profile
+        from qvggt.plots.bench import write_profile
 
         write_profile(profile, report)
         say(f"picture: {profile}")

@@ -104,7 +104,7 @@ def compare(
 
 def _show(report: ComparisonReport, plot: Path | None) -> None:
     from qvggt.cli.comparison_table import print_comparison
-    from qvggt.comparison_picture import write_comparison_picture
+    from qvggt.plots.comparison import write_comparison_picture
 
     if plot is not None:
         write_comparison_picture(plot, report)

@@ -42,10 +42,10 @@ def fidelity(
     distance from the origin. No ground truth is needed. The models are in memory one after the other.
     """
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
-    from qvggt.fidelity_picture import write_fidelity_picture
     from qvggt.images.preprocess import check_source
     from qvggt.inference.process_memory import peak_memory_bytes, size_text
     from qvggt.model_fidelity import fidelity as measure
+    from qvggt.plots.fidelity import write_fidelity_picture
 
     check_picture(plot, "--plot")
     check_source(images)

@@ -68,7 +68,7 @@ def sensitivity(
     from qvggt.inference.process_memory import peak_memory_bytes, size_text
     from qvggt.model_sensitivity import SensitivityOptions, usual_schemes
     from qvggt.model_sensitivity import sensitivity as measure
-    from qvggt.sensitivity_picture import write_sensitivity_picture
+    from qvggt.plots.sensitivity import write_sensitivity_picture
 
     check_picture(plot, "--plot")
     if not bits:

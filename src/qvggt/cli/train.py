@@ -30,9 +30,9 @@ def train(
     import torch
 
     from qvggt.cli.show import say
+    from qvggt.plots.training import plot_log
     from qvggt.train.loop import Progress
     from qvggt.train.loop import train as run
-    from qvggt.train.plot import plot_log
     from qvggt.train.recipe import load_recipe
     from qvggt.weights.open import open_weights
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 import qvggt
 from qvggt import QvggtError
-from qvggt.fidelity_picture import write_fidelity_picture
+from qvggt.plots.fidelity import write_fidelity_picture
 from qvggt.weights.pretrained import sample_images
 
 

@@ -14,7 +14,7 @@ from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, ite
 from qvggt.calibration.units import model_units
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model_sensitivity import usual_schemes
-from qvggt.sensitivity_picture import write_sensitivity_picture
+from qvggt.plots.sensitivity import write_sensitivity_picture
 
 
 def made_up(config, granularity, bits=(3, 4), scale=1.0):

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from qvggt import QvggtError
-from qvggt.comparison_picture import _side_by_side, write_comparison_picture
 from qvggt.eval.comparison import ComparisonReport, ComparisonRow, Trial
 from qvggt.eval.paired import paired_difference, summarise_runs
 from qvggt.eval.report import Figures, Measured, ModelCard
 from qvggt.eval.results import SceneResult, summarise
+from qvggt.plots.comparison import _side_by_side, write_comparison_picture
 
 ON = Measured("rooms", "test", "all frames", (8, 8), 0, 1.0, 84, {})
 SCENES = 12
