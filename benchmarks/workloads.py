@@ -11,7 +11,7 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from qvggt import api
+from qvggt.api import reconstruct as api
 from qvggt.model import VGGTConfig
 from qvggt.model.aggregator import Aggregator
 from qvggt.model.dense_head import DenseHead

@@ -11,37 +11,37 @@ from typing import TYPE_CHECKING, Any
 from qvggt.version import __version__
 
 if TYPE_CHECKING:
-    from qvggt.api import load, reconstruct, save
+    from qvggt.api.compare import CompareOptions, compare
+    from qvggt.api.evaluate import evaluate
+    from qvggt.api.fidelity import FidelityReport, fidelity
+    from qvggt.api.quantize import QuantizeReport, quantize, quantize_to
+    from qvggt.api.reconstruct import load, reconstruct, save
+    from qvggt.api.sensitivity import SensitivityOptions, sensitivity
     from qvggt.calibration.data import CalibrationOptions
     from qvggt.calibration.sensitivity import SensitivityReport
-    from qvggt.comparison import CompareOptions, compare
     from qvggt.eval.comparison import ComparisonReport
     from qvggt.eval.plan import Selection
     from qvggt.eval.report import Evaluation
     from qvggt.eval.work import RunOptions
-    from qvggt.evaluation import evaluate
     from qvggt.export.npz import load_prediction, save_prediction
     from qvggt.methods.options import QuantizeOptions
-    from qvggt.model_fidelity import FidelityReport, fidelity
-    from qvggt.model_sensitivity import SensitivityOptions, sensitivity
     from qvggt.quant.scheme import Scheme
-    from qvggt.quantization import QuantizeReport, quantize, quantize_to
     from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError, Scene
 
 _HOMES = {
-    "qvggt.api": ("load", "reconstruct", "save"),
+    "qvggt.api.reconstruct": ("load", "reconstruct", "save"),
     "qvggt.export.npz": ("load_prediction", "save_prediction"),
-    "qvggt.comparison": ("CompareOptions", "compare"),
+    "qvggt.api.compare": ("CompareOptions", "compare"),
     "qvggt.eval.comparison": ("ComparisonReport",),
     "qvggt.eval.plan": ("Selection",),
     "qvggt.eval.report": ("Evaluation",),
     "qvggt.eval.work": ("RunOptions",),
-    "qvggt.evaluation": ("evaluate",),
+    "qvggt.api.evaluate": ("evaluate",),
     "qvggt.methods.options": ("QuantizeOptions",),
-    "qvggt.model_fidelity": ("FidelityReport", "fidelity"),
-    "qvggt.model_sensitivity": ("SensitivityOptions", "sensitivity"),
+    "qvggt.api.fidelity": ("FidelityReport", "fidelity"),
+    "qvggt.api.sensitivity": ("SensitivityOptions", "sensitivity"),
     "qvggt.quant.scheme": ("Scheme",),
-    "qvggt.quantization": ("QuantizeReport", "quantize", "quantize_to"),
+    "qvggt.api.quantize": ("QuantizeReport", "quantize", "quantize_to"),
     "qvggt.calibration.data": ("CalibrationOptions",),
     "qvggt.calibration.sensitivity": ("SensitivityReport",),
     "qvggt.types": ("FrameMap", "ImageSet", "Prediction", "QvggtError", "Scene"),

@@ -98,5 +98,5 @@ def test_too_little_memory_is_one_sentence(refused, photos, tmp_path, monkeypatc
     def load(*_):
         raise error
 
-    monkeypatch.setattr("qvggt.api.load", load)
+    monkeypatch.setattr("qvggt.api.reconstruct.load", load)
     assert "memory ran out" in refused("reconstruct", MODEL, photos, "-o", tmp_path / "out")

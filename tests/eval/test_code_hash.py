@@ -9,7 +9,7 @@ import qvggt
 from qvggt.eval.code_hash import code_hash, reached_files
 
 PACKAGE = Path(qvggt.__file__).parent
-FIGURES, BYTES = "qvggt.evaluation", "qvggt.quantization"
+FIGURES, BYTES = "qvggt.api.evaluate", "qvggt.api.quantize"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qvggt.api import load
+from qvggt.api.reconstruct import load
 from qvggt.eval.evaluators import Meter, model_meter
 from qvggt.eval.plan import Selection, make_plan
 from qvggt.eval.results import SceneResult

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from quantizing import OPTIONS, PHOTOS, ROOMS, SAMPLE, SMALL, contents, scenes, small_model, with_options
+from qvggt.api.quantize import quantize, quantize_to
 from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import read_checkpoint, save_checkpoint
 from qvggt.data.splits import check_disjoint
@@ -17,7 +18,6 @@ from qvggt.methods.registry import METHODS, RTN
 from qvggt.nn.convert import quantizable_layers, recipe_of
 from qvggt.nn.linear import PackedLayer
 from qvggt.quant.scheme import FloatScheme, Scheme
-from qvggt.quantization import quantize, quantize_to
 from qvggt.types import QvggtError
 
 CHOOSING = ("qvggt", "qvggt+")

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from quantizing import context_of, scenes, small_model, with_options
+from qvggt.api.quantize import quantize as quantize_model
 from qvggt.calibration.statistics import pooled
 from qvggt.methods.awq import Awq
 from qvggt.methods.gptq import Gptq
@@ -16,7 +17,6 @@ from qvggt.nn.convert import recipe_of
 from qvggt.quant.affine import dequantize, fit_grid, quantize
 from qvggt.quant.hadamard import rotate_weight
 from qvggt.quant.scheme import Scheme
-from qvggt.quantization import quantize as quantize_model
 
 SCHEME = Scheme(3, 16)
 UNITS = ("patch_embed/0", "frame/1", "global/0", "camera")

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from quantizing import SMALL, context_of, scenes, small_model, with_options
+from qvggt.api.quantize import quantize
 from qvggt.calibration.sensitivity import measure_sensitivity
 from qvggt.calibration.task import make_task
 from qvggt.methods import qvggt as module
@@ -19,7 +20,6 @@ from qvggt.model import VGGT
 from qvggt.nn.convert import quantizable_layers, recipe_of
 from qvggt.quant.affine import quantize as round_to_nearest
 from qvggt.quant.scheme import MAX_BITS, Scheme
-from qvggt.quantization import quantize
 from qvggt.types import QvggtError
 
 PLAIN = with_options(without=("select", "task"), layers=("global",))
@@ -203,7 +203,7 @@ def _totals(bench, values):
 
 def test_a_reconstruction_uses_the_token_by_itself(monkeypatch, tmp_path):
     from quantizing import SAMPLE
-    from qvggt.api import load, reconstruct, save
+    from qvggt.api.reconstruct import load, reconstruct, save
 
     token = 3 * torch.ones(1, 1, 2 * SMALL.embed_dim)
     answers = []

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from qvggt import QvggtError
+from qvggt.api.sensitivity import usual_schemes
 from qvggt.calibration.objective import TaskLoss, TaskWeights
 from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, items_of, read_sensitivity
 from qvggt.calibration.units import model_units
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model_sensitivity import usual_schemes
 from qvggt.plots.sensitivity import write_sensitivity_picture
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from qvggt.api.model_card import describe
 from qvggt.backends import Compute
 from qvggt.bench.job import Job, Measured
 from qvggt.bench.machine import describe_machine
 from qvggt.bench.report import BenchReport, BenchRow, relative_differences
 from qvggt.model.merging import GlobalAttention
-from qvggt.model_card import describe
 from qvggt.types import QvggtError
 
 ANSWERS = ("pose_enc", "depth", "world_points")

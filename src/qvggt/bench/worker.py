@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qvggt import api
+from qvggt.api import reconstruct as api
 from qvggt.bench.job import Job, Measured
 from qvggt.inference.process_memory import keep_memory, peak_memory_bytes, resident_memory_bytes
 from qvggt.model import VGGT

@@ -17,7 +17,8 @@ def demo(
     json: Json = None,
 ) -> None:
     """Quantize the nano model, reconstruct the sample scene with both models, and say how far they differ."""
-    from qvggt import api
+    from qvggt.api import reconstruct as api
+    from qvggt.api.quantize import quantize_to
     from qvggt.cli.show import check_figures, progress, save_figures, say
     from qvggt.eval.fidelity import fidelity
     from qvggt.eval.metrics.pose import auc, pose_errors
@@ -26,7 +27,6 @@ def demo(
     from qvggt.inference.process_memory import size_text
     from qvggt.methods.options import QuantizeOptions
     from qvggt.quant.scheme import Scheme
-    from qvggt.quantization import quantize_to
     from qvggt.weights.pretrained import sample_cameras, sample_images
 
     check_figures(json)

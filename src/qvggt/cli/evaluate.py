@@ -56,12 +56,12 @@ def evaluate(
 
     Results are kept scene by scene: a run that was interrupted goes on where it was, and gives the same digits.
     """
+    from qvggt.api.evaluate import evaluate as run_evaluation
     from qvggt.cli.evaluation_table import print_evaluation
     from qvggt.cli.show import check_figures, progress, save_figures
     from qvggt.eval.plan import Selection
     from qvggt.eval.store import default_store
     from qvggt.eval.work import RunOptions
-    from qvggt.evaluation import evaluate as run_evaluation
     from qvggt.inference import process_memory as costs
     from qvggt.inference.windows import WindowOptions
 

@@ -11,7 +11,7 @@ import tyro
 from qvggt.cli.arguments import DenseFrames, Device, FrameCount, FramesPerSecond, Images, Json, Mode
 
 if TYPE_CHECKING:
-    from qvggt.model_fidelity import FidelityReport
+    from qvggt.api.fidelity import FidelityReport
 
 Plot = Annotated[
     Path | None,
@@ -41,10 +41,10 @@ def fidelity(
     first frame, the mean relative difference of depth, and the mean distance between points in percent of their mean
     distance from the origin. No ground truth is needed. The models are in memory one after the other.
     """
+    from qvggt.api.fidelity import fidelity as measure
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
     from qvggt.images.preprocess import check_source
     from qvggt.inference.process_memory import peak_memory_bytes, size_text
-    from qvggt.model_fidelity import fidelity as measure
     from qvggt.plots.fidelity import write_fidelity_picture
 
     check_picture(plot, "--plot")

@@ -31,8 +31,8 @@ from qvggt.cli.arguments import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qvggt.api.quantize import QuantizeReport
     from qvggt.inference.process_memory import StageCost
-    from qvggt.quantization import QuantizeReport
 
 Method = Annotated[str, tyro.conf.arg(metavar="NAME", help=METHODS)]
 ScaleRule = Annotated[
@@ -106,11 +106,11 @@ def quantize(
     rtn needs no images, and takes one layer at a time from the model's file to the checkpoint. All other methods are
     calibrated on rooms, on a dataset, or on photographs of your own.
     """
+    from qvggt.api.quantize import quantize_to
     from qvggt.calibration.data import CalibrationOptions
     from qvggt.cli.show import check_figures, progress, save_figures
     from qvggt.methods.options import QuantizeOptions
     from qvggt.quant.scheme import FloatScheme, Scheme
-    from qvggt.quantization import quantize_to
 
     check_figures(json)
     scheme = Scheme(bits, group_size, not zero_points, scale_rule)

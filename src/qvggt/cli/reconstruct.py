@@ -66,7 +66,7 @@ def reconstruct(
 
     Writes prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png.
     """
-    from qvggt import api
+    from qvggt.api import reconstruct as api
     from qvggt.cli.show import check_figures, count_text, progress, size_bytes
     from qvggt.export import CONTENTS, ExportOptions, write_all
     from qvggt.export.npz import save_prediction

@@ -63,11 +63,11 @@ def sensitivity(
     of cameras, depth, points, and of points against depth and cameras. What the report holds is what `qvggt quantize`
     weighs when it is given a budget.
     """
+    from qvggt.api.sensitivity import SensitivityOptions, usual_schemes
+    from qvggt.api.sensitivity import sensitivity as measure
     from qvggt.calibration.data import CalibrationOptions
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
     from qvggt.inference.process_memory import peak_memory_bytes, size_text
-    from qvggt.model_sensitivity import SensitivityOptions, usual_schemes
-    from qvggt.model_sensitivity import sensitivity as measure
     from qvggt.plots.sensitivity import write_sensitivity_picture
 
     check_picture(plot, "--plot")

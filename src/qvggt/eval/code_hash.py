@@ -18,7 +18,7 @@ def code_hash(module: str, package: Path = _PACKAGE) -> str:
     """Return a hash of all source files that a module reaches, so that no kept result outlives a change of its code.
 
     Args:
-        module: dotted name, such as ``qvggt.evaluation``.
+        module: dotted name, such as ``qvggt.api.evaluate``.
         package: folder of the package ``qvggt``.
 
     Returns:
@@ -37,7 +37,7 @@ def reached_files(module: str, package: Path = _PACKAGE) -> list[Path]:
     ``__init__.py`` of every package around it, so those count too. C sources count with the Python files beside them.
 
     Args:
-        module: dotted name, such as ``qvggt.evaluation``.
+        module: dotted name, such as ``qvggt.api.evaluate``.
         package: folder of the package ``qvggt``.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from qvggt.api import load
+from qvggt.api.reconstruct import load
 from qvggt.calibration.unit_store import check_store, remove_store
 from qvggt.checkpoint.folder import check_place, is_checkpoint, save_checkpoint, write_checkpoint
 from qvggt.checkpoint.report import inspect_checkpoint

@@ -7,9 +7,9 @@ import pytest
 
 import qvggt
 from qvggt import CalibrationOptions, CompareOptions, QuantizeOptions, QvggtError, Scheme, Selection
+from qvggt.api.checkpoint_cache import CheckpointStore
 from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import open_checkpoint
-from qvggt.checkpoint_store import CheckpointStore
 from qvggt.eval.comparison import ComparisonRow, optimal_rows
 from qvggt.eval.results import Summary
 
@@ -100,7 +100,7 @@ def test_what_was_made_is_not_made_again(made, monkeypatch):
     def never(*_, **__):
         raise AssertionError("quantized again")
 
-    monkeypatch.setattr("qvggt.checkpoint_store.quantize_to", never)
+    monkeypatch.setattr("qvggt.api.checkpoint_cache.quantize_to", never)
     again = compare(store, "rtn", "smoothquant", bits=(4, 3), seeds=(0, 1))
     assert again.to_json() == report.to_json()
     assert again.reused == 6

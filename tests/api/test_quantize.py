@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from quantizing import MODEL, OPTIONS, PHOTOS, SAMPLE, SMALL, contents, small_model, with_options
-from qvggt.api import load as qvggt_load
+from qvggt.api.quantize import UNFINISHED, quantize, quantize_to
+from qvggt.api.reconstruct import load as qvggt_load
 from qvggt.backends.cpu_int8 import CpuInt8Backend
 from qvggt.calibration import unit_store
 from qvggt.checkpoint.folder import save_checkpoint
@@ -18,7 +19,6 @@ from qvggt.images.preprocess import ImageOptions, load_images
 from qvggt.methods import qvggt
 from qvggt.methods.qvggt import QvggtPlus
 from qvggt.quant.scheme import Scheme
-from qvggt.quantization import UNFINISHED, quantize, quantize_to
 from qvggt.types import QvggtError
 from qvggt.weights import open as checkpoint
 
@@ -247,7 +247,7 @@ import os, signal
 from quantizing import *
 from qvggt.model import checkpoint
 from qvggt.stages import unit_store
-from qvggt.quantization import quantize_to
+from qvggt.api.quantize import quantize_to
 checkpoint.PRESETS["small"] = lambda: SMALL
 real, calls = unit_store.save_file, []
 def save(tensors, path, metadata):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import qvggt
-from qvggt import QvggtError, model_fidelity
+from qvggt import QvggtError
+from qvggt.api import fidelity as model_fidelity
 from qvggt.images.preprocess import load_images
 from qvggt.methods.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme

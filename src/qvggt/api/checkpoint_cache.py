@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from qvggt.api.quantize import quantize_to
 from qvggt.calibration.data import CalibrationOptions
 from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
 from qvggt.data.registry import DATASETS
@@ -30,7 +31,6 @@ from qvggt.inference.predict import OnProgress
 from qvggt.methods.common import current_versions
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import METHODS, RTN, find_method
-from qvggt.quantization import quantize_to
 from qvggt.types import PathLike, QvggtError
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 CHECKPOINT, SETTINGS, SECONDS = "checkpoint", "settings.json", "seconds.json"
 _KEY_CHARACTERS = 16
 _NAME_CHARACTERS = 40
-_BYTES_COME_FROM = "qvggt.quantization"
+_BYTES_COME_FROM = "qvggt.api.quantize"
 _NOTED_EVERY_S = 10.0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qvggt.api import Images, load
+from qvggt.api.reconstruct import Images, load
 from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
 from qvggt.eval.fidelity import Fidelity
 from qvggt.eval.fidelity import fidelity as differences_between

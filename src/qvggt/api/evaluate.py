@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from qvggt.api import load
+from qvggt.api.model_card import describe, describe_loaded
+from qvggt.api.reconstruct import load
 from qvggt.eval.code_hash import code_hash
 from qvggt.eval.evaluate import Comparison, Subject, evaluate_plan
 from qvggt.eval.plan import Selection, make_plan
@@ -14,7 +15,6 @@ from qvggt.eval.report import Evaluation
 from qvggt.eval.work import RunOptions
 from qvggt.inference.predict import OnProgress
 from qvggt.model import VGGT
-from qvggt.model_card import describe, describe_loaded
 from qvggt.types import PathLike
 
 

@@ -1,8 +1,8 @@
 import pytest
 
 import qvggt
+from qvggt.api.model_card import describe, describe_loaded
 from qvggt.methods.options import QuantizeOptions
-from qvggt.model_card import describe, describe_loaded
 from qvggt.quant.scheme import Scheme
 from qvggt.weights.open import load_float, open_weights
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from qvggt.api import load
+from qvggt.api.reconstruct import load
 from qvggt.calibration.data import CalibrationOptions, SceneBatch, check_truth, load_calibration
 from qvggt.calibration.objective import Supervision, TaskWeights
 from qvggt.calibration.sensitivity import Granularity, SensitivityReport, SensitivityRow, measure_sensitivity

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from qvggt.api.checkpoint_cache import CheckpointStore, KeptCheckpoint
+from qvggt.api.evaluate import subject_of
 from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import open_checkpoint
-from qvggt.checkpoint_store import CheckpointStore, KeptCheckpoint
 from qvggt.eval.code_hash import code_hash
 from qvggt.eval.comparison import FLOAT, ComparisonReport, ComparisonRow, Trial, headline, optimal_rows
 from qvggt.eval.evaluate import Comparison, Subject, evaluate_plan
@@ -18,7 +19,6 @@ from qvggt.eval.paired import paired_difference, summarise_runs
 from qvggt.eval.plan import Plan, Selection, make_plan
 from qvggt.eval.report import Evaluation
 from qvggt.eval.work import RunOptions
-from qvggt.evaluation import subject_of
 from qvggt.files import user_cache
 from qvggt.inference.predict import OnProgress
 from qvggt.methods.options import QuantizeOptions
