@@ -62,10 +62,7 @@ def reconstruct(
     overwrite: Overwrite = False,
     json: Json = None,
 ) -> None:
-    """Reconstruct a scene from photographs or a video.
-
-    Writes prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png.
-    """
+    """Reconstruct a scene: prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png."""
     from qvggt.api import reconstruct as api
     from qvggt.cli.show import check_figures, count_text, progress, size_bytes
     from qvggt.export import CONTENTS, ExportOptions, write_all
