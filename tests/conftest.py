@@ -1,9 +1,13 @@
+import copy
 import os
 
 import hypothesis
 import pytest
+import torch
 
-from golden.make_golden import GOLDEN
+from golden.make_golden import GOLDEN, seeded_model
+from qvggt.calibration.data import SceneBatch
+from qvggt.model import VGGTConfig
 from reference import REFERENCE, load_golden
 
 
@@ -12,6 +16,28 @@ def golden():
     """Return a tiny model and what it must answer: as recorded where that is at hand, else as the repository has it."""
     recorded = REFERENCE / "tiny.safetensors"
     return load_golden(recorded if recorded.is_file() else GOLDEN)
+
+
+@pytest.fixture(scope="session")
+def micro():
+    """Return the micro model on stand-in weights; tests must not change it."""
+    return seeded_model(VGGTConfig.micro())
+
+
+@pytest.fixture
+def model(micro):
+    """Return a copy of the micro model that a test may change."""
+    return copy.deepcopy(micro)
+
+
+@pytest.fixture(scope="session")
+def batches():
+    """Return two batches of other numbers of scenes and frames and other sizes, without truth."""
+    generator = torch.Generator().manual_seed(1)
+    return (
+        SceneBatch(torch.rand(2, 2, 3, 28, 42, generator=generator)),
+        SceneBatch(torch.rand(1, 3, 3, 42, 28, generator=generator)),
+    )
 
 
 # Where CI runs, a change is judged by the same examples every time; elsewhere every run looks for new ones.

@@ -85,8 +85,8 @@ def no_work(monkeypatch):
     def start(*_, **__):
         raise AssertionError("it was computed first")
 
-    for verb in ("api.load", "quantization.quantize_to", "api.reconstruct"):
-        monkeypatch.setattr(f"qvggt.{verb}", start)
+    for verb in ("reconstruct.load", "quantize.quantize_to", "reconstruct.reconstruct"):
+        monkeypatch.setattr(f"qvggt.api.{verb}", start)
 
 
 @pytest.mark.usefixtures("no_work")

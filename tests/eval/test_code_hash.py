@@ -44,21 +44,21 @@ def test_code_hash_changes_with_every_file_that_is_reached_and_with_no_other(cop
     others = {path.relative_to(copy).as_posix() for path in sources} - reached
     assert others
     assert hash_after_change(copy, module, others) == known
-    for name in ["__init__.py", "types.py", "quant/affine.py", "backends/native/products.c", "data/rooms.py"]:
+    for name in ["__init__.py", "types.py", "quant/affine.py", "backends/native/products.c", "data/rooms/render.py"]:
         assert name in reached
         assert hash_after_change(copy, module, [name]) != known, name
 
 
 def test_reached_files_of_an_evaluation_are_what_its_figures_depend_on():
     reached = names(FIGURES)
-    assert {"model/vggt.py", "eval/metrics/pose.py", "data/rooms.py", "backends/native/attention.c"} <= reached
+    assert {"model/vggt.py", "eval/metrics/pose.py", "data/rooms/render.py", "backends/native/attention.c"} <= reached
     assert not [name for name in reached if name.startswith(("cli/", "train/", "bench/", "methods/"))]
 
 
 def test_reached_files_of_a_quantization_are_what_its_bytes_depend_on():
     reached = names(BYTES)
     assert {"methods/gptq.py", "methods/tune.py", "quant/packing.py", "checkpoint/folder.py"} <= reached
-    assert not [name for name in reached if "picture" in name or name.startswith(("cli/", "export/", "train/"))]
+    assert not [name for name in reached if name.startswith(("cli/", "plots/", "train/"))]
 
 
 def test_reached_files_follow_every_form_of_import(tmp_path):

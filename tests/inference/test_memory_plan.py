@@ -17,7 +17,7 @@ from qvggt.weights.pretrained import sample_images
 RECONSTRUCT = """
 import json, sys
 import numpy as np
-from qvggt import api
+from qvggt.api import reconstruct as api
 from qvggt.inference.process_memory import peak_memory_bytes
 from qvggt.inference.memory_plan import model_size, plan_memory
 from qvggt.inference.memory_sums import PassSize

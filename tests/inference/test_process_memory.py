@@ -44,7 +44,7 @@ def test_memory_is_the_peak_so_far(clock):
 @pytest.mark.parametrize(("policy", "stays"), [("keep_memory", True), ("give_memory_back", False)])
 def test_memory_that_is_freed_stays_or_goes(policy, stays):
     code = (
-        "import sys, torch; from qvggt import costs\n"
+        "import sys, torch; from qvggt.inference import process_memory as costs\n"
         f"costs.{policy}()\n"
         "blocks = [torch.ones(10_000_000) for _ in range(3)]; before = costs.resident_memory_bytes(); del blocks\n"
         "sys.exit(int(before - costs.resident_memory_bytes() < 60e6))"
@@ -55,7 +55,7 @@ def test_memory_that_is_freed_stays_or_goes(policy, stays):
 @pytest.mark.skipif(sys.platform != "linux", reason="other C libraries have their own ways")
 def test_memory_that_was_kept_can_still_go_back():
     code = (
-        "import sys, torch; from qvggt import costs\n"
+        "import sys, torch; from qvggt.inference import process_memory as costs\n"
         "costs.keep_memory()\n"
         "blocks = [torch.ones(1_000_000) for _ in range(30)]; before = costs.resident_memory_bytes(); del blocks[:-1]\n"
         "costs.give_memory_back(); sys.exit(int(before - costs.resident_memory_bytes() < 60e6))"

@@ -9,7 +9,7 @@ import pytest
 
 from qvggt.data.rooms.family import SPLITS
 
-PAGE = Path(__file__).parents[2] / "docs" / "rooms.md"
+PAGE = Path(__file__).parents[3] / "docs" / "rooms.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
