@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from qvggt.bench.report import relative_differences
+from qvggt.types import OnProgress
 from tables import engines_table
 from timing import (
     Failed,
@@ -147,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(engines_table({"environment": about, "rows": rows}))
 
 
-def _progress(what: str) -> Callable[[str, float], None]:
+def _progress(what: str) -> OnProgress:
     return lambda engine, share: show_progress(f"{what}: {engine}", share)
 
 

@@ -16,6 +16,7 @@ import torch
 
 from qvggt.bench.machine import describe_machine
 from qvggt.files import new_file
+from qvggt.types import OnProgress
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ class Failed(Exception):
 
 
 def take_turns(
-    contenders: Mapping[str, Callable[[], T]], repeats: int, on_progress: Callable[[str, float], None]
+    contenders: Mapping[str, Callable[[], T]], repeats: int, on_progress: OnProgress
 ) -> tuple[dict[str, list[T]], dict[str, str]]:
     """Call every contender in turn, ``repeats`` times; one that fails is left out from then on.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType
@@ -13,6 +14,9 @@ LayerId = NewType("LayerId", str)
 
 BlockId = NewType("BlockId", str)
 """Kind and index of a block, e.g. ``frame/7``, ``global/7``, ``patch_embed/0``, ``camera/1``."""
+
+OnProgress = Callable[[str, float], None]
+"""Called with the stage under way, e.g. ``8 frames, attention``, and the share of the work done, 0 to 1."""
 
 
 class QvggtError(Exception):

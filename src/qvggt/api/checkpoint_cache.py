@@ -27,11 +27,10 @@ from qvggt.data.registry import DATASETS
 from qvggt.eval.code_hash import code_hash
 from qvggt.files import make_folder, write_json
 from qvggt.images.files import list_images, match_paths
-from qvggt.inference.predict import OnProgress
 from qvggt.methods.common import current_versions
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import METHODS, RTN, find_method
-from qvggt.types import PathLike, QvggtError
+from qvggt.types import OnProgress, PathLike, QvggtError
 
 log = logging.getLogger(__name__)
 

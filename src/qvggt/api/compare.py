@@ -20,11 +20,10 @@ from qvggt.eval.plan import Plan, Selection, make_plan
 from qvggt.eval.report import Evaluation
 from qvggt.eval.work import RunOptions
 from qvggt.files import user_cache
-from qvggt.inference.predict import OnProgress
 from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import RTN, parse_variant
 from qvggt.quant.scheme import FloatScheme, Scheme
-from qvggt.types import PathLike, QvggtError
+from qvggt.types import OnProgress, PathLike, QvggtError
 
 USUAL_METHODS = (RTN, "awq", "gptq", "smoothquant", "qvggt", "qvggt+")
 

@@ -13,9 +13,8 @@ from qvggt.eval.evaluate import Comparison, Subject, evaluate_plan
 from qvggt.eval.plan import Selection, make_plan
 from qvggt.eval.report import Evaluation
 from qvggt.eval.work import RunOptions
-from qvggt.inference.predict import OnProgress
 from qvggt.model import VGGT
-from qvggt.types import PathLike
+from qvggt.types import OnProgress, PathLike
 
 
 def evaluate(

@@ -15,10 +15,10 @@ from qvggt.eval.fidelity import Fidelity
 from qvggt.eval.fidelity import fidelity as differences_between
 from qvggt.export.frames import photo_mask
 from qvggt.images.preprocess import ImageOptions, Mode, load_images
-from qvggt.inference.predict import OnProgress, predict
+from qvggt.inference.predict import predict
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES
-from qvggt.types import ImageSet, PathLike, Prediction, QvggtError
+from qvggt.types import ImageSet, OnProgress, PathLike, Prediction, QvggtError
 from qvggt.weights.open import locate, open_weights
 
 _IN_MEMORY = "a model in memory"

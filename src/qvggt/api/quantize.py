@@ -16,7 +16,6 @@ from qvggt.api.reconstruct import load
 from qvggt.calibration.unit_store import check_store, remove_store
 from qvggt.checkpoint.folder import check_place, is_checkpoint, save_checkpoint, write_checkpoint
 from qvggt.checkpoint.report import inspect_checkpoint
-from qvggt.inference.predict import OnProgress
 from qvggt.inference.process_memory import StageClock, StageCost
 from qvggt.methods.common import model_layers
 from qvggt.methods.options import QuantizeOptions
@@ -27,7 +26,7 @@ from qvggt.model import VGGT
 from qvggt.nn.convert import convert, recipe_of
 from qvggt.quant.layer_names import part_of
 from qvggt.quant.recipe import Provenance
-from qvggt.types import PathLike, QvggtError
+from qvggt.types import OnProgress, PathLike, QvggtError
 from qvggt.weights.open import FloatWeights, load_float, locate, open_weights
 
 log = logging.getLogger(__name__)

@@ -16,14 +16,14 @@ from qvggt.checkpoint.folder import is_checkpoint, read_checkpoint, save_checkpo
 from qvggt.images.preprocess import ImageOptions, Mode, load_images
 from qvggt.inference.memory_plan import model_size, plan_memory
 from qvggt.inference.memory_sums import PassSize
-from qvggt.inference.predict import HEADS_FOR, OnProgress, PointsFrom
+from qvggt.inference.predict import HEADS_FOR, PointsFrom
 from qvggt.inference.process_memory import give_memory_back, keep_memory
 from qvggt.inference.windows import WindowOptions, predict_windows
 from qvggt.model import VGGT, Head
 from qvggt.model.layers import usual_chunk
 from qvggt.model.merging import GlobalAttention
 from qvggt.model.vggt import DENSE_FRAMES
-from qvggt.types import PathLike, Prediction, QvggtError
+from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
 from qvggt.weights.open import load_float, locate, open_weights
 
 log = logging.getLogger(__name__)

@@ -13,11 +13,10 @@ from qvggt.calibration.sensitivity import Granularity, SensitivityReport, Sensit
 from qvggt.calibration.statistics import TOKEN_CLASSES
 from qvggt.calibration.task import make_task
 from qvggt.geometry import Truth
-from qvggt.inference.predict import OnProgress
 from qvggt.methods.gptq import second_order_weights
 from qvggt.model import VGGT
 from qvggt.quant.scheme import LayerScheme, Scheme
-from qvggt.types import PathLike, QvggtError
+from qvggt.types import OnProgress, PathLike, QvggtError
 
 
 def usual_schemes(

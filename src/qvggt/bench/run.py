@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from qvggt.bench.job import Job, Measured
 from qvggt.bench.machine import describe_machine
 from qvggt.bench.report import BenchReport, BenchRow, relative_differences
 from qvggt.model.merging import GlobalAttention
-from qvggt.types import QvggtError
+from qvggt.types import OnProgress, QvggtError
 
 ANSWERS = ("pose_enc", "depth", "world_points")
 
@@ -69,7 +69,7 @@ class BenchOptions:
         return [base, *(job for job in dict.fromkeys(jobs) if job.model != self.against)]
 
 
-def bench(options: BenchOptions, on_progress: Callable[[str, float], None] = lambda what, share: None) -> BenchReport:
+def bench(options: BenchOptions, on_progress: OnProgress = lambda what, share: None) -> BenchReport:
     """Measure time and memory of several models side by side.
 
     Raises:

@@ -14,8 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from qvggt.files import new_file, write_json
-from qvggt.inference.predict import OnProgress
-from qvggt.types import QvggtError
+from qvggt.types import OnProgress, QvggtError
 
 # Names of files and models are shown as they are: "[bold]" and ":smile:" in them mean themselves.
 _plain_console = partial(Console, highlight=False, markup=False, emoji=False)

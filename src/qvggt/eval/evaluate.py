@@ -18,9 +18,8 @@ from qvggt.eval.results import SceneResult, summarise
 from qvggt.eval.runner import run
 from qvggt.eval.work import RunOptions, Work
 from qvggt.images.preprocess import ImageOptions
-from qvggt.inference.predict import OnProgress
 from qvggt.model import VGGTConfig
-from qvggt.types import QvggtError
+from qvggt.types import OnProgress, QvggtError
 from qvggt.version import __version__
 
 FLOAT, FIDELITY = "float", "fidelity"

@@ -13,15 +13,12 @@ from torch import Tensor, nn
 
 from qvggt import geometry
 from qvggt.model.vggt import DENSE_FRAMES, VGGT, Head, frames_at_a_time
-from qvggt.types import ImageSet, Prediction, QvggtError
+from qvggt.types import ImageSet, OnProgress, Prediction, QvggtError
 
 log = logging.getLogger(__name__)
 
 PointsFrom = Literal["depth", "head"]
 """Where world points come from: depth and camera, or the point head."""
-
-OnProgress = Callable[[str, float], None]
-"""Called with what is being done, e.g. ``8 frames, attention``, and the share of the work done, 0..1."""
 
 LEAST_VIEW_RAD = 0.01
 """Narrower fields of view are no camera's."""

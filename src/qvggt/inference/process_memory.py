@@ -6,10 +6,11 @@ import ctypes
 import resource
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from qvggt.types import OnProgress
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of glibc's mallopt: how many free bytes at the end of the heap are kept, and from how many bytes on memory has a
@@ -47,7 +48,7 @@ class StageClock:
         together: beginnings of names that are one stage each.
     """
 
-    def __init__(self, on_progress: Callable[[str, float], None], together: tuple[str, ...] = ()) -> None:
+    def __init__(self, on_progress: OnProgress, together: tuple[str, ...] = ()) -> None:
         self.on_progress, self.together = on_progress, together
         self._stage, self._since = "", time.perf_counter()
         self._costs: dict[str, StageCost] = {}

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from qvggt import geometry
-from qvggt.inference.predict import HEADS_FOR, OnProgress, predict
+from qvggt.inference.predict import HEADS_FOR, predict
 from qvggt.model import VGGT, Head
 from qvggt.model.vggt import DENSE_FRAMES
-from qvggt.types import ImageSet, Prediction, QvggtError
+from qvggt.types import ImageSet, OnProgress, Prediction, QvggtError
 
 USUAL_OVERLAP = 4
 """Frames that neighbouring windows share where nobody says otherwise, and windows are large enough."""

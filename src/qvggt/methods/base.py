@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -15,10 +15,7 @@ from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT
 from qvggt.quant.affine import QuantizedTensor
 from qvggt.quant.scheme import LayerScheme, LayerShape, Scheme
-from qvggt.types import LayerId, QvggtError
-
-OnStage = Callable[[str, float], None]
-"""Called with what is being done and the share of it that is done."""
+from qvggt.types import LayerId, OnProgress, QvggtError
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Bench:
         task: the objective on the scenes that statistics are taken from.
         held_out: the objective on scenes that no statistics are taken from.
         store: where results are kept as they come, or None.
-        on_stage: progress.
+        on_progress: progress.
     """
 
     model: VGGT
@@ -41,7 +38,7 @@ class Bench:
     task: Task
     held_out: Task
     store: UnitStore | None = None
-    on_stage: OnStage = lambda what, share: None
+    on_progress: OnProgress = lambda what, share: None
 
 
 @dataclass(frozen=True)

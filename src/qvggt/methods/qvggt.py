@@ -107,7 +107,7 @@ class Qvggt(Method):
                 task,
                 schemes,
                 "part",
-                on_row=lambda row, share: bench.on_stage("sensitivity", share),
+                on_row=lambda row, share: bench.on_progress("sensitivity", share),
                 memory_bytes=self.options.memory_bytes,
                 rounder=self.rounder,
             )
@@ -122,7 +122,7 @@ class Qvggt(Method):
         """Give the camera head a compensation token, if that lowers the objective on scenes held out."""
         if not self.has("compensate"):
             return outcome
-        bench.on_stage("compensation", 0.0)
+        bench.on_progress("compensation", 0.0)
         found = try_compensation(bench.model, bench.task, bench.held_out)
         if found.accepted:
             bench.model.camera_head.compensation = nn.Parameter(found.token, requires_grad=False)
@@ -172,7 +172,7 @@ class QvggtPlus(Qvggt):
             outcome.weights,
             bench.task.batches,
             options,
-            lambda step, loss: bench.on_stage("tuning", step / options.steps),
+            lambda step, loss: bench.on_progress("tuning", step / options.steps),
         )
         before = bench.held_out.total(bench.model)
         kept = {name: parameter.data for name, parameter in bench.model.named_parameters()}

@@ -13,13 +13,13 @@ from qvggt.calibration.data import CalibrationData, check_truth, load_calibratio
 from qvggt.calibration.run import PassOptions, quantize_units
 from qvggt.calibration.task import make_task
 from qvggt.calibration.unit_store import UnitStore
-from qvggt.methods.base import Bench, Method, OnStage, Outcome, Plan
+from qvggt.methods.base import Bench, Method, Outcome, Plan
 from qvggt.methods.common import current_versions
 from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, quantizable_layers, torch_dtype
 from qvggt.quant.recipe import Provenance, build_recipe
-from qvggt.types import PathLike
+from qvggt.types import OnProgress, PathLike
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def quantize_calibrated(
     source: Provenance,
     options: QuantizeOptions,
     work: PathLike | None = None,
-    on_stage: OnStage = lambda what, share: None,
+    on_progress: OnProgress = lambda what, share: None,
 ) -> tuple[VGGT, Losses]:
     """Quantize a float model, in place.
 
@@ -57,21 +57,21 @@ def quantize_calibrated(
         source: what is known of the model.
         options: the user's.
         work: a folder in which results are kept as they come, and from which an interrupted run goes on.
-        on_stage: progress.
+        on_progress: progress.
 
     Raises:
         QvggtError: the calibration scenes cannot be read or know no truth, the budget is too small, weights or
             activations are not finite, or ``work`` cannot be written or is of other options.
     """
     worker = method(options)  # before anything takes time: it may refuse the options
-    on_stage("reading calibration scenes", 0.0)
+    on_progress("reading calibration scenes", 0.0)
     data = _scenes(model, options)
     about = replace(
         source, method=name, options=options.to_json(), calibration=data.provenance, versions=current_versions()
     )
     store = None if work is None else UnitStore(work, asdict(about))
     try:
-        bench = _bench(model, worker, data, store, on_stage)
+        bench = _bench(model, worker, data, store, on_progress)
         before = bench.held_out.total(model)
         worker.prepare(bench.model)
         plan, outcome = _quantized(worker, bench, data)
@@ -83,7 +83,7 @@ def quantize_calibrated(
         build_recipe(bench.shapes, plan.schemes, options.float_type),
         compensation=model.camera_head.compensation is not None,
     )
-    on_stage("measuring the result", 1.0)
+    on_progress("measuring the result", 1.0)
     convert(model, recipe, weights=outcome.weights).eval()
     # Of the model as it will be loaded: what stays floating has its stored type, and inputs are rounded.
     losses = Losses(before, bench.held_out.total(model), plan.notes.get("predicted_increase"))
@@ -102,13 +102,15 @@ def _finite(values: Any) -> Any:
     return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
-def _bench(model: VGGT, worker: Method, data: CalibrationData, store: UnitStore | None, on_stage: OnStage) -> Bench:
-    on_stage("running the float model", 0.0)
+def _bench(
+    model: VGGT, worker: Method, data: CalibrationData, store: UnitStore | None, on_progress: OnProgress
+) -> Bench:
+    on_progress("running the float model", 0.0)
     supervision = worker.options.supervision
     task = make_task(model, data.batches, supervision)
     held_out = make_task(model, data.held_out, supervision)
     teacher = _twin(model) if worker.needs_teacher else None
-    return Bench(model, teacher, quantizable_layers(model), task, held_out, store, on_stage)
+    return Bench(model, teacher, quantizable_layers(model), task, held_out, store, on_progress)
 
 
 def _quantized(worker: Method, bench: Bench, data: CalibrationData) -> tuple[Plan, Outcome]:
@@ -123,7 +125,7 @@ def _quantized(worker: Method, bench: Bench, data: CalibrationData) -> tuple[Pla
         bench.task,
         PassOptions(worker.propagate, options.memory_bytes, torch_dtype(options.float_type)),
         bench.store,
-        lambda unit, share, notes: bench.on_stage(f"quantizing {unit}", share),
+        lambda unit, share, notes: bench.on_progress(f"quantizing {unit}", share),
     )
     return plan, worker.finish(bench, Outcome(passed.weights, {"units": passed.notes}))
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from qvggt import geometry
 from qvggt.data.files import read_json
 from qvggt.data.rooms.family import RoomBatch, RoomSplit, render_rooms
 from qvggt.files import make_folder, new_folder, write_json
-from qvggt.types import PathLike, QvggtError
+from qvggt.types import OnProgress, PathLike, QvggtError
 from qvggt.version import __version__
 
 INDEX = "index.json"
@@ -85,7 +84,7 @@ def write_rooms(
     pictures: Pictures = Pictures(),
     name: str = "room",
     overwrite: bool = False,
-    on_progress: Callable[[str, float], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Written:
     """Render rooms into a folder, or go on with what an earlier run with the same options began.
 
