@@ -22,7 +22,7 @@ from qvggt.eval.evaluators import model_meter
 from qvggt.eval.plan import Selection
 from qvggt.eval.protocols import PROTOCOLS
 from qvggt.eval.report import Evaluation
-from qvggt.eval.results import Summary, summarise
+from qvggt.eval.results import Summary, summarize
 from qvggt.eval.store import default_store
 from qvggt.eval.token_norms import token_norms
 from qvggt.eval.work import RunOptions
@@ -75,7 +75,7 @@ def measure_training_rooms(scenes: int) -> Summary:
     meter = model_meter(lambda: qvggt.load("nano"), protocols)
     first = SPLITS["train"].first_seed
     seeds = range(first, first + scenes * SCENES_A_STEP, SCENES_A_STEP)  # the first room of the first steps
-    return summarise(meter(room_scene(seed, 8, (SIDE, SIDE))) for seed in seeds)
+    return summarize(meter(room_scene(seed, 8, (SIDE, SIDE))) for seed in seeds)
 
 
 def row(title: str, summary: Summary) -> str:

@@ -26,15 +26,15 @@ class View:
 
     @property
     def world_from_cam(self) -> np.ndarray:
-        """[4, 4]: the camera's axes and centre in the world."""
+        """[4, 4]: the camera's axes and center in the world."""
         pose = np.eye(4)
         pose[:3, :3] = self.rotation.T
         pose[:3, 3] = -self.rotation.T @ self.translation
         return pose
 
 
-def colour(points: np.ndarray) -> np.ndarray:
-    """Smooth colour [..., 3] in 0..1 of points in the room."""
+def color(points: np.ndarray) -> np.ndarray:
+    """Smooth color [..., 3] in 0..1 of points in the room."""
     return 0.5 + 0.4 * np.sin(points * np.array([1.1, 1.7, 0.9]) + np.array([0.3, 1.0, 2.0]))
 
 
@@ -46,23 +46,23 @@ def camera(index: int) -> tuple[np.ndarray, np.ndarray]:
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
     rotation = about_z @ about_x @ about_y
-    centre = np.array([0.3 - 0.2 * index, 0.1 + 0.15 * index, -0.4 + 0.1 * index])
-    return rotation, -rotation @ centre
+    center = np.array([0.3 - 0.2 * index, 0.1 + 0.15 * index, -0.4 + 0.1 * index])
+    return rotation, -rotation @ center
 
 
 def cast(rays: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Depth [...] and colour [..., 3] along camera rays [..., 3] with z = 1."""
-    centre = -rotation.T @ translation
+    """Depth [...] and color [..., 3] along camera rays [..., 3] with z = 1."""
+    center = -rotation.T @ translation
     directions = rays @ rotation  # R^T r, for each ray
     directions[directions == 0] = 1e-30
-    depth = np.where(directions > 0, (HALF_SIZE - centre) / directions, (-HALF_SIZE - centre) / directions).min(-1)
-    return depth, colour(centre + depth[..., None] * directions)
+    depth = np.where(directions > 0, (HALF_SIZE - center) / directions, (-HALF_SIZE - center) / directions).min(-1)
+    return depth, color(center + depth[..., None] * directions)
 
 
-def view(index: int, intrinsics: np.ndarray, size: tuple[int, int], pixel_centre: float = 0.5) -> View:
-    """Render one camera: ``size`` is (width, height), the first pixel's centre is at (pixel_centre, pixel_centre)."""
+def view(index: int, intrinsics: np.ndarray, size: tuple[int, int], pixel_center: float = 0.5) -> View:
+    """Render one camera: ``size`` is (width, height), the first pixel's center is at (pixel_center, pixel_center)."""
     width, height = size
-    u, v = np.meshgrid(np.arange(width) + pixel_centre, np.arange(height) + pixel_centre)
+    u, v = np.meshgrid(np.arange(width) + pixel_center, np.arange(height) + pixel_center)
     rays = np.stack(
         ((u - intrinsics[0, 2]) / intrinsics[0, 0], (v - intrinsics[1, 2]) / intrinsics[1, 1], np.ones_like(u)), -1
     )
@@ -81,7 +81,7 @@ def world_points(scene: Scene) -> np.ndarray:
 
 
 def assert_true(scene: Scene, distance: float, shade: float = 0.01) -> None:
-    """Every valid point lies on a wall within ``distance`` and has its pixel's colour, ``shade`` off on average."""
+    """Every valid point lies on a wall within ``distance`` and has its pixel's color, ``shade`` off on average."""
     assert scene.valid is not None
     points = world_points(scene)[scene.valid]
     assert len(points) > 0
@@ -89,4 +89,4 @@ def assert_true(scene: Scene, distance: float, shade: float = 0.01) -> None:
     outside = (np.abs(points) - HALF_SIZE).max(-1)
     assert max(to_wall.max(), outside.max()) < distance
     pixels = scene.images.transpose(0, 2, 3, 1)[scene.valid]
-    assert np.abs(pixels - colour(points)).mean() < shade
+    assert np.abs(pixels - color(points)).mean() < shade

@@ -17,7 +17,7 @@ ON_DISK = (3, 10, 41)
 
 
 def pytorch3d_viewpoint(seen, intrinsics, size, ndc_format):
-    """The camera as PyTorch3D has it: row vectors, x left, y up, normalised coordinates with the same axes."""
+    """The camera as PyTorch3D has it: row vectors, x left, y up, normalized coordinates with the same axes."""
     opencv_to_pytorch3d = (-1.0, -1.0, 1.0)
     rotation = [[0.0] * 3 for _ in range(3)]
     for world_axis in range(3):  # row k of R is where the k-th world axis points in the camera

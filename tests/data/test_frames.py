@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from qvggt.data.dataset import SequenceRecord
-from qvggt.data.files import image_names, read_mask, read_millimetres, read_photo, read_uint16
+from qvggt.data.files import image_names, read_mask, read_millimeters, read_photo, read_uint16
 from qvggt.data.frames import DepthMap, Frame, build_scene, map_intrinsics, pinhole, sample_depth, scale_intrinsics
 from qvggt.images.preprocess import ImageOptions
 from qvggt.types import FrameMap, QvggtError
@@ -54,7 +54,7 @@ def test_depth_camera_and_image_stay_together(tmp_path, size, options):
 
 
 def test_larger_image_reads_the_same_points(tmp_path):
-    """Upscaling by an odd factor puts a pixel's centre on a source pixel's centre: there the points are exact."""
+    """Upscaling by an odd factor puts a pixel's center on a source pixel's center: there the points are exact."""
     scene = build_scene(RECORD, RECORD.frames, frames_of_box(tmp_path, (28, 28)), ImageOptions(84, 14))
     middle = np.s_[:, 1::3, 1::3]
     intrinsics = scene.intrinsics.copy()
@@ -86,7 +86,7 @@ def test_missing_image_says_which(tmp_path):
         build_scene(RECORD, RECORD.frames, frames, ImageOptions(28, 14))
 
 
-def test_centre_of_an_image_maps_to_the_centre():
+def test_center_of_an_image_maps_to_the_center():
     whole = FrameMap((200, 100), (0.5, 0.5), (0.0, -4.0))
     mapped = map_intrinsics(pinhole((1.0, 2.0), (0.5, 0.5)), whole)
     assert np.allclose(mapped, [[100, 0, 49.5], [0, 100, 20.5], [0, 0, 1]])
@@ -98,7 +98,7 @@ def test_centre_of_an_image_maps_to_the_centre():
     scale=st.tuples(st.floats(0.2, 4), st.floats(0.2, 4)),
     offset=st.tuples(st.integers(-9, 9), st.integers(-9, 9)),
 )
-def test_depth_is_sampled_from_the_pixel_whose_area_holds_the_centre(photo, scale, offset):
+def test_depth_is_sampled_from_the_pixel_whose_area_holds_the_center(photo, scale, offset):
     width, height = photo
     values = np.arange(1, width * height + 1, dtype=np.float32).reshape(height, width)
     depth, valid = sample_depth(
@@ -140,10 +140,10 @@ def test_exif_orientation_is_left_aside_for_calibrated_images(tmp_path):
     assert photo.getexif().get(0x0112, 1) == 1
 
 
-def test_millimetres(tmp_path):
+def test_millimeters(tmp_path):
     raw = np.array([[0, 1, 1500, 10000, 10001, 65535]], dtype=np.uint16)
     Image.fromarray(raw).save(tmp_path / "depth.png")
-    assert np.allclose(read_millimetres(tmp_path / "depth.png"), [[0, 0.001, 1.5, 10, 0, 0]])
+    assert np.allclose(read_millimeters(tmp_path / "depth.png"), [[0, 0.001, 1.5, 10, 0, 0]])
 
 
 def test_depth_of_eight_bits_is_refused(tmp_path):
@@ -159,9 +159,9 @@ def test_damaged_image_says_which(tmp_path):
 
 
 def test_mask_is_where_anything_is(tmp_path):
-    Image.fromarray(np.array([[0, 1, 255]], np.uint8)).save(tmp_path / "grey.png")
-    Image.fromarray(np.array([[[0, 0, 0], [0, 1, 0], [9, 9, 9]]], np.uint8)).save(tmp_path / "colour.png")
-    for name in ("grey.png", "colour.png"):
+    Image.fromarray(np.array([[0, 1, 255]], np.uint8)).save(tmp_path / "gray.png")
+    Image.fromarray(np.array([[[0, 0, 0], [0, 1, 0], [9, 9, 9]]], np.uint8)).save(tmp_path / "color.png")
+    for name in ("gray.png", "color.png"):
         assert read_mask(tmp_path / name, "the mask").tolist() == [[False, True, True]]
 
 

@@ -60,9 +60,9 @@ def test_depth_beside_the_cameras_is_read(tmp_path, exact):
         for folder in ("depth", "depth_mm"):
             (tmp_path / folder).mkdir(exist_ok=True)
         stem = name.removesuffix(".png")
-        millimetres = np.rint(seen.depth * 1000).astype(np.uint16)
-        millimetres[0, :2] = 0, 65535  # neither is a measurement
-        Image.fromarray(millimetres).save(tmp_path / "depth_mm" / name)
+        millimeters = np.rint(seen.depth * 1000).astype(np.uint16)
+        millimeters[0, :2] = 0, 65535  # neither is a measurement
+        Image.fromarray(millimeters).save(tmp_path / "depth_mm" / name)
         if exact:
             np.save(tmp_path / "depth" / f"{stem}.npy", seen.depth)
     reader = ImageFolder(tmp_path)

@@ -8,15 +8,15 @@ from qvggt.data.nrgbd import NeuralRgbd
 from qvggt.images.preprocess import ImageOptions
 from qvggt.types import QvggtError
 
-INTRINSICS = pinhole((554.2562584220408, 554.2562584220408), (320.0, 240.0))  # pixel centres at integers
+INTRINSICS = pinhole((554.2562584220408, 554.2562584220408), (320.0, 240.0))  # pixel centers at integers
 OPTIONS = ImageOptions(640, 16)  # the images as they are
 
 
 def opengl_pose(seen):
-    """Camera-to-world whose columns are the camera's right, up and backward axes and its centre."""
+    """Camera-to-world whose columns are the camera's right, up and backward axes and its center."""
     pose = seen.world_from_cam
-    right, down, forward, centre = pose.T
-    return np.stack((right, -down, -forward, centre), axis=1)
+    right, down, forward, center = pose.T
+    return np.stack((right, -down, -forward, center), axis=1)
 
 
 def write_scene(root, name="green_room", frames=3, lost=()):
@@ -25,12 +25,12 @@ def write_scene(root, name="green_room", frames=3, lost=()):
         (folder / kind).mkdir(parents=True)
     lines = []
     for index in range(frames):
-        seen = view(index, INTRINSICS, (640, 480), pixel_centre=0.0)
+        seen = view(index, INTRINSICS, (640, 480), pixel_center=0.0)
         Image.fromarray(seen.photo).save(folder / "images" / f"img{index}.png", compress_level=1)
-        millimetres = np.rint(seen.depth * 1000).astype(np.uint16)
-        millimetres[:16] = 0
-        Image.fromarray(millimetres).save(folder / "depth" / f"depth{index}.png", compress_level=1)
-        filtered = np.full_like(millimetres, 2000)
+        millimeters = np.rint(seen.depth * 1000).astype(np.uint16)
+        millimeters[:16] = 0
+        Image.fromarray(millimeters).save(folder / "depth" / f"depth{index}.png", compress_level=1)
+        filtered = np.full_like(millimeters, 2000)
         Image.fromarray(filtered).save(folder / "depth_filtered" / f"depth{index}.png", compress_level=1)
         pose = np.full((4, 4), np.nan) if index in lost else opengl_pose(seen)
         lines += [" ".join(map(repr, row)) for row in pose.tolist()]

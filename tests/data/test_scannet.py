@@ -10,9 +10,9 @@ from qvggt.data.scannet import ScanNet
 from qvggt.images.preprocess import ImageOptions
 from qvggt.types import QvggtError
 
-COLOUR = pinhole((117.0, 118.0), (64.0, 47.5))  # of 128x96, pixel centres at integers
-DEPTH = pinhole((289.0, 290.0), (159.8, 120.9))  # of 320x240: not the colour camera's times 2.5
-OPTIONS = ImageOptions(128, 16)  # the colour images as they are
+COLOR = pinhole((117.0, 118.0), (64.0, 47.5))  # of 128x96, pixel centers at integers
+DEPTH = pinhole((289.0, 290.0), (159.8, 120.9))  # of 320x240: not the color camera's times 2.5
+OPTIONS = ImageOptions(128, 16)  # the color images as they are
 
 
 def write_matrix(path, matrix):
@@ -24,13 +24,13 @@ def write_scene(root, name="scans/scene0000_00", frames=2, lost=()):
     for kind in ("color", "depth", "pose", "intrinsic"):
         (folder / kind).mkdir(parents=True)
     for index in range(frames):
-        seen = view(index, COLOUR, (128, 96), pixel_centre=0.0)
+        seen = view(index, COLOR, (128, 96), pixel_center=0.0)
         Image.fromarray(seen.photo).save(folder / "color" / f"{index}.jpg", quality=98, subsampling=0)
-        depth = view(index, DEPTH, (320, 240), pixel_centre=0.0).depth
+        depth = view(index, DEPTH, (320, 240), pixel_center=0.0).depth
         Image.fromarray(np.rint(depth * 1000).astype(np.uint16)).save(folder / "depth" / f"{index}.png")
         pose = np.full((4, 4), -np.inf) if index in lost else seen.world_from_cam
         write_matrix(folder / "pose" / f"{index}.txt", pose)
-    for kind, intrinsics in (("color", COLOUR), ("depth", DEPTH)):
+    for kind, intrinsics in (("color", COLOR), ("depth", DEPTH)):
         matrix = np.eye(4)
         matrix[:3, :3] = intrinsics
         write_matrix(folder / "intrinsic" / f"intrinsic_{kind}.txt", matrix)
@@ -44,7 +44,7 @@ def test_known_cameras_and_depth_of_another_camera_come_back(tmp_path, place):
     (record,) = reader.sequences()
     assert (record.name, record.frames) == ("scene0000_00", ("0.jpg", "1.jpg"))
     scene = reader.load(record, (1, 0), OPTIONS)
-    assert np.allclose(scene.intrinsics, COLOUR)
+    assert np.allclose(scene.intrinsics, COLOR)
     # The nearest depth pixel is up to half of one away: 0.5 / 289 of the depth, more on slanted walls.
     assert_true(scene, 0.012, shade=0.02)
     assert scene.valid.all()

@@ -8,7 +8,7 @@ from qvggt.data.seven_scenes import SevenScenes
 from qvggt.images.preprocess import ImageOptions
 from qvggt.types import QvggtError
 
-INTRINSICS = pinhole((525.0, 525.0), (320.0, 240.0))  # pixel centres at integers
+INTRINSICS = pinhole((525.0, 525.0), (320.0, 240.0))  # pixel centers at integers
 OPTIONS = ImageOptions(640, 16)  # the images as they are
 
 
@@ -21,7 +21,7 @@ def write_scene(root, scene="chess", sequences=(3, 5), frames=2):
         (folder / f"seq-{number:02d}").mkdir()
         for index in range(frames):
             stem = folder / f"seq-{number:02d}" / f"frame-{index:06d}"
-            seen = view(index, INTRINSICS, (640, 480), pixel_centre=0.0)
+            seen = view(index, INTRINSICS, (640, 480), pixel_center=0.0)
             Image.fromarray(seen.photo).save(f"{stem}.color.png", compress_level=1)
             registered = np.rint(seen.depth * 1000).astype(np.uint16)
             registered[:, :10], registered[:, 10:20], registered[:, 20:30] = 65535, 0, 10001

@@ -9,7 +9,7 @@ from qvggt.eval.metrics.pose import relative_to_first
 from qvggt.types import FrameMap, Prediction, Scene
 
 SIZE = 24
-UNIT = 0.4  # the perfect model's unit, per metre
+UNIT = 0.4  # the perfect model's unit, per meter
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvggt.eval.paired import paired_difference, summarise_runs
-from qvggt.eval.results import SceneResult, summarise
+from qvggt.eval.paired import paired_difference, summarize_runs
+from qvggt.eval.results import SceneResult, summarize
 
 
 def run(seed, scenes=12, pairs=6, shift=0.0, shared=0):
@@ -26,10 +26,10 @@ def run(seed, scenes=12, pairs=6, shift=0.0, shared=0):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), scenes=st.integers(1, 8))
-def test_one_run_is_summarised_as_ever(seed, scenes):
+def test_one_run_is_summarized_as_ever(seed, scenes):
     results = run(seed, scenes)
-    assert summarise_runs([results]) == summarise(results)
-    assert summarise_runs([results, results]).metrics == pytest.approx(summarise(results).metrics)
+    assert summarize_runs([results]) == summarize(results)
+    assert summarize_runs([results, results]).metrics == pytest.approx(summarize(results).metrics)
 
 
 @settings(max_examples=20, deadline=None)
@@ -38,7 +38,7 @@ def test_differences_are_those_of_the_summaries_and_change_sign_with_the_referen
     ours, theirs = run(seed, shift=shift), run(seed + 1)
     found, back = paired_difference([ours], theirs), paired_difference([theirs], ours)
     for name, value in found.metrics.items():
-        assert value == pytest.approx(summarise(ours).metrics[name] - summarise(theirs).metrics[name])
+        assert value == pytest.approx(summarize(ours).metrics[name] - summarize(theirs).metrics[name])
         low, high = found.intervals[name]
         assert low <= high
         assert back.metrics[name] == -value
@@ -48,7 +48,7 @@ def test_differences_are_those_of_the_summaries_and_change_sign_with_the_referen
 def test_pairing_takes_the_spread_of_scenes_out():
     ours, theirs = run(1, 40, shift=0.05), run(2, 40)
     low, high = paired_difference([ours], theirs).intervals["auc30"]
-    alone = summarise(ours).intervals["auc30"]
+    alone = summarize(ours).intervals["auc30"]
     assert high < 0
     assert high - low < 0.3 * (alone[1] - alone[0])
 
@@ -56,17 +56,17 @@ def test_pairing_takes_the_spread_of_scenes_out():
 def test_the_order_of_scenes_says_nothing():
     ours, theirs = run(1), run(2)
     assert paired_difference([ours[::-1]], theirs) == paired_difference([ours], theirs[::-1])
-    assert summarise_runs([ours[::-1], theirs]) == summarise_runs([ours, theirs])
+    assert summarize_runs([ours[::-1], theirs]) == summarize_runs([ours, theirs])
 
 
 def test_several_runs_count_alike():
     runs, base = [run(1, shift=0.2), run(2, shift=-0.1), run(3)], run(4)
-    mean = summarise_runs(runs)
-    each = [summarise(one) for one in runs]
+    mean = summarize_runs(runs)
+    each = [summarize(one) for one in runs]
     assert mean.metrics["auc30"] == pytest.approx(np.mean([one.metrics["auc30"] for one in each]))
     assert mean.intervals["auc30"][0] < mean.metrics["auc30"] < mean.intervals["auc30"][1]
     difference = paired_difference(runs, base)
-    assert difference.metrics["auc30"] == pytest.approx(mean.metrics["auc30"] - summarise(base).metrics["auc30"])
+    assert difference.metrics["auc30"] == pytest.approx(mean.metrics["auc30"] - summarize(base).metrics["auc30"])
 
 
 def test_infinite_and_missing_values():
@@ -76,7 +76,7 @@ def test_infinite_and_missing_values():
     difference = paired_difference([ours], theirs)
     assert difference.metrics["absrel"] == float("inf")
     assert difference.to_json()["metrics"]["absrel"] == "inf"
-    assert summarise_runs([theirs, theirs]).unmeasured == {"absrel": 1}
+    assert summarize_runs([theirs, theirs]).unmeasured == {"absrel": 1}
     assert np.isnan(paired_difference([ours], ours).metrics["absrel"])
 
 
@@ -84,8 +84,8 @@ def test_other_scenes_or_protocols_are_refused():
     with pytest.raises(ValueError, match="same scenes"):
         paired_difference([run(1, 3)], run(1, 4))
     with pytest.raises(ValueError, match="same scenes"):
-        summarise_runs([])
+        summarize_runs([])
     with pytest.raises(ValueError, match="at least one run"):
         paired_difference([], run(1))
     with pytest.raises(ValueError, match="same protocols"):
-        summarise_runs([run(1), [replace(result, protocols=("q",)) for result in run(1)]])
+        summarize_runs([run(1), [replace(result, protocols=("q",)) for result in run(1)]])

@@ -10,7 +10,7 @@ from qvggt.eval.ground_truth import resize_intrinsics, true_points, unproject_ma
 from qvggt.eval.metrics.pose import relative_to_first
 from qvggt.eval.point_protocols import ConsistencyProtocol, PointProtocol
 from qvggt.eval.protocols import PROTOCOLS, DepthProtocol, PoseProtocol, measure, measure_fidelity
-from qvggt.eval.results import summarise
+from qvggt.eval.results import summarize
 from qvggt.types import QvggtError
 
 POINTS = [name for name in PROTOCOLS if name.startswith("points-") and name != "points-consistent"]
@@ -19,7 +19,7 @@ POINTS = [name for name in PROTOCOLS if name.startswith("points-") and name != "
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_perfect_prediction_is_perfect_by_every_protocol(name, scene, perfect):
     result = measure(scene, perfect, [PROTOCOLS[name]])
-    metrics = summarise([result]).metrics
+    metrics = summarize([result]).metrics
     best = {"auc30": 100, "auc3": 100, "rra3": 100, "rta3": 100, "delta1": 1, "normal_consistency": 1}
     worst_distances = {"absrel", "accuracy", "completeness", "point_error", "consistency", "rotation_deg"}
     assert result.protocols == (name,)
@@ -73,14 +73,14 @@ def test_depth_of_another_size_is_resized_to_the_truth(scene, perfect):
 def test_point_errors_are_metres(scene, perfect):
     """A bump on one wall, too small to disturb the alignment, costs its height."""
     points = perfect.world_points.copy()
-    points[1, 8:12, 8:12, 2] += 0.4  # one metre
+    points[1, 8:12, 8:12, 2] += 0.4  # one meter
     values = measure(scene, replace(perfect, world_points=points), [PROTOCOLS["points-crop224"]]).values
     assert 0 < values["accuracy"] < 16 / (4 * 24 * 24) * 1.2
     assert values["accuracy_median"] < 0.01
     assert values["normal_consistency"] < 1
 
 
-def test_crop224_compares_the_centre_only(scene, perfect):
+def test_crop224_compares_the_center_only(scene, perfect):
     """The border of a large map is outside the crop; the same error in the middle is not."""
     size = 300
     depth = np.full((1, size, size), 2.0, np.float32)
@@ -112,8 +112,8 @@ def test_consistency_by_hand(scene, perfect):
     """Doubling the depth moves each unprojected point by its distance from its own camera."""
     truth, mask = true_points(scene, "test")
     cameras = relative_to_first(scene.cam_from_world)
-    centres = -np.einsum("sji,sj->si", cameras[:, :, :3], cameras[:, :, 3])
-    gap = np.linalg.norm(truth - centres[:, None, None], axis=-1)[mask].mean()
+    centers = -np.einsum("sji,sj->si", cameras[:, :, :3], cameras[:, :, 3])
+    gap = np.linalg.norm(truth - centers[:, None, None], axis=-1)[mask].mean()
     size = np.linalg.norm(truth, axis=-1)[mask].mean()
     values = measure(scene, replace(perfect, depth=perfect.depth * 2), [ConsistencyProtocol()]).values
     assert values["consistency"] == pytest.approx(gap / size, rel=1e-4)
@@ -151,7 +151,7 @@ def test_a_broken_prediction_scores_worst_with_a_reason(name, scene, perfect):
         world_points=perfect.world_points * np.nan,
     )
     result = measure(scene, broken, [PROTOCOLS[name]])
-    metrics = summarise([result]).metrics
+    metrics = summarize([result]).metrics
     zero = {"auc30", "rra30", "rta30", "delta1", "normal_consistency", "normal_consistency_median"}
     infinite = {"absrel", "accuracy", "completeness", "point_error", "consistency"}
     assert metrics.keys() & (zero | infinite)
@@ -199,7 +199,7 @@ def test_missing_truth_and_heads_are_named(scene, perfect):
 def test_fidelity_makes_a_result_too(perfect):
     result = measure_fidelity("bumps", perfect, perfect)
     assert result.protocols == ("fidelity",)
-    assert summarise([result]).metrics["fidelity_depth_rel"] == 0
+    assert summarize([result]).metrics["fidelity_depth_rel"] == 0
     with pytest.raises(QvggtError, match="share no head"):
         measure_fidelity("bumps", perfect, replace(perfect, cam_from_world=None, depth=None, world_points=None))
 

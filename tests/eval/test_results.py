@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qvggt.eval.bootstrap import grouped_mean, percentile_interval, resample_counts
 from qvggt.eval.metrics.pose import auc
-from qvggt.eval.results import SceneResult, summarise
+from qvggt.eval.results import SceneResult, summarize
 
 
 def result(scene: str, errors=(), group: str = "", **values: float) -> SceneResult:
@@ -28,7 +28,7 @@ def many(count: int, seed: int = 0) -> list[SceneResult]:
 
 def test_pairs_pool_in_a_group_and_groups_average():
     a1, a2, b = [0.5, 40.0], [0.5, 0.5, 40.0, 40.0], [10.5]
-    summary = summarise([result("1", a1, "a"), result("2", a2, "a"), result("3", b, "b")])
+    summary = summarize([result("1", a1, "a"), result("2", a2, "a"), result("3", b, "b")])
     expected = (auc(np.array(a1 + a2), 30) + auc(np.array(b), 30)) / 2
     assert summary.metrics["auc30"] == pytest.approx(expected)
     assert summary.metrics["rra5"] == pytest.approx((50 + 0) / 2)
@@ -37,7 +37,7 @@ def test_pairs_pool_in_a_group_and_groups_average():
 
 
 def test_values_are_plain_means_whatever_the_group():
-    summary = summarise(
+    summary = summarize(
         [result("1", (), "a", absrel=1.0), result("2", (), "a", absrel=2.0), result("3", (), "b", absrel=6.0)]
     )
     assert summary.metrics == {"absrel": pytest.approx(3.0)}
@@ -45,23 +45,23 @@ def test_values_are_plain_means_whatever_the_group():
 
 
 def test_pairs_that_are_nan_count_as_wrong():
-    summary = summarise([result("1", [0.0, math.nan])])
+    summary = summarize([result("1", [0.0, math.nan])])
     assert summary.metrics["auc30"] == summary.metrics["rra30"] == summary.metrics["rta3"] == 50
     assert summary.metrics["rotation_deg"] == 90
     assert summary.metrics["translation_deg"] == 45
 
 
 def test_scenes_without_anything_to_measure_are_left_out_and_counted():
-    summary = summarise([result("1", absrel=0.1), result("2", absrel=math.nan)])
+    summary = summarize([result("1", absrel=0.1), result("2", absrel=math.nan)])
     assert summary.metrics["absrel"] == pytest.approx(0.1)
     assert summary.unmeasured == {"absrel": 1}
-    nothing = summarise([result("2", absrel=math.nan)])
+    nothing = summarize([result("2", absrel=math.nan)])
     assert math.isnan(nothing.metrics["absrel"])
     assert math.isnan(nothing.intervals["absrel"][0])
 
 
 def test_one_broken_scene_shows_in_the_mean_and_the_interval():
-    summary = summarise([result(str(k), absrel=0.1) for k in range(5)] + [result("bad", absrel=math.inf)])
+    summary = summarize([result(str(k), absrel=0.1) for k in range(5)] + [result("bad", absrel=math.inf)])
     assert summary.metrics["absrel"] == math.inf
     low, high = summary.intervals["absrel"]
     assert low == pytest.approx(0.1)
@@ -72,28 +72,28 @@ def test_one_broken_scene_shows_in_the_mean_and_the_interval():
 @given(st.integers(0, 1000), st.integers(5, 40))
 def test_intervals_contain_the_estimate_and_do_not_depend_on_order(seed, count):
     results = many(count, seed)
-    summary = summarise(results, resamples=400)
+    summary = summarize(results, resamples=400)
     for name, (low, high) in summary.intervals.items():
         assert low - 1e-9 <= summary.metrics[name] <= high + 1e-9, name
-    assert summarise(results[::-1], resamples=400) == summary
+    assert summarize(results[::-1], resamples=400) == summary
 
 
 def test_the_seed_decides_the_interval():
     results = many(30)
-    assert summarise(results, seed=1) == summarise(results, seed=1)
-    assert summarise(results, seed=1).intervals != summarise(results, seed=2).intervals
-    assert summarise(results, seed=1).metrics == summarise(results, seed=2).metrics
+    assert summarize(results, seed=1) == summarize(results, seed=1)
+    assert summarize(results, seed=1).intervals != summarize(results, seed=2).intervals
+    assert summarize(results, seed=1).metrics == summarize(results, seed=2).metrics
 
 
 def test_intervals_narrow_with_more_scenes():
-    widths = [np.subtract(*summarise(many(count)).intervals["absrel"][::-1]) for count in (10, 200)]
+    widths = [np.subtract(*summarize(many(count)).intervals["absrel"][::-1]) for count in (10, 200)]
     assert widths[1] < widths[0] / 2
 
 
 def test_the_interval_is_about_two_standard_errors_each_way():
     rng = np.random.default_rng(0)
     values = rng.normal(size=400)
-    summary = summarise([result(str(k), x=float(v)) for k, v in enumerate(values)])
+    summary = summarize([result(str(k), x=float(v)) for k, v in enumerate(values)])
     low, high = summary.intervals["x"]
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
 
@@ -116,7 +116,7 @@ def test_results_survive_json_to_the_bit():
 
 
 def test_a_summary_is_standard_json():
-    summary = summarise([*many(4), result("bad", [1.0], absrel=math.inf)])
+    summary = summarize([*many(4), result("bad", [1.0], absrel=math.inf)])
     stored = json.loads(json.dumps(summary.to_json(), allow_nan=False))
     assert stored["protocol"] == "p"
     assert stored["metrics"]["absrel"] == "inf"
@@ -126,11 +126,11 @@ def test_a_summary_is_standard_json():
 
 def test_tables_of_nothing_twice_or_mixed_are_refused():
     with pytest.raises(ValueError, match="got none"):
-        summarise([])
+        summarize([])
     with pytest.raises(ValueError, match="twin more than once"):
-        summarise([result("twin"), result("other"), result("twin")])
+        summarize([result("twin"), result("other"), result("twin")])
     with pytest.raises(ValueError, match="same protocols"):
-        summarise([result("1"), SceneResult("2", "", ("q",), 3)])
+        summarize([result("1"), SceneResult("2", "", ("q",), 3)])
 
 
 def test_resamples_draw_as_many_scenes_as_there_are():

@@ -8,9 +8,9 @@ from PIL import Image
 
 from qvggt import QvggtError
 from qvggt.eval.comparison import ComparisonReport, ComparisonRow, Trial
-from qvggt.eval.paired import paired_difference, summarise_runs
+from qvggt.eval.paired import paired_difference, summarize_runs
 from qvggt.eval.report import Figures, Measured, ModelCard
-from qvggt.eval.results import SceneResult, summarise
+from qvggt.eval.results import SceneResult, summarize
 from qvggt.plots.comparison import _side_by_side, write_comparison_picture
 
 ON = Measured("rooms", "test", "all frames", (8, 8), 0, 1.0, 84, {})
@@ -29,19 +29,19 @@ def scenes(seed, loss, values=True):
 
 def trial(results, size, name="m", seed=None):
     card = ModelCard(name, "sha256:0", name, average_bits=5.0, checkpoint_bytes=size)
-    return Trial(Figures(card, summarise(results), tuple(results)), seed, 4.2, 1.0)
+    return Trial(Figures(card, summarize(results), tuple(results)), seed, 4.2, 1.0)
 
 
 def row(method, bits, size, loss, base, values=True):
     results = scenes(hash((method, bits)) % 99, loss, values)
     return ComparisonRow(
-        method, bits, (trial(results, size, method),), summarise_runs([results]), paired_difference([results], base)
+        method, bits, (trial(results, size, method),), summarize_runs([results]), paired_difference([results], base)
     )
 
 
 def report(*rows, values=True, name="nano"):
     base = scenes(5, 0.0, values)
-    first = ComparisonRow("float", None, (trial(base, 11_000_000, name),), summarise(base))
+    first = ComparisonRow("float", None, (trial(base, 11_000_000, name),), summarize(base))
     return ComparisonReport((first, *(row(*each, base, values) for each in rows)), ON)
 
 
@@ -88,7 +88,7 @@ def test_odd_names_failed_methods_and_figures_that_are_no_numbers(tmp_path):
     rows = (
         *drawn.rows,
         ComparisonRow("$^", 4, (), errors=("it cannot",)),
-        ComparisonRow("\u732b" * 40, 4, (trial(broken, 3_000_000),), summarise(broken)),
+        ComparisonRow("\u732b" * 40, 4, (trial(broken, 3_000_000),), summarize(broken)),
     )
     write_comparison_picture(tmp_path / "c.png", replace(drawn, rows=rows))
     assert pixels(tmp_path / "c.png").size

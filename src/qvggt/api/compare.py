@@ -15,7 +15,7 @@ from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.eval.code_hash import code_hash
 from qvggt.eval.comparison import FLOAT, ComparisonReport, ComparisonRow, Trial, headline, optimal_rows
 from qvggt.eval.evaluate import Comparison, Subject, evaluate_plan
-from qvggt.eval.paired import paired_difference, summarise_runs
+from qvggt.eval.paired import paired_difference, summarize_runs
 from qvggt.eval.plan import Plan, Selection, make_plan
 from qvggt.eval.report import Evaluation
 from qvggt.eval.work import RunOptions
@@ -174,7 +174,7 @@ def _row(tasks: Sequence[_Task], work: _Work, base: Evaluation) -> ComparisonRow
     if not trials:
         return row
     runs = [trial.figures.results for trial in trials]
-    return replace(row, summary=summarise_runs(runs), difference=paired_difference(runs, base.model.results))
+    return replace(row, summary=summarize_runs(runs), difference=paired_difference(runs, base.model.results))
 
 
 class _Work:

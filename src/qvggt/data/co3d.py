@@ -46,7 +46,7 @@ class _Annotation:
     rotation: np.ndarray
     translation: np.ndarray
     focal: tuple[float, float]
-    centre: tuple[float, float]
+    center: tuple[float, float]
     intrinsics_format: str
 
 
@@ -54,7 +54,7 @@ class Co3d:
     """Reads a split of CO3Dv2's ``fewview_dev`` set lists with the filters that published pose figures use.
 
     Sequences are kept if their viewpoint quality is above 0.5, they have at least 50 frames and no camera of theirs has
-    diverged. A sequence's group is its category. Depth is in the scene's own unit, not metres.
+    diverged. A sequence's group is its category. Depth is in the scene's own unit, not meters.
 
     Args:
         root: the folder that holds the category folders; categories that are not there are not evaluated.
@@ -118,7 +118,7 @@ class Co3d:
         return Frame(
             self.root / annotation.image,
             opencv_camera(annotation.rotation, annotation.translation),
-            image_intrinsics(annotation.focal, annotation.centre, annotation.intrinsics_format, annotation.size),
+            image_intrinsics(annotation.focal, annotation.center, annotation.intrinsics_format, annotation.size),
             None if annotation.depth is None else partial(self._depth, annotation),
         )
 
@@ -144,17 +144,17 @@ def opencv_camera(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
 
 
 def image_intrinsics(
-    focal: tuple[float, float], centre: tuple[float, float], ndc_format: str, size: tuple[int, int]
+    focal: tuple[float, float], center: tuple[float, float], ndc_format: str, size: tuple[int, int]
 ) -> np.ndarray:
-    """Return intrinsics [3, 3], in shares of the image's width and height, from PyTorch3D's normalised ones.
+    """Return intrinsics [3, 3], in shares of the image's width and height, from PyTorch3D's normalized ones.
 
-    Normalised coordinates have their origin in the middle of the image, x to the left and y up. One unit is half the
+    Normalized coordinates have their origin in the middle of the image, x to the left and y up. One unit is half the
     image's shorter side (``ndc_isotropic``), or half its width in x and half its height in y
     (``ndc_norm_image_bounds``).
 
     Args:
-        focal: (x, y) in normalised units.
-        centre: principal point (x, y) in normalised units.
+        focal: (x, y) in normalized units.
+        center: principal point (x, y) in normalized units.
         ndc_format: ``ndc_isotropic`` or ``ndc_norm_image_bounds``.
         size: (width, height) of the image in pixels.
     """
@@ -168,7 +168,7 @@ def image_intrinsics(
             f"the intrinsics format {ndc_format!r} is not one of CO3Dv2's (ndc_isotropic, ndc_norm_image_bounds): "
             "download the annotations again"
         )
-    return pinhole((focal[0] * unit_x, focal[1] * unit_y), (0.5 - centre[0] * unit_x, 0.5 - centre[1] * unit_y))
+    return pinhole((focal[0] * unit_x, focal[1] * unit_y), (0.5 - center[0] * unit_x, 0.5 - center[1] * unit_y))
 
 
 def read_half_depth(path: Path) -> np.ndarray:
@@ -221,7 +221,7 @@ def _annotation(entry: Mapping[str, Any]) -> _Annotation:
         rotation=np.array(viewpoint["R"], dtype=np.float64).reshape(3, 3),
         translation=np.array(viewpoint["T"], dtype=np.float64).reshape(3),
         focal=(float(viewpoint["focal_length"][0]), float(viewpoint["focal_length"][1])),
-        centre=(float(viewpoint["principal_point"][0]), float(viewpoint["principal_point"][1])),
+        center=(float(viewpoint["principal_point"][0]), float(viewpoint["principal_point"][1])),
         intrinsics_format=viewpoint.get("intrinsics_format", "ndc_norm_image_bounds"),
     )
 

@@ -1,6 +1,6 @@
 """COLMAP models, text and binary: the cameras and poses that ``cameras`` and ``images`` files hold.
 
-Points and observations are skipped. Pixels are COLMAP's: the first pixel's centre is at (0.5, 0.5).
+Points and observations are skipped. Pixels are COLMAP's: the first pixel's center is at (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class ColmapCamera:
     def intrinsics(self) -> np.ndarray:
         """Return [3, 3] pinhole intrinsics; distortion, if there is any, is left aside."""
         if self.model in _ONE_FOCAL:
-            focal, centre_x, centre_y = self.params[:3]
-            return pinhole((focal, focal), (centre_x, centre_y))
+            focal, center_x, center_y = self.params[:3]
+            return pinhole((focal, focal), (center_x, center_y))
         return pinhole((self.params[0], self.params[1]), (self.params[2], self.params[3]))
 
     def is_distorted(self) -> bool:

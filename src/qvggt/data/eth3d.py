@@ -52,7 +52,7 @@ class Eth3d:
         return tuple(SequenceRecord(name, tuple(scene.images)) for name, scene in self._scenes.items())
 
     def load(self, record: SequenceRecord, frame_indices: Sequence[int], options: ImageOptions) -> Scene:
-        """Read the chosen frames with cameras and, where it is known, depth in metres."""
+        """Read the chosen frames with cameras and, where it is known, depth in meters."""
         names = chosen_frames(record, frame_indices)
         scene, folder = self._scenes[record.name], self.root / record.name
         raw_cameras = _raw_cameras(folder) if (folder / "ground_truth_depth").is_dir() else {}

@@ -91,8 +91,8 @@ def read_mask(path: Path, what: str) -> np.ndarray:
     return np.any(values, axis=-1) if values.ndim == 3 else values != 0
 
 
-def read_millimetres(path: Path) -> np.ndarray:
-    """Return a depth map stored as 16-bit millimetres, in metres as float32 [h, w].
+def read_millimeters(path: Path) -> np.ndarray:
+    """Return a depth map stored as 16-bit millimeters, in meters as float32 [h, w].
 
     What is not a measurement becomes 0: 65535, more than 10 m, less than 1 mm.
     """

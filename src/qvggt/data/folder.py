@@ -3,7 +3,7 @@
 ROOT/*.jpg or ROOT/images/*.jpg                          the images of one scene
 ROOT/sparse/0/{cameras,images}.{txt,bin}                 optional COLMAP model; also in sparse/, colmap/ or ROOT
 ROOT/depth/<image>.npy                                   optional with cameras: float [h, w] in the model's unit
-ROOT/depth_mm/<image>.png                                or 16-bit millimetres; <image> is the name without its suffix
+ROOT/depth_mm/<image>.png                                or 16-bit millimeters; <image> is the name without its suffix
 ROOT/<scene>/…                                           or several scenes, each like the above
 """
 
@@ -59,12 +59,12 @@ class ColmapScene:
             return lambda: DepthMap(read_depth_array(exact))
         rounded = (self.root / "depth_mm" / name).with_suffix(".png")
         if rounded.is_file():
-            return lambda: DepthMap(_read_any_millimetres(rounded))
+            return lambda: DepthMap(_read_any_millimeters(rounded))
         return None
 
 
-def _read_any_millimetres(path: Path) -> np.ndarray:
-    """Return 16-bit millimetres in metres, 0 where 0 or the largest number says that nothing was measured."""
+def _read_any_millimeters(path: Path) -> np.ndarray:
+    """Return 16-bit millimeters in meters, 0 where 0 or the largest number says that nothing was measured."""
     raw = read_uint16(path, "the depth map")
     return np.where(raw == 65535, 0, raw).astype(np.float32) / np.float32(1000)
 

@@ -1,6 +1,6 @@
 """From a frame as a dataset stores it to a frame of a `Scene`: image, camera and depth in processed pixels.
 
-Two pixel conventions meet here. In a `FrameMap` and a `DepthMap`, as in COLMAP, the first pixel's centre is at
+Two pixel conventions meet here. In a `FrameMap` and a `DepthMap`, as in COLMAP, the first pixel's center is at
 (0.5, 0.5). In a `Scene`, as in `qvggt.geometry`, it is at (0, 0): `geometry.unproject(scene.depth, scene.intrinsics,
 scene.cam_from_world)` gives the true points.
 """
@@ -57,9 +57,9 @@ class Frame:
     depth: Callable[[], DepthMap] | None = None
 
 
-def pinhole(focal: tuple[float, float], centre: tuple[float, float]) -> np.ndarray:
+def pinhole(focal: tuple[float, float], center: tuple[float, float]) -> np.ndarray:
     """Return intrinsics [3, 3] float64 with the (x, y) focal lengths and principal point given."""
-    return np.array([[focal[0], 0, centre[0]], [0, focal[1], centre[1]], [0, 0, 1]], dtype=np.float64)
+    return np.array([[focal[0], 0, center[0]], [0, focal[1], center[1]], [0, 0, 1]], dtype=np.float64)
 
 
 def scale_intrinsics(intrinsics: np.ndarray, scale_x: float, scale_y: float) -> np.ndarray:
@@ -106,7 +106,7 @@ def build_scene(record: SequenceRecord, names: Sequence[str], frames: Sequence[F
 
 
 def map_intrinsics(intrinsics: np.ndarray, frame_map: FrameMap) -> np.ndarray:
-    """Return intrinsics [3, 3] of the processed image, in pixels with the first one's centre at (0, 0).
+    """Return intrinsics [3, 3] of the processed image, in pixels with the first one's center at (0, 0).
 
     Args:
         intrinsics: [3, 3] in shares of the photograph's width and height.
@@ -122,7 +122,7 @@ def map_intrinsics(intrinsics: np.ndarray, frame_map: FrameMap) -> np.ndarray:
 def sample_depth(depth: DepthMap, frame_map: FrameMap, image_hw: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return depth [H, W] float32 and validity [H, W] bool at the pixels of the processed image.
 
-    Each pixel takes the measurement nearest to its centre: averages across an edge would be points in mid-air.
+    Each pixel takes the measurement nearest to its center: averages across an edge would be points in mid-air.
     """
     height, width = image_hw
     photo_width, photo_height = frame_map.original_size

@@ -1,7 +1,7 @@
 """Neural RGB-D (NRGBD): rendered RGB-D videos of rooms.
 
 ROOT/<scene>/images/img0.png, img1.png, …
-ROOT/<scene>/depth/depth0.png, …             millimetres, with simulated sensor noise; depth_filtered/ likewise
+ROOT/<scene>/depth/depth0.png, …             millimeters, with simulated sensor noise; depth_filtered/ likewise
 ROOT/<scene>/poses.txt                       4 lines a frame: camera-to-world with OpenGL axes; NaN where unknown
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from qvggt.data.dataset import SequenceRecord, chosen_frames
-from qvggt.data.files import image_names, read_millimetres, read_text, require_folder
+from qvggt.data.files import image_names, read_millimeters, read_text, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, pinhole, scale_intrinsics
 from qvggt.images.preprocess import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
@@ -24,7 +24,7 @@ SPLITS = ("test",)
 _EXCLUDED = "icl_living_room"  # rendered with another camera than the nine scenes that are evaluated
 _FOCAL_PX = 554.2562584220408
 
-# For 640x480. The published protocols take the centre 320, 240 for pixel centres at integers; ours are at a half.
+# For 640x480. The published protocols take the center 320, 240 for pixel centers at integers; ours are at a half.
 _INTRINSICS = scale_intrinsics(pinhole((_FOCAL_PX, _FOCAL_PX), (320.5, 240.5)), 1 / 640, 1 / 480)
 
 
@@ -51,7 +51,7 @@ class NeuralRgbd:
         return tuple(SequenceRecord(scene, tuple(poses)) for scene, poses in self._poses.items())
 
     def load(self, record: SequenceRecord, frame_indices: Sequence[int], options: ImageOptions) -> Scene:
-        """Read the chosen frames with cameras and depth in metres."""
+        """Read the chosen frames with cameras and depth in meters."""
         names = chosen_frames(record, frame_indices)
         poses = self._poses[record.name]
         frames = [self._frame(self.root / record.name, name, poses[name]) for name in names]
@@ -93,4 +93,4 @@ def _candidates(scene: Path) -> dict[str, np.ndarray]:
 
 
 def _read_depth(path: Path) -> DepthMap:
-    return DepthMap(read_millimetres(path))
+    return DepthMap(read_millimeters(path))

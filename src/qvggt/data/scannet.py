@@ -1,7 +1,7 @@
 """ScanNet, as its ``.sens`` files are extracted: RGB-D videos of rooms, used here for calibration.
 
 ROOT/scans/<scene>/color/0.jpg, 1.jpg, …            also ROOT/scans_test/<scene>/… or ROOT/<scene>/…
-ROOT/scans/<scene>/depth/0.png, …                   millimetres, pixels of the depth camera
+ROOT/scans/<scene>/depth/0.png, …                   millimeters, pixels of the depth camera
 ROOT/scans/<scene>/pose/0.txt, …                    4x4 camera-to-world; -inf where tracking failed
 ROOT/scans/<scene>/intrinsic/intrinsic_color.txt    4x4; intrinsic_depth.txt likewise
 ROOT/scannetv2_train.txt                            one scene a line; scannetv2_val.txt, scannetv2_test.txt likewise
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from qvggt.data.dataset import SequenceRecord, chosen_frames
-from qvggt.data.files import image_names, photo_size, read_matrix, read_millimetres, read_text, require_folder
+from qvggt.data.files import image_names, photo_size, read_matrix, read_millimeters, read_text, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, scale_intrinsics
 from qvggt.images.preprocess import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
@@ -48,19 +48,19 @@ class ScanNet:
         return self._records
 
     def load(self, record: SequenceRecord, frame_indices: Sequence[int], options: ImageOptions) -> Scene:
-        """Read the chosen frames with cameras and depth in metres."""
+        """Read the chosen frames with cameras and depth in meters."""
         names = chosen_frames(record, frame_indices)
         folder = self._folder(record.name)
         width, height = photo_size(folder / "color" / names[0])
-        colour = _read_intrinsics(folder / "intrinsic" / "intrinsic_color.txt")
-        colour = scale_intrinsics(colour, 1 / width, 1 / height)
+        color = _read_intrinsics(folder / "intrinsic" / "intrinsic_color.txt")
+        color = scale_intrinsics(color, 1 / width, 1 / height)
         depth = _read_intrinsics(folder / "intrinsic" / "intrinsic_depth.txt")
         frames = []
         for name in names:
             pose = read_matrix(folder / "pose" / f"{Path(name).stem}.txt", 4, 4, "the camera pose")
             depth_path = folder / "depth" / f"{Path(name).stem}.png"
-            read_depth = partial(_read_depth, depth_path, colour, depth)
-            frames.append(Frame(folder / "color" / name, invert_pose(pose), colour, read_depth))
+            read_depth = partial(_read_depth, depth_path, color, depth)
+            frames.append(Frame(folder / "color" / name, invert_pose(pose), color, read_depth))
         return build_scene(record, names, frames, options)
 
     @cached_property
@@ -71,7 +71,7 @@ class ScanNet:
         if not records:
             raise QvggtError(
                 f"no scene that {path.name} names is in {self.root}: scans/<scene>/color/ was looked for; "
-                "extract colour, depth, poses and intrinsics from the .sens files first"
+                "extract color, depth, poses and intrinsics from the .sens files first"
             )
         if len(records) < len(wanted):
             log.warning("ScanNet: %d of the %d scenes in %s are here", len(records), len(wanted), path.name)
@@ -91,17 +91,17 @@ class ScanNet:
 
 
 def _read_intrinsics(path: Path) -> np.ndarray:
-    """Return [3, 3] intrinsics for pixel centres at integers and a half; the file's are at integers."""
+    """Return [3, 3] intrinsics for pixel centers at integers and a half; the file's are at integers."""
     intrinsics = read_matrix(path, 4, 4, "the camera intrinsics")[:3, :3]
     intrinsics[:2, 2] += 0.5
     return intrinsics
 
 
-def _read_depth(path: Path, colour: np.ndarray, depth: np.ndarray) -> DepthMap:
-    # Both cameras are taken to be at one place, as the poses are: ScanNet's depth is aligned to colour when recorded.
-    to_depth = depth @ np.linalg.inv(colour)
+def _read_depth(path: Path, color: np.ndarray, depth: np.ndarray) -> DepthMap:
+    # Both cameras are taken to be at one place, as the poses are: ScanNet's depth is aligned to color when recorded.
+    to_depth = depth @ np.linalg.inv(color)
 
     def lookup(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return to_depth[0, 0] * x + to_depth[0, 1] * y + to_depth[0, 2], to_depth[1, 1] * y + to_depth[1, 2]
 
-    return DepthMap(read_millimetres(path), lookup)
+    return DepthMap(read_millimeters(path), lookup)

@@ -2,8 +2,8 @@
 
 ROOT/<scene>/TestSplit.txt                  one line a sequence, e.g. ``sequence3``; TrainSplit.txt likewise
 ROOT/<scene>/seq-03/frame-000000.color.png
-ROOT/<scene>/seq-03/frame-000000.depth.png         millimetres, as the depth sensor saw it
-ROOT/<scene>/seq-03/frame-000000.depth.proj.png    millimetres, registered to the colour camera (made by the user)
+ROOT/<scene>/seq-03/frame-000000.depth.png         millimeters, as the depth sensor saw it
+ROOT/<scene>/seq-03/frame-000000.depth.proj.png    millimeters, registered to the color camera (made by the user)
 ROOT/<scene>/seq-03/frame-000000.pose.txt          4x4 camera-to-world
 """
 
@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from qvggt.data.dataset import SequenceRecord, chosen_frames
-from qvggt.data.files import image_names, read_matrix, read_millimetres, read_text, require_folder
+from qvggt.data.files import image_names, read_matrix, read_millimeters, read_text, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, pinhole, scale_intrinsics
 from qvggt.images.preprocess import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
@@ -27,9 +27,9 @@ SPLITS = ("test", "train")
 
 _SPLIT_FILES = {"test": "TestSplit.txt", "train": "TrainSplit.txt"}
 _DEPTH_SUFFIXES = {"sensor": ".depth.png", "registered": ".depth.proj.png"}
-_COLOUR_SUFFIX = ".color.png"
+_COLOR_SUFFIX = ".color.png"
 
-# For 640x480. The published protocols take the centre 320, 240 for pixel centres at integers; ours are at a half.
+# For 640x480. The published protocols take the center 320, 240 for pixel centers at integers; ours are at a half.
 _INTRINSICS = scale_intrinsics(pinhole((525.0, 525.0), (320.5, 240.5)), 1 / 640, 1 / 480)
 
 
@@ -39,7 +39,7 @@ class SevenScenes:
     Args:
         root: the folder that holds the scene folders (chess, fire, …).
         split: ``test`` or ``train``.
-        depth: ``sensor`` reads ``*.depth.png``, which is not registered to the colour camera (protocol ``crop224``);
+        depth: ``sensor`` reads ``*.depth.png``, which is not registered to the color camera (protocol ``crop224``);
             ``registered`` reads ``*.depth.proj.png`` (protocol ``umeyama``).
     """
 
@@ -57,7 +57,7 @@ class SevenScenes:
         return self._records
 
     def load(self, record: SequenceRecord, frame_indices: Sequence[int], options: ImageOptions) -> Scene:
-        """Read the chosen frames with cameras and depth in metres."""
+        """Read the chosen frames with cameras and depth in meters."""
         names = chosen_frames(record, frame_indices)
         return build_scene(record, names, [self._frame(self.root / record.name / name) for name in names], options)
 
@@ -73,12 +73,10 @@ class SevenScenes:
         return tuple(self._record(folder) for scene in scenes for folder in _sequence_folders(scene / split_file))
 
     def _record(self, folder: Path) -> SequenceRecord:
-        names = tuple(
-            name.removesuffix(_COLOUR_SUFFIX) for name in image_names(folder) if name.endswith(_COLOUR_SUFFIX)
-        )
+        names = tuple(name.removesuffix(_COLOR_SUFFIX) for name in image_names(folder) if name.endswith(_COLOR_SUFFIX))
         if not names:
             raise QvggtError(
-                f"the 7-Scenes sequence {folder} has no frames: frame-000000{_COLOUR_SUFFIX} was looked for; "
+                f"the 7-Scenes sequence {folder} has no frames: frame-000000{_COLOR_SUFFIX} was looked for; "
                 f"unpack {folder.name}.zip there"
             )
         return SequenceRecord(f"{folder.parent.name}/{folder.name}", names)
@@ -88,7 +86,7 @@ class SevenScenes:
         if not np.isfinite(pose).all():
             raise QvggtError(f"the camera pose {stem}.pose.txt is not finite: choose other frames")
         depth_path = stem.with_name(stem.name + _DEPTH_SUFFIXES[self.depth])
-        photo = stem.with_name(stem.name + _COLOUR_SUFFIX)
+        photo = stem.with_name(stem.name + _COLOR_SUFFIX)
         return Frame(photo, invert_pose(pose), _INTRINSICS, partial(_read_depth, depth_path))
 
 
@@ -104,4 +102,4 @@ def _sequence_folders(split_file: Path) -> list[Path]:
 
 
 def _read_depth(path: Path) -> DepthMap:
-    return DepthMap(read_millimetres(path))
+    return DepthMap(read_millimeters(path))

@@ -14,7 +14,7 @@ from qvggt.data.splits import check_disjoint
 from qvggt.eval.evaluators import LoadModel, chance_meter, fidelity_meter, model_meter
 from qvggt.eval.plan import Plan
 from qvggt.eval.report import CHANCE, Evaluation, Figures, Measured, ModelCard
-from qvggt.eval.results import SceneResult, summarise
+from qvggt.eval.results import SceneResult, summarize
 from qvggt.eval.runner import run
 from qvggt.eval.work import RunOptions, Work
 from qvggt.images.preprocess import ImageOptions
@@ -152,7 +152,7 @@ class _Rounds:
 
         results = run(Work(self.plan.reader, images, make_meter), jobs, self.options, settings, on_result)
         self.notes.setdefault(card.name, {}).update({r.scene: r.notes for r in results if r.notes})
-        return Figures(card, summarise(results), tuple(results))
+        return Figures(card, summarize(results), tuple(results))
 
 
 def _identity(subject: Subject) -> dict[str, Any]:

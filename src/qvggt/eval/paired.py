@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qvggt.eval.bootstrap import grouped_mean, percentile_interval, resample_counts
-from qvggt.eval.results import SceneResult, Summary, scene_columns, summarise, to_json_number
+from qvggt.eval.results import SceneResult, Summary, scene_columns, summarize, to_json_number
 
 Run = Sequence[SceneResult]
 """What one model scored, one result a scene."""
@@ -35,10 +35,10 @@ class Difference:
         }
 
 
-def summarise_runs(runs: Sequence[Run], resamples: int = 2000, seed: int = 0) -> Summary:
-    """Summarise the mean over several models, such as those of several seeds, on the same scenes.
+def summarize_runs(runs: Sequence[Run], resamples: int = 2000, seed: int = 0) -> Summary:
+    """Summarize the mean over several models, such as those of several seeds, on the same scenes.
 
-    Intervals tell what other scenes would change, not what other models would. One model's summary is ``summarise``'s.
+    Intervals tell what other scenes would change, not what other models would. One model's summary is ``summarize``'s.
 
     Args:
         runs: at least one.
@@ -46,10 +46,10 @@ def summarise_runs(runs: Sequence[Run], resamples: int = 2000, seed: int = 0) ->
         seed: of the bootstrap.
 
     Raises:
-        ValueError: there is nothing to summarise, or the runs are not of the same scenes and protocols.
+        ValueError: there is nothing to summarize, or the runs are not of the same scenes and protocols.
     """
     ordered = _same_scenes(runs)
-    summaries = [summarise(run, resamples, seed) for run in ordered]
+    summaries = [summarize(run, resamples, seed) for run in ordered]
     first = summaries[0]
     if len(summaries) == 1:
         return first

@@ -22,7 +22,7 @@ class PointProtocol:
     """Accuracy, completeness and normal consistency of aligned clouds.
 
     ``crop224`` aligns the point head's whole maps to the truth, in the frame of the first camera, by their medians,
-    and then compares the centre crops. ``umeyama`` resizes the depth head to the truth, unprojects it with the
+    and then compares the center crops. ``umeyama`` resizes the depth head to the truth, unprojects it with the
     predicted cameras and aligns all valid pixels by a similarity. Both go on with point-to-point ICP.
 
     Attributes:
@@ -68,7 +68,7 @@ def measure_points(scene: Scene, prediction: Prediction, protocol: PointProtocol
     """Return the metrics of a ``PointProtocol``, and a note if they are NaN or infinite."""
     truth, mask = true_points(scene, protocol.name)
     predicted = _predicted_points(scene, prediction, protocol, mask.shape)
-    window = _centre_crop(mask.shape) if protocol.variant == "crop224" else np.s_[:, :, :]
+    window = _center_crop(mask.shape) if protocol.variant == "crop224" else np.s_[:, :, :]
     if not mask[window].any():
         return asdict(CloudErrors.filled(np.nan, np.nan)), "no valid true depth"
     if not np.isfinite(predicted[mask]).all():
@@ -132,7 +132,7 @@ def _check_grid(points: np.ndarray, grid: tuple[int, ...], scene: Scene) -> None
         )
 
 
-def _centre_crop(grid: tuple[int, ...]) -> tuple[slice, slice, slice]:
+def _center_crop(grid: tuple[int, ...]) -> tuple[slice, slice, slice]:
     """The middle 224 pixels of each side, or all of a shorter one."""
     rows, columns = (slice(max(side // 2 - CROP_PX // 2, 0), side // 2 + CROP_PX // 2) for side in grid[1:])
     return slice(None), rows, columns

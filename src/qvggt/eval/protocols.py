@@ -7,7 +7,7 @@ Figures for one model differ by many points between protocols, so each has a nam
 ``pose-vggt``         the same with poses aligned to the first camera, ``E'_i^-1 E'_j``
 ``depth-scale``       one scale a sequence; ``depth-scale_shift`` and ``depth-median`` likewise
 ``depth-scale-image`` one scale an image (monocular depth); the other two likewise
-``points-crop224``    point head, coarse alignment by medians, centre crop of 224 pixels, ICP
+``points-crop224``    point head, coarse alignment by medians, center crop of 224 pixels, ICP
 ``points-umeyama``    depth head unprojected with the predicted cameras, Umeyama, ICP
 ``points-consistent`` point head against truth, and against depth and camera, in shares of the scene's size
 ===================== ===========================================================================================

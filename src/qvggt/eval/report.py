@@ -60,7 +60,7 @@ class Figures:
     Attributes:
         card: the model.
         summary: its metrics with intervals.
-        results: what the summary summarises, one a scene.
+        results: what the summary summarizes, one a scene.
     """
 
     card: ModelCard

@@ -102,8 +102,8 @@ class Summary:
         }
 
 
-def summarise(results: Iterable[SceneResult], resamples: int = 2000, seed: int = 0) -> Summary:
-    """Summarise the scenes of one data set and one set of protocols.
+def summarize(results: Iterable[SceneResult], resamples: int = 2000, seed: int = 0) -> Summary:
+    """Summarize the scenes of one data set and one set of protocols.
 
     Pose metrics pool the pairs of a group's scenes and average over groups; all others are plain means over the scenes
     that have something to measure. The order of the results does not matter: not even in the last digit.

@@ -42,7 +42,7 @@ def test_what_is_written_reads_back_as_it_was(tmp_path):
         np.testing.assert_allclose(scene.images, room.images, atol=0.51 / 255)
 
 
-def test_millimetres_serve_where_exact_depth_is_missing(tmp_path):
+def test_millimeters_serve_where_exact_depth_is_missing(tmp_path):
     write_rooms(tmp_path, replace(PART, scenes=1), PICTURES)
     for path in tmp_path.glob("*/depth/*.npy"):
         path.unlink()
@@ -52,7 +52,7 @@ def test_millimetres_serve_where_exact_depth_is_missing(tmp_path):
     np.testing.assert_allclose(scene.depth, room.depth, atol=5.1e-4)
 
 
-def test_points_lie_in_the_pixels_whose_colour_they_have(tmp_path):
+def test_points_lie_in_the_pixels_whose_color_they_have(tmp_path):
     write_rooms(tmp_path, replace(PART, scenes=1, frames=1), PICTURES)
     model = tmp_path / "room-00000" / "sparse" / "0"
     cameras, (image,) = read_model(model)

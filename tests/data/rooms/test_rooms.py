@@ -91,10 +91,10 @@ def test_cameras_are_rigid_and_clear_of_walls_and_furniture(family: RoomFamily):
     torch.testing.assert_close(rotation @ rotation.transpose(-1, -2), eye, atol=1e-5, rtol=0)
     assert (torch.linalg.det(rotation) > 0.99).all()
     for seed, cameras in enumerate(batch.cam_from_world):
-        centre = invert_camera(cameras)[:, :, 3].double().numpy()
-        assert clearance(draw_room(seed, family), centre).min() >= CLEARANCE_M - 1e-4
-        assert centre[:, 2].min() >= 1.0 - 1e-4
-        assert centre[:, 2].max() <= 1.9 + 1e-4
+        center = invert_camera(cameras)[:, :, 3].double().numpy()
+        assert clearance(draw_room(seed, family), center).min() >= CLEARANCE_M - 1e-4
+        assert center[:, 2].min() >= 1.0 - 1e-4
+        assert center[:, 2].max() <= 1.9 + 1e-4
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -115,7 +115,7 @@ def test_connected_needs_mutual_overlap_and_follows_chains():
 
 
 def seen_again(batch: RoomBatch, scene: int, i: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return relative depth error and colour difference of frame i's points in frame j, and which are seen there."""
+    """Return relative depth error and color difference of frame i's points in frame j, and which are seen there."""
     points = unproject(batch.depth[scene, i], batch.intrinsics[scene, i], batch.cam_from_world[scene, i]).view(-1, 3)
     pixel, depth = project(points, batch.intrinsics[scene, j], batch.cam_from_world[scene, j])
     height, width = batch.depth.shape[-2:]
@@ -131,7 +131,7 @@ def seen_again(batch: RoomBatch, scene: int, i: int, j: int) -> tuple[Tensor, Te
 
 
 @pytest.mark.parametrize("family", FAMILIES[:2])
-def test_depth_pose_and_colour_agree_between_views(family: RoomFamily):
+def test_depth_pose_and_color_agree_between_views(family: RoomFamily):
     batch = render_rooms(range(6), 3, (120, 160), family, samples=2)
     exact, total, shifts = 0, 0, []
     for scene, (i, j) in itertools.product(range(6), itertools.permutations(range(3), 2)):
@@ -156,7 +156,7 @@ def test_depth_of_flat_walls_is_exact():
     assert (from_wall.abs() < 1e-4).float().mean() > 0.6  # the rest lies in recessed doors and windows
 
 
-def test_supersampling_smooths_colour_and_leaves_geometry():
+def test_supersampling_smooths_color_and_leaves_geometry():
     once, often = render_rooms([3], 2, SIZE), render_rooms([3], 2, SIZE, samples=3)
     assert torch.equal(once.depth, often.depth)
     assert 0.0 < (once.images - often.images).abs().mean() < 0.05

@@ -48,8 +48,8 @@ def test_points_of_all_frames_lie_in_one_room():
     depth = torch.from_numpy(values["depth_mm"] / 1000)
     points = unproject(depth, torch.from_numpy(half), torch.from_numpy(values["cam_from_world"]))
     assert points[..., 2].min() > -0.01  # the floor
-    centres = points.flatten(0, 2)
-    assert (centres.abs().amax(0) < 4.0).all()
+    centers = points.flatten(0, 2)
+    assert (centers.abs().amax(0) < 4.0).all()
     lowest = points[..., 2].flatten(1).amin(1)
     assert (lowest.abs() < 0.02).all()  # every frame sees the floor, all at the same height
 

@@ -33,7 +33,7 @@ def test_umeyama_never_mirrors():
     assert found.scale > 0
 
 
-def test_umeyama_beats_its_neighbours_in_least_squares():
+def test_umeyama_beats_its_neighbors_in_least_squares():
     rng = np.random.default_rng(1)
     source, target = rng.normal(size=(40, 3)), rng.normal((1, 2, 3), size=(40, 3))
     found = umeyama(source, target)

@@ -99,7 +99,7 @@ def test_resizing_keeps_lines_and_equal_sizes():
     assert resize_bicubic(ramp, (12, 16)) is ramp
     large = resize_bicubic(ramp, (24, 32))
     assert large.shape == (2, 24, 32)
-    # Pixel centres are at one half; this kernel (a = -0.75) keeps a line to a tenth of its step.
+    # Pixel centers are at one half; this kernel (a = -0.75) keeps a line to a tenth of its step.
     expected = 1 + ((np.arange(32) + 0.5) / 2 - 0.5) / 15
     np.testing.assert_allclose(large[0, 5, 6:-6], expected[6:-6], atol=0.1 / 15)
 

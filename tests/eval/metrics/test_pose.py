@@ -41,13 +41,13 @@ def move_world(cameras: np.ndarray, scale: float, rotation: np.ndarray, translat
 
 
 def orbit(count: int, radius: float = 2.0) -> np.ndarray:
-    """Cameras on a circle that look at its centre."""
+    """Cameras on a circle that look at its center."""
     cameras = []
     for angle in np.linspace(0, 2 * np.pi, count, endpoint=False):
-        centre = radius * np.array([np.sin(angle), 0, -np.cos(angle)])
-        forward, down = -centre / radius, np.array([0.0, 1.0, 0.0])
+        center = radius * np.array([np.sin(angle), 0, -np.cos(angle)])
+        forward, down = -center / radius, np.array([0.0, 1.0, 0.0])
         rotation = np.stack((np.cross(down, forward), down, forward))
-        cameras.append(np.column_stack((rotation, -rotation @ centre)))
+        cameras.append(np.column_stack((rotation, -rotation @ center)))
     return np.array(cameras)
 
 
@@ -113,13 +113,13 @@ def test_relative_poses_are_what_their_formulas_say():
 
 def test_three_cameras_by_hand():
     truth = np.array([camera(0, "y", (0, 0, 0)), camera(0, "y", (1, 0, 0)), camera(0, "y", (0, 0, 1))])
-    # The second camera is turned by 10 degrees about its own centre, the third stands 45 degrees off.
+    # The second camera is turned by 10 degrees about its own center, the third stands 45 degrees off.
     turned = camera(10, "y", (0, 0, 0))
     turned[:, 3] = turned[:, :3] @ (1, 0, 0)
     predicted = np.array([truth[0], turned, camera(0, "y", (1, 0, 1))])
     errors = pose_errors(predicted, truth)
     np.testing.assert_allclose(errors.rotation_deg, [10, 0, 10], atol=1e-5)
-    # (0, 1): the centre is where it was. (0, 2): 45. (1, 2): true direction (1, 0, -1), found R10 (0, 0, -1).
+    # (0, 1): the center is where it was. (0, 2): 45. (1, 2): true direction (1, 0, -1), found R10 (0, 0, -1).
     third = math.degrees(math.acos((math.cos(math.radians(10)) - math.sin(math.radians(10))) / math.sqrt(2)))
     np.testing.assert_allclose(errors.translation_deg, [0, 45, third], atol=1e-5)
     assert auc(errors.joint_deg, 30) == pytest.approx(100 / 3 * 20 / 30)  # e = 10.0000 counts from k = 11

@@ -15,7 +15,7 @@ from qvggt.data.rooms.scene import DEGRADE_STREAM, Dice
 
 
 def degrade_images(images: Tensor, seed: int) -> Tensor:
-    """Return pictures [S, 3, H, W] in 0..1 with motion blur, exposure, vignetting, noise and JPEG artefacts.
+    """Return pictures [S, 3, H, W] in 0..1 with motion blur, exposure, vignetting, noise and JPEG artifacts.
 
     Every frame has its own blur, exposure and noise; vignetting and JPEG quality are the camera's, one for all. All is
     drawn from the seed.

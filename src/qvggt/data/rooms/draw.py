@@ -1,4 +1,4 @@
-"""Draws a room from its seed: size, colours, openings, pictures, furniture and lights."""
+"""Draws a room from its seed: size, colors, openings, pictures, furniture and lights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qvggt.data.rooms.scene import Dice, Panel, Room, RoomFamily, Surface, draw_
 from qvggt.data.rooms.textures import PAGES
 
 WALL_PALETTE = ((0.74, 0.36, 0.24), (0.32, 0.46, 0.66), (0.80, 0.68, 0.36), (0.40, 0.58, 0.36))
-"""Linear base colour of each wall, in the order of FACES, in a room whose pictures give their pose away."""
+"""Linear base color of each wall, in the order of FACES, in a room whose pictures give their pose away."""
 
 
 def draw_room(seed: int, family: RoomFamily) -> Room:
@@ -68,12 +68,12 @@ def _draw_panels(dice: Dice, half: tuple[float, float, float], heading: float, l
         any(_hang(panels, half, face, dice.uniform(-1.0, 1.0), picture) for _ in range(4))
     if dice.chance(0.6):
         size = (dice.uniform(0.3, 0.6) * half[0], dice.uniform(0.3, 0.6) * half[1])
-        centre = (dice.uniform(-0.35, 0.35) * half[0], dice.uniform(-0.35, 0.35) * half[1])
+        center = (dice.uniform(-0.35, 0.35) * half[0], dice.uniform(-0.35, 0.35) * half[1])
         surface = draw_surface(
             dice, ("collage", "stripes", "patches", "marble"), draw_color(dice, (0.2, 0.7), (0.3, 0.8)), (1.2, 2.5), 0.7
         )
         border = draw_surface(dice, ("clouds",), draw_color(dice, (0.1, 0.7), (0.2, 0.8)), (1.0, 2.0), 0.3)
-        panels.append(Panel(5, centre, size, 0.0, dice.uniform(0.05, 0.15), 0.0, surface, border))
+        panels.append(Panel(5, center, size, 0.0, dice.uniform(0.05, 0.15), 0.0, surface, border))
     return tuple(panels)
 
 
@@ -111,16 +111,16 @@ def _hang(panels: list[Panel], half: tuple[float, float, float], face: int, shif
     room = width - panel.half[0] - 0.15
     if room <= 0.0:
         return False
-    centre = (shift * room, panel.centre[1])
+    center = (shift * room, panel.center[1])
     for other in panels:
-        apart = abs(other.centre[0] - centre[0]) > other.half[0] + panel.half[0] + 0.08
-        above = abs(other.centre[1] - centre[1]) > other.half[1] + panel.half[1] + 0.08
+        apart = abs(other.center[0] - center[0]) > other.half[0] + panel.half[0] + 0.08
+        above = abs(other.center[1] - center[1]) > other.half[1] + panel.half[1] + 0.08
         if other.face == face and not apart and not above:
             return False
     top = half[2] - 0.05 - panel.half[1]
-    centre = (centre[0], min(centre[1], top))
+    center = (center[0], min(center[1], top))
     panels.append(
-        Panel(face, centre, panel.half, panel.recess, panel.frame, panel.bars, panel.surface, panel.frame_surface)
+        Panel(face, center, panel.half, panel.recess, panel.frame, panel.bars, panel.surface, panel.frame_surface)
     )
     return True
 
@@ -140,9 +140,9 @@ def _draw_lights(
     rows.append([*corner, *(power * c for c in warm)])
     pane = panels[0]
     axis, sign = pane.face // 2, 1.0 - 2.0 * (pane.face % 2)
-    place = [0.0, 0.0, half[2] + pane.centre[1]]
+    place = [0.0, 0.0, half[2] + pane.center[1]]
     place[axis] = sign * (half[axis] - 0.25)
-    place[1 - axis] = pane.centre[0]
+    place[1 - axis] = pane.center[0]
     power = dice.uniform(0.6, 1.8) * size
     cool = (dice.uniform(0.75, 0.95), dice.uniform(0.88, 1.0), 1.0)
     rows.append([*place, *(power * c for c in cool)])

@@ -2,8 +2,8 @@
 
 FOLDER/index.json                   what the rooms are, their seeds, and the conventions of all files
 FOLDER/<scene>/images/000.png, …    8-bit RGB, or .jpg
-FOLDER/<scene>/depth/000.npy, …     float32 [H, W], metres along the optical axis, exact
-FOLDER/<scene>/depth_mm/000.png, …  the same rounded to millimetres, 16-bit
+FOLDER/<scene>/depth/000.npy, …     float32 [H, W], meters along the optical axis, exact
+FOLDER/<scene>/depth_mm/000.png, …  the same rounded to millimeters, 16-bit
 FOLDER/<scene>/sparse/0/*.txt       COLMAP text model: cameras, images, and points to start from
 FOLDER/<scene>/cameras.json         the same cameras as matrices, and the measured overlap
 
@@ -40,10 +40,10 @@ _MOST_SCENES = 1_000_000
 CONVENTIONS = (
     "cam_from_world = [R|t] takes world points to camera coordinates, x_cam = R x_world + t, with OpenCV axes "
     "(x right, y down, z forward); the world's z points up, its origin is the middle of the floor, and lengths are "
-    "metres. Intrinsics in cameras.json and in sparse/0 are in pixels with the centre of the top left pixel at "
-    "(0.5, 0.5), as COLMAP has it; subtract 0.5 from cx and cy where that centre is (0, 0). Depth is measured along "
-    "the optical axis through the centre of each pixel: depth/*.npy is float32 metres, depth_mm/*.png is the same in "
-    "millimetres. overlap[i][j] is the share of what frame i sees that frame j sees too."
+    "meters. Intrinsics in cameras.json and in sparse/0 are in pixels with the center of the top left pixel at "
+    "(0.5, 0.5), as COLMAP has it; subtract 0.5 from cx and cy where that center is (0, 0). Depth is measured along "
+    "the optical axis through the center of each pixel: depth/*.npy is float32 meters, depth_mm/*.png is the same in "
+    "millimeters. overlap[i][j] is the share of what frame i sees that frame j sees too."
 )
 
 
@@ -53,7 +53,7 @@ class Pictures:
 
     Attributes:
         image_hw: height and width in pixels.
-        samples: samples * samples rays are averaged for the colour of a pixel.
+        samples: samples * samples rays are averaged for the color of a pixel.
         jpeg_quality: 1..95 for JPEG images; None for PNG, which loses nothing.
     """
 
@@ -180,11 +180,11 @@ def _write_scene(folder: Path, batch: RoomBatch, seed: int, pictures: Pictures) 
         stem = Path(name).stem
         Image.fromarray(images[frame]).save(folder / "images" / name, quality=pictures.jpeg_quality or 95)
         np.save(folder / "depth" / f"{stem}.npy", depth[frame])
-        millimetres = np.clip(np.rint(depth[frame] * 1000), 1, 65534).astype(np.uint16)
-        Image.fromarray(millimetres).save(folder / "depth_mm" / f"{stem}.png")
+        millimeters = np.clip(np.rint(depth[frame] * 1000), 1, 65534).astype(np.uint16)
+        Image.fromarray(millimeters).save(folder / "depth_mm" / f"{stem}.png")
     cameras = batch.cam_from_world[0].double()
     intrinsics = batch.intrinsics[0].double().numpy().copy()
-    intrinsics[:, :2, 2] += 0.5  # from a first pixel centred at (0, 0) to one at (0.5, 0.5)
+    intrinsics[:, :2, 2] += 0.5  # from a first pixel centerd at (0, 0) to one at (0.5, 0.5)
     _write_cameras(folder / "cameras.json", names, (cameras, intrinsics), batch.overlap[0], seed)
     _write_colmap(folder / "sparse" / "0", names, (cameras, intrinsics), pictures.image_hw)
     points = geometry.unproject(batch.depth[0], batch.intrinsics[0], batch.cam_from_world[0]).reshape(-1, 3).numpy()

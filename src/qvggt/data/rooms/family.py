@@ -27,7 +27,7 @@ class RoomBatch:
 
     Attributes:
         images: [B, S, 3, H, W] float32 in 0..1.
-        depth: [B, S, H, W] float32, metres along the optical axis, of the ray of each pixel.
+        depth: [B, S, H, W] float32, meters along the optical axis, of the ray of each pixel.
         valid: [B, S, H, W] bool, where depth is true: everywhere, for a room has no holes.
         cam_from_world: [B, S, 3, 4] float32, OpenCV axes, in room coordinates (z up, origin in the floor's middle).
         intrinsics: [B, S, 3, 3] float32 in pixels, principal point at (W / 2, H / 2).
@@ -61,7 +61,7 @@ def render_rooms(
         image_hw: height and width in pixels.
         family: the distribution that rooms are drawn from.
         device: where to render and where the tensors are.
-        samples: samples * samples rays are averaged for the colour of a pixel; depth always is of its own ray.
+        samples: samples * samples rays are averaged for the color of a pixel; depth always is of its own ray.
 
     Raises:
         ValueError: no seeds, frames or pixels, or a seed out of range.

@@ -16,7 +16,7 @@ Point = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Piece:
-    """One piece about its own origin on the floor, its back towards -y.
+    """One piece about its own origin on the floor, its back toward -y.
 
     Attributes:
         half: half extents of its footprint in x and y.
@@ -75,7 +75,7 @@ def _apart(one: tuple[float, float, float, float], other: tuple[float, float, fl
 
 def _move(body: Primitive, x: float, y: float, yaw: float) -> Primitive:
     c, s = math.cos(yaw), math.sin(yaw)
-    px, py, pz = body.centre
+    px, py, pz = body.center
     return Primitive(body.kind, (x + c * px - s * py, y + s * px + c * py, pz), body.half, body.yaw + yaw, body.surface)
 
 
@@ -89,8 +89,8 @@ def _cloth(dice: Dice) -> Surface:
     return draw_surface(dice, ("clouds", "stripes", "patches", "plaster", "collage"), color, (1.5, 3.0), 0.6)
 
 
-def _box(centre: Point, half: Point, surface: Surface, yaw: float = 0.0) -> Primitive:
-    return Primitive("box", centre, half, yaw, surface)
+def _box(center: Point, half: Point, surface: Surface, yaw: float = 0.0) -> Primitive:
+    return Primitive("box", center, half, yaw, surface)
 
 
 def _cylinder(x: float, y: float, low: float, high: float, radius: float, surface: Surface) -> Primitive:

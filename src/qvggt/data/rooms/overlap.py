@@ -105,7 +105,7 @@ def place_cameras(
         overlap, depth = (t.cpu().numpy() for t in measure_overlap(some, *as_tensor, image_hw))
         good = connected(overlap, min_overlap)
         good &= (np.median(depth, (-1, -2)) > 1.2).all(-1) & ((depth < 0.7).mean((-1, -2)) < 0.2).all(-1)
-        clear = [clearance(rooms[b], path.centre).min() >= CLEARANCE_M for b, path in zip(pending, paths, strict=True)]
+        clear = [clearance(rooms[b], path.center).min() >= CLEARANCE_M for b, path in zip(pending, paths, strict=True)]
         keep = (good & np.array(clear)) | (factor == 0.0)
         for k, b in enumerate(pending):
             if keep[k]:

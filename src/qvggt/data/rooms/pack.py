@@ -21,11 +21,11 @@ class PackedRooms:
 
     Attributes:
         half: [B, 3] half extents of the rooms.
-        bodies: [B, K, 9] centre (3), half extents (3), cosine and sine of the yaw, index in KINDS.
+        bodies: [B, K, 9] center (3), half extents (3), cosine and sine of the yaw, index in KINDS.
         counts: number of boxes, cylinders and ellipsoids, padding included; they sum to K - 1.
         surfaces: [B, M, 14] rows of ``Surface.row``: six faces, K - 1 bodies, then inner part and frame of each panel.
-        panels: [B, D + 1, 8] face, centre (2), half extents (2), recess, frame, bars; the first is none.
-        panel_centres: [B, D, 3] in the room.
+        panels: [B, D + 1, 8] face, center (2), half extents (2), recess, frame, bars; the first is none.
+        panel_centers: [B, D, 3] in the room.
         lights: [B, L, 6].
         ambient: [B, 3].
     """
@@ -35,7 +35,7 @@ class PackedRooms:
     counts: tuple[int, int, int]
     surfaces: Tensor
     panels: Tensor
-    panel_centres: Tensor
+    panel_centers: Tensor
     lights: Tensor
     ambient: Tensor
 
@@ -48,7 +48,7 @@ class PackedRooms:
         return self._pick(some)
 
     def _pick(self, rooms: Tensor | slice) -> PackedRooms:
-        tables = (self.half, self.bodies, self.surfaces, self.panels, self.panel_centres, self.lights, self.ambient)
+        tables = (self.half, self.bodies, self.surfaces, self.panels, self.panel_centers, self.lights, self.ambient)
         half, bodies, *others = (table[rooms] for table in tables)
         return PackedRooms(half, bodies, self.counts, *others)
 
@@ -74,12 +74,12 @@ def pack_rooms(rooms: Sequence[Room], device: torch.device) -> PackedRooms:
         bodies.append(rows)
         surfaces.append(looks)
         panel_rows.append([_NO_PANEL] + [_panel_row(panel) for panel in room.panels] + [_NO_PANEL] * missing)
-    centres = [
-        [panel_centre(room, panel) for panel in room.panels] + [(0.0, 0.0, -1e3)] * (panels - len(room.panels))
+    centers = [
+        [panel_center(room, panel) for panel in room.panels] + [(0.0, 0.0, -1e3)] * (panels - len(room.panels))
         for room in rooms
     ]
     half, lights, ambient = ([getattr(room, name) for room in rooms] for name in ("half", "lights", "ambient"))
-    tables = (_table(t, device) for t in (surfaces, panel_rows, centres, lights, ambient))
+    tables = (_table(t, device) for t in (surfaces, panel_rows, centers, lights, ambient))
     return PackedRooms(_table(half, device), _table(bodies, device), counts, *tables)
 
 
@@ -87,17 +87,17 @@ _NO_PANEL = (-1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def _body_row(body: Primitive, kind: int) -> tuple[float, ...]:
-    return (*body.centre, *body.half, float(np.cos(body.yaw)), float(np.sin(body.yaw)), float(kind))
+    return (*body.center, *body.half, float(np.cos(body.yaw)), float(np.sin(body.yaw)), float(kind))
 
 
 def _panel_row(panel: Panel) -> tuple[float, ...]:
-    return (float(panel.face), *panel.centre, *panel.half, panel.recess, panel.frame, panel.bars)
+    return (float(panel.face), *panel.center, *panel.half, panel.recess, panel.frame, panel.bars)
 
 
-def panel_centre(room: Room, panel: Panel) -> tuple[float, float, float]:
+def panel_center(room: Room, panel: Panel) -> tuple[float, float, float]:
     """Return where the middle of a panel is in its room, on the surface of its face."""
     axis, sign = panel.face // 2, 1.0 - 2.0 * (panel.face % 2)
-    place = list(panel.centre)
+    place = list(panel.center)
     place.insert(axis, sign * room.half[axis])
     return place[0], place[1], place[2] + room.half[2]
 

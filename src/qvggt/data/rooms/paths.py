@@ -21,34 +21,34 @@ class CameraPath:
     """Cameras of one scene, or of several where every field has a first axis more.
 
     Attributes:
-        centre: [..., S, 3] positions in metres.
+        center: [..., S, 3] positions in meters.
         target: [..., S, 3] points on the optical axes.
         roll: [..., S] turn about the optical axis in radians.
     """
 
-    centre: np.ndarray
+    center: np.ndarray
     target: np.ndarray
     roll: np.ndarray
 
     @classmethod
     def stack(cls, paths: Sequence[CameraPath]) -> CameraPath:
         """Return several paths as one with a first axis more."""
-        return cls(*(np.stack([getattr(path, name) for path in paths]) for name in ("centre", "target", "roll")))
+        return cls(*(np.stack([getattr(path, name) for path in paths]) for name in ("center", "target", "roll")))
 
     def cam_from_world(self) -> np.ndarray:
         """Return the cameras [..., S, 3, 4] with OpenCV axes."""
-        forward = self.target - self.centre
+        forward = self.target - self.center
         forward = forward / np.linalg.norm(forward, axis=-1, keepdims=True)
         right = np.stack((forward[..., 1], -forward[..., 0], np.zeros(forward.shape[:-1])), -1)
         right = right / np.linalg.norm(right, axis=-1, keepdims=True)
         down = np.cross(forward, right)
         cos, sin = np.cos(self.roll)[..., None], np.sin(self.roll)[..., None]
         rotation = np.stack((cos * right + sin * down, cos * down - sin * right, forward), -2)
-        return np.concatenate((rotation, -rotation @ self.centre[..., None]), -1)
+        return np.concatenate((rotation, -rotation @ self.center[..., None]), -1)
 
     def shrink(self, factor: float) -> CameraPath:
-        """Return one path with all motion drawn towards its first camera; a factor of 0 leaves no motion."""
-        parts = (self.centre, self.target, self.roll)
+        """Return one path with all motion drawn toward its first camera; a factor of 0 leaves no motion."""
+        parts = (self.center, self.target, self.roll)
         return CameraPath(*(part[:1] + factor * (part - part[:1]) for part in parts))
 
 
@@ -58,10 +58,10 @@ def clearance(room: Room, points: np.ndarray) -> np.ndarray:
     nearest = (np.array(room.half) - np.abs(points - (0.0, 0.0, z))).min(-1)
     if not room.primitives:
         return nearest
-    centre = np.array([body.centre for body in room.primitives])
+    center = np.array([body.center for body in room.primitives])
     half = np.array([body.half for body in room.primitives])
     yaw = np.array([body.yaw for body in room.primitives])
-    local = points[..., None, :] - centre
+    local = points[..., None, :] - center
     cos, sin = np.cos(yaw), np.sin(yaw)
     turned = np.stack(
         (cos * local[..., 0] + sin * local[..., 1], cos * local[..., 1] - sin * local[..., 0], local[..., 2]), -1
@@ -71,9 +71,9 @@ def clearance(room: Room, points: np.ndarray) -> np.ndarray:
     return np.minimum(nearest, (outside + np.minimum(beyond.max(-1), 0.0)).min(-1))
 
 
-def _least_distance(centre: np.ndarray) -> np.ndarray:
+def _least_distance(center: np.ndarray) -> np.ndarray:
     """Return the least distance [C] between any two cameras of candidates [C, S, 3]."""
-    gaps = ((centre[:, :, None] - centre[:, None]) ** 2).sum(-1) + 1e6 * np.eye(centre.shape[1])
+    gaps = ((center[:, :, None] - center[:, None]) ** 2).sum(-1) + 1e6 * np.eye(center.shape[1])
     return np.sqrt(gaps.min((-1, -2)))
 
 
@@ -95,12 +95,12 @@ class PathDrawer:
     def draw(self) -> CameraPath:
         """Return a path whose cameras are clear of walls and furniture."""
         for scale in (1.0, 1.0, 0.7, 0.4, 0.2, 0.0):
-            centre = getattr(self, f"_{self._kind}")(scale * self._baseline)  # [C, S, 3]
-            fits = clearance(self._room, centre).min(-1) >= CLEARANCE_M
-            apart = fits & (_least_distance(centre) >= 0.8 * scale / self._frames)
+            center = getattr(self, f"_{self._kind}")(scale * self._baseline)  # [C, S, 3]
+            fits = clearance(self._room, center).min(-1) >= CLEARANCE_M
+            apart = fits & (_least_distance(center) >= 0.8 * scale / self._frames)
             if fits.any():
                 best = apart.argmax() if apart.any() else fits.argmax()
-                return self._look(centre[best], scale * self._baseline)
+                return self._look(center[best], scale * self._baseline)
         return self._look(np.repeat(self._refuge()[None], self._frames, 0), 0.0)
 
     def _uniform(self, low: float, high: float, *shape: int) -> np.ndarray:
@@ -144,7 +144,7 @@ class PathDrawer:
     def _orbit(self, scale: float) -> np.ndarray:
         """Return candidates [C, S, 3] on arcs around a point ahead."""
         count = _CANDIDATES
-        centre = self._place(
+        center = self._place(
             self._uniform(0.0, 0.5, count, 1), self._uniform(-0.5, 0.5, count, 1), self._uniform(1.15, 1.75, count, 1)
         )
         radius = self._uniform(1.3, 2.8, count, 1)
@@ -154,9 +154,9 @@ class PathDrawer:
         heading = self._room.heading + math.pi + self._uniform(-0.6, 0.6, count, 1)
         angle = heading + arc * (along + self._uniform(-0.3, 0.3, count, self._frames) / self._frames)
         lift = min(scale, 1.5) * self._uniform(-0.2, 0.2, count, self._frames)
-        return centre + np.stack((radius * np.cos(angle), radius * np.sin(angle), lift), -1)
+        return center + np.stack((radius * np.cos(angle), radius * np.sin(angle), lift), -1)
 
-    def _look(self, centre: np.ndarray, scale: float) -> CameraPath:
+    def _look(self, center: np.ndarray, scale: float) -> CameraPath:
         """Return a path that looks at a jittered point in the half of the room ahead."""
         frames, dice = self._frames, self._dice
         middle = self._reach * dice.uniform(0.35, 0.8) * self._ahead
@@ -166,13 +166,13 @@ class PathDrawer:
         jitter = scale * (0.3 if self._kind == "orbit" else 0.75)
         spread = jitter * self._uniform(-1.0, 1.0, frames, 3) * (1.0, 1.0, 0.6)
         target = np.array((*middle, height)) + spread
-        flat = target[:, :2] - centre[:, :2]
+        flat = target[:, :2] - center[:, :2]
         behind = np.maximum(0.0, 0.8 - flat @ self._ahead)  # never look straight down or back
         target[:, :2] += behind[:, None] * self._ahead
         roll = np.radians(self._uniform(-4.0, 4.0, frames)) * min(1.0, scale)
-        centre = centre.copy()
-        centre[:, 2] = np.clip(centre[:, 2], 1.0, 1.9)
-        return CameraPath(centre, target, roll)
+        center = center.copy()
+        center[:, 2] = np.clip(center[:, 2], 1.0, 1.9)
+        return CameraPath(center, target, roll)
 
     def _refuge(self) -> np.ndarray:
         """Return the clearest of many places, where no candidate was clear enough."""

@@ -55,7 +55,7 @@ class RoomsReader:
         return tuple(SequenceRecord(f"{self.split}/{index:05d}", frames, _GROUP) for index in range(self._part.scenes))
 
     def load(self, record: SequenceRecord, frame_indices: Sequence[int], options: ImageOptions) -> Scene:
-        """Render a room and return the chosen frames with cameras and depth in metres."""
+        """Render a room and return the chosen frames with cameras and depth in meters."""
         chosen_frames(record, frame_indices)
         seed = self._part.first_seed + int(record.name.rpartition("/")[2])
         room = room_scene(seed, self._frames, (options.size, options.size), self._family, record.name)

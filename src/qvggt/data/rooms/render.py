@@ -19,7 +19,7 @@ _GPU_RAYS = 2**21
 
 
 def camera_rays(cam_from_world: Tensor, intrinsics: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Triple]:
-    """Return camera centres [B, S, 3] and directions, three times [B, S, N], of pixels u, v [N] (integer centres).
+    """Return camera centers [B, S, 3] and directions, three times [B, S, N], of pixels u, v [N] (integer centers).
 
     Directions have length one along the optical axis, so a distance along them is a depth.
     """
@@ -46,13 +46,13 @@ def render(
     image_hw: tuple[int, int],
     samples: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """Return images [B, S, 3, H, W] in 0..1 and depth [B, S, H, W] in metres.
+    """Return images [B, S, 3, H, W] in 0..1 and depth [B, S, H, W] in meters.
 
     Args:
         rooms: B rooms.
         cameras: ``cam_from_world`` [B, S, 3, 4] in room coordinates and intrinsics [B, S, 3, 3] in pixels, float32.
         image_hw: height and width in pixels.
-        samples: samples * samples rays are averaged for a pixel's colour; depth is that of the pixel's own ray.
+        samples: samples * samples rays are averaged for a pixel's color; depth is that of the pixel's own ray.
     """
     batch, frames = cameras[0].shape[:2]
     device = cameras[0].device
@@ -95,7 +95,7 @@ def _pixel_grid(some: slice, width: int, device: torch.device) -> tuple[Tensor, 
 
 
 def _render_pixels(view: View, u: Tensor, v: Tensor, samples: int) -> tuple[Tensor, Tensor]:
-    """Return colours [3, B, S, N] and depth [B, S, N] of pixels u, v [N]."""
+    """Return colors [3, B, S, N] and depth [B, S, N] of pixels u, v [N]."""
     pixel_rad = 1.0 / (view.intrinsics[..., 0, 0, None] * samples)
     hits, rays = hit_pixels(view.rooms, view.cam_from_world, view.intrinsics, u, v)
     if samples == 1:

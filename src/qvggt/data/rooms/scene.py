@@ -23,8 +23,8 @@ class RoomFamily:
     """The distribution that rooms and their cameras are drawn from.
 
     Attributes:
-        landmarks: 0..1, how much a single picture gives its own pose away. At 1 walls have a colour by direction, the
-            cameras always look towards +x, and window and door are in typical places; at 0 colours and heading are
+        landmarks: 0..1, how much a single picture gives its own pose away. At 1 walls have a color by direction, the
+            cameras always look toward +x, and window and door are in typical places; at 0 colors and heading are
             random, and only correspondence between pictures tells the pose. Between, walls blend and the rest is
             drawn with this probability.
         path: how the camera moves; ``mixed`` draws one of the three for each scene.
@@ -60,10 +60,10 @@ class Surface:
 
     Attributes:
         page: index in PAGES.
-        scale: pages per metre.
-        offset: where in the page the face's centre lies, in pages.
-        colors: three linear RGB colours that the page's channels blend.
-        emission: light that it gives by itself, as a multiple of its colour.
+        scale: pages per meter.
+        offset: where in the page the face's center lies, in pages.
+        colors: three linear RGB colors that the page's channels blend.
+        emission: light that it gives by itself, as a multiple of its color.
     """
 
     page: int
@@ -82,7 +82,7 @@ class Primitive:
     """A box, upright cylinder or ellipsoid: ``half`` are half extents in its own axes, ``yaw`` turns it about z."""
 
     kind: Literal["box", "cylinder", "ellipsoid"]
-    centre: tuple[float, float, float]
+    center: tuple[float, float, float]
     half: tuple[float, float, float]
     yaw: float
     surface: Surface
@@ -94,17 +94,17 @@ class Panel:
 
     Attributes:
         face: index in FACES.
-        centre: in the face's two axes (the world's, in order), from the room's centre, in metres.
-        half: half extents in metres.
-        recess: how far it lies behind the wall, in metres.
-        frame: width of its frame in metres.
+        center: in the face's two axes (the world's, in order), from the room's center, in meters.
+        half: half extents in meters.
+        recess: how far it lies behind the wall, in meters.
+        frame: width of its frame in meters.
         bars: 1 where a cross of bars divides it.
         surface: of the inner part.
         frame_surface: of frame, bars and reveal.
     """
 
     face: int
-    centre: tuple[float, float]
+    center: tuple[float, float]
     half: tuple[float, float]
     recess: float
     frame: float
@@ -115,7 +115,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Room:
-    """One drawn room. The origin is the middle of the floor, z points up, units are metres.
+    """One drawn room. The origin is the middle of the floor, z points up, units are meters.
 
     Attributes:
         half: half extents; the room spans ``0..2*half[2]`` in z.
@@ -165,7 +165,7 @@ class Dice:
 
 
 def draw_color(dice: Dice, value: tuple[float, float], saturation: tuple[float, float]) -> tuple[float, float, float]:
-    """Return a linear RGB colour of random hue, its value and saturation drawn from ranges."""
+    """Return a linear RGB color of random hue, its value and saturation drawn from ranges."""
     hue, v, s = dice.uniform(0.0, 6.0), dice.uniform(*value), dice.uniform(*saturation)
     return _hue_channel(hue + 3.0, v, s), _hue_channel(hue + 1.0, v, s), _hue_channel(hue + 5.0, v, s)
 
@@ -176,7 +176,7 @@ def _hue_channel(turn: float, value: float, saturation: float) -> float:
 
 
 def shift_color(dice: Dice, color: tuple[float, float, float], factor: float, jitter: float):
-    """Return a colour brightened by a factor with every channel jittered relatively."""
+    """Return a color brightened by a factor with every channel jittered relatively."""
     r, g, b = color
     return _shift(dice, r * factor, jitter), _shift(dice, g * factor, jitter), _shift(dice, b * factor, jitter)
 
@@ -189,7 +189,7 @@ def _shift(dice: Dice, channel: float, jitter: float) -> float:
 def draw_surface(
     dice: Dice, pages: Sequence[str], color: tuple[float, float, float], scale: tuple[float, float], contrast: float
 ) -> Surface:
-    """Return a surface of one of the pages whose colours vary about a base colour by a contrast in 0..1."""
+    """Return a surface of one of the pages whose colors vary about a base color by a contrast in 0..1."""
     page = PAGES.index(str(dice.pick(pages)))
     factor = 1.0 - contrast * dice.uniform(0.6, 1.0)
     if sum(color) < 0.45 or (sum(color) < 1.2 and dice.chance(0.5)):

@@ -1,4 +1,4 @@
-"""Colour of the points that rays hit: panels in the walls, baked patterns, lamps, and dark corners."""
+"""Color of the points that rays hit: panels in the walls, baked patterns, lamps, and dark corners."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Hits:
     Attributes:
         distance: to the point, in lengths of the ray.
         point: x, y, z in the room.
-        normal: x, y, z of the unit normal, towards the camera.
+        normal: x, y, z of the unit normal, toward the camera.
         surface: row in ``PackedRooms.surfaces`` (int64).
-        u: first coordinate in the surface, in metres.
+        u: first coordinate in the surface, in meters.
         v: second coordinate.
     """
 
@@ -82,8 +82,8 @@ def locate(rooms: PackedRooms, cones: Cones, rays: Triple, distance: Tensor, bod
     nx, ny, nz = hits.normal
     nx, ny = cos * nx - sin * ny, sin * nx + cos * ny
     length = (nx * nx + ny * ny + nz * nz).rsqrt_()
-    towards = 1.0 - 2.0 * _step(nx * rays[0] + ny * rays[1] + nz * rays[2])
-    length = length * towards
+    toward = 1.0 - 2.0 * _step(nx * rays[0] + ny * rays[1] + nz * rays[2])
+    length = length * toward
     # Opposite faces and different sides of a body use different places of the page.
     shift = 7.3 * face * (1.0 - is_room)
     normal = (nx * length, ny * length, nz * length)
@@ -94,7 +94,7 @@ def _choose_panels(rooms: PackedRooms, cones: Cones, hits: Hits, face: Tensor) -
     """Return [B, S, N] the number of the panel that is hit, 0 for none; ``face`` is -9 away from walls."""
     tables = rooms.panels[:, None, 1:]
     # Each camera tests the panels that it may see, those before the others.
-    seen = cones.meet(rooms.panel_centres, tables[:, 0, :, 3:5].norm(dim=-1)) & (tables[..., 0] >= 0.0)
+    seen = cones.meet(rooms.panel_centers, tables[:, 0, :, 3:5].norm(dim=-1)) & (tables[..., 0] >= 0.0)
     number = torch.arange(1, tables.shape[2] + 1, dtype=face.dtype, device=face.device)
     number = (number * seen).sort(-1, descending=True).values[..., : max(1, int(seen.sum(-1).max()))]  # [B, S, D]
     rows = gather_rows(rooms.panels, number.to(torch.int64))[..., None]  # [8, B, S, D, 1]
@@ -142,7 +142,7 @@ def _sign(values: Tensor) -> Tensor:
 
 
 def shade(rooms: PackedRooms, floor: Tensor, hits: Hits, rays: Triple, pixel_rad: Tensor) -> Tensor:
-    """Return display colours [3, B, S, N] in 0..1 of hits; ``pixel_rad`` [B, S, 1] is the angle of a pixel.
+    """Return display colors [3, B, S, N] in 0..1 of hits; ``pixel_rad`` [B, S, 1] is the angle of a pixel.
 
     ``floor`` is [B, G, G], the light that reaches the floor, as ``floor_light`` gives it.
     """
@@ -195,8 +195,8 @@ def _irradiance(rooms: PackedRooms, floor: Tensor, hits: Hits) -> Triple:
     """Return light [B, S, N] for red, green and blue: lamps with falloff over an ambient term, less in corners."""
     (x, y, z), (nx, ny, nz) = hits.point, hits.normal
     corner = None
-    centre = rooms.half[:, 2, None, None]
-    for place, along, reach in ((x, nx, 0), (y, ny, 1), (z - centre, nz, 2)):
+    center = rooms.half[:, 2, None, None]
+    for place, along, reach in ((x, nx, 0), (y, ny, 1), (z - center, nz, 2)):
         gap = (rooms.half[:, reach, None, None] - place.abs()).clamp_(min=0.0)
         dark = (1.0 - along * along) * 0.055 / (gap + 0.1)
         corner = 1.0 - dark if corner is None else corner.mul_(1.0 - dark)

@@ -1,8 +1,8 @@
 """Patterns of procedural rooms, baked once from hashed integers into one picture with all its smaller versions.
 
 Every page is a torus of PAGE_PX texels, larger than any surface that uses it, so nothing repeats within a room. The
-three channels are weights in 0..1: channel 0 blends the first colour of a surface with its second, channel 1 is the
-brightness of fine detail, channel 2 blends in the accent colour.
+three channels are weights in 0..1: channel 0 blends the first color of a surface with its second, channel 1 is the
+brightness of fine detail, channel 2 blends in the accent color.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def fractal_noise(cells: int, octaves: int, salt: int, stretch: int = 1) -> np.n
         count = cells << octave
         total += np.float32(gain) * value_noise(max(1, count // stretch), count, salt + octave)
         weight, gain = weight + gain, gain * 0.6
-    centred = (total / np.float32(weight) - 0.5) * np.float32(1.6)  # averaging octaves narrows their spread
-    return np.clip(centred + 0.5, 0.0, 1.0)
+    centerd = (total / np.float32(weight) - 0.5) * np.float32(1.6)  # averaging octaves narrows their spread
+    return np.clip(centerd + 0.5, 0.0, 1.0)
 
 
 def _plaster() -> tuple[np.ndarray, ...]:

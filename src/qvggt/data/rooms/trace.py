@@ -1,6 +1,6 @@
 """Where rays meet a room: the nearest of many bodies, without branches.
 
-The arithmetic is single operations that IEEE 754 rounds exactly, so a ray's answer does not depend on its neighbours.
+The arithmetic is single operations that IEEE 754 rounds exactly, so a ray's answer does not depend on its neighbors.
 Comparisons are written as clamps of differences, which are several times faster than boolean masks on a CPU.
 """
 
@@ -59,14 +59,14 @@ class Cones:
     axis: Tensor
     angle_rad: Tensor
 
-    def meet(self, centre: Tensor, radius: Tensor) -> Tensor:
-        """Return [B, S, K] whether cones come near to spheres with centres [B, K, 3] and radii [B, K].
+    def meet(self, center: Tensor, radius: Tensor) -> Tensor:
+        """Return [B, S, K] whether cones come near to spheres with centers [B, K, 3] and radii [B, K].
 
         What lies in a sphere that is not met is hit by no ray: to leave it out changes no answer, only its cost.
         """
-        towards = centre[:, None] - self.apex[:, :, None]  # [B, S, K, 3]
-        distance = towards.norm(dim=-1)
-        turn = torch.acos(((towards * self.axis[:, :, None]).sum(-1) / distance).clamp(-1.0, 1.0))
+        toward = center[:, None] - self.apex[:, :, None]  # [B, S, K, 3]
+        distance = toward.norm(dim=-1)
+        turn = torch.acos(((toward * self.axis[:, :, None]).sum(-1) / distance).clamp(-1.0, 1.0))
         spread = torch.asin((radius[:, None] / distance).clamp(max=1.0))
         return (turn <= self.angle_rad + spread + _MARGIN_RAD) | (distance <= radius[:, None])
 

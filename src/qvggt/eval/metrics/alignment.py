@@ -67,11 +67,11 @@ def umeyama(source: np.ndarray, target: np.ndarray) -> Similarity:
     if source.shape != target.shape:
         raise ValueError(f"expected corresponding points, got shapes {source.shape} and {target.shape}")
     mean_s, mean_t = source.mean(0), target.mean(0)
-    centred_s, centred_t = source - mean_s, target - mean_t
-    variance = (centred_s**2).sum() / len(source)
+    centerd_s, centerd_t = source - mean_s, target - mean_t
+    variance = (centerd_s**2).sum() / len(source)
     if variance <= 1e-24 * (source**2).sum() / len(source):
         return Similarity(1.0, np.eye(3), mean_t - mean_s)
-    u, singular, v_t = np.linalg.svd(centred_t.T @ centred_s / len(source))
+    u, singular, v_t = np.linalg.svd(centerd_t.T @ centerd_s / len(source))
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(v_t))])
     rotation = (u * signs) @ v_t
     scale = max(float((singular * signs).sum() / variance), 0.0)
@@ -93,18 +93,18 @@ def align_medians(source: np.ndarray, target: np.ndarray) -> Similarity:
         ValueError: if a cloud is empty or not finite.
     """
     source, target = check_points(source), check_points(target)
-    centre_s, centre_t = np.median(source, 0), np.median(target, 0)
-    size_s = np.median(np.linalg.norm(source - centre_s, axis=1))
-    size_t = np.median(np.linalg.norm(target - centre_t, axis=1))
+    center_s, center_t = np.median(source, 0), np.median(target, 0)
+    size_s = np.median(np.linalg.norm(source - center_s, axis=1))
+    size_t = np.median(np.linalg.norm(target - center_t, axis=1))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = float(np.clip(np.nan_to_num(size_t / size_s, nan=1.0, posinf=np.inf), 1e-3, 1e3))
-    return Similarity(ratio, np.eye(3), np.array([0.0, 0.0, centre_t[2] - ratio * centre_s[2]]))
+    return Similarity(ratio, np.eye(3), np.array([0.0, 0.0, center_t[2] - ratio * center_s[2]]))
 
 
 def refine_icp(source: np.ndarray, target: np.ndarray, distance_m: float = ICP_DISTANCE_M) -> Similarity:
     """Return the rigid motion that point-to-point ICP finds from the identity.
 
-    With fewer than ten points in a cloud, or where no point has a neighbour within ``distance_m``, it is the identity.
+    With fewer than ten points in a cloud, or where no point has a neighbor within ``distance_m``, it is the identity.
 
     Args:
         source: [N, 3] finite points, already near the target.

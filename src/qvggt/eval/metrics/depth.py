@@ -51,7 +51,7 @@ def fit_depth(predicted: np.ndarray, truth: np.ndarray, alignment: DepthAlignmen
     Args:
         predicted: [N] finite depths in the model's unit.
         truth: [N] true depths, positive.
-        alignment: ``scale`` minimises the sum of absolute differences by ten steps of iteratively reweighted least
+        alignment: ``scale`` minimizes the sum of absolute differences by ten steps of iteratively reweighted least
             squares, ``scale_shift`` does so with a shift until convergence, ``median`` is the ratio of medians. The
             shift is zero for all but ``scale_shift``.
 
@@ -93,11 +93,11 @@ def _fit_scale_shift(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, f
     scale = shift = 0.0
     for _ in range(_SHIFT_STEPS):
         mean_p, mean_t = np.average(predicted, weights=weights), np.average(truth, weights=weights)
-        centred = predicted - mean_p
-        spread = (weights * centred * centred).sum()
+        centerd = predicted - mean_p
+        spread = (weights * centerd * centerd).sum()
         # A constant prediction leaves the scale free; zero makes the shift alone carry the fit.
         flat = spread <= 1e-24 * (weights * predicted * predicted).sum()
-        scale = 0.0 if flat else float((weights * centred * (truth - mean_t)).sum() / spread)
+        scale = 0.0 if flat else float((weights * centerd * (truth - mean_t)).sum() / spread)
         shift = float(mean_t - scale * mean_p)
         if previous is not None and np.allclose((scale, shift), previous, rtol=1e-9, atol=1e-12):
             break

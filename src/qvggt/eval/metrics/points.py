@@ -10,15 +10,15 @@ from scipy.spatial import KDTree
 
 from qvggt.eval.metrics.alignment import check_points
 
-NORMAL_NEIGHBOURS = 30
+NORMAL_NEIGHBORS = 30
 """Nearest points, itself included, whose plane gives a point its normal."""
 
-_CHUNK = 100_000  # points whose neighbourhoods are in memory at once: about 100 MB
+_CHUNK = 100_000  # points whose neighborhoods are in memory at once: about 100 MB
 
 
 @dataclass(frozen=True)
 class CloudErrors:
-    """How well a predicted cloud covers the true one, in the clouds' unit (metres).
+    """How well a predicted cloud covers the true one, in the clouds' unit (meters).
 
     Attributes:
         accuracy: mean over predicted points of the distance to the nearest true point.
@@ -42,15 +42,15 @@ class CloudErrors:
         return cls(*(distance,) * 4, *(consistency,) * 2)
 
 
-def estimate_normals(points: np.ndarray, neighbours: int = NORMAL_NEIGHBOURS) -> np.ndarray:
-    """Return unit normals [N, 3] of points [N, 3], up to sign, from the plane through each point's neighbours.
+def estimate_normals(points: np.ndarray, neighbors: int = NORMAL_NEIGHBORS) -> np.ndarray:
+    """Return unit normals [N, 3] of points [N, 3], up to sign, from the plane through each point's neighbors.
 
-    A normal is NaN where the neighbours do not define a plane: fewer than three of them, all on one line, or all in
+    A normal is NaN where the neighbors do not define a plane: fewer than three of them, all on one line, or all in
     one place.
     """
     points = check_points(points)
     normals = np.full_like(points, np.nan)
-    count = min(neighbours, len(points))
+    count = min(neighbors, len(points))
     if count < 3:
         return normals
     tree = KDTree(points)

@@ -1,4 +1,4 @@
-"""Camera pose errors over pairs of frames, and the shares that summarise them: AUC, RRA and RTA.
+"""Camera pose errors over pairs of frames, and the shares that summarize them: AUC, RRA and RTA.
 
 Two relative poses are in use and differ by several points, so every table says which one it used:
 
