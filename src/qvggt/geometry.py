@@ -1,4 +1,4 @@
-"""Pose encodings, cameras and unprojection: the one place for conventions.
+"""Pose encodings, cameras and unprojection.
 
 Cameras are ``cam_from_world`` [R|t] with OpenCV axes (x right, y down, z forward). Quaternions are ordered x y z w.
 Unprojection takes integer pixel coordinates u = 0..W-1, v = 0..H-1, as VGGT does.
@@ -29,7 +29,7 @@ def quaternion_to_matrix(xyzw: Tensor) -> Tensor:
 def matrix_to_quaternion(rotation: Tensor) -> Tensor:
     """Return unit quaternions [..., 4], x y z w with w >= 0, of rotation matrices [..., 3, 3].
 
-    The largest of the four components is found first and divides the others, so no case is ill-conditioned.
+    The largest of the four components is computed first and divides the others, so no case is ill-conditioned.
     """
     if rotation.shape[-2:] != (3, 3):
         raise ValueError(f"expected rotations [..., 3, 3], got shape {tuple(rotation.shape)}")
@@ -54,14 +54,14 @@ def matrix_to_quaternion(rotation: Tensor) -> Tensor:
 
 
 def pose_encoding_to_cameras(pose_enc: Tensor, image_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Turn pose encodings into cameras.
+    """Return the cameras of pose encodings.
 
     Args:
         pose_enc: [..., 9]: translation (3), quaternion xyzw (4), vertical and horizontal field of view in radians.
         image_hw: height and width in pixels of the images that the intrinsics are for.
 
     Returns:
-        ``cam_from_world`` [..., 3, 4] and ``intrinsics`` [..., 3, 3] with the principal point at the centre.
+        ``cam_from_world`` [..., 3, 4] and ``intrinsics`` [..., 3, 3] with the principal point at (W / 2, H / 2).
     """
     if pose_enc.shape[-1] != 9:
         raise ValueError(f"expected pose encodings [..., 9], got shape {tuple(pose_enc.shape)}")
@@ -78,7 +78,7 @@ def pose_encoding_to_cameras(pose_enc: Tensor, image_hw: tuple[int, int]) -> tup
 def cameras_to_pose_encoding(cam_from_world: Tensor, intrinsics: Tensor, image_hw: tuple[int, int]) -> Tensor:
     """Return the pose encoding [..., 9] of cameras [..., 3, 4] with intrinsics [..., 3, 3] for images of ``image_hw``.
 
-    The principal point is not part of the encoding and is taken to be the centre.
+    The principal point is not encoded and is assumed to be the center.
     """
     height, width = image_hw
     quat = matrix_to_quaternion(cam_from_world[..., :3, :3])
@@ -106,8 +106,8 @@ def unproject_to_camera(depth: Tensor, intrinsics: Tensor) -> Tensor:
     u = torch.arange(width, dtype=depth.dtype, device=depth.device)
     v = torch.arange(height, dtype=depth.dtype, device=depth.device)[:, None]
     focal_x, focal_y = intrinsics[..., 0, 0, None, None], intrinsics[..., 1, 1, None, None]
-    centre_x, centre_y = intrinsics[..., 0, 2, None, None], intrinsics[..., 1, 2, None, None]
-    return torch.stack(((u - centre_x) / focal_x * depth, (v - centre_y) / focal_y * depth, depth), -1)
+    center_x, center_y = intrinsics[..., 0, 2, None, None], intrinsics[..., 1, 2, None, None]
+    return torch.stack(((u - center_x) / focal_x * depth, (v - center_y) / focal_y * depth, depth), -1)
 
 
 def unproject(depth: Tensor, intrinsics: Tensor, cam_from_world: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def unproject(depth: Tensor, intrinsics: Tensor, cam_from_world: Tensor) -> Tens
 
 
 def unproject_frames(depth: Tensor, intrinsics: Tensor, cam_from_world: Tensor) -> Tensor:
-    """Do as ``unproject`` for frames [S, ...] one at a time: what is in between takes several times the result."""
+    """Return ``unproject`` of frames [S, ...], computed one at a time to bound the memory of intermediate values."""
     points = depth.new_empty(*depth.shape, 3)
     for index in range(len(depth)):
         points[index] = unproject(depth[index], intrinsics[index], cam_from_world[index])
@@ -142,7 +142,7 @@ def project(points: Tensor, intrinsics: Tensor, cam_from_world: Tensor) -> tuple
 
 @dataclass(frozen=True)
 class Truth:
-    """The geometry of a batch of scenes in the first camera's frame, scaled to a mean point distance of one.
+    """Ground truth of a batch of scenes in the first camera's frame, scaled to a mean point distance of one.
 
     Attributes:
         pose_enc: [B, S, 9].
@@ -157,14 +157,14 @@ class Truth:
     valid: Tensor
 
 
-def normalised_truth(cam_from_world: Tensor, intrinsics: Tensor, depth: Tensor, valid: Tensor) -> Truth:
-    """Express true cameras [B, S, 3, 4], [B, S, 3, 3] and depth [B, S, H, W] as the model is asked to."""
+def normalized_truth(cam_from_world: Tensor, intrinsics: Tensor, depth: Tensor, valid: Tensor) -> Truth:
+    """Return the training target for cameras [B, S, 3, 4], intrinsics [B, S, 3, 3] and depth [B, S, H, W]."""
     first = invert_camera(cam_from_world[:, :1])
     cameras = compose_cameras(cam_from_world, first)  # [B, S, 3, 4], the first one the identity
     points = unproject(depth, intrinsics, cameras)
     distance = points.norm(dim=-1) * valid
     scale = distance.flatten(1).sum(1) / valid.flatten(1).sum(1).clamp(min=1)  # [B]
-    scale = torch.where(scale > 0, scale, 1.0)  # a scene without any valid depth keeps its unit
+    scale = torch.where(scale > 0, scale, 1.0)  # a scene without valid depth keeps its unit
     cameras = torch.cat((cameras[..., :3], cameras[..., 3:] / scale[:, None, None, None]), -1)
     return Truth(
         cameras_to_pose_encoding(cameras, intrinsics, (depth.shape[-2], depth.shape[-1])),

@@ -1,4 +1,4 @@
-"""Values that cross borders between the parts of qvggt: frozen, plain, numpy only."""
+"""Frozen numpy-only types shared by the packages of qvggt."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ OnProgress = Callable[[str, float], None]
 
 
 class QvggtError(Exception):
-    """An error that the user can mend; its text is one sentence that says what is wrong and how to mend it."""
+    """An error that the user can fix; its message says what is wrong and how to fix it."""
 
 
 @dataclass(frozen=True)
 class FrameMap:
-    """How pixels of one processed image relate to the original photograph.
+    """Affine map from the pixels of a photograph to those of its processed image.
 
-    A point at original pixel (u, v) lies at (u * scale[0] + offset[0], v * scale[1] + offset[1]) in the processed
-    image; pixel centres are at integer coordinates plus one half in both.
+    The point (u, v) of the photograph is at (u * scale[0] + offset[0], v * scale[1] + offset[1]) in the processed
+    image; pixel centers are at integer coordinates plus one half in both.
 
     Attributes:
         original_size: (width, height) of the photograph after EXIF orientation, in pixels.
@@ -43,12 +43,12 @@ class FrameMap:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Photographs, preprocessed for the model.
+    """Preprocessed images of one scene.
 
     Attributes:
         images: [S, 3, H, W] float32 in 0..1, H and W multiples of the model's patch.
-        maps: one FrameMap a frame.
-        names: one name a frame (a file name, or ``video.mp4#12``).
+        maps: one FrameMap per frame.
+        names: one name per frame (a file name, or ``video.mp4#12``).
     """
 
     images: np.ndarray
@@ -58,16 +58,16 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class Scene:
-    """Images of one scene and, where it is known, its true geometry.
+    """Images of one scene with its ground truth, if known.
 
     Attributes:
         name: unique inside its dataset and split.
         images: [S, 3, H, W] float32 in 0..1.
         cam_from_world: [S, 3, 4] float64, OpenCV axes, or None.
         intrinsics: [S, 3, 3] float64 in pixels of ``images``, or None.
-        depth: [S, H, W] float32, distance along the optical axis in the scene's unit (metres), or None.
-        valid: [S, H, W] bool, where ``depth`` is true, or None.
-        group: the pool that metrics are averaged in (a CO3D category, for example).
+        depth: [S, H, W] float32, distance along the optical axis in the scene's unit (meters), or None.
+        valid: [S, H, W] bool, True where ``depth`` is known, or None.
+        group: the group in which metrics are averaged, for example a CO3D category.
     """
 
     name: str
@@ -81,12 +81,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says about one scene. A head that was not asked for leaves its fields None.
+    """Output of the model for one scene; fields of heads that were not run are None.
 
     Attributes:
         images: [S, 3, H, W] float32 in 0..1, as the model saw them.
-        names: one name a frame.
-        maps: one FrameMap a frame: processed pixels <-> pixels of the original photograph.
+        names: one name per frame.
+        maps: one FrameMap per frame, from pixels of the photograph to pixels of ``images``.
         cam_from_world: [S, 3, 4] float32, OpenCV axes; the first camera is near the identity.
         intrinsics: [S, 3, 3] float32 in pixels of the processed image.
         pose_enc: [S, 9] float32: translation, quaternion xyzw, vertical and horizontal field of view in radians.

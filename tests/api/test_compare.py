@@ -157,7 +157,7 @@ def test_photographs_that_change_are_other_photographs(tmp_path):
     Image.new("RGB", (61, 50), "red").save(photo)
     assert store._settings("gptq", options) != before
     photo.unlink()
-    with pytest.raises(QvggtError, match="holds no images"):
+    with pytest.raises(QvggtError, match="no images"):
         store.get("gptq", options)
 
 

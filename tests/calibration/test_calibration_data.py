@@ -57,7 +57,7 @@ def test_the_truth_of_rooms_is_theirs(rooms):
     cameras = torch.from_numpy(scene.cam_from_world[places])[None].float()
     intrinsics = torch.from_numpy(scene.intrinsics[places])[None].float()
     depth = torch.from_numpy(scene.depth[places])[None]
-    expected = geometry.normalised_truth(cameras, intrinsics, depth, torch.ones_like(depth, dtype=torch.bool))
+    expected = geometry.normalized_truth(cameras, intrinsics, depth, torch.ones_like(depth, dtype=torch.bool))
     assert torch.allclose(batch.truth.pose_enc[:1], expected.pose_enc, atol=1e-5)
     assert torch.allclose(batch.truth.points[:1], expected.points, atol=1e-4)
 

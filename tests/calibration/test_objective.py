@@ -30,7 +30,7 @@ def random_truth(scale=1.0, scenes=2, frames=2, size=(28, 42), holes=0.2, seed=0
     depth = (1 + 3 * torch.rand(scenes, frames, *size, generator=generator, dtype=torch.float64)) * scale
     valid = torch.rand(scenes, frames, *size, generator=generator) >= holes
     depth = torch.where(valid, depth, 1.0)
-    return geometry.normalised_truth(cameras, intrinsics, depth, valid)
+    return geometry.normalized_truth(cameras, intrinsics, depth, valid)
 
 
 def as_outputs(truth, scale=1.0):
@@ -51,7 +51,7 @@ def task(micro, batches):
     return make_task(micro, batches, "teacher")
 
 
-def test_normalised_truth_is_in_the_first_cameras_frame_at_a_mean_distance_of_one():
+def test_normalized_truth_is_in_the_first_cameras_frame_at_a_mean_distance_of_one():
     truth = random_truth()
     identity = torch.tensor([0, 0, 0, 0, 0, 0, 1.0], dtype=torch.float64)
     assert torch.allclose(truth.pose_enc[:, 0, :7], identity.expand(2, -1), atol=1e-9)

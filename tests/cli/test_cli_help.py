@@ -74,7 +74,7 @@ def test_what_cannot_be_parsed_is_shown_with_its_argument(qvggt, arguments, miss
 
 def test_missing_images(refused, tmp_path):
     assert refused("reconstruct", MODEL, "-o", tmp_path / "out") == (
-        "no images were given: name a folder, a video or image files"
+        "no images given: name a folder, a video or image files"
     )
 
 

@@ -20,7 +20,7 @@ def reconstructed(qvggt, output, *images):
 def test_an_empty_folder(refused, tmp_path):
     (tmp_path / "empty").mkdir()
     sentence = refused("reconstruct", MODEL, tmp_path / "empty", "-o", tmp_path / "out")
-    assert "holds no images" in sentence
+    assert "no images" in sentence
 
 
 def test_a_folder_that_does_not_exist(refused, tmp_path):
@@ -91,8 +91,8 @@ def test_a_loop_of_links(refused, tmp_path):
     (tmp_path / "a.jpg").symlink_to(tmp_path / "b.jpg")
     (tmp_path / "b.jpg").symlink_to(tmp_path / "a.jpg")
     sentence = refused("reconstruct", MODEL, tmp_path / "a.jpg", "-o", tmp_path / "out")
-    assert "leads back to itself" in sentence
-    assert "leads back to itself" in refused("reconstruct", MODEL, tmp_path, "-o", tmp_path / "out")
+    assert "symbolic link" in sentence
+    assert "symbolic link" in refused("reconstruct", MODEL, tmp_path, "-o", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

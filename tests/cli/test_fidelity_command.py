@@ -65,7 +65,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(refused, photos, arguments, w
 
 
 def test_missing_images(refused, tmp_path):
-    assert "no images were given" in refused("fidelity", MODEL, MODEL)
+    assert "no images given" in refused("fidelity", MODEL, MODEL)
     assert "does not exist" in refused("fidelity", MODEL, MODEL, tmp_path / "nowhere.jpg")
 
 

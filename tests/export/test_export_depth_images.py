@@ -61,12 +61,12 @@ def test_no_depth_at_all_is_refused_and_all_bad_depth_is_black(room, tmp_path):
 
 
 def test_near_is_warm_and_far_is_cool():
-    near, far = DepthRange(1.0, 5.0).colours(np.array([1.0, 5.0]), np.array([True, True])).astype(int)
+    near, far = DepthRange(1.0, 5.0).colors(np.array([1.0, 5.0]), np.array([True, True])).astype(int)
     assert near[0] > near[2]
     assert far[2] > far[0]
 
 
-def test_names_stay_recognisable():
+def test_names_stay_recognizable():
     names = ["IMG 1.JPG", "video.mp4#12", "a/b.png", "ünï–ço\nde.heic", "CON.png", "..", "IMG_1.png"]
     expected = ("IMG_1", "video.mp4_12", "a_b", "ünï_ço_de", "_CON", "frame", "IMG_1-2")
     assert safe_names(names) == expected

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from qvggt.export.frames import (
     GLTF_FROM_OPENCV,
-    camera_centres,
+    camera_centers,
     cameras_of,
-    frame_colours,
+    frame_colors,
     level_rotation,
     photo_mask,
     to_uint8,
@@ -58,9 +58,9 @@ def test_a_camera_that_looks_straight_down_still_gives_a_rotation():
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
 
 
-def test_centres_are_where_the_camera_sees_nothing_before_it(room):
-    centres = camera_centres(room.cam_from_world)
-    back = np.einsum("sij,sj->si", room.cam_from_world[:, :, :3], centres) + room.cam_from_world[:, :, 3]
+def test_centers_are_where_the_camera_sees_nothing_before_it(room):
+    centers = camera_centers(room.cam_from_world)
+    back = np.einsum("sij,sj->si", room.cam_from_world[:, :, :3], centers) + room.cam_from_world[:, :, 3]
     np.testing.assert_allclose(back, 0, atol=1e-5)
 
 
@@ -83,9 +83,9 @@ def test_missing_and_infinite_cameras_are_refused_by_name(room):
         cameras_of(replace(room, cam_from_world=broken))
 
 
-def test_colours_differ_from_frame_to_frame():
-    assert frame_colours(0).shape == (0, 3)
-    assert len(np.unique(frame_colours(9), axis=0)) == 9
+def test_colors_differ_from_frame_to_frame():
+    assert frame_colors(0).shape == (0, 3)
+    assert len(np.unique(frame_colors(9), axis=0)) == 9
 
 
 def test_rounding_to_bytes_clips():

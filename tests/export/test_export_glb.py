@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from qvggt.export.frames import GLTF_FROM_OPENCV, camera_centres
+from qvggt.export.frames import GLTF_FROM_OPENCV, camera_centers
 from qvggt.export.glb import frustum_mesh, gltf_from_world, write_glb
 from qvggt.export.gltf import linear_from_srgb
 from qvggt.export.points import select_points
@@ -28,7 +28,7 @@ def apply(transform, points):
     return points @ transform[:3, :3].T + transform[:3, 3]
 
 
-def test_points_are_upright_and_centred(room, cloud, path):
+def test_points_are_upright_and_centered(room, cloud, path):
     scene = trimesh.load(path)
     transform, name = scene.graph["points"]
     points = apply(transform, scene.geometry[name].vertices)
@@ -38,24 +38,24 @@ def test_points_are_upright_and_centred(room, cloud, path):
     assert np.ptp(points[:, 1]) == pytest.approx(2.6, abs=0.05)
 
 
-def test_colours_are_linear_light(cloud, path):
+def test_colors_are_linear_light(cloud, path):
     scene = trimesh.load(path)
     stored = np.asarray(scene.geometry["points"].colors)[:, :3] / 255
-    np.testing.assert_allclose(stored, linear_from_srgb(cloud.colours / 255), atol=1 / 255)
+    np.testing.assert_allclose(stored, linear_from_srgb(cloud.colors / 255), atol=1 / 255)
 
 
 def test_cameras_stand_and_look_where_they_should(room, cloud, path):
     scene, world = trimesh.load(path), gltf_from_world(room, cloud)
     for i, name in enumerate(room.names):
         pose = scene.graph[f"camera {i + 1}: {name}"][0]
-        centre = camera_centres(room.cam_from_world[i : i + 1].astype(float))[0]
-        np.testing.assert_allclose(pose[:3, 3], apply(world, centre), atol=1e-4)
+        center = camera_centers(room.cam_from_world[i : i + 1].astype(float))[0]
+        np.testing.assert_allclose(pose[:3, 3], apply(world, center), atol=1e-4)
         # glTF cameras look along -z with y up; rows 2 and 1 of cam_from_world are forward and down.
         np.testing.assert_allclose(-pose[:3, 2], world[:3, :3] @ room.cam_from_world[i, 2, :3], atol=1e-4)
         np.testing.assert_allclose(pose[:3, 1], -world[:3, :3] @ room.cam_from_world[i, 1, :3], atol=1e-4)
 
 
-def test_one_camera_at_the_identity_only_changes_axes_and_centre(room_factory):
+def test_one_camera_at_the_identity_only_changes_axes_and_center(room_factory):
     room = room_factory(frames=1)
     transform = gltf_from_world(room, select_points(room, "depth", max_points=500, drop_percent=0))
     np.testing.assert_allclose(transform[:3, :3], GLTF_FROM_OPENCV, atol=1e-6)
@@ -80,7 +80,7 @@ def test_the_container_is_consistent(room, path):
     assert np.degrees(2 * np.arctan(np.tan(lens["yfov"] / 2) * lens["aspectRatio"])) == pytest.approx(70, abs=1e-3)
 
 
-def test_each_camera_has_its_colour(path):
+def test_each_camera_has_its_color(path):
     scene = trimesh.load(path)
     frustums = [g for name, g in scene.geometry.items() if name.startswith("frustum")]
     assert len({tuple(g.visual.material.baseColorFactor) for g in frustums}) == 4

@@ -17,7 +17,7 @@ def draw(path, prediction, with_points=True, **words):
 
 
 @pytest.mark.parametrize("frames", [1, 4, 11])
-def test_any_number_of_frames_gives_a_sheet_with_colours(room_factory, tmp_path, frames):
+def test_any_number_of_frames_gives_a_sheet_with_colors(room_factory, tmp_path, frames):
     sheet = draw(tmp_path / "overview.png", room_factory(28, 42, frames), title="nano", caption="4 bits")
     assert 600 < sheet.shape[0] < 2000
     assert 700 < sheet.shape[1] < 3200

@@ -5,13 +5,13 @@ from qvggt.export.ply import write_ply
 from qvggt.export.points import PointCloud, select_points
 
 
-def test_another_reader_gets_the_same_points_and_colours(room, tmp_path):
+def test_another_reader_gets_the_same_points_and_colors(room, tmp_path):
     cloud = select_points(room, "depth", max_points=3000, drop_percent=10)
     write_ply(tmp_path / "points.ply", cloud)
     read = trimesh.load(tmp_path / "points.ply")
     assert isinstance(read, trimesh.PointCloud)
     np.testing.assert_array_equal(np.asarray(read.vertices, np.float32), cloud.points)
-    np.testing.assert_array_equal(np.asarray(read.colors)[:, :3], cloud.colours)
+    np.testing.assert_array_equal(np.asarray(read.colors)[:, :3], cloud.colors)
     raw = read.metadata["_ply_raw"]["vertex"]["data"]
     np.testing.assert_array_equal(np.asarray(raw["confidence"], np.float32).reshape(-1), cloud.confidence)
 

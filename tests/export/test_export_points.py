@@ -15,9 +15,9 @@ def test_points_from_depth_are_the_true_surface(room):
     cloud = select_points(room, "depth", **ALL)
     np.testing.assert_allclose(cloud.points, room.world_points.reshape(-1, 3), atol=1e-4)
     np.testing.assert_array_equal(cloud.confidence, room.depth_conf.reshape(-1))
-    colours = np.rint(room.images.transpose(0, 2, 3, 1).reshape(-1, 3) * 255)
-    np.testing.assert_array_equal(cloud.colours, colours)
-    assert (cloud.points.dtype, cloud.colours.dtype, cloud.confidence.dtype) == (np.float32, np.uint8, np.float32)
+    colors = np.rint(room.images.transpose(0, 2, 3, 1).reshape(-1, 3) * 255)
+    np.testing.assert_array_equal(cloud.colors, colors)
+    assert (cloud.points.dtype, cloud.colors.dtype, cloud.confidence.dtype) == (np.float32, np.uint8, np.float32)
 
 
 def test_both_sources_agree_on_a_perfect_prediction(room):

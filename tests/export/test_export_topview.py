@@ -5,39 +5,39 @@ from hypothesis import strategies as st
 
 from qvggt.export import topview
 from qvggt.export.points import PointCloud
-from qvggt.export.topview import draw_plan, height_limit, plan_extent, upright_turn
+from qvggt.export.topview import draw_top_view, height_limit, upright_turn, view_extent
 
 
-def cloud_of(points, colours):
-    return PointCloud(np.asarray(points, "f4"), np.asarray(colours, "u1"), np.ones(len(points), "f4"))
+def cloud_of(points, colors):
+    return PointCloud(np.asarray(points, "f4"), np.asarray(colors, "u1"), np.ones(len(points), "f4"))
 
 
 def test_the_higher_point_hides_the_lower():
     floor = np.stack(np.meshgrid(np.linspace(-1, 1, 60), [0.0], np.linspace(-1, 1, 60)), -1).reshape(-1, 3)
     table = floor * 0.3 + (0, 0.5, 0)
     points = np.concatenate((table, floor))
-    colours = np.repeat([[255, 0, 0], [0, 0, 255]], len(floor), 0)
-    plan = draw_plan(cloud_of(points, colours), np.eye(3), np.array([[0, 0.6, 0]]), (80, 80))
-    assert plan.rgba[40, 40].tolist() == [255, 0, 0, 255]
-    assert plan.rgba[40, 8, 2] > 200
-    assert plan.rgba[0, 0, 3] == 0
+    colors = np.repeat([[255, 0, 0], [0, 0, 255]], len(floor), 0)
+    view = draw_top_view(cloud_of(points, colors), np.eye(3), np.array([[0, 0.6, 0]]), (80, 80))
+    assert view.rgba[40, 40].tolist() == [255, 0, 0, 255]
+    assert view.rgba[40, 8, 2] > 200
+    assert view.rgba[0, 0, 3] == 0
 
 
 def test_bands_of_rows_meet_without_a_seam(monkeypatch):
     rng = np.random.default_rng(0)
     points = rng.uniform(-1, 1, (3000, 3)) * (2, 1, 1) + (0, rng.integers(0, 2), 0)
     cloud = cloud_of(points, rng.integers(0, 255, (3000, 3)))
-    whole = draw_plan(cloud, np.eye(3), np.zeros((0, 3)), (90, 70))
+    whole = draw_top_view(cloud, np.eye(3), np.zeros((0, 3)), (90, 70))
     monkeypatch.setattr(topview, "_BAND_PX", 20)
-    np.testing.assert_array_equal(draw_plan(cloud, np.eye(3), np.zeros((0, 3)), (90, 70)).rgba, whole.rgba)
+    np.testing.assert_array_equal(draw_top_view(cloud, np.eye(3), np.zeros((0, 3)), (90, 70)).rgba, whole.rgba)
 
 
 def test_right_is_x_and_up_the_page_is_minus_z():
     points = [[1.0, 0, 0]] * 9 + [[0, 0, -1.0]] * 9 + [[0, 0, 0]] * 9
-    colours = [[255, 0, 0]] * 9 + [[0, 255, 0]] * 9 + [[0, 0, 255]] * 9
-    plan = draw_plan(cloud_of(points, colours), np.eye(3), np.zeros((0, 3)), (64, 64))
-    rows, columns = (plan.rgba[..., :3] > 128).nonzero()[:2]
-    channel = (plan.rgba[..., :3] > 128).nonzero()[2]
+    colors = [[255, 0, 0]] * 9 + [[0, 255, 0]] * 9 + [[0, 0, 255]] * 9
+    view = draw_top_view(cloud_of(points, colors), np.eye(3), np.zeros((0, 3)), (64, 64))
+    rows, columns = (view.rgba[..., :3] > 128).nonzero()[:2]
+    channel = (view.rgba[..., :3] > 128).nonzero()[2]
     place = {k: (rows[channel == k].mean(), columns[channel == k].mean()) for k in range(3)}
     assert place[0][1] > place[2][1]
     assert place[1][0] < place[2][0]
@@ -78,7 +78,7 @@ def test_a_few_points_are_not_turned():
 @given(aspect=st.floats(0.2, 5), count=st.integers(0, 30), cameras=st.integers(1, 4), seed=st.integers(0, 99))
 def test_the_extent_holds_every_camera_and_has_the_page_s_shape(aspect, count, cameras, seed):
     rng = np.random.default_rng(seed)
-    centres = rng.normal(0, 3, (cameras, 2))
-    left, right, bottom, top = plan_extent(rng.normal(0, 1, (count, 2)), centres, aspect)
+    centers = rng.normal(0, 3, (cameras, 2))
+    left, right, bottom, top = view_extent(rng.normal(0, 1, (count, 2)), centers, aspect)
     assert (right - left) / (top - bottom) == pytest.approx(aspect)
-    assert ((centres > (left, bottom)) & (centres < (right, top))).all()
+    assert ((centers > (left, bottom)) & (centers < (right, top))).all()

@@ -52,7 +52,7 @@ def test_the_name_is_kept_as_it_is_and_not_taken_twice(prediction, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 broken"])
 def test_what_is_no_prediction_is_refused(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(QvggtError, match="is no prediction, or a damaged one"):
+    with pytest.raises(QvggtError, match="not a prediction"):
         load_prediction(tmp_path / "x")
 
 

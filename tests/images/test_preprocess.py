@@ -13,7 +13,7 @@ from qvggt.types import QvggtError
 
 
 def draw(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Smooth colour with some noise: every pixel differs, and a shift by one pixel shows."""
+    """Smooth color with some noise: every pixel differs, and a shift by one pixel shows."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     waves = [np.sin(x / 7 + k) * 60 + np.cos(y / 5 - k) * 60 + 128 for k in range(3)]
     noise = np.random.default_rng(seed).integers(-8, 8, (height, width, 3))
@@ -77,7 +77,7 @@ def test_other_sizes_and_patches(size, patch):
         np.testing.assert_array_equal(pad.images[0], padded_by_hand(image, size, patch))
 
 
-def test_different_processed_sizes_are_centred_on_white():
+def test_different_processed_sizes_are_centered_on_white():
     wide, tall = draw(640, 240), draw(480, 640, seed=1)
     both = preprocess([wide, tall], ["wide", "tall"])
     assert both.images.shape == (2, 3, 518, 518)
@@ -208,9 +208,9 @@ def test_list_of_images_and_arrays(tmp_path):
     image = draw(60, 40)
     image.save(tmp_path / "a.png")
     pixels = np.asarray(image)
-    grey = pixels[..., 0]
-    deep = (grey.astype(np.uint16) * 257)[..., None]
-    items = [image, pixels, pixels.astype(np.float32) / 255, str(tmp_path / "a.png"), grey, deep]
+    gray = pixels[..., 0]
+    deep = (gray.astype(np.uint16) * 257)[..., None]
+    items = [image, pixels, pixels.astype(np.float32) / 255, str(tmp_path / "a.png"), gray, deep]
     result = load_images(items, ImageOptions(size=56))
     for index in (1, 2, 3):
         np.testing.assert_array_equal(result.images[index], result.images[0])

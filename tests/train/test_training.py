@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from qvggt import geometry
 from qvggt.data.rooms.family import render_rooms
-from qvggt.geometry import normalised_truth
+from qvggt.geometry import normalized_truth
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.plots.training import plot_log
 from qvggt.train.loop import train
@@ -61,7 +61,7 @@ def test_steps_have_their_own_rooms():
 
 def test_truth_is_in_the_first_cameras_frame_and_of_unit_size():
     rooms = render_rooms([5, 6], 3, (56, 56))
-    truth = normalised_truth(rooms.cam_from_world, rooms.intrinsics, rooms.depth, rooms.valid)
+    truth = normalized_truth(rooms.cam_from_world, rooms.intrinsics, rooms.depth, rooms.valid)
     torch.testing.assert_close(truth.points.norm(dim=-1).flatten(1).mean(1), torch.ones(2))
     torch.testing.assert_close(truth.pose_enc[:, 0, :7], torch.tensor([[0, 0, 0, 0, 0, 0, 1.0]] * 2), atol=1e-5, rtol=0)
     cameras, intrinsics = geometry.pose_encoding_to_cameras(truth.pose_enc, (56, 56))
@@ -70,7 +70,7 @@ def test_truth_is_in_the_first_cameras_frame_and_of_unit_size():
 
 def test_losses_vanish_at_the_truth_only():
     rooms = render_rooms([5], 3, (28, 28))
-    truth = normalised_truth(rooms.cam_from_world, rooms.intrinsics, rooms.depth, rooms.valid)
+    truth = normalized_truth(rooms.cam_from_world, rooms.intrinsics, rooms.depth, rooms.valid)
     pose, valid = truth.pose_enc, truth.valid[0].float()
     assert float(placement_loss(truth.depth[0], pose[0], truth.points[0], valid)) == pytest.approx(0, abs=1e-4)
     assert float(pose_loss(pose.expand(4, -1, -1, -1), pose)) == 0

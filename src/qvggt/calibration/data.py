@@ -13,7 +13,7 @@ from torch import Tensor
 from qvggt.calibration.objective import Supervision
 from qvggt.data.registry import DATASETS, open_dataset
 from qvggt.data.sampling import FrameChoice, choose_frames, choose_sequences
-from qvggt.geometry import Truth, normalised_truth
+from qvggt.geometry import Truth, normalized_truth
 from qvggt.images.preprocess import ImageOptions, load_images
 from qvggt.types import PathLike, QvggtError, Scene
 
@@ -169,7 +169,7 @@ def _stack(scenes: Sequence[Scene]) -> SceneBatch:
     for index, scene in enumerate(scenes):
         if scene.valid is not None:
             known[index] &= torch.from_numpy(scene.valid)
-    truth = normalised_truth(cameras, intrinsics, torch.where(known, depth, 1.0), known)
+    truth = normalized_truth(cameras, intrinsics, torch.where(known, depth, 1.0), known)
     return SceneBatch(images, truth)
 
 

@@ -1,4 +1,4 @@
-"""Files of a prediction for other programs and for the eye: PLY, GLB, cameras, depth images, an overview."""
+"""Write a prediction as files: PLY, GLB, cameras, depth images and an overview page."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ __all__ = [
 ]
 
 CONTENTS = ("points.ply", "scene.glb", "cameras.json", "depth", "overview.png")
-"""Names of what ``write_all`` may put into a folder."""
+"""Names that ``write_all`` may create in a folder."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What goes into the files of a prediction.
+    """Options for exporting a prediction.
 
     Attributes:
         points_from: ``depth`` (depth and cameras) or ``head`` (the point head).
-        max_points: the most points in ``points.ply`` and ``scene.glb``; more are thinned at random.
-        drop_percent: how many percent of the pixels, the least confident, give no point.
-        seed: of the thinning.
-        title: heads ``overview.png``, as a rule the model's name.
+        max_points: upper limit of points in ``points.ply`` and ``scene.glb``; larger clouds are subsampled at random.
+        drop_percent: percentage of pixels, the least confident, that are left out.
+        seed: of the subsampling.
+        title: heading of ``overview.png``, usually the model's name.
     """
 
     points_from: PointSource = "depth"
@@ -55,33 +55,33 @@ class ExportOptions:
     title: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what no selection of points could follow."""
+        """Check the ranges."""
         if self.max_points < 1:
             raise QvggtError(f"the number of points must be at least 1, got {self.max_points}")
         if not 0 <= self.drop_percent <= 100:
-            raise QvggtError(f"the share of pixels to leave out must lie in 0..100 percent, got {self.drop_percent}")
+            raise QvggtError(f"the share of pixels to leave out must be in 0..100 percent, got {self.drop_percent}")
 
 
 def write_all(
     prediction: Prediction, folder: PathLike, options: ExportOptions | None = None, caption: str = ""
 ) -> dict[str, Path]:
-    """Write every file that the prediction has the heads for.
+    """Write every file for which the prediction has the required outputs.
 
-    These are ``points.ply``, ``scene.glb``, ``cameras.json``, ``depth/`` and ``overview.png``. Each file appears whole
-    or not at all; files already there are replaced.
+    The files are ``points.ply``, ``scene.glb``, ``cameras.json``, ``depth/`` and ``overview.png``. Each file is written
+    completely or not at all; existing files are replaced.
 
     Args:
-        prediction: at least images; heads that were not run leave their files out, and a log line says so.
-        folder: created where it is missing.
+        prediction: with images; files of heads that were not run are skipped, and a log line says so.
+        folder: created if missing.
         options: see ``ExportOptions``.
-        caption: a line below the title of ``overview.png``.
+        caption: line below the title of ``overview.png``.
 
     Returns:
-        The path of each file by its name inside ``folder``, in the order of writing.
+        The path of each file, keyed by its name inside ``folder``, in the order of writing.
 
     Raises:
-        QvggtError: if the point source asked for was not run while the other one was, if the geometry is not finite, or
-            if a file cannot be written.
+        QvggtError: if ``points_from`` names outputs that are missing while the other source is present, if the geometry
+            is not finite, or if a file cannot be written.
     """
     options = options or ExportOptions()
     folder = make_folder(folder)
@@ -106,7 +106,7 @@ def write_all(
 
 def _cloud(prediction: Prediction, options: ExportOptions) -> PointCloud | None:
     if not any(has_points(prediction, source) for source in ("depth", "head")):
-        _log.info("The heads that were run give no points: points.ply is left out.")
+        _log.info("no points.ply: neither depth with cameras nor world points were predicted")
         return None
     return select_points(
         prediction,

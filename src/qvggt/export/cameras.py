@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qvggt.export.frames import camera_centres, cameras_of
+from qvggt.export.frames import camera_centers, cameras_of
 from qvggt.files import write_json
 from qvggt.geometry import matrix_to_quaternion
 from qvggt.types import FrameMap, PathLike, Prediction
@@ -17,7 +17,7 @@ CAMERAS_VERSION = 1
 CONVENTIONS = (
     "cam_from_world = [R|t] takes world points to camera coordinates: x_cam = R x_world + t, OpenCV axes (x right, "
     "y down, z forward). quaternion_xyzw is R; position is the camera's centre in the world, -R^T t. Lengths are in "
-    "the model's unit, which is not metres. Focal lengths and principal points are in pixels, with the centre of the "
+    "the model's unit, which is not meters. Focal lengths and principal points are in pixels, with the centre of the "
     "top left pixel at (0.5, 0.5): 'processed' for the image that the model saw, 'original' for the photograph after "
     "its EXIF orientation."
 )
@@ -35,14 +35,14 @@ def original_intrinsics(intrinsics: np.ndarray, frame: FrameMap) -> np.ndarray:
 
 
 def cameras_document(prediction: Prediction) -> dict[str, Any]:
-    """Return what ``write_cameras`` writes, as plain Python values.
+    """Return the content of ``cameras.json`` as plain Python values.
 
     Raises:
         QvggtError: if the prediction has no cameras, or cameras that are not finite.
     """
     cameras, intrinsics = cameras_of(prediction)
     quaternions = matrix_to_quaternion(torch.from_numpy(np.ascontiguousarray(cameras[:, :, :3]))).numpy()
-    centres = camera_centres(cameras)
+    centers = camera_centers(cameras)
     height, width = prediction.images.shape[-2:]
     frames = [
         {
@@ -50,7 +50,7 @@ def cameras_document(prediction: Prediction) -> dict[str, Any]:
             "cam_from_world": cameras[i].tolist(),
             "quaternion_xyzw": quaternions[i].tolist(),
             "translation": cameras[i, :, 3].tolist(),
-            "position": centres[i].tolist(),
+            "position": centers[i].tolist(),
             "processed": _pinhole(intrinsics[i], (width, height)),
             "original": _pinhole(original_intrinsics(intrinsics[i], frame), frame.original_size),
         }
@@ -60,10 +60,10 @@ def cameras_document(prediction: Prediction) -> dict[str, Any]:
 
 
 def write_cameras(path: PathLike, prediction: Prediction) -> None:
-    """Write the cameras of a prediction as JSON; the file's own ``conventions`` say what its numbers mean.
+    """Write the cameras of a prediction as JSON; its ``conventions`` field defines axes and units.
 
     Raises:
-        QvggtError: if the prediction has no usable cameras, or the file cannot be written.
+        QvggtError: if the prediction has no finite cameras, or the file cannot be written.
     """
     write_json(path, cameras_document(prediction))
 

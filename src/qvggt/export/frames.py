@@ -1,4 +1,4 @@
-"""What every export needs to know about the frames of a prediction: masks, cameras, colours, which way is up."""
+"""Per-frame values shared by the exporters: padding masks, cameras, colors, the up direction."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from matplotlib import colormaps
 from qvggt.types import Prediction, QvggtError
 
 GLTF_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])
-"""Turns OpenCV axes (x right, y down, z forward) into glTF's (x right, y up, z backward)."""
+"""Rotation from OpenCV axes (x right, y down, z forward) to glTF axes (x right, y up, z backward)."""
 
 _ROLL_WEIGHT = 0.01
-"""How much the mean up vector counts against level horizons; only near-parallel views leave the choice to it."""
+"""Weight of the mean up vector against level horizons; it only matters for near-parallel views."""
 
 
 def photo_mask(prediction: Prediction) -> np.ndarray:
-    """Return [S, H, W] bool: where a pixel's centre lies on the photograph, not on the padding around it."""
+    """Return [S, H, W] bool: True where the pixel's center is on the photograph, False on padding."""
     count, _, height, width = prediction.images.shape
     if len(prediction.maps) != count:
         raise ValueError(f"expected one FrameMap for each of {count} images, got {len(prediction.maps)}")
@@ -36,27 +36,27 @@ def cameras_of(prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
         QvggtError: if the prediction has no cameras, or cameras that are not finite.
     """
     if prediction.cam_from_world is None or prediction.intrinsics is None:
-        raise QvggtError("The prediction has no cameras; reconstruct with the camera head (heads=camera,depth).")
+        raise QvggtError("the prediction has no cameras: reconstruct with the camera head (heads=camera,depth)")
     cameras, intrinsics = prediction.cam_from_world.astype(np.float64), prediction.intrinsics.astype(np.float64)
     finite = np.isfinite(cameras).all((1, 2)) & np.isfinite(intrinsics).all((1, 2))
     if not finite.all():
         first = prediction.names[int(np.argmin(finite))]
-        raise QvggtError(f"The camera of {first!r} is not finite; check the model's weights or leave that image out.")
+        raise QvggtError(f"the camera of {first!r} is not finite: check the model's weights or leave that image out")
     return cameras, intrinsics
 
 
-def camera_centres(cam_from_world: np.ndarray) -> np.ndarray:
+def camera_centers(cam_from_world: np.ndarray) -> np.ndarray:
     """Return the positions [S, 3] in the world of cameras [S, 3, 4]."""
     return -np.einsum("sij,si->sj", cam_from_world[:, :, :3], cam_from_world[:, :, 3])
 
 
 def level_rotation(cam_from_world: np.ndarray | None) -> np.ndarray:
-    """Return the rotation [3, 3] from the world to glTF axes in which the scene stands upright.
+    """Return the rotation [3, 3] from the world to glTF axes that makes the scene upright.
 
-    Photographers tilt their cameras but keep the horizon level, so up is the direction that is most nearly at right
-    angles to every camera's x axis; where the views are almost parallel that leaves a choice, and the mean of the
-    cameras' up vectors makes it. The first camera then looks along -z, into the screen. Without cameras, and for one
-    camera at the identity, the result is ``GLTF_FROM_OPENCV``.
+    Photographers pitch their cameras but keep the horizon level, so up is the direction closest to perpendicular to
+    every camera's x axis; for almost parallel views, which leave that ambiguous, the mean of the cameras' up vectors
+    decides. The first camera then looks along -z, into the screen. Without cameras, and for one camera at the identity,
+    the result is ``GLTF_FROM_OPENCV``.
     """
     if cam_from_world is None or len(cam_from_world) == 0:
         return GLTF_FROM_OPENCV
@@ -66,14 +66,14 @@ def level_rotation(cam_from_world: np.ndarray | None) -> np.ndarray:
     up = np.linalg.eigh(cost)[1][:, 0]
     up = -up if up @ mean_up < 0 else up
     back = up * (forward @ up) - forward
-    if np.linalg.norm(back) < 1e-3:  # The first camera looks straight up or down: its x axis gives the heading.
+    if np.linalg.norm(back) < 1e-3:  # the first camera looks straight up or down: its x axis gives the heading
         back = np.cross(rotations[0, 0], up)
     back /= np.linalg.norm(back)
     return np.stack((np.cross(up, back), up, back))
 
 
-def frame_colours(count: int) -> np.ndarray:
-    """Return sRGB colours [count, 3] in 0..1, one a frame along a colour map, so that the order can be seen."""
+def frame_colors(count: int) -> np.ndarray:
+    """Return sRGB colors [count, 3] in 0..1, one per frame, in the order of a color map."""
     return colormaps["turbo"](np.linspace(0.12, 0.88, max(count, 1)))[:count, :3]
 
 

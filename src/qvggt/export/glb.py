@@ -1,10 +1,10 @@
-"""A scene of points and cameras as GLB, upright and centred, for any glTF viewer."""
+"""Points and cameras as a GLB, upright and centered, for any glTF viewer."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from qvggt.export.frames import GLTF_FROM_OPENCV, camera_centres, cameras_of, frame_colours, level_rotation
+from qvggt.export.frames import GLTF_FROM_OPENCV, camera_centers, cameras_of, frame_colors, level_rotation
 from qvggt.export.gltf import POINTS, TRIANGLES, GlbBuilder, linear_from_srgb
 from qvggt.export.points import PointCloud
 from qvggt.files import new_file
@@ -13,14 +13,14 @@ from qvggt.types import PathLike, Prediction
 _FRUSTUM_SHARE = 0.05
 """Depth of a camera's frustum as a share of the scene's diagonal."""
 _MAX_ANCHORS = 100_000
-"""The most points that say where the scene is and how large."""
+"""Upper limit of points used to compute the scene's center and size."""
 
 
 def gltf_from_world(prediction: Prediction, cloud: PointCloud | None) -> np.ndarray:
-    """Return the rigid transform [4, 4] from the prediction's world to the GLB's: y up, centred on the cloud.
+    """Return the rigid transform [4, 4] from the prediction's world to the GLB's: y up, centered on the cloud.
 
-    The rotation is ``frames.level_rotation``. The centre is the middle of the box around the cloud without its
-    outermost twentieths, so that strays do not move it; without points, the middle of the cameras.
+    The rotation is ``frames.level_rotation``. The center is the middle of the 5th to 95th percentile box of the cloud,
+    so that outliers do not move it; without points, of the camera positions.
     """
     rotation = level_rotation(prediction.cam_from_world)
     level = _anchors(prediction, cloud) @ rotation.T
@@ -34,19 +34,19 @@ def gltf_from_world(prediction: Prediction, cloud: PointCloud | None) -> np.ndar
 def write_glb(path: PathLike, prediction: Prediction, cloud: PointCloud | None) -> None:
     """Write points and cameras as a GLB.
 
-    The node of the points carries ``gltf_from_world``; its vertices are those of the cloud. Each frame is a glTF
-    camera, through which viewers can look, with a frustum in the frame's colour. Colours are unlit.
+    The points' node has the matrix ``gltf_from_world``; its vertices are those of the cloud. Each frame is a glTF
+    camera, with a frustum in the frame's color. Materials are unlit.
 
     Args:
         path: of the file.
-        prediction: its cameras are drawn where it has them.
-        cloud: None draws cameras alone.
+        prediction: its cameras, if any, are drawn.
+        cloud: None draws cameras only.
 
     Raises:
         QvggtError: if there is neither a cloud nor cameras, or the file cannot be written.
     """
     builder = GlbBuilder("qvggt")
-    # All at the top: readers that move cameras to the root (trimesh) then still place them right.
+    # All nodes are roots: readers that move cameras to the root (trimesh) then still place them correctly.
     transform, roots = gltf_from_world(prediction, cloud), []
     if cloud is not None and len(cloud):
         roots.append(_add_points(builder, cloud, transform))
@@ -57,10 +57,10 @@ def write_glb(path: PathLike, prediction: Prediction, cloud: PointCloud | None) 
 
 
 def _anchors(prediction: Prediction, cloud: PointCloud | None) -> np.ndarray:
-    """Return the positions [N, 3] that say where the scene is."""
+    """Return positions [N, 3], of points or else cameras, that locate the scene."""
     if cloud is not None and len(cloud):
         return cloud.points[:: 1 + len(cloud) // _MAX_ANCHORS].astype(np.float64)
-    return camera_centres(cameras_of(prediction)[0])
+    return camera_centers(cameras_of(prediction)[0])
 
 
 def _diagonal(prediction: Prediction, cloud: PointCloud | None) -> float:
@@ -69,11 +69,11 @@ def _diagonal(prediction: Prediction, cloud: PointCloud | None) -> float:
 
 
 def _add_points(builder: GlbBuilder, cloud: PointCloud, transform: np.ndarray) -> int:
-    # Floats, because 8 bits of linear light are too few for dark colours, and common readers misread 16.
-    colours = linear_from_srgb(np.arange(256) / 255).astype("<f4")[cloud.colours]
+    # Floats: 8 bits of linear light are too few for dark colors, and common readers misread 16 bits.
+    colors = linear_from_srgb(np.arange(256) / 255).astype("<f4")[cloud.colors]
     attributes = {
         "POSITION": builder.add_vertices(cloud.points.astype("<f4"), bounds=True),
-        "COLOR_0": builder.add_vertices(colours),
+        "COLOR_0": builder.add_vertices(colors),
     }
     material = builder.add_unlit_material("points", (1.0, 1.0, 1.0))
     primitive = {"attributes": attributes, "mode": POINTS, "material": material}
@@ -84,20 +84,20 @@ def _add_points(builder: GlbBuilder, cloud: PointCloud, transform: np.ndarray) -
 def _add_cameras(builder: GlbBuilder, prediction: Prediction, transform: np.ndarray, depth: float) -> list[int]:
     cameras, intrinsics = cameras_of(prediction)
     height, width = prediction.images.shape[-2:]
-    colours = linear_from_srgb(frame_colours(len(cameras)))
+    colors = linear_from_srgb(frame_colors(len(cameras)))
     nodes = []
-    for index, (camera, colour) in enumerate(zip(cameras, colours, strict=True)):
+    for index, (camera, color) in enumerate(zip(cameras, colors, strict=True)):
         label = f"camera {index + 1}: {prediction.names[index]}"
         fx, fy = float(intrinsics[index, 0, 0]), float(intrinsics[index, 1, 1])
         vertices, faces = frustum_mesh((width / fx / 2 * depth, height / fy / 2 * depth, depth))
         primitive = {
             "attributes": {"POSITION": builder.add_vertices(vertices, bounds=True)},
             "indices": builder.add_indices(faces.reshape(-1)),
-            "material": builder.add_unlit_material(f"frustum {index + 1}", tuple(colour.tolist())),
+            "material": builder.add_unlit_material(f"frustum {index + 1}", tuple(color.tolist())),
             "mode": TRIANGLES,
         }
         mesh = builder.add("meshes", {"name": f"frustum {index + 1}", "primitives": [primitive]})
-        # A node of its own: some importers keep only one of a camera and a mesh on the same node.
+        # A separate node: some importers keep either the camera or the mesh of a node.
         frustum = builder.add("nodes", {"name": f"frustum {index + 1}", "mesh": mesh})
         view = {
             "yfov": 2 * float(np.arctan(height / fy / 2)),
@@ -118,10 +118,10 @@ def _add_cameras(builder: GlbBuilder, prediction: Prediction, transform: np.ndar
 def _pose(cam_from_world: np.ndarray) -> np.ndarray:
     """Return ``world_from_cam`` [4, 4] with glTF's camera axes (y up, z backward)."""
     pose = np.eye(4)
-    # A predicted rotation is orthonormal up to float32; the nearest true one keeps importers' decompositions quiet.
+    # A predicted rotation is orthonormal to float32 precision; importers that decompose it want the nearest exact one.
     u, _, vt = np.linalg.svd(cam_from_world[:, :3])
     pose[:3, :3] = (u @ vt).T @ GLTF_FROM_OPENCV
-    pose[:3, 3] = camera_centres(cam_from_world[None])[0]
+    pose[:3, 3] = camera_centers(cam_from_world[None])[0]
     return pose
 
 
@@ -140,7 +140,7 @@ def frustum_mesh(half_extent: tuple[float, float, float]) -> tuple[np.ndarray, n
     corners = np.array([[-x, y, -z], [x, y, -z], [x, -y, -z], [-x, -y, -z]])
     edges = [(apex, corner) for corner in corners] + [(corners[i], corners[(i + 1) % 4]) for i in range(4)]
     parts = [_bar(start, end, 0.016 * z) for start, end in edges]
-    # A flap above the upper edge shows which way is up.
+    # A triangle above the upper edge marks the up direction.
     parts.append((np.array([[-x / 2, y * 1.1, -z], [x / 2, y * 1.1, -z], [0, y * 1.6, -z]]), np.array([[0, 1, 2]])))
     vertices, faces, offset = [], [], 0
     for part, part_faces in parts:

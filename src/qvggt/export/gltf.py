@@ -1,4 +1,4 @@
-"""A binary glTF 2.0 container: arrays and JSON in, one GLB out."""
+"""Builder of binary glTF 2.0 (GLB) files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ POINTS, TRIANGLES = 0, 4
 
 
 class GlbBuilder:
-    """Collects the parts of one glTF asset and lays them out as a GLB.
+    """Collects the parts of one glTF asset and serializes them as a GLB.
 
-    The file is a 12-byte header (``glTF``, version 2, length), a JSON chunk padded with spaces, and a binary chunk with
-    arrays of 4-byte numbers; all numbers are little-endian.
+    The file is a 12-byte header (``glTF``, version 2, length), a JSON chunk padded with spaces, and a binary chunk of
+    4-byte values; everything is little-endian.
     """
 
     def __init__(self, generator: str) -> None:
@@ -36,7 +36,7 @@ class GlbBuilder:
 
         Args:
             array: float32.
-            bounds: whether to record the least and greatest values, as positions must.
+            bounds: whether to record the minimum and maximum, which glTF requires of positions.
         """
         accessor = self._add_array(array, _VERTICES)
         if bounds:
@@ -44,7 +44,7 @@ class GlbBuilder:
         return self.add("accessors", accessor)
 
     def add_indices(self, array: np.ndarray) -> int:
-        """Append triangle corners [N] uint32 and return their accessor."""
+        """Append triangle indices [N] uint32 and return their accessor."""
         return self.add("accessors", self._add_array(array, _INDICES))
 
     def _add_array(self, array: np.ndarray, target: int) -> dict[str, Any]:
@@ -62,21 +62,21 @@ class GlbBuilder:
             "type": _ELEMENT_TYPES[columns],
         }
 
-    def add_unlit_material(self, name: str, colour_linear: tuple[float, float, float]) -> int:
-        """Append a material that shows its colour (linear RGB in 0..1) whatever the light, and return its index."""
+    def add_unlit_material(self, name: str, color_linear: tuple[float, float, float]) -> int:
+        """Append an unlit material of a linear RGB color in 0..1 and return its index."""
         extensions = self._json.setdefault("extensionsUsed", [])
         if "KHR_materials_unlit" not in extensions:
             extensions.append("KHR_materials_unlit")
         material = {
             "name": name,
-            "pbrMetallicRoughness": {"baseColorFactor": [*colour_linear, 1.0], "metallicFactor": 0.0},
+            "pbrMetallicRoughness": {"baseColorFactor": [*color_linear, 1.0], "metallicFactor": 0.0},
             "extensions": {"KHR_materials_unlit": {}},
             "doubleSided": True,
         }
         return self.add("materials", material)
 
     def chunks(self, roots: list[int]) -> list[bytes | memoryview]:
-        """Return the pieces of the GLB, to be written one after another, for a scene with the nodes ``roots``."""
+        """Return the consecutive pieces of the GLB for a scene whose root nodes are ``roots``."""
         document = {"scene": 0, "scenes": [{"nodes": roots}], **self._json}
         if self._length:
             document["buffers"] = [{"byteLength": self._length}]
@@ -90,6 +90,6 @@ class GlbBuilder:
 
 
 def linear_from_srgb(srgb: np.ndarray) -> np.ndarray:
-    """Return linear light of sRGB values, both in 0..1; glTF keeps vertex and material colours linear."""
+    """Return linear RGB of sRGB values, both in 0..1; glTF stores linear colors."""
     srgb = np.asarray(srgb, np.float64)
     return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)

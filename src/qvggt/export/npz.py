@@ -1,4 +1,4 @@
-"""Predictions as one ``.npz`` file."""
+"""Save and load a prediction as one ``.npz`` file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _ARRAYS = (
 
 
 def save_prediction(prediction: Prediction, path: PathLike, overwrite: bool = False) -> None:
-    """Write a prediction; the file appears when it is complete.
+    """Write a prediction atomically.
 
-    The arrays have the names of ``Prediction``'s fields, those that are None left out; ``names`` [S] holds text, and
-    ``map_original_size``, ``map_scale``, ``map_offset`` [S, 2] hold the frames' maps. Nothing in it is pickled.
+    The arrays are named like the fields of ``Prediction``; fields that are None are omitted. ``names`` [S] is text, and
+    ``map_original_size``, ``map_scale``, ``map_offset`` [S, 2] are the FrameMaps. Nothing is pickled.
 
     Raises:
-        QvggtError: the name is taken, or the system refuses to write.
+        QvggtError: if the file exists and ``overwrite`` is false, or cannot be written.
     """
     arrays = {name: value for name in _ARRAYS if (value := getattr(prediction, name)) is not None}
     arrays["names"] = np.array(prediction.names, dtype=np.str_)
@@ -41,10 +41,10 @@ def save_prediction(prediction: Prediction, path: PathLike, overwrite: bool = Fa
 
 
 def load_prediction(path: PathLike) -> Prediction:
-    """Read a prediction that ``save_prediction`` wrote; nothing in the file is unpickled.
+    """Read a prediction written by ``save_prediction``; nothing is unpickled.
 
     Raises:
-        QvggtError: the file cannot be read, or is no prediction.
+        QvggtError: if the file cannot be read or is not a prediction.
     """
     try:
         opened = np.load(Path(path), allow_pickle=False)
@@ -60,7 +60,7 @@ def load_prediction(path: PathLike) -> Prediction:
             )
             images = arrays.pop("images")
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise QvggtError(f"{path} is no prediction, or a damaged one: reconstruct again") from error
+        raise QvggtError(f"{path} is not a prediction or is damaged: reconstruct again") from error
     except OSError as error:
         raise explain(error, path, "read") from error
     return Prediction(images=images, names=names, maps=frames, **arrays)

@@ -1,4 +1,4 @@
-"""A contact sheet: each image with its depth and confidence, and a plan of the scene with its cameras."""
+"""Contact sheet: each image with its depth and confidence, and the scene and its cameras seen from above."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
-from qvggt.export.depth_images import NO_DEPTH_COLOUR, DepthRange, depth_colour_map, valid_depth
-from qvggt.export.frames import camera_centres, cameras_of, frame_colours, level_rotation, photo_mask, to_uint8
+from qvggt.export.depth_images import NO_DEPTH_COLOR, DepthRange, depth_color_map, valid_depth
+from qvggt.export.frames import camera_centers, cameras_of, frame_colors, level_rotation, photo_mask, to_uint8
 from qvggt.export.points import PointCloud
 from qvggt.export.sheet import DPI, FAINT, FONT, PANEL, TEXT, Pixels, Sheet
-from qvggt.export.topview import draw_plan, on_plan, plan_extent, plan_rotation
+from qvggt.export.topview import draw_top_view, on_plane, view_extent, view_rotation
 from qvggt.types import PathLike, Prediction
 
 MAX_SHOWN = 8
 _MARGIN, _TITLE, _HEADER, _GAP, _NAME, _BAR = 0.35, 0.95, 0.32, 0.09, 0.24, 0.62
-_SMALLEST_PLAN = 6.6
+_MIN_VIEW_SIZE = 6.6
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """One kind of picture of all frames shown: [N, H, W, 3] uint8, and its colour bar's ends and their colours."""
+    """One kind of picture (image, depth, confidence) of all shown frames, [N, H, W, 3] uint8, with its color bar."""
 
     title: str
     pictures: np.ndarray
@@ -33,7 +33,7 @@ class _Tile:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where the pictures stand, in inches: rows of frames, or one or two frames side by side with their kinds below."""
+    """Layout of the pictures in inches: a row per frame, or for one or two frames a column per frame."""
 
     frames: int
     kinds: int
@@ -59,14 +59,14 @@ class _Grid:
         return left - self.left + self.cell[0] + _GAP + bar[0], top - self.top + self.cell[1] + bar[1]
 
     def place(self, frame: int, kind: int) -> tuple[float, float]:
-        """Return the left upper corner of a picture."""
+        """Return the left and top edge of a picture."""
         column, row = (frame, kind) if self.across else (kind, frame)
         gap = _NAME + 0.22 if self.across else _NAME
         return self.left + column * (self.cell[0] + _GAP), self.top + _HEADER + row * (self.cell[1] + gap)
 
 
 def shown_frames(count: int, limit: int = MAX_SHOWN) -> np.ndarray:
-    """Return the indices of at most ``limit`` frames, evenly chosen, the first and the last among them."""
+    """Return the indices of at most ``limit`` evenly spaced frames, including the first and the last."""
     return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int))
 
 
@@ -75,39 +75,39 @@ def write_overview(
 ) -> None:
     """Write the contact sheet as PNG.
 
-    Depth and confidence have one scale each for all frames. The plan looks straight down, with the first camera's view
-    direction up the page or, where there are walls, within 45 degrees of it so that they run along the page; cameras
-    have the colours that ``scene.glb`` gives them. What the prediction lacks is left out.
+    Depth and confidence have one color scale each for all frames. The view from above has the first camera's view
+    direction up the page, turned by at most 45 degrees to align walls with the page; cameras have the same colors as in
+    ``scene.glb``. Outputs that the prediction lacks are left out.
 
     Args:
         path: of the PNG.
-        prediction: with images and whatever heads were run.
-        cloud: for the plan; without it and without cameras there is none.
-        title: heads the sheet, as a rule the model's name.
-        caption: a line below the title.
+        prediction: with images and any outputs.
+        cloud: for the view from above, which is left out if there are neither points nor cameras.
+        title: heading, usually the model's name.
+        caption: line below the title.
 
     Raises:
         QvggtError: if the file cannot be written.
     """
     shown = shown_frames(len(prediction.images))
     tiles = _tiles(prediction, shown)
-    has_plan = cloud is not None or prediction.cam_from_world is not None
+    has_view = cloud is not None or prediction.cam_from_world is not None
     grid = _Grid.fitting(len(shown), len(tiles), prediction.images.shape[-2:])
-    content = max(grid.size[1], _SMALLEST_PLAN if has_plan else 0.0)
-    plan_left, plan_width = 2 * _MARGIN + grid.size[0], content * 1.05
-    width = plan_left + plan_width + _MARGIN if has_plan else plan_left
+    content = max(grid.size[1], _MIN_VIEW_SIZE if has_view else 0.0)
+    view_left, view_width = 2 * _MARGIN + grid.size[0], content * 1.05
+    width = view_left + view_width + _MARGIN if has_view else view_left
     sheet = Sheet(max(width, 7.0), _TITLE + content + _MARGIN)
     _draw_title(sheet, prediction, cloud, title, caption)
     _draw_tiles(sheet, prediction, shown, tiles, replace(grid, top=_TITLE + (content - grid.size[1]) / 2))
-    if has_plan:
-        _draw_plan(sheet, prediction, cloud, shown, (plan_left, _TITLE, plan_width, content))
+    if has_view:
+        _draw_top_view(sheet, prediction, cloud, shown, (view_left, _TITLE, view_width, content))
     sheet.save(path)
 
 
 def _tiles(prediction: Prediction, shown: np.ndarray) -> list[_Tile]:
     photo = photo_mask(prediction)
     pictures = to_uint8(prediction.images[shown].transpose(0, 2, 3, 1))
-    pictures[~photo[shown]] = NO_DEPTH_COLOUR  # White padding would outshine everything else.
+    pictures[~photo[shown]] = NO_DEPTH_COLOR  # white padding would dominate the page
     tiles = [_Tile("image", pictures)]
     ramp = np.linspace(0, 1, 256)
     if prediction.depth is not None:
@@ -115,18 +115,18 @@ def _tiles(prediction: Prediction, shown: np.ndarray) -> list[_Tile]:
         scale = DepthRange.robust(prediction.depth, valid)
         middle = float(np.sqrt(scale.near * scale.far))
         ticks = (f"{scale.near:.3g}", f"{middle:.3g}", f"{scale.far:.3g}")
-        pictures = scale.colours(prediction.depth[shown], valid[shown])
-        tiles.append(_Tile("depth", pictures, depth_colour_map(ramp), ticks))
+        pictures = scale.colors(prediction.depth[shown], valid[shown])
+        tiles.append(_Tile("depth", pictures, depth_color_map(ramp), ticks))
     confidence = prediction.depth_conf if prediction.depth_conf is not None else prediction.world_points_conf
     if confidence is not None:
-        colours = colormaps["cividis"]
+        colors = colormaps["cividis"]
         valid = np.isfinite(confidence) & (confidence > 0) & photo
-        scale = DepthRange.robust(confidence, valid)  # Its logarithmic range serves confidences as well.
+        scale = DepthRange.robust(confidence, valid)  # the same logarithmic range suits confidences
         position = np.log(np.where(valid[shown], confidence[shown], 1.0) / scale.near) / np.log(scale.far / scale.near)
-        pictures = colours(np.clip(position, 0, 1), bytes=True)[..., :3]
-        pictures[~valid[shown]] = NO_DEPTH_COLOUR
+        pictures = colors(np.clip(position, 0, 1), bytes=True)[..., :3]
+        pictures[~valid[shown]] = NO_DEPTH_COLOR
         ticks = (f"{scale.near:.3g}", f"{np.sqrt(scale.near * scale.far):.3g}", f"{scale.far:.3g}")
-        tiles.append(_Tile("confidence", pictures, colours(ramp, bytes=True)[..., :3], ticks))
+        tiles.append(_Tile("confidence", pictures, colors(ramp, bytes=True)[..., :3], ticks))
     return tiles
 
 
@@ -146,7 +146,7 @@ def _draw_title(sheet: Sheet, prediction: Prediction, cloud: PointCloud | None, 
 
 def _draw_tiles(sheet: Sheet, prediction: Prediction, shown: np.ndarray, tiles: list[_Tile], grid: _Grid) -> None:
     width, height = grid.cell
-    colours = frame_colours(len(prediction.images))
+    colors = frame_colors(len(prediction.images))
     for k, tile in enumerate(tiles):
         for i, frame in enumerate(shown):
             left, top = grid.place(i, k)
@@ -155,7 +155,7 @@ def _draw_tiles(sheet: Sheet, prediction: Prediction, shown: np.ndarray, tiles: 
             smooth = ("bicubic" if tile.bar is None else "nearest") if enlarged else "antialiased"
             axes.imshow(tile.pictures[i], aspect="auto", interpolation=smooth)
             if k == 0:
-                _badge(axes, str(frame + 1), colours[frame])
+                _badge(axes, str(frame + 1), colors[frame])
                 name = sheet.printable(prediction.names[frame], max(8, int(width * 13)))
                 sheet.text(left, top + height + 0.035, name, fontsize=7, color=FAINT)
         left, top = grid.place(0, k)
@@ -164,25 +164,25 @@ def _draw_tiles(sheet: Sheet, prediction: Prediction, shown: np.ndarray, tiles: 
             continue
         if grid.across:
             right = grid.place(len(shown) - 1, k)[0] + width + _GAP
-            sheet.colour_bar((right, top, 0.13, height), tile.bar, tile.ticks)
+            sheet.color_bar((right, top, 0.13, height), tile.bar, tile.ticks)
         else:
             bottom = grid.place(len(shown) - 1, k)[1] + height + _NAME
-            sheet.colour_bar((left, bottom, width, 0.13), tile.bar, tile.ticks)
+            sheet.color_bar((left, bottom, width, 0.13), tile.bar, tile.ticks)
 
 
-def _badge(axes: Axes, text: str, colour: np.ndarray) -> None:
-    style = {"boxstyle": "round,pad=0.28", "facecolor": (*colour, 1.0), "edgecolor": "none"}
+def _badge(axes: Axes, text: str, color: np.ndarray) -> None:
+    style = {"boxstyle": "round,pad=0.28", "facecolor": (*color, 1.0), "edgecolor": "none"}
     axes.annotate(
         text, (0, 1), xycoords="axes fraction", xytext=(6, -6), textcoords="offset points", ha="left", va="top",
-        fontsize=8, fontweight="bold", color=_ink_on(colour), bbox=style, family=FONT,
+        fontsize=8, fontweight="bold", color=_ink_on(color), bbox=style, family=FONT,
     )  # fmt: skip
 
 
-def _ink_on(colour: np.ndarray) -> str:
-    return "#101114" if colour @ (0.3, 0.59, 0.11) > 0.5 else "#ffffff"
+def _ink_on(color: np.ndarray) -> str:
+    return "#101114" if color @ (0.3, 0.59, 0.11) > 0.5 else "#ffffff"
 
 
-def _draw_plan(
+def _draw_top_view(
     sheet: Sheet,
     prediction: Prediction,
     cloud: PointCloud | None,
@@ -190,10 +190,10 @@ def _draw_plan(
     place: tuple[float, float, float, float],
 ) -> None:
     left, top, width, height = place
-    rotation = plan_rotation(cloud, level_rotation(prediction.cam_from_world))
-    centres = np.zeros((0, 3))
+    rotation = view_rotation(cloud, level_rotation(prediction.cam_from_world))
+    centers = np.zeros((0, 3))
     if prediction.cam_from_world is not None:
-        centres = camera_centres(cameras_of(prediction)[0]) @ rotation.T
+        centers = camera_centers(cameras_of(prediction)[0]) @ rotation.T
     sheet.text(left, top + _HEADER - 0.2, "seen from above", fontsize=9.5)
     top, height = top + _HEADER, height - _HEADER
     axes = sheet.axes(left, top, width, height)
@@ -201,43 +201,43 @@ def _draw_plan(
     axes.set(facecolor=PANEL, xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     if cloud is not None:
-        plan = draw_plan(cloud, rotation, centres, (round(width * DPI), round(height * DPI)))
-        axes.add_artist(Pixels(plan.rgba))
-        extent, note = plan.extent, "points above the cameras left out" if plan.cut else ""
+        view = draw_top_view(cloud, rotation, centers, (round(width * DPI), round(height * DPI)))
+        axes.add_artist(Pixels(view.rgba))
+        extent, note = view.extent, "points above the cameras left out" if view.cut else ""
     else:
-        extent, note = plan_extent(np.zeros((0, 2)), on_plan(centres), width / height), ""
+        extent, note = view_extent(np.zeros((0, 2)), on_plane(centers), width / height), ""
     axes.set_xlim(extent[0], extent[1])
     axes.set_ylim(extent[2], extent[3])
     if note:
         sheet.text(left + width, top - 0.2, note, fontsize=8, color=FAINT, ha="right")
-    if len(centres):
+    if len(centers):
         _draw_cameras(axes, prediction, rotation, shown)
     _draw_scale(axes, extent)
 
 
 def _draw_cameras(axes: Axes, prediction: Prediction, rotation: np.ndarray, shown: np.ndarray) -> None:
     cameras, intrinsics = cameras_of(prediction)
-    centres = camera_centres(cameras) @ rotation.T
-    colours, places = frame_colours(len(cameras)), on_plan(centres)
+    centers = camera_centers(cameras) @ rotation.T
+    colors, places = frame_colors(len(cameras)), on_plane(centers)
     dark = [effects.withStroke(linewidth=3, foreground="#0b0c0f")]
     axes.plot(*places.T, color="#ffffff", linewidth=1.3, alpha=0.85, zorder=3, path_effects=dark)
     reach = 0.055 * (axes.get_xlim()[1] - axes.get_xlim()[0])
     labelled = set(shown.tolist())
-    for i, (camera, colour) in enumerate(zip(cameras, colours, strict=True)):
+    for i, (camera, color) in enumerate(zip(cameras, colors, strict=True)):
         half_fov = prediction.images.shape[-1] / intrinsics[i, 0, 0] / 2
         rays = np.array([[-half_fov, 0.0, 1.0], [half_fov, 0.0, 1.0]]) @ camera[:, :3] @ rotation.T
-        wedge = np.concatenate((places[i : i + 1], on_plan(centres[i] + reach * rays)))
-        axes.fill(*wedge.T, facecolor=(*colour, 0.35), edgecolor=colour, linewidth=1.6, zorder=4, path_effects=dark)
+        wedge = np.concatenate((places[i : i + 1], on_plane(centers[i] + reach * rays)))
+        axes.fill(*wedge.T, facecolor=(*color, 0.35), edgecolor=color, linewidth=1.6, zorder=4, path_effects=dark)
         if i in labelled:
-            style = {"boxstyle": "round,pad=0.25", "facecolor": (*colour, 1.0), "edgecolor": "#0b0c0f"}
+            style = {"boxstyle": "round,pad=0.25", "facecolor": (*color, 1.0), "edgecolor": "#0b0c0f"}
             axes.text(
                 places[i, 0], places[i, 1], str(i + 1), ha="center", va="center", zorder=6,
-                fontsize=8, fontweight="bold", color=_ink_on(colour), bbox=style, family=FONT,
+                fontsize=8, fontweight="bold", color=_ink_on(color), bbox=style, family=FONT,
             )  # fmt: skip
 
 
 def _draw_scale(axes: Axes, extent: tuple[float, float, float, float]) -> None:
-    """Draw a bar of a round length, in the model's unit, in the lower left corner."""
+    """Draw a scale bar of a round length in the model's unit in the lower left corner."""
     width, height = extent[1] - extent[0], extent[3] - extent[2]
     power = 10.0 ** np.floor(np.log10(width / 5))
     length = max(digit * power for digit in (1, 2, 5) if digit * power <= width / 5)

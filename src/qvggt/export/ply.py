@@ -15,9 +15,9 @@ _PLY_TYPES = {"<f4": "float", "|u1": "uchar"}
 
 
 def write_ply(path: PathLike, cloud: PointCloud) -> None:
-    """Write a cloud as binary little-endian PLY: x y z, red green blue and confidence of each vertex.
+    """Write a cloud as binary little-endian PLY with x y z, red green blue and confidence per vertex.
 
-    Coordinates are those of the cloud, OpenCV axes (x right, y down, z forward of the first camera).
+    Coordinates are those of the cloud: OpenCV axes (x right, y down, z forward of the first camera).
 
     Raises:
         QvggtError: if the file cannot be written.
@@ -26,7 +26,7 @@ def write_ply(path: PathLike, cloud: PointCloud) -> None:
     for axis, name in enumerate(("x", "y", "z")):
         vertices[name] = cloud.points[:, axis]
     for channel, name in enumerate(("red", "green", "blue")):
-        vertices[name] = cloud.colours[:, channel]
+        vertices[name] = cloud.colors[:, channel]
     vertices["confidence"] = cloud.confidence
     properties = [f"property {_PLY_TYPES[_VERTEX[name].str]} {name}" for name in _VERTEX.names or ()]
     header = [

@@ -1,4 +1,4 @@
-"""The coloured point cloud of a prediction."""
+"""Colored point cloud of a prediction."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ PointSource = Literal["depth", "head"]
 
 @dataclass(frozen=True)
 class PointCloud:
-    """Coloured points in the frame of the prediction's ``cam_from_world``.
+    """Colored points in the frame of the prediction's ``cam_from_world``.
 
     Attributes:
         points: [N, 3] float32, in the model's unit.
-        colours: [N, 3] uint8, sRGB.
-        confidence: [N] float32, at least 1; all 1 where the model gives none.
+        colors: [N, 3] uint8, sRGB.
+        confidence: [N] float32, at least 1; all 1 if the prediction has none.
     """
 
     points: np.ndarray
-    colours: np.ndarray
+    colors: np.ndarray
     confidence: np.ndarray
 
     def __len__(self) -> int:
@@ -35,7 +35,7 @@ class PointCloud:
 
 
 def has_points(prediction: Prediction, source: PointSource) -> bool:
-    """Say whether the prediction holds what ``source`` needs."""
+    """Return whether the prediction has the outputs that ``source`` needs."""
     if source == "head":
         return prediction.world_points is not None
     return not any(v is None for v in (prediction.depth, prediction.cam_from_world, prediction.intrinsics))
@@ -44,22 +44,22 @@ def has_points(prediction: Prediction, source: PointSource) -> bool:
 def select_points(
     prediction: Prediction, source: PointSource, *, max_points: int, drop_percent: float, seed: int = 0
 ) -> PointCloud:
-    """Return the points of a prediction that are worth keeping, in the order of frames and pixels.
+    """Return the confident points of a prediction, in the order of frames and pixels.
 
-    Pixels on padding, and those whose point is not finite, never count. Of the others, the ``drop_percent`` least
-    confident go, over all frames together; pixels as confident as the limit stay, so that equal confidences everywhere
-    lose nothing. More than ``max_points`` are thinned at random, the same way for the same seed.
+    Pixels on padding and pixels whose point is not finite are excluded. Of the rest, the ``drop_percent`` least
+    confident are dropped, over all frames together; pixels at the threshold are kept, so that a constant confidence
+    drops nothing. If more than ``max_points`` remain, a random subset is drawn with ``seed``.
 
     Args:
         prediction: with cameras and depth, or with world points.
         source: ``depth`` (depth and cameras, usually the more accurate) or ``head`` (the point head).
         max_points: at least 1.
         drop_percent: in 0..100; 0 keeps all, 100 only the most confident.
-        seed: of the thinning.
+        seed: of the subsampling.
 
     Raises:
-        QvggtError: if the heads that ``source`` needs were not run, or no point is left.
-        ValueError: for options out of range.
+        QvggtError: if outputs that ``source`` needs are missing, or no point is finite.
+        ValueError: if an option is out of range.
     """
     if max_points < 1:
         raise ValueError(f"expected max_points of at least 1, got {max_points}")
@@ -67,7 +67,7 @@ def select_points(
         raise ValueError(f"expected drop_percent in 0..100, got {drop_percent}")
     usable, confidence = _usable(prediction, source)
     if not usable.any():
-        raise QvggtError("The prediction has no finite points; check the model's weights or use other images.")
+        raise QvggtError("the prediction has no finite points: check the model's weights or use other images")
     if drop_percent > 0:
         usable &= confidence >= np.percentile(confidence[usable], drop_percent, method="lower")
     chosen = np.flatnonzero(usable)
@@ -77,14 +77,14 @@ def select_points(
 
 
 def _usable(prediction: Prediction, source: PointSource) -> tuple[np.ndarray, np.ndarray]:
-    """Return which pixels have a point, and their confidence, both [S, H, W]."""
+    """Return which pixels have a point (bool), and their confidence, both [S, H, W]."""
     if source == "head":
         if prediction.world_points is None:
-            raise QvggtError("The prediction has no world points; run the point head or take points from depth.")
+            raise QvggtError("the prediction has no world points: run the point head or take points from depth")
         finite, confidence = np.isfinite(prediction.world_points).all(-1), prediction.world_points_conf
     else:
         if prediction.depth is None:
-            raise QvggtError("The prediction has no depth; run the depth head or take points from the point head.")
+            raise QvggtError("the prediction has no depth: run the depth head or take points from the point head")
         cameras_of(prediction)
         finite, confidence = np.isfinite(prediction.depth) & (prediction.depth > 0), prediction.depth_conf
     if confidence is None:
@@ -93,17 +93,17 @@ def _usable(prediction: Prediction, source: PointSource) -> tuple[np.ndarray, np
 
 
 def _gather(prediction: Prediction, source: PointSource, chosen: np.ndarray, confidence: np.ndarray) -> PointCloud:
-    """Collect the pixels ``chosen`` (sorted flat indices into [S, H, W]), one frame at a time to save memory."""
+    """Return the cloud of pixels ``chosen`` (sorted flat indices into [S, H, W]), frame by frame to save memory."""
     count, _, height, width = prediction.images.shape
     pixels = height * width
     bounds = np.searchsorted(chosen, np.arange(count + 1) * pixels)
-    points, colours = np.empty((len(chosen), 3), np.float32), np.empty((len(chosen), 3), np.uint8)
+    points, colors = np.empty((len(chosen), 3), np.float32), np.empty((len(chosen), 3), np.uint8)
     for frame in range(count):
         part = slice(bounds[frame], bounds[frame + 1])
         inside = chosen[part] - frame * pixels
         points[part] = _frame_points(prediction, source, frame).reshape(pixels, 3)[inside]
-        colours[part] = to_uint8(prediction.images[frame].reshape(3, pixels)[:, inside].T)
-    return PointCloud(points, colours, confidence.reshape(-1)[chosen].astype(np.float32))
+        colors[part] = to_uint8(prediction.images[frame].reshape(3, pixels)[:, inside].T)
+    return PointCloud(points, colors, confidence.reshape(-1)[chosen].astype(np.float32))
 
 
 def _frame_points(prediction: Prediction, source: PointSource, frame: int) -> np.ndarray:

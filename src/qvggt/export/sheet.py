@@ -1,4 +1,4 @@
-"""A dark page on which places are inches from the top left corner: what all pictures for the eye are drawn on."""
+"""Dark matplotlib page with positions in inches from the top left corner, shared by all plots."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Place = tuple[float, float, float, float]
 
 
 class Pixels(Artist):
-    """A picture of as many pixels as its axes have on the page, put there as they are.
+    """Image of exactly its axes' size in pixels, drawn without resampling.
 
-    ``imshow`` would draw the same from floats that take 19 times its memory.
+    ``imshow`` would give the same result through floats that take 19 times the memory.
 
     Args:
         rgba: [H, W, 4] uint8.
@@ -38,7 +38,7 @@ class Pixels(Artist):
         self.set_zorder(0)
 
     def draw(self, renderer: RendererBase) -> None:
-        """Put the picture into the lower left corner of the axes."""
+        """Draw the image from the lower left corner of the axes."""
         assert self.axes is not None
         context = renderer.new_gc()
         context.set_clip_rectangle(self.axes.bbox)
@@ -47,7 +47,7 @@ class Pixels(Artist):
 
 
 class Sheet:
-    """A figure on which places are inches from the top left corner."""
+    """Figure with positions in inches from the top left corner."""
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
@@ -63,29 +63,29 @@ class Sheet:
         return axes
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
-        """Write text whose top left corner, unless ``style`` says otherwise, is at a place."""
+        """Draw text with its top left corner, unless ``style`` says otherwise, at a position."""
         full: dict[str, Any] = {"color": TEXT, "va": "top", "family": FONT, **style}
         self.figure.text(left / self.width, 1 - top / self.height, self.printable(text), parse_math=False, **full)
 
     def printable(self, text: str, limit: int = 400) -> str:
-        """Return ``text`` on one line, with boxes for what the font lacks, shortened in the middle to ``limit``."""
+        """Return ``text`` on one line, with boxes for missing glyphs, shortened in the middle to ``limit``."""
         line = "".join(" " if c.isspace() else c if ord(c) in self._glyphs else "\u25a1" for c in text)
         return line if len(line) <= limit else f"{line[: limit // 2 - 1]}\u2026{line[-(limit - limit // 2) :]}"
 
-    def colour_bar(self, place: Place, colours: np.ndarray, ticks: tuple[str, str, str]) -> None:
-        """Draw a bar, upright if it is higher than wide, with its ends and its middle labelled.
+    def color_bar(self, place: Place, colors: np.ndarray, ticks: tuple[str, str, str]) -> None:
+        """Draw a color bar, vertical if it is higher than wide, with labels at both ends and the middle.
 
         Args:
-            place: of the bar; the labels are to the right of an upright one, below another one.
-            colours: [N, 3] uint8, the smallest value's first.
-            ticks: of the smallest value, the middle one and the largest.
+            place: of the bar; labels are right of a vertical bar, below a horizontal one.
+            colors: [N, 3] uint8, from the smallest value to the largest.
+            ticks: labels of the smallest, the middle and the largest value.
         """
         left, top, width, height = place
         upright = height > width
         axes = self.axes(left, top, width, height)
-        axes.imshow(colours[::-1, None] if upright else colours[None], aspect="auto")
+        axes.imshow(colors[::-1, None] if upright else colors[None], aspect="auto")
         for i, tick in enumerate(ticks):
-            if upright:  # The largest on top.
+            if upright:  # the largest on top
                 anchor = {"va": ("bottom", "center", "top")[i]}
                 self.text(left + width + 0.06, top + (1 - i / 2) * height, tick, fontsize=7, color=FAINT, **anchor)
             else:
@@ -93,7 +93,7 @@ class Sheet:
                 self.text(left + i / 2 * width, top + height + 0.05, tick, fontsize=7, color=FAINT, **anchor)
 
     def save(self, path: PathLike) -> None:
-        """Write the page as PNG, over what was there.
+        """Write the page as PNG, replacing an existing file.
 
         Raises:
             QvggtError: if the file cannot be written.

@@ -1,7 +1,7 @@
-"""Image files, PIL images and arrays -> upright 8-bit RGB images, with one clear sentence for whatever cannot be read.
+"""Read image files, PIL images and arrays as upright 8-bit RGB images.
 
-Every decoder sits behind ``read_image``: which formats are tried, how deep pixels become 8 bits, what transparency lies
-over, which way is up. Colour profiles are not applied: the model was trained on pixels taken as they are stored.
+``read_image`` chooses the decoder, applies the EXIF orientation, composites transparency over white and converts deeper
+pixels to 8 bits. Color profiles are not applied.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ IMAGE_SUFFIXES = frozenset(
         *("heic", "heif", "hif", "avif", "gif", "pgm", "ppm", "pnm", "jp2"),
     )
 )
-"""Files of a folder with one of these endings (in any case) are taken as images."""
+"""File endings (in any case) that are images."""
 
 VIDEO_SUFFIXES = frozenset(
     f".{ending}"
@@ -43,16 +43,16 @@ VIDEO_SUFFIXES = frozenset(
         *("wmv", "3gp", "mts", "m2ts", "ts", "flv", "ogv"),
     )
 )
-"""A single file with one of these endings (in any case) is taken as a video."""
+"""File endings (in any case) that are videos."""
 
 MAX_PIXELS = 500_000_000
-"""The largest image that is decoded, in pixels: 2 GB in memory, well above the largest panoramas."""
+"""Largest image that is decoded, in pixels: 2 GB in memory, well above the largest panoramas."""
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _READABLE = "JPEG, PNG, WebP, TIFF, BMP, HEIC"
 _HEIC_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
 
-# What undoes each EXIF orientation; 1 and every unknown value mean "as stored".
+# The inverse of each EXIF orientation; 1 and every unknown value mean "as stored".
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -65,17 +65,17 @@ _UPRIGHT = {
 
 
 def quote(path: str | os.PathLike[str]) -> str:
-    """The path between quotes on one line: newlines, control characters and stray bytes are escaped."""
+    """Return the path in quotes on one line, with control characters and undecodable bytes escaped."""
     return repr(os.fspath(path))
 
 
 def suffix(path: Path) -> str:
-    """The ending of a file name in lower case, e.g. ``.jpg``."""
+    """Return the ending of a file name in lower case, e.g. ``.jpg``."""
     return path.suffix.lower()
 
 
 def natural_key(path: Path) -> tuple[tuple[str | int, ...], ...]:
-    """Sort key under which ``img2`` comes before ``img10``; ties are broken by the exact name.
+    """Return a sort key by which ``img2`` comes before ``img10``; ties are broken by the exact name.
 
     >>> sorted(map(Path, ["img10.png", "img2.png", "Img1.png"]), key=natural_key)[0].name
     'Img1.png'
@@ -86,7 +86,7 @@ def natural_key(path: Path) -> tuple[tuple[str | int, ...], ...]:
 
 
 def evenly_spread(items: Sequence[T], limit: int | None) -> list[T]:
-    """At most ``limit`` of the items, evenly spread from the first to the last; all of them if ``limit`` is None.
+    """Return at most ``limit`` items, evenly spaced from the first to the last; all of them if ``limit`` is None.
 
     >>> evenly_spread(range(9), 3)
     [0, 4, 8]
@@ -97,38 +97,38 @@ def evenly_spread(items: Sequence[T], limit: int | None) -> list[T]:
 
 
 def os_reason(error: OSError) -> str:
-    """What the user has to know about a failed system call, to follow the path in a sentence."""
+    """Return the reason of a failed system call, worded to follow the path."""
     if isinstance(error, FileNotFoundError):
         return "does not exist: check the path"
     if isinstance(error, PermissionError):
-        return "may not be read: change its permissions"
+        return "cannot be read: no permission"
     if error.errno == errno.ELOOP:
-        return "is a symbolic link that leads back to itself: put the file itself in its place"
+        return "is a symbolic link to itself: replace it by the file"
     return f"cannot be read: {error.strerror or error}"
 
 
 def source_mode(path: Path) -> int:
-    """The ``st_mode`` of a path that the user named.
+    """Return the ``st_mode`` of a path given by the user.
 
     Raises:
-        QvggtError: the path does not exist, may not be looked at, is a loop of links, or is no possible path.
+        QvggtError: the path does not exist, is not accessible, is a loop of links, or is not a valid path.
     """
     try:
         return path.stat().st_mode
     except OSError as error:
         raise QvggtError(f"{quote(path)} {os_reason(error)}") from error
     except ValueError as error:
-        raise QvggtError(f"{quote(path)} is not a path that a file can have: check the name") from error
+        raise QvggtError(f"{quote(path)} is not a valid path: check the name") from error
 
 
 def list_images(folder: Path, quiet: bool = False) -> list[Path]:
-    """Image files directly in a folder, in natural order.
+    """Return the image files directly in a folder, in natural order.
 
-    Hidden files and files that are no images by their ending are left out, with one warning (none if ``quiet``);
-    folders inside are not entered.
+    Hidden files and files without an image ending are skipped with one warning (none if ``quiet``); subfolders are not
+    searched.
 
     Raises:
-        QvggtError: the folder cannot be listed, or it holds no images.
+        QvggtError: the folder cannot be listed or contains no images.
     """
     try:
         paths = [folder / name for name in os.listdir(folder)]
@@ -141,15 +141,15 @@ def list_images(folder: Path, quiet: bool = False) -> list[Path]:
     if any(suffix(path) in VIDEO_SUFFIXES for path in paths):
         hint = "give the video in it by its own path"
     elif any(path.is_dir() for path in paths):
-        hint = "folders inside it are not searched, so give one of them"
-    raise QvggtError(f"the folder {quote(folder)} holds no images: {hint}")
+        hint = "subfolders are not searched, so give one of them"
+    raise QvggtError(f"the folder {quote(folder)} contains no images: {hint}")
 
 
 def match_paths(pattern: str, quiet: bool = False) -> list[Path]:
-    """Paths that a glob pattern (``**`` for any depth) matches, in natural order.
+    """Return the paths that match a glob pattern (``**`` for any depth), in natural order.
 
-    One match is given back whatever it is; of several, only the images, with one warning (none if ``quiet``) for the
-    rest.
+    A single match is returned whatever it is; of several, only the images, with one warning (none if ``quiet``) about
+    the rest.
 
     Raises:
         QvggtError: nothing matches, or no image does.
@@ -161,12 +161,12 @@ def match_paths(pattern: str, quiet: bool = False) -> list[Path]:
         return paths
     images = _keep_images(paths, None if quiet else f"among the matches of {quote(pattern)}")
     if not images:
-        raise QvggtError(f"no image is among the matches of {quote(pattern)}: match {_READABLE} files")
+        raise QvggtError(f"no image matches {quote(pattern)}: match {_READABLE} files")
     return images
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """File names; where two are the same, paths below the common folder instead, with forward slashes."""
+    """Return the file names, or if two are equal, the paths relative to the common folder, with forward slashes."""
     names = [path.name for path in paths]
     if len(set(names)) == len(names):
         return names
@@ -179,7 +179,7 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
 
 
 def read_image(path: Path) -> Image.Image:
-    """Decodes one image file to an upright 8-bit RGB image; of several pages or frames, the first.
+    """Return one image file decoded as an upright 8-bit RGB image; the first of several pages or frames.
 
     Raises:
         QvggtError: the file is missing, not an image, damaged, too large, or needs the extra ``heic``.
@@ -196,28 +196,28 @@ def read_image(path: Path) -> Image.Image:
 
 
 def as_rgb(image: Image.Image, name: str = "image") -> Image.Image:
-    """Any PIL image -> upright 8-bit RGB: EXIF orientation undone, transparency over white, 16 bits scaled to 8.
+    """Return a PIL image as upright 8-bit RGB: EXIF orientation applied, transparency over white, 16 bits scaled to 8.
 
     Args:
-        image: of any mode; left as it is.
-        name: what an error calls it.
+        image: of any mode; not modified.
+        name: used in error messages.
 
     Raises:
-        QvggtError: its pixels cannot be decoded, are too many, or have no defined range (see ``_grey_from_deep``).
+        QvggtError: the pixels cannot be decoded, are too many, or have no defined range (see ``_gray_from_deep``).
     """
     with _decoding(quote(name)):
         return _as_rgb(image, quote(name))
 
 
 def array_as_rgb(array: np.ndarray, name: str = "array") -> Image.Image:
-    """An array of pixels -> 8-bit RGB image.
+    """Return an array of pixels as an 8-bit RGB image.
 
     Args:
         array: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] (alpha last, over white); uint8, uint16, or float in 0..1.
-        name: what an error calls it.
+        name: used in error messages.
 
     Raises:
-        ValueError: another shape, type or range.
+        ValueError: for another shape, type or range.
     """
     if array.ndim == 2:
         array = array[..., None]
@@ -236,7 +236,7 @@ def array_as_rgb(array: np.ndarray, name: str = "array") -> Image.Image:
 
 
 def _keep_images(paths: Sequence[Path], where: str | None) -> list[Path]:
-    """The images among the paths in natural order; one warning for the other files (if ``where``), none for folders."""
+    """Return the images among the paths in natural order, with one warning about other files if ``where`` is given."""
     files = sorted((path for path in paths if not path.is_dir()), key=natural_key)
     images = [path for path in files if suffix(path) in IMAGE_SUFFIXES and not path.name.startswith(".")]
     if where and images and len(images) < len(files):
@@ -249,10 +249,10 @@ def _keep_images(paths: Sequence[Path], where: str | None) -> list[Path]:
 
 @contextmanager
 def _decoding(label: str) -> Iterator[None]:
-    """Whatever goes wrong inside becomes one sentence; Pillow's own pixel limit and warnings are set aside inside.
+    """Turn every decoding error into a QvggtError; Pillow's pixel limit and warnings are disabled inside.
 
     Pillow's limit (a warning from 89 and an error from 179 million pixels) would refuse large panoramas; ours is
-    checked before pixels are decoded. Both settings are global to Pillow, so they are put back at the end.
+    checked before pixels are decoded. Both settings are global to Pillow and are restored at the end.
     """
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
@@ -263,7 +263,7 @@ def _decoding(label: str) -> Iterator[None]:
     except QvggtError:
         raise
     except UnidentifiedImageError as error:
-        raise QvggtError(f"{label} is not an image that can be read: give {_READABLE} files") from error
+        raise QvggtError(f"{label} is not a readable image: give {_READABLE} files") from error
     except MemoryError as error:
         raise QvggtError(f"{label} does not fit in memory: give a smaller copy of it") from error
     except OSError as error:
@@ -313,13 +313,13 @@ def _check_pixels(size: tuple[int, int], label: str) -> None:
 def _as_rgb(image: Image.Image, label: str) -> Image.Image:
     _check_pixels(image.size, label)
     if 0 in image.size:
-        raise QvggtError(f"{label} has no pixels: leave it out")
-    image.load()  # some formats know their orientation only after their pixels
+        raise QvggtError(f"{label} has no pixels: remove it")
+    image.load()  # some formats have their orientation after the pixels
     turn = _UPRIGHT.get(_orientation(image))
     if turn is not None:
         image = _turned(image, turn)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _grey_from_deep(image, label)
+        image = _gray_from_deep(image, label)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -328,9 +328,9 @@ def _as_rgb(image: Image.Image, label: str) -> Image.Image:
 
 
 def _turned(image: Image.Image, turn: Image.Transpose) -> Image.Image:
-    """The image upright, without the EXIF data that would have it turned once more by whoever reads it next."""
+    """Return the image upright, without the EXIF data that would make the next reader turn it again."""
     image = image.transpose(turn)
-    for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):  # all that Pillow reads it from
+    for key in ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"):  # all sources that Pillow reads
         image.info.pop(key, None)
     return image
 
@@ -338,25 +338,25 @@ def _turned(image: Image.Image, turn: Image.Transpose) -> Image.Image:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged EXIF data says nothing about the pixels, which are good
+    except Exception:  # damaged EXIF data does not make the pixels unreadable
         return 1
 
 
-def _grey_from_deep(image: Image.Image, label: str) -> Image.Image:
-    """Grey of 16 bits (0..65535, also when held in 32) or of floats (0..1) -> 8 bits, rounded to the nearest.
+def _gray_from_deep(image: Image.Image, label: str) -> Image.Image:
+    """Return 16-bit (0..65535, also stored in 32 bits) or float (0..1) gray as 8 bits, rounded to nearest.
 
-    Other ranges are refused: which value is white would be a guess, and Pillow's own conversion clips.
+    Other ranges are refused: the white level would be a guess, and Pillow's own conversion clips.
     """
     values = np.array(image)
     white = 1 if image.mode == "F" else 65535
     if not (values.min() >= 0 and values.max() <= white):  # written so that NaN fails too
         kind = "float" if image.mode == "F" else "integer"
         raise QvggtError(
-            f"{label} holds {kind} values from {values.min():g} to {values.max():g} where 0 to {white} is expected: "
+            f"{label} has {kind} values from {values.min():g} to {values.max():g}, expected 0 to {white}: "
             "save it with 8 or 16 bits"
         )
     key = image.info.get("transparency")
-    if isinstance(key, int):  # the one grey that a PNG declares transparent
+    if isinstance(key, int):  # the gray level that a PNG declares transparent
         values[values == key] = white
     return Image.fromarray(_eight_bits(values, white))
 

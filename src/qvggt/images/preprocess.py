@@ -1,7 +1,7 @@
-"""Photographs and videos -> the model's input, preprocessed as the published weights expect.
+"""Preprocess photographs and videos as the published weights expect.
 
-``crop`` makes every image ``size`` wide and cuts what is then taller than ``size``; ``pad`` keeps the whole image and
-fills up to a square with white. Either way a ``FrameMap`` says where each original pixel went.
+``crop`` makes every image ``size`` wide and crops heights above ``size``; ``pad`` keeps the whole image and pads it to
+a square with white. A ``FrameMap`` per image maps original pixels to processed ones.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["crop", "pad"]
 
-# A strip this many times taller than the crop is resized only where it is kept: in full it could fill the memory.
+# Of a strip this many times taller than the crop only the kept part is resized: the whole could exceed the memory.
 _TALLEST = 64
 
 _GLOB_MARKS = "*?["
-_NOTHING = "no images were given: name a folder, a video or image files"
+_NOTHING = "no images given: name a folder, a video or image files"
 
 
 @dataclass(frozen=True)
 class ImageOptions:
-    """How photographs become the model's input.
+    """Options for preprocessing images.
 
     Attributes:
         size: the model's image size in pixels, a multiple of ``patch``: the width in ``crop`` mode, the longer side in
             ``pad`` mode.
         patch: the model's patch in pixels; heights and widths are multiples of it.
-        mode: ``crop`` cuts tall images to a square, ``pad`` fills every image up to a square with white.
-        fps: of a video, take this many frames per second; None for no rate.
-        frames: of a video, a folder or a list, take at most this many, evenly spread. A video for which neither
-            ``fps`` nor ``frames`` is given yields 16; folders and lists yield all they hold.
+        mode: ``crop`` crops tall images to a square, ``pad`` pads every image to a square with white.
+        fps: frames per second to take from a video, or None.
+        frames: maximum number of images of a video, folder or list, evenly spaced. Without ``fps`` and ``frames`` a
+            video gives 16; folders and lists give all.
 
     Raises:
-        QvggtError: a value out of its range.
+        QvggtError: a value is out of range.
     """
 
     size: int = 518
@@ -81,23 +81,22 @@ class ImageOptions:
 def load_images(
     source: PathLike | Sequence[PathLike | Image.Image | np.ndarray], options: ImageOptions | None = None
 ) -> ImageSet:
-    """Reads photographs or a video and preprocesses them for the model.
+    """Read photographs or a video and preprocess them for the model.
 
-    Images are decoded and shrunk one at a time, so memory holds one photograph in full size.
+    Images are decoded and resized one at a time, so only one is in memory at full size.
 
     Args:
-        source: a folder (its image files in natural order, ``img2`` before ``img10``; folders inside are not entered),
+        source: a folder (its image files in natural order, ``img2`` before ``img10``; subfolders are not searched),
             a glob pattern, one image, one video, or a list of image paths, PIL images and arrays (as ``array_as_rgb``
             takes them) in the order given; a list of one path is that path.
-        options: size, mode, and how many frames to take of a video; the defaults if None. A video for which neither
-            ``fps`` nor ``frames`` is given yields 16 frames, evenly spread.
+        options: size, mode and number of frames; the defaults if None.
 
     Returns:
-        The images [S, 3, H, W] with their names and maps. Files of a folder or pattern that are no images or cannot be
-        read are left out, each kind with one warning; an image named by its own path has to be readable.
+        The images [S, 3, H, W] with their names and maps. Files of a folder or pattern that are not images or cannot be
+        read are skipped, with one warning each; an image given by its own path must be readable.
 
     Raises:
-        QvggtError: nothing to read, or something named cannot be read; the sentence says which and why.
+        QvggtError: nothing to read, or a given path cannot be read; the message says which and why.
     """
     options = options or ImageOptions()
     items = [source] if isinstance(source, (str, os.PathLike)) else list(source)
@@ -109,7 +108,7 @@ def load_images(
 
 
 def check_source(paths: Sequence[PathLike]) -> None:
-    """Raises where ``load_images`` would find nothing under these paths, without reading an image.
+    """Check that ``load_images`` would find images under these paths, without reading one.
 
     Raises:
         QvggtError: no path, one that does not exist, or a folder or pattern without images.
@@ -124,21 +123,21 @@ def check_source(paths: Sequence[PathLike]) -> None:
 
 
 def preprocess(images: Iterable[Image.Image], names: Iterable[str], options: ImageOptions | None = None) -> ImageSet:
-    """Preprocesses PIL images for the model: upright, RGB over white, resized (bicubic), cropped or padded.
+    """Preprocess PIL images for the model: upright, RGB over white, resized (bicubic), cropped or padded.
 
-    With size 518 and patch 14, ``crop`` gives width 518 and height round(h * 518 / w / 14) * 14, of which the middle
-    518 rows are kept; ``pad`` gives the longer side 518, the other rounded to a multiple of 14, centred on a white
-    square. However extreme the aspect, each side keeps at least one patch. Images of different processed sizes are
-    centred on white of the largest height and width.
+    With size 518 and patch 14, ``crop`` resizes to width 518 and height round(h * 518 / w / 14) * 14, of which the
+    middle 518 rows are kept; ``pad`` resizes the longer side to 518 and the other to a multiple of 14, centered on a
+    white square. Each side has at least one patch. Images of different processed sizes are centered on white of the
+    largest height and width.
 
     Args:
-        images: at least one, of any mode and size; left as they are.
-        names: one a image.
-        options: the defaults if None; ``fps`` and ``frames`` play no part.
+        images: at least one, of any mode and size; not modified.
+        names: one per image.
+        options: the defaults if None; ``fps`` and ``frames`` are ignored.
 
     Raises:
-        QvggtError: no images, or one whose pixels cannot be decoded.
-        ValueError: not as many names as images.
+        QvggtError: no images, or the pixels of one cannot be decoded.
+        ValueError: numbers of names and images differ.
     """
     pairs = zip(names, images, strict=True)
     return _assemble(((name, as_rgb(image, name)) for name, image in pairs), options or ImageOptions())
@@ -160,7 +159,7 @@ def _from_path(path: Path, options: ImageOptions) -> Iterator[tuple[str, Image.I
 
 
 def _from_files(paths: Sequence[Path], what: str, options: ImageOptions) -> Iterator[tuple[str, Image.Image]]:
-    """Files that were found, not named: those that cannot be read are left out if others can."""
+    """Yield the images of files found by a folder or pattern; unreadable ones are skipped if any is readable."""
     _refuse_fps(options)
     paths = evenly_spread(paths, options.frames)
     failures: list[QvggtError] = []
@@ -199,11 +198,11 @@ def _from_list(
 
 def _refuse_fps(options: ImageOptions) -> None:
     if options.fps is not None:
-        raise QvggtError("frames per second can be chosen of a video only: give a video, or a number of frames")
+        raise QvggtError("frames per second apply to a video only: give a video, or a number of frames")
 
 
 def _assemble(pairs: Iterable[tuple[str, Image.Image]], options: ImageOptions) -> ImageSet:
-    """Upright RGB images with their names -> one batch; each image is dropped once it is shrunk."""
+    """Return one batch of upright RGB images with their names; each image is released once it is resized."""
     names, tiles, maps = [], [], []
     for name, image in pairs:
         tile, frame_map = _shrink(image, options)
@@ -225,7 +224,7 @@ def _assemble(pairs: Iterable[tuple[str, Image.Image]], options: ImageOptions) -
 
 
 def _shrink(image: Image.Image, options: ImageOptions) -> tuple[np.ndarray, FrameMap]:
-    """One RGB image resized, and cropped in ``crop`` mode: [h, w, 3] uint8 and where its pixels went."""
+    """Return one RGB image resized, and cropped in ``crop`` mode, as [h, w, 3] uint8, with its FrameMap."""
     width, height = image.size
     new_width, new_height = _resized(width, height, options)
     rows = min(new_height, options.size)  # never fewer than new_height in pad mode
@@ -240,7 +239,7 @@ def _shrink(image: Image.Image, options: ImageOptions) -> tuple[np.ndarray, Fram
 
 
 def _resized(width: int, height: int, options: ImageOptions) -> tuple[int, int]:
-    """Width and height after resizing, before cropping or padding; ties are rounded to the even number of patches."""
+    """Return width and height after resizing, before cropping or padding; ties are rounded to even patch counts."""
 
     def other(this: int, fixed: int) -> int:
         return max(1, round(this * options.size / fixed / options.patch)) * options.patch

@@ -1,4 +1,4 @@
-"""Video files -> a few upright RGB frames, through PyAV (the extra ``video``)."""
+"""Decode selected frames of a video as upright RGB images, with PyAV (extra ``video``)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from qvggt.types import QvggtError
 log = logging.getLogger(__name__)
 
 DEFAULT_FRAMES = 16
-"""How many frames are taken when neither a rate nor a number is asked for."""
+"""Number of frames if neither a rate nor a number is given."""
 
-# Containers round time stamps, some to the millisecond: a frame counts as due this much before its time, in seconds.
+# Containers round time stamps, some to milliseconds: a frame may be this early, in seconds.
 _TOLERANCE_S = 1e-3
 
 # Counter-clockwise, as both the display matrix and Pillow count.
@@ -26,17 +26,17 @@ _TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: I
 
 
 def read_video(path: Path, fps: float | None = None, frames: int | None = None) -> Iterator[tuple[str, Image.Image]]:
-    """Yields (``video.mp4#12``, upright RGB image) for the chosen frames, in order, one in memory at a time.
+    """Yield (``video.mp4#12``, upright RGB image) for the selected frames, in order, one in memory at a time.
 
-    The file is read twice: once for its time stamps (nothing is decoded), once to decode up to the last chosen frame.
+    The file is read twice: for its time stamps, without decoding, and to decode up to the last selected frame.
 
     Args:
         path: of the video; its first video stream is read.
-        fps: frames per second of the video's own time; None for no rate.
-        frames: at most this many, evenly spread over what ``fps`` leaves. If both are None, ``DEFAULT_FRAMES``.
+        fps: frames per second of video time, or None.
+        frames: maximum number, evenly spaced over those that ``fps`` selects. If both are None, ``DEFAULT_FRAMES``.
 
     Raises:
-        QvggtError: PyAV is not installed, or the file is no readable video or holds no frames.
+        QvggtError: PyAV is not installed, or the file is not a readable video or has no frames.
     """
     try:
         import av
@@ -62,12 +62,12 @@ def read_video(path: Path, fps: float | None = None, frames: int | None = None) 
 
 
 def choose_times(times: Sequence[float], fps: float | None, frames: int | None) -> list[float]:
-    """Which frames to take of a video whose frames are shown at ``times``.
+    """Return the times of the frames to take from a video whose frames are shown at ``times``.
 
     Args:
         times: seconds, ascending.
         fps: take the first frame of each interval of 1 / fps seconds; None for all.
-        frames: then at most this many, evenly spread. If both are None, ``DEFAULT_FRAMES``.
+        frames: then at most this many, evenly spaced. If both are None, ``DEFAULT_FRAMES``.
 
     >>> choose_times([0.0, 0.5, 1.0, 1.5, 2.0], fps=1, frames=None)
     [0.0, 1.0, 2.0]
@@ -80,25 +80,25 @@ def choose_times(times: Sequence[float], fps: float | None, frames: int | None) 
 
 
 def _frame_times(container: Any, path: Path) -> list[float]:
-    """Seconds at which each frame is shown, ascending, from the packets alone."""
+    """Return the times in seconds at which frames are shown, ascending, from the packets without decoding."""
     if not container.streams.video:
-        raise QvggtError(f"{quote(path)} holds no video: give a video or a folder of images")
+        raise QvggtError(f"{quote(path)} has no video stream: give a video or a folder of images")
     stream = container.streams.video[0]
     stamps = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
     if not stamps:
-        raise QvggtError(f"{quote(path)} holds no frames: record or convert it again")
+        raise QvggtError(f"{quote(path)} has no frames: record or convert it again")
     if any(stamp is None for stamp in stamps):
         return [number / _rate(stream) for number in range(len(stamps))]
     return sorted(stamp * float(stream.time_base) for stamp in stamps)
 
 
 def _rate(stream: Any) -> float:
-    """Frames per second for streams without time stamps; the exact value cancels out unless ``fps`` is asked for."""
+    """Return the frame rate, for streams without time stamps; its exact value only matters with ``fps``."""
     return float(stream.average_rate or stream.guessed_rate or 25)
 
 
 def _frames_at(container: Any, times: Sequence[float], path: Path) -> Iterator[tuple[str, Image.Image]]:
-    """The first decoded frame at or after each of the times."""
+    """Yield the first decoded frame at or after each of the times."""
     stream = container.streams.video[0]
     stream.thread_type = "AUTO"
     taken = 0
@@ -111,7 +111,7 @@ def _frames_at(container: Any, times: Sequence[float], path: Path) -> Iterator[t
         if taken == len(times):
             return
     if taken == 0:
-        raise QvggtError(f"{quote(path)} holds no frame that can be decoded: record or convert it again")
+        raise QvggtError(f"{quote(path)} has no decodable frame: record or convert it again")
     log.warning("%s ends early: %d of %d frames could be decoded", quote(path), taken, len(times))
 
 
@@ -121,13 +121,13 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
-        except InvalidDataError:  # a damaged packet costs its own frame, not the whole video
+        except InvalidDataError:  # a damaged packet loses its own frame only
             continue
         yield from frames
 
 
 def _upright(frame: Any) -> Image.Image:
-    """The frame as RGB, turned as the file's display matrix says (phones record sideways and note the turn)."""
+    """Return the frame as RGB, rotated by the display matrix (phones record sideways and store the rotation)."""
     image = Image.fromarray(frame.to_ndarray(format="rgb24"))
     turn = _TURNS.get(round(frame.rotation) % 360)
     return image if turn is None else image.transpose(turn)

@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
 from qvggt.api.fidelity import FidelityReport, Measure
-from qvggt.export.depth_images import NO_DEPTH_COLOUR, DepthRange, depth_colour_map, valid_depth
+from qvggt.export.depth_images import NO_DEPTH_COLOR, DepthRange, depth_color_map, valid_depth
 from qvggt.export.frames import photo_mask, to_uint8
 from qvggt.export.sheet import DPI, FAINT, FONT, PANEL, TEXT, Place, Sheet
 from qvggt.types import PathLike
@@ -134,18 +134,18 @@ def _draw_tiles(sheet: Sheet, report: FidelityReport, top: float, cell: tuple[fl
     both, shared, depths = np.stack(valid), valid[0] & valid[1], np.stack((ours[frame], theirs[frame]))
     scale = DepthRange.robust(depths, both)
     picture = to_uint8(report.prediction.images[frame].transpose(1, 2, 0))
-    picture[~photo] = NO_DEPTH_COLOUR
+    picture[~photo] = NO_DEPTH_COLOR
     difference, limit = _signed_percent(depths, shared)
     colours = _SIGNED(0.5 + 0.5 * np.clip(difference / limit, -1, 1), bytes=True)[..., :3]
-    colours[~shared] = NO_DEPTH_COLOUR
+    colours[~shared] = NO_DEPTH_COLOR
     ramp = np.linspace(0, 1, 256)
     middle = np.sqrt(scale.near * scale.far)
-    depth_bar = depth_colour_map(ramp), (f"{scale.near:.3g}", f"{middle:.3g}", f"{scale.far:.3g}")
+    depth_bar = depth_color_map(ramp), (f"{scale.near:.3g}", f"{middle:.3g}", f"{scale.far:.3g}")
     ends = (f"\u2212{limit:.2g} %, nearer", "0", f"farther, +{limit:.2g} %")
     tiles = [("image", picture, None)]
     tiles += [
         (f"depth by {sheet.printable(each, 24)}", pixels, depth_bar)
-        for each, pixels in zip((model, other), scale.colours(depths, both), strict=True)
+        for each, pixels in zip((model, other), scale.colors(depths, both), strict=True)
     ]
     tiles.append(("relative difference of the depths", colours, (_SIGNED(ramp, bytes=True)[..., :3], ends)))
     top += _TILES_HEADER
@@ -157,7 +157,7 @@ def _draw_tiles(sheet: Sheet, report: FidelityReport, top: float, cell: tuple[fl
         axes = sheet.axes(left, top, *cell)
         axes.imshow(pixels, aspect="auto", interpolation=smooth if enlarged else "antialiased")
         if bar is not None:
-            sheet.colour_bar((left, top + cell[1] + 0.1, cell[0], 0.12), *bar)
+            sheet.color_bar((left, top + cell[1] + 0.1, cell[0], 0.12), *bar)
 
 
 def _signed_percent(depths: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, float]:

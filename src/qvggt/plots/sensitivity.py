@@ -220,7 +220,7 @@ def _draw_scales(sheet: Sheet, top: float, limits: tuple[float, float]) -> None:
     relative = ("1/10 000 and less", "1/100", "largest of its panel")
     for title, ticks in (("all answers together", absolute), ("each answer alone", relative)):
         sheet.text(left, top, f"{title}: increase of the loss", fontsize=8.5, color=FAINT)
-        sheet.colour_bar((left, top + 0.2, width, 0.14), colours, ticks)
+        sheet.color_bar((left, top + 0.2, width, 0.14), colours, ticks)
         left += width + 0.9
     sheet.text(left, top + 0.16, "■", fontsize=10, color=_INFINITE)
     sheet.text(left + 0.17, top + 0.18, "no finite answer", fontsize=8.5, color=FAINT)

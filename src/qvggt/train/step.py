@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from qvggt.data.rooms.family import SPLITS, RoomBatch, RoomFamily, render_rooms
-from qvggt.geometry import Truth, normalised_truth
+from qvggt.geometry import Truth, normalized_truth
 from qvggt.model import VGGT
 from qvggt.model.vggt import run_dense
 from qvggt.train.losses import dense_loss, direction_loss, placement_loss, pose_loss
@@ -49,7 +49,7 @@ def render_step(recipe: TrainRecipe, step: int, device: str) -> tuple[RoomBatch,
 def step_loss(model: VGGT, rooms: RoomBatch, rng: np.random.Generator, recipe: TrainRecipe, step: int) -> StepLoss:
     """Run the model on rooms and return its loss; dense heads see only a few frames of each scene."""
     phase = recipe.phase_at(step)
-    truth = normalised_truth(rooms.cam_from_world, rooms.intrinsics, rooms.depth, rooms.valid)
+    truth = normalized_truth(rooms.cam_from_world, rooms.intrinsics, rooms.depth, rooms.valid)
     scenes, frames = rooms.images.shape[:2]
     picked = torch.from_numpy(rng.permuted(np.tile(np.arange(frames), (scenes, 1)), axis=1)[:, : phase.dense_frames])
     rows = torch.arange(scenes)[:, None]
