@@ -62,13 +62,13 @@ def test_other_arrays_and_truncated_files_are_refused(prediction, tmp_path):
     save_prediction(prediction, tmp_path / "c.npz")
     (tmp_path / "c.npz").write_bytes((tmp_path / "c.npz").read_bytes()[:-100])
     for name in ("a.npz", "b.npz.npy", "c.npz"):
-        with pytest.raises(QvggtError, match="is no prediction"):
+        with pytest.raises(QvggtError, match="not a prediction"):
             load_prediction(tmp_path / name)
 
 
 def test_pickles_are_not_opened(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.array([print], dtype=object))
-    with pytest.raises(QvggtError, match="is no prediction"):
+    with pytest.raises(QvggtError, match="not a prediction"):
         load_prediction(tmp_path / "x.npz")
 
 
