@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from qvggt.cli.arguments import Device, Output
+from qvggt.cli.arguments import Device, Output, option
 from qvggt.types import QvggtError
 
 
@@ -22,6 +22,9 @@ def train(
     minutes: Annotated[float | None, _optional("NUMBER", "stop after this long, with a checkpoint")] = None,
     threads: Annotated[int | None, _optional("NUMBER", "of the CPU")] = None,
     device: Device = "cpu",
+    render_apart: Annotated[
+        bool, tyro.conf.FlagCreatePairsOff, option("", "render in a process of its own", "")
+    ] = False,
 ) -> None:
     """Train a small VGGT on procedural rooms.
 
@@ -49,5 +52,5 @@ def train(
         )
 
     weights = open_weights(start_from) if start_from is not None else None
-    path = run(load_recipe(recipe), output, device, weights, minutes, show)
+    path = run(load_recipe(recipe), output, device, weights, minutes, show, render_apart)
     say(f"weights: {path}, learning curve: {plot_log(output / 'log.jsonl', output / 'curve.png')}")

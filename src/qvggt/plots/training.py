@@ -22,6 +22,7 @@ def plot_log(log: Path, picture: Path) -> Path:
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.strip()]
     losses = [line for line in lines if "loss_total" in line]
     checks = [line for line in lines if "auc30" in line]
+    rooms = sorted({line.get("landmarks", 1.0) for line in checks}, reverse=True)
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3)
@@ -29,11 +30,16 @@ def plot_log(log: Path, picture: Path) -> Path:
         left.plot([x["images"] / 1e3 for x in losses], [x[f"loss_{name}"] for x in losses], label=name, linewidth=1)
     left.set(title="training loss", xlabel="thousand images")
     left.legend(fontsize=8)
-    for name, label in (("auc30", "AUC@30"), ("auc5", "AUC@5")):
-        middle.plot([x["images"] / 1e3 for x in checks], [x[name] for x in checks], marker=".", label=label)
+    for landmarks in rooms:
+        some = [line for line in checks if line.get("landmarks", 1.0) == landmarks]
+        images = [line["images"] / 1e3 for line in some]
+        which = f", landmarks {landmarks:g}" if len(rooms) > 1 else ""
+        for name, label in (("auc30", "AUC@30"), ("auc5", "AUC@5")):
+            middle.plot(images, [line[name] for line in some], marker=".", label=label + which)
+        right.plot(images, [line["absrel"] for line in some], marker=".", label=f"landmarks {landmarks:g}")
     middle.set(title="pose, held-out rooms", xlabel="thousand images", ylim=(0, 100))
     middle.legend(fontsize=8)
-    right.plot([x["images"] / 1e3 for x in checks], [x["absrel"] for x in checks], marker=".", color="tab:green")
+    right.legend(fontsize=8)
     right.set(title="AbsRel, held-out rooms", xlabel="thousand images")
     right.set_ylim(bottom=0)
     for axes in (left, middle, right):

@@ -16,16 +16,18 @@ from safetensors.torch import save_file
 
 from qvggt.files import make_folder, new_file
 from qvggt.model import VGGT
+from qvggt.train.feed import Renderer, rendered_apart, rendered_here
+from qvggt.train.grow import begin_from
 from qvggt.train.optim import Optimizer, initialise
 from qvggt.train.recipe import TrainRecipe, recipe_json
-from qvggt.train.step import render_step, step_loss
+from qvggt.train.step import step_loss
 from qvggt.train.validate import validate
 from qvggt.types import QvggtError
 from qvggt.weights.open import FloatWeights
 
 log = logging.getLogger(__name__)
 
-LOSSES = ("total", "pose", "direction", "depth", "points", "placement")
+LOSSES = ("total", "pose", "direction", "depth", "points", "placement", "matching", "sketch")
 REPORT_STEPS = 50
 """Steps between two lines of the log."""
 
@@ -53,6 +55,7 @@ def train(
     start_from: FloatWeights | None = None,
     minutes: float | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    render_apart: bool = False,
 ) -> Path:
     """Train by a recipe, in a folder that keeps checkpoint, log and result.
 
@@ -64,6 +67,7 @@ def train(
         start_from: weights to begin with in place of random ones; the warm-up rebuilds the optimisers' state.
         minutes: stop after this long, with a checkpoint.
         on_progress: called every few steps.
+        render_apart: render on the CPU in a process of its own, steps ahead; the weights are the same to the bit.
 
     Returns:
         The path of the weights.
@@ -76,21 +80,21 @@ def train(
     model = VGGT(recipe.config())
     initialise(model, recipe.seed, recipe.camera_norm, recipe.register_norm)
     if start_from is not None:
-        if start_from.config != model.config:
-            raise QvggtError(f"{start_from.name!r} is no {recipe.model}; begin with weights of the recipe's model")
-        model.load_state_dict({name: start_from.source.tensor(name).float() for name in model.state_dict()})
+        begin_from(model, start_from)
     model.to(device).train()
     optimizer = Optimizer(model, recipe)
     run = Run(recipe, folder, device, optimizer)
     run.resume()
     deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
-    try:
-        while run.step < recipe.steps and time.monotonic() < deadline:
-            run.advance()
-            if run.step % REPORT_STEPS == 0:
-                on_progress(run.report())
-    finally:
-        run.save()
+    rooms = rendered_apart(recipe, run.step) if render_apart and device == "cpu" else rendered_here(recipe, device)
+    with rooms as renderer:
+        try:
+            while run.step < recipe.steps and time.monotonic() < deadline:
+                run.advance(renderer)
+                if run.step % REPORT_STEPS == 0:
+                    on_progress(run.report())
+        finally:
+            run.save()
     return run.write_weights()
 
 
@@ -105,10 +109,10 @@ class Run:
         self.count = 0
         self.started = self.saved = time.monotonic()
 
-    def advance(self) -> None:
+    def advance(self, renderer: Renderer) -> None:
         """Take one step; save and validate when it is time."""
-        rooms, rng = render_step(self.recipe, self.step, self.device)
-        loss = step_loss(self.optimizer.model, rooms, rng, self.recipe, self.step)
+        rooms, rng = renderer(self.step)
+        loss = step_loss(self.optimizer.learner, rooms, rng, self.recipe, self.step)
         loss.total.backward()
         norm = self.optimizer.step(self.step)
         self.skipped = 0 if norm < float("inf") else self.skipped + 1
@@ -120,14 +124,16 @@ class Run:
         self.step += 1
         self.images += loss.images
         if self.step % self.recipe.validate_steps == 0 or self.step == self.recipe.steps:
-            self.write_line({"step": self.step, "images": self.images, **self.validation()})
+            self.validate()
         if time.monotonic() - self.saved > 60 * self.recipe.checkpoint_minutes:
             self.save()
 
-    def validation(self) -> dict[str, float]:
-        """Return the averaged weights' figures on held-out rooms."""
-        phase = self.recipe.phase_at(self.step - 1)
-        return validate(self.optimizer.average, phase.image_px, phase.landmarks[1], self.device)
+    def validate(self) -> None:
+        """Write the averaged weights' figures on held-out rooms to the log."""
+        width = self.recipe.phase_at(self.step - 1).image_px
+        for landmarks in self.recipe.validate_landmarks:
+            figures = validate(self.optimizer.average, width, landmarks, self.device)
+            self.write_line({"step": self.step, "images": self.images, "landmarks": landmarks, **figures})
 
     def report(self) -> Progress:
         """Write the means since the last report to the log and return them."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qvggt.model import VGGT
+from qvggt.train.matching import Learner, Sketch
 from qvggt.train.recipe import TrainRecipe
 from qvggt.train.reserve import reserve_units
 
@@ -55,6 +56,9 @@ class Optimizer:
 
     def __init__(self, model: VGGT, recipe: TrainRecipe) -> None:
         self.model, self.recipe = model, recipe
+        asked = recipe.sketch_weight > 0 or recipe.matching_weight > 0
+        sketch = Sketch(model.config).to(next(model.parameters()).device) if asked else None
+        self.learner = Learner(model, sketch)
         muon, decayed, plain = split_parameters(model)
         self.muon = torch.optim.Muon(
             muon, lr=recipe.muon_lr, weight_decay=recipe.weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw"
@@ -63,6 +67,8 @@ class Optimizer:
         self.adamw = torch.optim.AdamW(groups, lr=recipe.adamw_lr, betas=(0.9, 0.95))
         self.average = copy.deepcopy(model).requires_grad_(False)
         self.parameters = list(model.parameters())
+        if sketch is not None:
+            self.adamw.add_param_group({"params": list(sketch.parameters()), "weight_decay": 0.0})
 
     def step(self, step: int) -> float:
         """Update the weights from their gradients and return the gradient's norm; a norm that is not finite skips."""
@@ -88,6 +94,7 @@ class Optimizer:
             "average": self.average.state_dict(),
             "muon": self.muon.state_dict(),
             "adamw": self.adamw.state_dict(),
+            "sketch": self.learner.sketch.state_dict() if self.learner.sketch is not None else {},
         }
 
     def load(self, state: dict[str, dict]) -> None:
@@ -96,6 +103,8 @@ class Optimizer:
         self.average.load_state_dict(state["average"])
         self.muon.load_state_dict(state["muon"])
         self.adamw.load_state_dict(state["adamw"])
+        if self.learner.sketch is not None:
+            self.learner.sketch.load_state_dict(state["sketch"])
 
 
 def split_parameters(model: VGGT) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:

@@ -11,7 +11,15 @@ from typing import Any
 from qvggt.model import VGGTConfig
 from qvggt.types import PathLike, QvggtError
 
-PRESETS = {"nano": VGGTConfig.nano, "micro": VGGTConfig.micro}
+
+def _nano_matching() -> VGGTConfig:
+    """Nano with more pairs of blocks, where pictures are matched, and less camera head, for larger images."""
+    return dataclasses.replace(
+        VGGTConfig.nano(), image_size=112, depth=9, camera_trunk_depth=1, dpt_layers=(1, 5, 6, 8)
+    )
+
+
+PRESETS = {"nano": VGGTConfig.nano, "micro": VGGTConfig.micro, "nano-matching": _nano_matching}
 
 
 @dataclass(frozen=True)
@@ -21,11 +29,16 @@ class Phase:
     Attributes:
         steps: optimiser steps.
         image_px: width of the images.
-        images_per_step: images in a step, shared out among scenes.
+        images_per_step: images of that width in a step, shared out among scenes.
         frames: the numbers of frames of a scene to draw from, one draw a step.
-        landmarks: range from which a step's family of rooms draws its ``landmarks``.
+        landmarks: range from which a family of rooms draws its ``landmarks``; what is drawn below 0 or above 1 is 0 or
+            1, so that from -1 to 1 half of the families have none.
         dense_frames: frames of each scene on which the dense heads are trained in a step.
         aspects: heights to draw from, as shares of the width, one draw a step; brought to whole patches.
+        widths_px: widths to draw from in place of ``image_px``, one draw a step; wider images are fewer in a step.
+        families: of rooms in a step, at most, each with draws of its own.
+        degrade_share: probability that a family's pictures look as a hand-held camera's.
+        wide_share: probability that a family's cameras are as far apart as those of the split ``wide``.
     """
 
     steps: int
@@ -35,10 +48,14 @@ class Phase:
     landmarks: tuple[float, float] = (1.0, 1.0)
     dense_frames: int = 1
     aspects: tuple[float, ...] = (1.0,)
+    widths_px: tuple[int, ...] = ()
+    families: int = 1
+    degrade_share: float = 0.0
+    wide_share: float = 0.0
 
-    def height_px(self, aspect: float, patch: int) -> int:
-        """Return the images' height for an aspect, in whole patches."""
-        return patch * max(1, round(self.image_px * aspect / patch))
+    def height_px(self, aspect: float, patch: int, width_px: int | None = None) -> int:
+        """Return the height of images of a width (``image_px`` if None) for an aspect, in whole patches."""
+        return patch * max(1, round((width_px or self.image_px) * aspect / patch))
 
 
 @dataclass(frozen=True)
@@ -61,8 +78,12 @@ class TrainRecipe:
         camera_weight: weight of the pose loss against one for depth and one for points.
         direction_weight: weight of the loss on directions between pairs of cameras.
         placement_weight: weight of the loss on depth as the predicted cameras place it.
+        matching_weight: weight of the loss on where global attention looks in other pictures.
+        matching_layers: AA pairs whose global attention is taught so.
+        sketch_weight: weight of the loss on the point at the middle of every patch, told by its tokens.
         checkpoint_minutes: time between checkpoints.
         validate_steps: steps between validations.
+        validate_landmarks: ``landmarks`` of the rooms of a validation, one after another.
     """
 
     model: str
@@ -80,8 +101,12 @@ class TrainRecipe:
     camera_weight: float = 5.0
     direction_weight: float = 0.5
     placement_weight: float = 1.0
+    matching_weight: float = 0.0
+    matching_layers: tuple[int, ...] = ()
+    sketch_weight: float = 0.0
     checkpoint_minutes: float = 10.0
     validate_steps: int = 500
+    validate_landmarks: tuple[float, ...] = (1.0,)
     notes: str = field(default="", compare=False)
 
     @property
@@ -129,15 +154,18 @@ def parse_recipe(values: dict[str, Any]) -> TrainRecipe:
     """Build a recipe from JSON values; what is no recipe raises ValueError, TypeError, KeyError or AttributeError."""
     values = dict(values)
     phases = tuple(_parse_phase(phase) for phase in values.pop("phases"))
-    recipe = TrainRecipe(phases=phases, **values)
+    recipe = TrainRecipe(phases=phases, **_tuples(values))
     if recipe.model not in PRESETS or not phases:
         raise ValueError(f"model must be one of {', '.join(PRESETS)} and phases must not be empty")
     return recipe
 
 
 def _parse_phase(values: dict[str, Any]) -> Phase:
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return Phase(**fields)
+    return Phase(**_tuples(values))
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def recipe_json(recipe: TrainRecipe) -> dict[str, Any]:

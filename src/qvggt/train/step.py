@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from qvggt.data.rooms.family import SPLITS, RoomBatch, RoomFamily, render_rooms
 from qvggt.geometry import Truth, normalized_truth
-from qvggt.model import VGGT
 from qvggt.model.vggt import run_dense
 from qvggt.train.losses import dense_loss, direction_loss, placement_loss, pose_loss
-from qvggt.train.recipe import TrainRecipe
+from qvggt.train.matching import Learner, centre_index, find_matches, matching_loss, training_attention
+from qvggt.train.recipe import Phase, TrainRecipe
 
 SCENES_A_STEP = 1024
 """Seeds set aside for a step; more than any step renders."""
@@ -22,7 +22,10 @@ SCENES_A_STEP = 1024
 
 @dataclass(frozen=True)
 class StepLoss:
-    """The parts of a step's loss, each a scalar tensor, and the number of images it was computed on."""
+    """The parts of a step's loss, each a scalar tensor, and the number of images it was computed on.
+
+    ``matching`` and ``sketch`` are 0 where the recipe does not ask for them.
+    """
 
     total: Tensor
     pose: Tensor
@@ -31,6 +34,8 @@ class StepLoss:
     points: Tensor
     placement: Tensor
     images: int
+    matching: Tensor
+    sketch: Tensor
 
 
 def render_step(recipe: TrainRecipe, step: int, device: str) -> tuple[RoomBatch, np.random.Generator]:
@@ -38,38 +43,67 @@ def render_step(recipe: TrainRecipe, step: int, device: str) -> tuple[RoomBatch,
     phase = recipe.phase_at(step)
     rng = np.random.Generator(np.random.Philox(key=[recipe.seed, step]))
     frames = int(rng.choice(phase.frames))
-    scenes = max(1, phase.images_per_step // frames)
-    family = RoomFamily(landmarks=float(rng.uniform(*phase.landmarks)))
+    family = draw_family(phase, rng)
     first = SPLITS["train"].first_seed + (recipe.seed * 10**7 + step) * SCENES_A_STEP
-    seeds = range(first, first + scenes)
-    height = phase.height_px(float(rng.choice(phase.aspects)), recipe.config().patch_size)
-    return render_rooms(list(seeds), frames, (height, phase.image_px), family, device), rng
+    aspect = float(rng.choice(phase.aspects))
+    width = int(rng.choice(phase.widths_px)) if phase.widths_px else phase.image_px
+    size = phase.height_px(aspect, recipe.config().patch_size, width), width
+    scenes = max(1, round(phase.images_per_step * (phase.image_px / width) ** 2) // frames)
+    count = min(scenes, phase.families)
+    families = [family, *(draw_family(phase, rng) for _ in range(count - 1))]
+    parts = np.array_split(np.arange(first, first + scenes), count)
+    batches = [
+        render_rooms(part.tolist(), frames, size, family, device) for part, family in zip(parts, families, strict=True)
+    ]
+    return join_batches(batches), rng
 
 
-def step_loss(model: VGGT, rooms: RoomBatch, rng: np.random.Generator, recipe: TrainRecipe, step: int) -> StepLoss:
+def draw_family(phase: Phase, rng: np.random.Generator) -> RoomFamily:
+    """Draw a family of rooms."""
+    landmarks = min(1.0, max(0.0, float(rng.uniform(*phase.landmarks))))
+    wide = phase.wide_share > 0 and rng.random() < phase.wide_share
+    degrade = phase.degrade_share > 0 and bool(rng.random() < phase.degrade_share)
+    return replace(SPLITS["wide" if wide else "train"].family, landmarks=landmarks, degrade=degrade)
+
+
+def join_batches(batches: Sequence[RoomBatch]) -> RoomBatch:
+    """Return rooms of several batches as one."""
+    return RoomBatch(*(torch.cat([getattr(each, name.name) for each in batches]) for name in fields(RoomBatch)))
+
+
+def step_loss(learner: Learner, rooms: RoomBatch, rng: np.random.Generator, recipe: TrainRecipe, step: int) -> StepLoss:
     """Run the model on rooms and return its loss; dense heads see only a few frames of each scene."""
-    phase = recipe.phase_at(step)
+    model, phase = learner.model, recipe.phase_at(step)
     truth = normalized_truth(rooms.cam_from_world, rooms.intrinsics, rooms.depth, rooms.valid)
     scenes, frames = rooms.images.shape[:2]
     picked = torch.from_numpy(rng.permuted(np.tile(np.arange(frames), (scenes, 1)), axis=1)[:, : phase.dense_frames])
     rows = torch.arange(scenes)[:, None]
-    layers = model.config.dpt_layers
-    # Plain products are faster here than the fused attention, whose backward pass is slow in bfloat16 on a CPU.
+    layers, special = model.config.dpt_layers, model.aggregator.special_tokens
     device = rooms.images.device.type
-    attention = [SDPBackend.MATH] if device == "cpu" else DEFAULT_SDPA
-    with torch.autocast(device, torch.bfloat16), sdpa_kernel(attention):
-        kept = model.aggregator(rooms.images, {*layers, model.config.depth - 1})
-        special = model.aggregator.special_tokens
-        tokens = [kept[layer][rows, picked, special:].flatten(0, 1) for layer in layers]
-        chosen = rooms.images[rows, picked]
-        depth_raw, depth_conf = run_dense(model.depth_head, tokens, chosen, scenes * frames)
-        point_raw, point_conf = run_dense(model.point_head, tokens, chosen, scenes * frames)
-    with sdpa_kernel(attention):
+    with training_attention(model, recipe.matching_layers, device) as pairs:
+        with torch.autocast(device, torch.bfloat16, enabled=has_half_products(device)):
+            kept = model.aggregator(rooms.images, {*layers, model.config.depth - 1})
+            tokens = [kept[layer][rows, picked, special:].flatten(0, 1) for layer in layers]
+            chosen = rooms.images[rows, picked]
+            depth = run_dense(model.depth_head, tokens, chosen, scenes * frames)
+            points = run_dense(model.point_head, tokens, chosen, scenes * frames)
         iterations = model.camera_head(kept[model.config.depth - 1][:, :, 0].float())
-    return combine(truth, iterations, (depth_raw, depth_conf, point_raw, point_conf), (rows, picked), recipe)
+    loss = combine(truth, iterations, (*depth, *points), (rows, picked), recipe)
+    if learner.sketch is None:
+        return loss
+    patch = model.config.patch_size
+    middle = [centre_index(side, patch, truth.points.device) for side in truth.depth.shape[-2:]]
+    places = truth.points[:, :, middle[0][:, None], middle[1]].flatten(2, 3)
+    sketch = learner.sketch([kept[layer][:, :, special:] for layer in layers], places)
+    matching = matching_loss(pairs, find_matches(rooms, patch), special)
+    total = loss.total + recipe.matching_weight * matching + recipe.sketch_weight * sketch
+    return replace(loss, total=total, matching=matching, sketch=sketch)
 
 
-DEFAULT_SDPA = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+def has_half_products(device: str) -> bool:
+    """Return whether a device multiplies bfloat16 in hardware; a torch that cannot tell counts as no."""
+    found = getattr(torch.cpu, "get_capabilities", dict)()
+    return device != "cpu" or any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def combine(
@@ -90,4 +124,4 @@ def combine(
     total = recipe.camera_weight * pose + recipe.direction_weight * direction + depth + points
     total = total + recipe.placement_weight * placement
     images = truth.valid.shape[0] * truth.valid.shape[1]
-    return StepLoss(total, pose, direction, depth, points, placement, images)
+    return StepLoss(total, pose, direction, depth, points, placement, images, *total.new_zeros(2))
