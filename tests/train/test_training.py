@@ -24,7 +24,7 @@ TINY = TrainRecipe("micro", (Phase(2, 28, 6, (2, 3)), Phase(4, 56, 4, (2,), aspe
 
 
 def test_carried_recipes_can_be_read_and_written():
-    for name in ("nano", "nano-more", "micro"):
+    for name in ("nano", "nano-more", "nano-matching", "micro"):
         recipe = load_recipe(name)
         assert parse_recipe(json.loads(json.dumps(recipe_json(recipe)))) == recipe
 
@@ -105,10 +105,10 @@ def test_an_interrupted_run_goes_on_to_the_bit(tmp_path):
     train(TINY, tmp_path / "parts", minutes=0)
 
     def stop(step):
-        def advance(self):
+        def advance(self, renderer):
             if self.step == step:
                 raise KeyboardInterrupt
-            original(self)
+            original(self, renderer)
 
         return advance
 
@@ -141,7 +141,7 @@ def test_weights_can_be_carried_on_from(tmp_path):
     weights = load_file(first)
     for name, tensor in load_file(path).items():
         torch.testing.assert_close(tensor, weights[name])
-    with pytest.raises(QvggtError, match="is no micro"):
+    with pytest.raises(QvggtError, match="cannot begin"):
         train(TINY, tmp_path / "c", start_from=open_weights("nano"), minutes=0)
 
 

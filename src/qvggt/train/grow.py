@@ -53,7 +53,7 @@ def new_places(old_layers: tuple[int, ...], new_layers: tuple[int, ...]) -> list
     for old, new in zip(old_layers, new_layers, strict=True):
         before, now = old - old_end, new - new_end
         if before > now:
-            raise QvggtError(f"a model of fewer pairs cannot begin from one of more: {old_layers} to {new_layers}")
+            raise QvggtError(f"pairs {old_layers} cannot begin a model that reads {new_layers}: give it as many between or more")
         places += [new_end + (k + 1) * now // before for k in range(before)]
         old_end, new_end = old, new
     return places
