@@ -41,7 +41,7 @@ def test_training_shows_its_pace_and_leaves_weights_and_a_curve(recipe, tmp_path
         (("absent",), "no training recipe"),
         (("micro", "--start-from", "absent.safetensors"), "not found"),
         (("micro", "--threads", "0"), "at least 1"),
-        (("micro", "--start-from", "nano", "--minutes", "0"), "is no micro"),
+        (("micro", "--start-from", "nano", "--minutes", "0"), "cannot begin"),
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence(arguments, words, tmp_path, capsys):
