@@ -14,7 +14,7 @@ from qvggt.model.layers import Attention
 from qvggt.train.grow import begin_from, new_places
 from qvggt.train.loop import train
 from qvggt.train.matching import find_matches, matching_loss, plain_attention, training_attention
-from qvggt.train.optim import initialise
+from qvggt.train.optim import initialize
 from qvggt.train.recipe import Phase, TrainRecipe, load_recipe
 from qvggt.train.step import draw_family, render_step
 from qvggt.types import QvggtError
@@ -91,10 +91,10 @@ def test_training_attends_as_the_model_does():
 def test_a_deeper_model_begins_as_the_one_it_grew_from(tmp_path):
     config = VGGTConfig.micro()
     old = VGGT(config)
-    initialise(old, 1)
+    initialize(old, 1)
     save_file(old.state_dict(), tmp_path / "old.safetensors", {"config": json.dumps(config.to_json())})
     new = VGGT(dataclasses.replace(config, depth=7, dpt_layers=(1, 2, 5, 6)))
-    initialise(new, 2)
+    initialize(new, 2)
     begin_from(new, open_weights(tmp_path / "old.safetensors"))
     images = torch.rand(1, 2, 3, 56, 56)
     with torch.inference_mode():

@@ -7,7 +7,7 @@ import qvggt
 from qvggt.data.rooms.family import SPLITS, load_rooms
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.train.nano_hard import aa_mlps, fit_detector, harden
-from qvggt.train.optim import initialise
+from qvggt.train.optim import initialize
 from qvggt.train.reserve import reserved_units
 from qvggt.weights.open import EMBEDDED
 from qvggt.weights.pretrained import sample_cameras, sample_images
@@ -40,7 +40,7 @@ def test_nano_hard_says_what_nano_says():
 
 def test_hardening_a_model_changes_its_unused_units_only():
     model = VGGT(VGGTConfig.micro())
-    initialise(model, seed=0)
+    initialize(model, seed=0)
     with torch.no_grad():  # alike, as training makes them enough to be told from patches
         model.aggregator.register_token.copy_(model.aggregator.register_token[:, :1, :1].clone())
     model.eval()

@@ -13,7 +13,7 @@ from qvggt.model import VGGT, VGGTConfig
 from qvggt.plots.training import plot_log
 from qvggt.train.loop import train
 from qvggt.train.losses import direction_loss, placement_loss, pose_loss
-from qvggt.train.optim import initialise, split_parameters
+from qvggt.train.optim import initialize, split_parameters
 from qvggt.train.recipe import Phase, TrainRecipe, load_recipe, parse_recipe, recipe_json
 from qvggt.train.reserve import reserved_units
 from qvggt.train.step import render_step
@@ -83,11 +83,11 @@ def test_losses_vanish_at_the_truth_only():
 
 def test_special_tokens_start_outlying_and_some_units_stay_unused():
     model = VGGT(VGGTConfig.micro())
-    initialise(model, seed=3, camera_norm=4.0, register_norm=9.0)
+    initialize(model, seed=3, camera_norm=4.0, register_norm=9.0)
     for token, ratio in ((model.aggregator.camera_token, 4), (model.aggregator.register_token, 9)):
         assert float(token.detach().norm(dim=-1).mean()) == pytest.approx(ratio * 64**0.5, rel=0.15)
     again = VGGT(VGGTConfig.micro())
-    initialise(again, 3, 4.0, 9.0)
+    initialize(again, 3, 4.0, 9.0)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
 
 

@@ -12,7 +12,7 @@ from qvggt.weights.open import FloatWeights, load_float
 
 @torch.no_grad()
 def begin_from(model: VGGT, weights: FloatWeights) -> None:
-    """Set an initialised model's weights from those of one that has as many or fewer pairs of blocks, in place.
+    """Set an initialized model's weights from those of one that has as many or fewer pairs of blocks, in place.
 
     Pairs are put so that the dense heads read what they read before. New pairs add nothing at first: the last
     matrices of their branches are zero. The camera head keeps the first blocks of its trunk, and the position
@@ -53,7 +53,9 @@ def new_places(old_layers: tuple[int, ...], new_layers: tuple[int, ...]) -> list
     for old, new in zip(old_layers, new_layers, strict=True):
         before, now = old - old_end, new - new_end
         if before > now:
-            raise QvggtError(f"pairs {old_layers} cannot begin a model that reads {new_layers}: give it as many between or more")
+            raise QvggtError(
+                f"pairs {old_layers} cannot begin a model that reads {new_layers}: give it as many between or more"
+            )
         places += [new_end + (k + 1) * now // before for k in range(before)]
         old_end, new_end = old, new
     return places

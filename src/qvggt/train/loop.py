@@ -18,7 +18,7 @@ from qvggt.files import make_folder, new_file
 from qvggt.model import VGGT
 from qvggt.train.feed import Renderer, rendered_apart, rendered_here
 from qvggt.train.grow import begin_from
-from qvggt.train.optim import Optimizer, initialise
+from qvggt.train.optim import Optimizer, initialize
 from qvggt.train.recipe import TrainRecipe, recipe_json
 from qvggt.train.step import step_loss
 from qvggt.train.validate import validate
@@ -64,7 +64,7 @@ def train(
         folder: holds ``checkpoint.pt``, ``log.jsonl`` and in the end ``weights.safetensors`` (float16, averaged
             weights). With a checkpoint of the same recipe in it the run goes on to the bit.
         device: where to train and render.
-        start_from: weights to begin with in place of random ones; the warm-up rebuilds the optimisers' state.
+        start_from: weights to begin with in place of random ones; the warm-up rebuilds the optimizers' state.
         minutes: stop after this long, with a checkpoint.
         on_progress: called every few steps.
         render_apart: render on the CPU in a process of its own, steps ahead; the weights are the same to the bit.
@@ -78,7 +78,7 @@ def train(
     """
     make_folder(folder)
     model = VGGT(recipe.config())
-    initialise(model, recipe.seed, recipe.camera_norm, recipe.register_norm)
+    initialize(model, recipe.seed, recipe.camera_norm, recipe.register_norm)
     if start_from is not None:
         begin_from(model, start_from)
     model.to(device).train()

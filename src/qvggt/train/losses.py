@@ -44,8 +44,8 @@ def direction_loss(pose_enc: Tensor, target: Tensor, floor: float = 0.05) -> Ten
 def _pair_translations(pose_enc: Tensor) -> Tensor:
     """Return the position [B, S, S, 3] of camera j in camera i's frame."""
     rotation = geometry.quaternion_to_matrix(pose_enc[..., 3:7])
-    centre = -(rotation.transpose(-1, -2) @ pose_enc[..., :3, None])[..., 0]  # [B, S, 3]
-    return torch.einsum("bixy,bijy->bijx", rotation, centre[:, None] - centre[:, :, None])
+    center = -(rotation.transpose(-1, -2) @ pose_enc[..., :3, None])[..., 0]  # [B, S, 3]
+    return torch.einsum("bixy,bijy->bijx", rotation, center[:, None] - center[:, :, None])
 
 
 def placement_loss(depth: Tensor, pose_enc: Tensor, points: Tensor, valid: Tensor) -> Tensor:

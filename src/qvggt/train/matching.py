@@ -78,7 +78,7 @@ def _keeping(pairs: Pairs, product: Product) -> Product:
     return attend
 
 
-def centre_index(size: int, patch: int, device: torch.device) -> Tensor:
+def center_index(size: int, patch: int, device: torch.device) -> Tensor:
     """Return the pixel in the middle of every patch along a side of ``size`` pixels."""
     return torch.arange(size // patch, device=device) * patch + patch // 2
 
@@ -89,7 +89,7 @@ def find_matches(rooms: RoomBatch, patch: int) -> Matches:
     height, width = rooms.depth.shape[-2:]
     rows, columns = height // patch, width // patch
     points = geometry.unproject(rooms.depth, rooms.intrinsics, rooms.cam_from_world)
-    y, x = centre_index(height, patch, points.device), centre_index(width, patch, points.device)
+    y, x = center_index(height, patch, points.device), center_index(width, patch, points.device)
     points = points[:, :, y[:, None], x].flatten(2, 3)  # [B, S, P, 3]
     scenes, frames, patches = points.shape[:3]
     lenses, cameras = rooms.intrinsics[:, None], rooms.cam_from_world[:, None]

@@ -1,4 +1,4 @@
-"""Which parameter is trained how: orthogonalised momentum for the blocks' matrices, AdamW for the rest."""
+"""Which parameter is trained how: orthogonalized momentum for the blocks' matrices, AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OUTLIER_CHANNELS = 6
 """Channels in which special tokens start large, as trained vision transformers' register tokens end up."""
 
 
-def initialise(model: VGGT, seed: int, camera_norm: float = 4.0, register_norm: float = 40.0) -> None:
+def initialize(model: VGGT, seed: int, camera_norm: float = 4.0, register_norm: float = 40.0) -> None:
     """Set a model's weights for training, in place, from a seed.
 
     Camera and register tokens start with a multiple of a patch token's norm, nearly all of it in a few channels.
@@ -52,7 +52,7 @@ def initialise(model: VGGT, seed: int, camera_norm: float = 4.0, register_norm: 
 
 
 class Optimizer:
-    """Both optimisers, the gradient's bound and the averaged weights, as one thing to step and to save."""
+    """Both optimizers, the gradient's bound and the averaged weights, as one thing to step and to save."""
 
     def __init__(self, model: VGGT, recipe: TrainRecipe) -> None:
         self.model, self.recipe = model, recipe
@@ -111,7 +111,7 @@ def split_parameters(model: VGGT) -> tuple[list[Tensor], list[Tensor], list[Tens
     """Return the parameters for Muon, for AdamW with decay and for AdamW without.
 
     Muon takes the matrices of the attention blocks that see patches; the camera head's are few in use and dear to
-    orthogonalise.
+    orthogonalize.
     """
     muon, decayed, plain = [], [], []
     for name, parameter in model.named_parameters():

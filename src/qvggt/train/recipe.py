@@ -27,7 +27,7 @@ class Phase:
     """A stretch of training on images of one size.
 
     Attributes:
-        steps: optimiser steps.
+        steps: optimizer steps.
         image_px: width of the images.
         images_per_step: images of that width in a step, shared out among scenes.
         frames: the numbers of frames of a scene to draw from, one draw a step.
@@ -66,7 +66,7 @@ class TrainRecipe:
         model: preset of the architecture.
         phases: what is trained on, in order.
         seed: of the initial weights and of every scene.
-        muon_lr: learning rate of the block matrices (orthogonalised momentum, matched to AdamW's update size).
+        muon_lr: learning rate of the block matrices (orthogonalized momentum, matched to AdamW's update size).
         adamw_lr: learning rate of everything else.
         weight_decay: on matrices only; norms, biases, tokens, embeddings and LayerScale have none.
         warmup_steps: linear rise of both rates.

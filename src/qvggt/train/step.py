@@ -13,7 +13,7 @@ from qvggt.data.rooms.family import SPLITS, RoomBatch, RoomFamily, render_rooms
 from qvggt.geometry import Truth, normalized_truth
 from qvggt.model.vggt import run_dense
 from qvggt.train.losses import dense_loss, direction_loss, placement_loss, pose_loss
-from qvggt.train.matching import Learner, centre_index, find_matches, matching_loss, training_attention
+from qvggt.train.matching import Learner, center_index, find_matches, matching_loss, training_attention
 from qvggt.train.recipe import Phase, TrainRecipe
 
 SCENES_A_STEP = 1024
@@ -92,7 +92,7 @@ def step_loss(learner: Learner, rooms: RoomBatch, rng: np.random.Generator, reci
     if learner.sketch is None:
         return loss
     patch = model.config.patch_size
-    middle = [centre_index(side, patch, truth.points.device) for side in truth.depth.shape[-2:]]
+    middle = [center_index(side, patch, truth.points.device) for side in truth.depth.shape[-2:]]
     places = truth.points[:, :, middle[0][:, None], middle[1]].flatten(2, 3)
     sketch = learner.sketch([kept[layer][:, :, special:] for layer in layers], places)
     matching = matching_loss(pairs, find_matches(rooms, patch), special)
