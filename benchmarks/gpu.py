@@ -16,9 +16,9 @@ from rich.table import Table
 from torch import Tensor
 
 from kernels import SHAPES
+from qvggt.backends.autotune import Timer, cuda_seconds
 from qvggt.backends.cuda import CudaBackend
 from qvggt.backends.cuda_int8 import CudaInt8Backend
-from qvggt.backends.fastest import Timer, seconds_on_cuda
 from qvggt.quant.affine import quantize
 from qvggt.quant.packing import PackedWeight, pack
 from qvggt.quant.scheme import Scheme
@@ -38,7 +38,7 @@ def main() -> int:
         return 1
     device = torch.device("cuda")
     print(f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}, CUDA {torch.version.cuda}\n")
-    Console(width=100).print(product_table(device, TOKENS, seconds_on_cuda))
+    Console(width=100).print(product_table(device, TOKENS, cuda_seconds))
     print("int8, kept: its weights are rounded to a scale a channel beforehand; as a model runs, at each product\n")
     return whole_models()
 
@@ -78,7 +78,7 @@ def products(
     for dtype in (torch.float32, torch.float16):
         name = str(dtype).removeprefix("torch.")
         yield name, partial(F.linear, x.to(dtype), weight.to(dtype), bias.to(dtype))
-        for way, run in CUDA.ways(x.to(dtype), packed, bias).items():
+        for way, run in CUDA.candidates(x.to(dtype), packed, bias).items():
             yield f"W4, {name}, {way}", run
         kept = INT8.prepare(packed, tokens)
         yield f"int8, {name}, kept", partial(INT8.linear, x.to(dtype), kept, bias)

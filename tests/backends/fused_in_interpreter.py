@@ -68,12 +68,14 @@ def test_other_shapes_and_types_are_refused(x):
 def test_every_way_of_the_backend_computes_the_same():
     _, weight = weight_of(24, 96, Scheme(4, 32))
     x, bias = torch.randn(2, 5, 96), torch.randn(24)
-    ways = CudaBackend().ways(x, weight, bias)
+    ways = CudaBackend().candidates(x, weight, bias)
     assert list(ways) == ["expand", "fused 16 x 32", "fused 64 x 64", "fused 128 x 128"]
     for run in ways.values():
         torch.testing.assert_close(run(), REFERENCE.linear(x, weight, bias))
 
 
 def test_other_bits_and_types_are_expanded():
-    assert list(CudaBackend().ways(torch.randn(2, 32), weight_of(8, 32, Scheme(3))[1], None)) == ["expand"]
-    assert list(CudaBackend().ways(torch.randn(2, 32).double(), weight_of(8, 32, Scheme(4))[1], None)) == ["expand"]
+    assert list(CudaBackend().candidates(torch.randn(2, 32), weight_of(8, 32, Scheme(3))[1], None)) == ["expand"]
+    assert list(CudaBackend().candidates(torch.randn(2, 32).double(), weight_of(8, 32, Scheme(4))[1], None)) == [
+        "expand"
+    ]

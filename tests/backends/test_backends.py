@@ -63,7 +63,7 @@ def test_a_device_gets_what_is_made_for_it(device, name):
 
 @pytest.mark.parametrize(("name", "device"), [("cpu", "cuda"), ("cuda", "cpu"), ("cuda-int8", "mps")])
 def test_what_is_made_for_another_device_says_so(name, device):
-    assert f"the {name} backend cannot work on {device}" in (
+    assert f"the {name} backend cannot run on {device}" in (
         BACKENDS[name].unsupported_reason(torch.device(device)) or ""
     )
 
@@ -71,9 +71,9 @@ def test_what_is_made_for_another_device_says_so(name, device):
 def test_devices_without_integer_products_get_floats(caplog):
     with caplog.at_level(logging.WARNING):
         assert pick("mps", "int8").name == "plain"
-    assert "integer products are for cpu and cuda so far, not for mps; computing in float" in caplog.text
+    assert "not on mps; computing in float" in caplog.text
 
 
 def test_an_unknown_compute_mode_is_refused():
-    with pytest.raises(QvggtError, match="compute mode 'int3' is unknown: choose one of float, int8"):
+    with pytest.raises(QvggtError, match=r"'int3'.*float, int8"):
         pick("cpu", "int3")  # pyright: ignore[reportArgumentType]

@@ -68,7 +68,7 @@ def test_the_error_is_that_of_8_bits(dtype):
 
 
 @pytest.mark.parametrize(
-    ("lacks", "words"), [("_is_avx2_supported", "no fast integer products"), ("", "cannot work on cuda")]
+    ("lacks", "words"), [("_is_avx2_supported", "no fast integer products"), ("", "cannot run on cuda")]
 )
 def test_what_cannot_multiply_integers_says_so(monkeypatch, lacks, words):
     if lacks:

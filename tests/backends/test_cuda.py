@@ -25,7 +25,7 @@ def without_triton(monkeypatch):
 def test_without_triton_weights_are_expanded():
     exact, weight = weight_of(24, 96, Scheme(4, 32))
     x = torch.randn(2, 5, 96)
-    ways = CudaBackend().ways(x, weight, None)
+    ways = CudaBackend().candidates(x, weight, None)
     assert list(ways) == ["expand"]
     torch.testing.assert_close(ways["expand"](), x @ exact.T)
 

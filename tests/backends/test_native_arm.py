@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from qvggt.backends import Window
+from qvggt.backends import ConvGeometry
 from qvggt.backends.cpu_native import CpuNativeBackend
 from qvggt.backends.native import jobs
 from qvggt.backends.native.library import FLAGS, FOLDER, compiler, unavailable_reason
@@ -48,7 +48,7 @@ def test_processors_are_known_by_name(machine, pairs, found, monkeypatch):
         pytest.skip("no AVX2")
     kind = processor()
     assert (kind is not None) == found
-    assert ("qvggt_attend" in (kind.jobs if kind else ())) == pairs
+    assert ("qvggt_attend" in (kind.functions if kind else ())) == pairs
 
 
 def test_attention_and_convolutions_are_in_float_there(monkeypatch):
@@ -57,7 +57,7 @@ def test_attention_and_convolutions_are_in_float_there(monkeypatch):
     q, k, v = torch.randn(3, 1, 2, 40, 16, generator=generator)
     assert torch.equal(backend.attend(q, k, v, None), F.scaled_dot_product_attention(q, k, v))
     x, quantized = torch.randn(1, 8, 9, 9), quantize(torch.randn(16, 72, generator=generator), Scheme(4, -1))
-    window = Window((16, 8, 3, 3))
+    geometry = ConvGeometry((16, 8, 3, 3))
     assert torch.equal(
-        backend.convolve(x, pack(quantized), None, window), window.convolve(x, dequantize(quantized), None)
+        backend.convolve(x, pack(quantized), None, geometry), geometry.convolve(x, dequantize(quantized), None)
     )

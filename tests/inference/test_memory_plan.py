@@ -102,7 +102,7 @@ def test_weights_in_a_mapped_file_are_none_of_the_programs_whether_they_were_rea
     assert abs(read.program_bytes - unread.program_bytes) < 1 << 23
 
 
-@pytest.mark.skipif(unavailable_reason() is not None, reason="no compiled products on this machine")
+@pytest.mark.skipif(unavailable_reason() is not None, reason="no native library on this machine")
 def test_integers_hold_what_waits_in_16_bits_and_say_the_same(tmp_path):
     qvggt.quantize_to("seeded:micro", tmp_path / "4bit", "rtn")
     planned = [model_size(tmp_path / "4bit", compute=compute) for compute in ("float", "int8")]
@@ -117,7 +117,7 @@ def test_integers_hold_what_waits_in_16_bits_and_say_the_same(tmp_path):
         assert (waiting[name] - value).norm() < 0.02 * value.norm(), name
 
 
-@pytest.mark.skipif(unavailable_reason() is not None, reason="no compiled products on this machine")
+@pytest.mark.skipif(unavailable_reason() is not None, reason="no native library on this machine")
 def test_what_does_not_fit_into_16_bits_waits_in_32(tmp_path):
     qvggt.quantize_to("seeded:micro", tmp_path / "4bit", "rtn")
     model = qvggt.load(tmp_path / "4bit", compute="int8")

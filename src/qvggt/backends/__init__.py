@@ -1,6 +1,6 @@
-"""How a packed layer multiplies; `pick` chooses the object that does it."""
+"""Products with packed weights: one backend per device type and compute mode; `pick` chooses one."""
 
-from qvggt.backends.base import Backend, Compute, Window
+from qvggt.backends.base import Backend, Compute, ConvGeometry
 from qvggt.backends.pick import BACKENDS, pick
 
-__all__ = ["BACKENDS", "Backend", "Compute", "Window", "pick"]
+__all__ = ["BACKENDS", "Backend", "Compute", "ConvGeometry", "pick"]

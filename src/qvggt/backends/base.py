@@ -1,4 +1,4 @@
-"""What a backend is: an object that is chosen once per model and kept by its packed layers."""
+"""The backend protocol. A backend is chosen once per model and stored in its packed layers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch import Tensor
 from qvggt.quant.packing import PackedWeight
 
 Compute = Literal["float", "int8"]
-"""How products are computed: "float" expands packed weights, layer by layer, to the type of the activations; "int8"
-multiplies integers: linear layers' activations are rounded to 8 bits, token by token. Where a backend also has integer
-convolutions and attention, it computes them with 10 bits or more."""
+"""Arithmetic of products. "float" dequantizes packed weights, layer by layer, to the dtype of the activations. "int8"
+multiplies integers: activations of linear layers are quantized to 8 bits per token; backends with integer convolution
+and attention use at least 10 bits there."""
 
 
 @dataclass(frozen=True)
-class Window:
-    """What a convolution's kernel is slid over.
+class ConvGeometry:
+    """Shape and geometry of a 2-D convolution.
 
     Attributes:
         shape: (out, in / groups, height, width) of the kernel; its matrix is [out, in / groups * height * width].
-        stride: down and across, as are all others.
-        padding: with zeros, on either side.
-        dilation: pixels from one of the kernel's to the next.
-        groups: of channels that see only their own.
+        stride: vertical, horizontal; likewise padding and dilation.
+        padding: zeros added on each side.
+        dilation: distance between taps, in pixels.
+        groups: number of independent channel groups.
     """
 
     shape: tuple[int, ...]
@@ -36,7 +36,7 @@ class Window:
     groups: int = 1
 
     def convolve(self, x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-        """Convolve maps with floating-point weights of their type."""
+        """Convolve x [B, in, H, W] with a float matrix of x's dtype; returns [B, out, H', W']."""
         bias = None if bias is None else bias.to(x.dtype)
         kernel = matrix.view(self.shape)
         return F.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
@@ -45,39 +45,45 @@ class Window:
 class Backend(Protocol):
     """Multiplies activations with packed weights.
 
-    One object serves every layer of a model, so it keeps nothing of any layer. What it makes of a weight before it
-    multiplies (``prepare``) is the layer's to keep or to throw away.
+    One object serves all layers of a model and holds no state of any layer; the layer owns what ``prepare`` returns.
     """
 
     name: str
     compute: Compute
     held_dtype: torch.dtype | None
-    """In which type a long sequence's queries, keys and values, and maps that dense heads have begun, wait; None for
-    their own."""
+    """Storage dtype of intermediates that are kept between chunks (queries, keys and values of a long sequence, feature
+    maps of a dense head); None keeps the model's dtype."""
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """Return why this backend cannot work on a device, as words for the user, or None if it can."""
+        """Return why this backend cannot run on a device, as a message for the user, or None if it can."""
         ...
 
     def expand(self, weight: PackedWeight, dtype: torch.dtype) -> Tensor:
-        """Return the weights [out, in] in a floating-point type."""
+        """Dequantize a weight to [out, in] in a floating-point dtype."""
         ...
 
     def prepare(self, weight: PackedWeight, tokens: int) -> Any:
-        """Return a weight in the form in which ``linear`` takes it, for inputs of about so many tokens."""
+        """Convert a weight to the form that ``linear`` takes, for inputs of about ``tokens`` tokens."""
         ...
 
     def linear(self, x: Tensor, weight: Any, bias: Tensor | None) -> Tensor:
-        """Return x [..., in] times the transposed prepared weights plus the bias, [..., out] in x's type."""
+        """Compute x Wᵀ + bias for x [..., in] and a prepared weight; returns [..., out] in x's dtype."""
         ...
 
-    def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, window: Window) -> Tensor:
-        """Return maps x [B, in, H, W] convolved with packed weights, [B, out, H', W'] in x's type."""
+    def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
+        """Convolve x [B, in, H, W] with a packed weight; returns [B, out, H', W'] in x's dtype."""
         ...
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        """Return softmax(q kᵀ / √C + bias) v [B, heads, N, C], of M keys and values and a bias [..., M] or None.
+        """Compute softmax(q kᵀ / √C + bias) v.
 
-        The result is of the queries' type, or more precise.
+        Args:
+            q: [B, heads, N, C].
+            k: [B, heads, M, C].
+            v: [B, heads, M, C].
+            bias: [..., M] added to the scores of every query, or None.
+
+        Returns:
+            [B, heads, N, C] in q's dtype or a more precise one.
         """
         ...

@@ -1,7 +1,6 @@
-"""Integer products on a CPU: weights of 8 bits a channel, activations of 8 bits a token, oneDNN's product.
+"""Int8 products on a CPU by oneDNN: weights requantized to 8 bits per channel, activations to 8 bits per token.
 
-On a CPU without VNNI the kernel adds pairs of products in 16 bits, which weights of 7 bits never overflow: there the
-grid of a channel's weights has 127 levels.
+Without VNNI, oneDNN sums pairs of products in 16 bits, which could overflow with 8-bit weights: there weights have 7.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from qvggt.quant.packing import PackedWeight
 
 @dataclass(frozen=True)
 class Int8Weight:
-    """A weight as the integer product takes it.
+    """A weight in oneDNN's form.
 
     Attributes:
-        blocked: the integers [out, in], in oneDNN's order.
+        blocked: int8 weights [out, in] in oneDNN's blocked layout.
         scale: [out] float32.
         zero_point: [out] zeros.
     """
@@ -34,13 +33,13 @@ class Int8Weight:
 
 
 class CpuInt8Backend(CpuBackend):
-    """Rounds activations to 8 bits, token by token, and multiplies integers."""
+    """Quantizes activations to 8 bits per token and multiplies integers."""
 
     name = "cpu-int8"
     compute: Compute = "int8"
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """Return a sentence for every device but the CPU, and where torch has no such product."""
+        """Return a reason for every device but the CPU, and if torch or the CPU lacks int8 products."""
         if reason := super().unsupported_reason(device):
             return reason
         if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
@@ -50,9 +49,9 @@ class CpuInt8Backend(CpuBackend):
         return None
 
     def prepare(self, weight: PackedWeight, tokens: int) -> Int8Weight | PackedWeight:
-        """Round a weight to one scale a channel and put it in the order of the product.
+        """Requantize a weight to one scale per channel and reorder it for oneDNN.
 
-        For few tokens that takes longer than it saves: the weight stays as it is, and the product is in float.
+        For few tokens this would cost more than it saves: the weight is returned unchanged and multiplied in float.
         """
         if tokens < FEW_TOKENS:
             return weight
@@ -62,7 +61,7 @@ class CpuInt8Backend(CpuBackend):
 
     @torch.no_grad()
     def linear(self, x: Tensor, weight: Int8Weight | PackedWeight, bias: Tensor | None) -> Tensor:
-        """Multiply integers; scales and bias are applied to the sums. No gradient passes."""
+        """Multiply integers, then apply scales and bias. Not differentiable."""
         if isinstance(weight, PackedWeight):
             return super().linear(x, weight, bias)
         codes, scale = per_token(x.flatten(0, -2))
@@ -74,5 +73,5 @@ class CpuInt8Backend(CpuBackend):
 
 
 def largest_weight() -> int:
-    """Return the largest integer that weights may become on this CPU without sums that overflow."""
+    """Return the largest weight code for which sums cannot overflow on this CPU."""
     return 127 if torch.cpu._is_vnni_supported() else 63  # pyright: ignore[reportAttributeAccessIssue]

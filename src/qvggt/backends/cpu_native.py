@@ -1,8 +1,8 @@
-"""Integer products on a CPU straight from packed weights: every group keeps its own scale, nothing is rounded twice.
+"""Int8 products on a CPU directly from packed weights: every group keeps its own scale, nothing is requantized.
 
-Weights of 4 bits and activations of 8 bits leave room to add eight products in 16 bits, so that plain AVX2 multiplies
-two to three times as many integers as floats in the same time, and CPUs that add fours of products (VNNI, NEON) up to
-four times as many; no layer is ever expanded in memory.
+With 4-bit weights and 8-bit activations, eight products fit a 16-bit sum, so that AVX2 multiplies two to three times as
+many integers as floats per second, and CPUs with dot-product instructions (VNNI, NEON) up to four times as many. No
+layer is dequantized in memory.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qvggt.backends.base import Compute, Window
+from qvggt.backends.base import Compute, ConvGeometry
 from qvggt.backends.cpu import CpuBackend
 from qvggt.backends.native.attention import Attention, attend, can_attend
 from qvggt.backends.native.convolution import can_convolve, convolve, round_kernel
@@ -22,19 +22,19 @@ from qvggt.quant.packing import PackedWeight
 
 
 class CpuNativeBackend(CpuBackend):
-    """Rounds activations to 8 bits, token by token, and multiplies integers in compiled code."""
+    """Quantizes activations to 8 bits per token and multiplies integers in compiled kernels."""
 
     name = "cpu-native"
     compute: Compute = "int8"
     held_dtype: torch.dtype | None = torch.float16 if is_compiled(Attention) else None
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """Return a sentence for every device but the CPU, and where products cannot be compiled."""
+        """Return a reason for every device but the CPU, and if the native library is unavailable."""
         return super().unsupported_reason(device) or unavailable_reason()
 
     @torch.no_grad()
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:
-        """Multiply integers; few tokens are multiplied in float, which costs the same. No gradient passes."""
+        """Multiply integers, or floats for few tokens, which costs the same. Not differentiable."""
         rows = x.numel() // x.shape[-1]
         if rows < FEW_TOKENS or not supports(weight):
             return super().linear(x, weight, bias)
@@ -42,16 +42,16 @@ class CpuNativeBackend(CpuBackend):
         return out.unflatten(0, x.shape[:-1]).to(x.dtype)
 
     @torch.no_grad()
-    def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, window: Window) -> Tensor:
-        """Multiply integers of more than 8 bits, with one scale a map and one an output. No gradient passes."""
-        if x.dtype != torch.float32 or not can_convolve(window):
-            return super().convolve(x, weight, bias, window)
-        return convolve(x, round_kernel(self.expand(weight, torch.float32), window), bias, window)
+    def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
+        """Multiply 14-bit by 11-bit integers, with one scale per image and one per output. Not differentiable."""
+        if x.dtype != torch.float32 or not can_convolve(geometry):
+            return super().convolve(x, weight, bias, geometry)
+        return convolve(x, round_kernel(self.expand(weight, torch.float32), geometry), bias, geometry)
 
     @torch.no_grad()
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        """Multiply integers of more than 8 bits; a few tokens are left to float. No gradient passes."""
+        """Multiply integers of 11 to 15 bits, or floats for few queries. Not differentiable."""
         if q.shape[2] < FEW_TOKENS or not can_attend(q):
-            q, k, v = q.float(), k.float(), v.float()  # halves wait only, and torch is slow with them
+            q, k, v = q.float(), k.float(), v.float()  # torch is slow in float16 on CPUs
             return super().attend(q, k, v, None if bias is None else bias.float())
         return attend(q, k, v, bias)

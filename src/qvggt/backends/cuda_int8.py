@@ -1,4 +1,4 @@
-"""Integer products on a CUDA GPU: weights of 8 bits a channel, activations of 8 bits a token, cuBLAS's product."""
+"""Int8 products on a CUDA GPU by cuBLAS: weights requantized to 8 bits per channel, activations to 8 bits per token."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _MULTIPLE = 8
 
 @dataclass(frozen=True)
 class PaddedWeight:
-    """A weight as ``torch._int_mm`` takes it.
+    """A weight in the form that ``torch._int_mm`` takes.
 
     Attributes:
-        integers: [out, in] int8, both filled up with zeros to multiples of 8.
-        scale: [out] float32, not filled up.
+        integers: [out, in] int8, both dimensions zero-padded to multiples of 8.
+        scale: [out] float32, not padded.
     """
 
     integers: Tensor
@@ -34,13 +34,13 @@ class PaddedWeight:
 
 
 class CudaInt8Backend(CudaBackend):
-    """Rounds activations to 8 bits, token by token, and multiplies integers."""
+    """Quantizes activations to 8 bits per token and multiplies integers."""
 
     name = "cuda-int8"
     compute: Compute = "int8"
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """Return a sentence for every device but a CUDA GPU, and for one without integer matrix units."""
+        """Return a reason for every device but a CUDA GPU with int8 tensor cores."""
         if reason := super().unsupported_reason(device):
             return reason
         if torch.cuda.is_available() and torch.cuda.get_device_capability(device) < _OLDEST_GPU:
@@ -48,9 +48,9 @@ class CudaInt8Backend(CudaBackend):
         return None
 
     def prepare(self, weight: PackedWeight, tokens: int) -> PaddedWeight | PackedWeight:
-        """Round a weight to one scale a channel.
+        """Requantize a weight to one scale per channel.
 
-        For few tokens that takes longer than it saves: the weight stays as it is, and the product is in float.
+        For few tokens this would cost more than it saves: the weight is returned unchanged and multiplied in float.
         """
         if tokens < FEW_TOKENS:
             return weight
@@ -60,7 +60,7 @@ class CudaInt8Backend(CudaBackend):
 
     @torch.no_grad()
     def linear(self, x: Tensor, weight: PaddedWeight | PackedWeight, bias: Tensor | None) -> Tensor:
-        """Multiply integers; scales and bias are applied to the sums. No gradient passes."""
+        """Multiply integers, then apply scales and bias. Not differentiable."""
         if isinstance(weight, PackedWeight):
             return super().linear(x, weight, bias)
         codes, scale = per_token(x.flatten(0, -2), signed=True)

@@ -1,11 +1,11 @@
-"""Products straight from packed words on a GPU: a Triton kernel that unpacks a block of weights as it multiplies it.
+"""Fused dequantization and product on a GPU: a Triton kernel that unpacks blocks of weights as it multiplies them.
 
-No layer is expanded in memory. A word is read once for each block of tokens and becomes the levels of its codes, which
-every floating-point type holds exactly; a group's scale is applied to the sums over that group, so that no weight is
-rounded. Sums are float32.
+No layer is dequantized in memory. Each word is read once per block of tokens and unpacked to integer levels, which
+every floating-point dtype represents exactly; the scale of a group is applied to the sum over that group, so no weight
+is rounded. Sums are float32.
 """
 
-# A kernel's language looks like Python and is not: pyright knows neither its launches nor its constants.
+# Pyright understands neither Triton's launch syntax nor its compile-time constants.
 # pyright: reportIndexIssue=false, reportCallIssue=false, reportOperatorIssue=false
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from qvggt.quant.packing import PackedWeight
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _LEAST_INPUTS = 16
-"""The matrix units take at least so many inputs at a time."""
+"""Smallest inner dimension of a tensor core product."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What one program of the kernel computes.
+    """Block sizes of one program of the kernel.
 
     Attributes:
         tokens: rows of the result, a power of two from 16.
         outputs: columns of the result, a power of two from 16.
-        inputs: channels a step at most, a power of two from 16; a step never crosses the border of a group.
-        warps: of 32 threads, that share the work.
-        stages: steps whose operands are on their way at a time.
+        inputs: largest number of channels per step, a power of two from 16; a step never crosses a group boundary.
+        warps: per program.
+        stages: depth of the software pipeline.
     """
 
     tokens: int
@@ -47,27 +47,27 @@ class Tile:
 
 
 TILES = (Tile(16, 32, 128, 4, 4), Tile(64, 64, 64, 4, 3), Tile(128, 128, 32, 8, 3))
-"""For few tokens, for some, and for many; which is the fastest is measured, not guessed."""
+"""For few, medium and many tokens; the fastest is measured."""
 
 
 def supports(weight: PackedWeight) -> bool:
-    """Return whether the kernel takes a weight: codes that no word cuts in two, groups that steps can be cut from."""
+    """Return whether the kernel supports a weight: no code straddles words, and groups are whole steps."""
     return weight.scheme.bits in (2, 4, 8) and _inputs_a_step(weight, _LEAST_INPUTS) == _LEAST_INPUTS
 
 
 def multiply(x: Tensor, weight: PackedWeight, bias: Tensor | None, tile: Tile) -> Tensor:
-    """Return x times the transposed weights plus the bias, [rows, out] in x's type.
+    """Return x times the transposed weights plus the bias, [rows, out] in x's dtype.
 
-    A float32 x is multiplied as the sum of two TF32 numbers: 22 of its 24 bits count.
+    A float32 x is split into two TF32 numbers, which keeps 22 of its 24 bits.
 
     Args:
         x: [rows, in] in one of ``DTYPES``, with at least one row.
-        weight: one that is supported, on x's device.
+        weight: supported, on x's device.
         bias: [out], floating, or None.
-        tile: how the result is cut up.
+        tile: block sizes.
 
     Raises:
-        ValueError: a shape or a type is another, or the weight is not supported.
+        ValueError: x has an unexpected shape or dtype, or the weight is not supported.
     """
     outputs, inputs = weight.shape
     if x.ndim != 2 or x.shape[1] != inputs or not len(x) or x.dtype not in DTYPES:
@@ -86,7 +86,7 @@ def multiply(x: Tensor, weight: PackedWeight, bias: Tensor | None, tile: Tile) -
 
 
 def _inputs_a_step(weight: PackedWeight, most: int) -> int:
-    """Return the largest number of inputs up to a power of two that does not cross the border of a group."""
+    """Return the largest power of two up to ``most`` that divides the group size."""
     groups = weight.scale.shape[1]
     size = weight.shape[1] // groups
     return most if groups == 1 else min(most, size & -size)
@@ -98,7 +98,7 @@ def _multiply(
     rows, outputs, inputs, row_words, groups, group_size,
     BITS: tl.constexpr, TOKENS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr,
 ):  # fmt: skip
-    # Neighbouring programs have the same weights and different tokens.
+    # Consecutive programs share weights and differ in tokens.
     row = tl.program_id(0).to(tl.int64) * TOKENS + tl.arange(0, TOKENS)
     output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
     is_row, is_output = row < rows, output < outputs

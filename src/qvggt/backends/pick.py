@@ -1,4 +1,4 @@
-"""Which backend a model gets."""
+"""Choice of the backend for a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FOR: Mapping[str, tuple[Backend, ...]] = {
     "cpu": (CpuBackend(), CpuNativeBackend(), CpuInt8Backend()),
     "cuda": (CudaBackend(), CudaInt8Backend()),
 }
-"""What is made for a type of device, the fastest first."""
+"""Backends specific to a device type, fastest first."""
 _ANYWHERE: tuple[Backend, ...] = (PlainBackend(), ReferenceBackend())
 
 BACKENDS: Mapping[str, Backend] = {
@@ -34,13 +34,12 @@ BACKENDS: Mapping[str, Backend] = {
 
 
 def pick(device: str | torch.device, compute: Compute = "float") -> Backend:
-    """Return the fastest backend that works on a device in a compute mode.
+    """Return the fastest backend that runs on a device in a compute mode.
 
-    Where the fastest does not work, the next one takes its place, and where integers cannot be multiplied floats are; a
-    warning says why.
+    If the fastest is unavailable, the next one is used; if no int8 backend is, a float one. A warning says why.
 
     Raises:
-        QvggtError: the compute mode does not exist.
+        QvggtError: the compute mode is unknown.
     """
     device = torch.device(device)
     if compute not in get_args(Compute):
@@ -52,9 +51,9 @@ def pick(device: str | torch.device, compute: Compute = "float") -> Backend:
         reason = backend.unsupported_reason(device)
         if reason is None:
             if reasons:
-                log.warning("%s; %s takes its place", "; ".join(reasons), backend.name)
+                log.warning("%s; using %s instead", "; ".join(reasons), backend.name)
             return backend
         reasons.append(reason)
-    none_made = f"integer products are for {' and '.join(_FOR)} so far, not for {device}"
-    log.warning("%s; computing in float", "; ".join(reasons) or none_made)
+    no_backend = f"int8 products are available on {' and '.join(_FOR)}, not on {device}"
+    log.warning("%s; computing in float", "; ".join(reasons) or no_backend)
     return pick(device)

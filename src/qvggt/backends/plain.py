@@ -1,6 +1,6 @@
-"""Packed weights wherever torch computes: expand one layer in passes over small integers, then one dense product.
+"""Packed weights on any device: dequantize one layer with torch operations, then one dense product.
 
-The expansion's memory is one layer in the type of the activations; nothing expanded outlives the call.
+Peak memory is one layer in the dtype of the activations; nothing dequantized outlives the call.
 """
 
 from __future__ import annotations
@@ -9,52 +9,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.backends.base import Compute, Window
+from qvggt.backends.base import Compute, ConvGeometry
 from qvggt.quant.packing import PackedWeight, unpack_rows, unpack_zero_point
 
 FEW_TOKENS = 64
-"""Below this a layer's time is that of reading its weights: the camera head sees a token a frame."""
+"""Below this number of tokens, reading the weights dominates a layer's time (camera head: one token per frame)."""
 
 
 class PlainBackend:
-    """Expands packed weights to the activations' type and multiplies in it, on any device."""
+    """Dequantizes packed weights to the activations' dtype and multiplies in it, on any device."""
 
     name = "plain"
     compute: Compute = "float"
     held_dtype: torch.dtype | None = None
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """Return None: it needs nothing but torch."""
+        """Return None: torch runs everywhere."""
         return None
 
     def expand(self, weight: PackedWeight, dtype: torch.dtype) -> Tensor:
-        """Return the weights [out, in]; equal, bit for bit, to the reference's."""
+        """Dequantize to [out, in]; bit-identical to the reference."""
         levels = integer_levels(weight)
         expanded = torch.empty(levels.shape, dtype=dtype, device=levels.device)
-        # The product is taken in float32 and rounded once to the result's type, as the reference's is.
+        # Multiplied in float32 and rounded once to the result's dtype, as in the reference.
         torch.mul(levels, weight.scale.float()[..., None], out=expanded)
         return expanded.flatten(1)
 
     def prepare(self, weight: PackedWeight, tokens: int) -> PackedWeight:
-        """Return the weight as it is: expanding it anew costs little, keeping it expanded much memory."""
+        """Return the weight unchanged: dequantizing it at each call is cheap, keeping it dequantized is not."""
         return weight
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:
-        """Multiply in x's type."""
+        """Multiply in x's dtype."""
         bias = None if bias is None else bias.to(x.dtype)
         return F.linear(x, self.expand(weight, x.dtype), bias)
 
-    def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, window: Window) -> Tensor:
-        """Convolve in x's type."""
-        return window.convolve(x, self.expand(weight, x.dtype), bias)
+    def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
+        """Convolve in x's dtype."""
+        return geometry.convolve(x, self.expand(weight, x.dtype), bias)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        """Attend in the queries' type."""
+        """Attend in the queries' dtype."""
         return F.scaled_dot_product_attention(q, k, v, bias)
 
 
 def integer_levels(weight: PackedWeight) -> Tensor:
-    """Return a weight's codes less their zero points [out, groups, in / groups], int8 or int16."""
+    """Return a weight's levels (codes minus zero points) [out, groups, in / groups], int8 or int16."""
     codes = unpack_rows(weight.packed, weight.scheme.bits, weight.shape[1])
     levels = codes.unflatten(1, (weight.scale.shape[1], -1))
     zero_point = unpack_zero_point(weight)
@@ -62,6 +62,6 @@ def integer_levels(weight: PackedWeight) -> Tensor:
 
 
 def is_inference(*tensors: Tensor | None) -> bool:
-    """Return whether no gradient has to reach any of the tensors."""
+    """Return whether none of the tensors takes part in autograd."""
     needs = any(tensor is not None and tensor.requires_grad for tensor in tensors)
     return not (torch.is_grad_enabled() and needs)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.backends.base import Compute, Window
+from qvggt.backends.base import Compute, ConvGeometry
 from qvggt.quant.affine import dequantize
 from qvggt.quant.packing import PackedWeight, unpack
 
@@ -19,26 +19,26 @@ class ReferenceBackend:
     held_dtype: torch.dtype | None = None
 
     def unsupported_reason(self, device: torch.device) -> str | None:
-        """Return None: there is nothing that this backend cannot do."""
+        """Return None: torch runs everywhere."""
         return None
 
     def expand(self, weight: PackedWeight, dtype: torch.dtype) -> Tensor:
-        """Return the weights [out, in], decoded in float32 and then rounded to ``dtype``."""
+        """Dequantize to [out, in] in float32, then round to ``dtype``."""
         return dequantize(unpack(weight)).to(dtype)
 
     def prepare(self, weight: PackedWeight, tokens: int) -> PackedWeight:
-        """Return the weight as it is."""
+        """Return the weight unchanged."""
         return weight
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:
-        """Multiply in float32 and round the result to x's type."""
+        """Multiply in float32 and round the result to x's dtype."""
         bias = None if bias is None else bias.float()
         return F.linear(x.float(), self.expand(weight, torch.float32), bias).to(x.dtype)
 
-    def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, window: Window) -> Tensor:
-        """Convolve in float32 and round the result to x's type."""
-        return window.convolve(x.float(), self.expand(weight, torch.float32), bias).to(x.dtype)
+    def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
+        """Convolve in float32 and round the result to x's dtype."""
+        return geometry.convolve(x.float(), self.expand(weight, torch.float32), bias).to(x.dtype)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        """Attend as torch does."""
+        """Attend by torch's own kernel."""
         return F.scaled_dot_product_attention(q, k, v, bias)

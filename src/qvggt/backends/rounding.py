@@ -1,8 +1,7 @@
-"""Rounding for integer products: weights to 8 bits a channel, activations to 8 bits a token, and back.
+"""Requantization for int8 products: weights to 8 bits per channel, activations to 8 bits per token.
 
-A packed weight has a scale a group of inputs, an integer product one a channel. Its codes are therefore rounded once
-more, to a grid of up to 255 levels over each channel: beside the 16 levels a group that they come from the error is
-small.
+A packed weight has one scale per group, an int8 product one per channel. Its levels are therefore rounded once more, to
+up to 255 levels per channel; the error is small beside that of the 16 levels per group that they come from.
 """
 
 from __future__ import annotations
@@ -14,36 +13,36 @@ from qvggt.backends.plain import integer_levels
 from qvggt.quant.packing import PackedWeight
 
 ZERO = 128
-"""The unsigned number that stands for an activation of zero."""
+"""Zero point of unsigned activation codes."""
 _LARGEST_ACTIVATION = 127
 _SMALLEST_SCALE = 1e-30
 
 
 def per_channel(weight: PackedWeight, largest: int) -> tuple[Tensor, Tensor]:
-    """Round a packed weight to integers with one scale a channel.
+    """Requantize a packed weight to one scale per channel.
 
     Args:
         weight: any scheme.
-        largest: integer that the largest weight of a channel becomes.
+        largest: code of the largest weight of a channel.
 
     Returns:
-        Integers [out, in] int8 in -largest..largest, and scales [out] float32.
+        Codes [out, in] int8 in -largest..largest, and scales [out] float32.
     """
     levels = integer_levels(weight)
     low, high = torch.aminmax(levels, dim=2)
     group_scale = weight.scale.float()
-    size = torch.maximum(high, -low.to(torch.int16)) * group_scale  # [out, groups] the largest weight of each group
+    size = torch.maximum(high, -low.to(torch.int16)) * group_scale  # [out, groups] largest magnitude in each group
     scale = (size.amax(1) / largest).clamp(min=_SMALLEST_SCALE)
     ratio = group_scale / scale[:, None]
     return torch.round(levels * ratio[..., None]).to(torch.int8).flatten(1), scale
 
 
 def per_token(x: Tensor, signed: bool = False) -> tuple[Tensor, Tensor]:
-    """Round activations with one scale a token.
+    """Quantize activations with one scale per token.
 
     Args:
         x: [tokens, in], floating.
-        signed: whether codes are int8 around zero, or uint8 around ``ZERO``.
+        signed: int8 codes, or uint8 codes with zero point ``ZERO``.
 
     Returns:
         Codes [tokens, in], and scales [tokens, 1] float32.
@@ -57,5 +56,5 @@ def per_token(x: Tensor, signed: bool = False) -> tuple[Tensor, Tensor]:
 
 
 def finish(sums: Tensor, token_scale: Tensor, bias: Tensor | None) -> Tensor:
-    """Scale sums [tokens, out] float32, in place, by token [tokens, 1] and add the bias [out]; return them."""
+    """Multiply sums [tokens, out] float32 in place by token scales [tokens, 1], add the bias [out], and return them."""
     return sums.mul_(token_scale) if bias is None else torch.addcmul(bias.float(), sums, token_scale, out=sums)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from qvggt.backends import Backend, Window
+from qvggt.backends import Backend, ConvGeometry
 from qvggt.nn.linear import PackedLayer
 from qvggt.quant.scheme import Scheme, check_kind
 from qvggt.types import QvggtError
@@ -19,7 +19,7 @@ class QuantConv2d(PackedLayer):
     Transposed convolutions have their output channels elsewhere and stay floating (two per dense head).
     """
 
-    window: Window
+    geometry: ConvGeometry
 
     @classmethod
     def like(cls, layer: nn.Conv2d, scheme: Scheme, scale_dtype: torch.dtype, backend: Backend) -> QuantConv2d:
@@ -36,12 +36,12 @@ class QuantConv2d(PackedLayer):
         shape = tuple(layer.weight.shape)
         with layer.weight.device:
             new = cls((shape[0], math.prod(shape[1:])), scheme, layer.bias, scale_dtype, backend)
-        new.window = Window(shape, layer.stride, layer.padding, layer.dilation, layer.groups)
+        new.geometry = ConvGeometry(shape, layer.stride, layer.padding, layer.dilation, layer.groups)
         return new
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, in, H, W] to [B, out, H', W']."""
-        return self.backend.convolve(x, self.packed_weight, self.bias, self.window)
+        return self.backend.convolve(x, self.packed_weight, self.bias, self.geometry)
 
 
 class CastConv2d(nn.Conv2d):

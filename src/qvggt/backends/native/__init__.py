@@ -1,1 +1,1 @@
-"""Products written in C, compiled by the machine's own compiler when they are first wanted."""
+"""Kernels written in C, compiled by the machine's own compiler at first use."""

@@ -1,16 +1,16 @@
-/* Attention on integers of 16 bits: softmax(scale q k^T + bias) v, and nothing of the size of the scores.
+/* Attention on 16-bit integers, softmax(scale q k^T + bias) v, with online softmax: the scores are never stored.
  *
- * Queries and keys are rounded token by token, values channel by channel within a block of keys. The softmax's numerators
- * are rounded against the largest of their query in the block, so that a block far below the largest score of all keeps
- * its digits. Numbers of levels are such that sums stay below 2^31.
+ * Queries and keys are quantized per token, values per channel within a block of keys. The exponentials of a block are
+ * quantized relative to the block's own largest score, so that blocks with small scores keep their precision. The numbers
+ * of levels keep all sums below 2^31.
  */
 #include "job.h"
 #include "pairs.h"
 
-#define KEYS 128          /* in a block */
-#define PART 768         /* most queries of a task */
-#define GROUP 4          /* tiles whose numerators are there at a time */
-#define CHANNELS 128     /* most channels of a head */
+#define KEYS 128          /* keys per block */
+#define PART 768         /* most queries per task */
+#define GROUP 4          /* tiles of ROWS queries whose exponentials are computed together */
+#define CHANNELS 128     /* most channels per head */
 #define QK_LEVELS 4095   /* CHANNELS * 4095^2 < 2^31 */
 #define P_BITS 14
 #define V_LEVELS 1023    /* KEYS * 2^14 * 1023 < 2^31 */
@@ -19,34 +19,34 @@
 
 typedef struct {
     Job job;
-    const void *q, *k, *v;  /* a token's channels side by side; floats, or halves */
+    const void *q, *k, *v;  /* float32, or float16 if `halves`; channels contiguous */
     const float *bias;      /* [keys] added to the scores, or NULL */
     float *out;
-    int64_t q_step[3], k_step[3], v_step[3], out_step[3]; /* numbers from a batch, head, token to the next */
+    int64_t q_step[3], k_step[3], v_step[3], out_step[3]; /* strides of batch, head, token, in values */
     int32_t batch, heads, queries, keys, channels, halves;
     float scale;
 } Attention;
 
 typedef struct {
     int16_t *q;            /* [PART + ROWS][channels] */
-    float *q_scale;        /* [PART + ROWS], with the softmax's scale, for powers of two */
-    float *sum;            /* [PART + ROWS][channels] numerators times values so far */
-    float *most, *total;   /* [PART + ROWS] largest score and sum of numerators so far */
+    float *q_scale;        /* [PART + ROWS], times the softmax scale and log2(e) */
+    float *sum;            /* [PART + ROWS][channels] running sums of exponentials times values */
+    float *most, *total;   /* [PART + ROWS] running maximum of scores and sum of exponentials */
     int16_t *k;            /* [channels / 2][KEYS][2] */
     int16_t *v;            /* [KEYS / 2][channels][2] */
     float k_scale[KEYS], k_bias[KEYS], v_scale[CHANNELS];
-    float wrong;           /* NaN if a key so far is not finite, else 0 */
+    float wrong;           /* NaN if any key so far is not finite, else 0 */
 } Scratch;
 
-typedef struct { /* what a tile of queries makes of a block of keys */
+typedef struct { /* ROWS queries against one block of keys */
     int16_t p[ROWS][KEYS] __attribute__((aligned(32)));
-    float before[LANES] __attribute__((aligned(32)));  /* factor of what was summed before */
-    float within[LANES] __attribute__((aligned(32)));  /* factor of the block's own sums */
+    float before[LANES] __attribute__((aligned(32)));  /* factor of the running sums */
+    float within[LANES] __attribute__((aligned(32)));  /* factor of this block's sums */
 } Tile;
 
-/* 2^x for x below 100, to 6e-6; below -100 it is 2^-100. */
+/* 2^x for x < 100, relative error 6e-6; x is clamped to at least -100. */
 ALWAYS __m256 power_of_two(__m256 x) {
-    const __m256 magic = _mm256_set1_ps(12582912.0f); /* 1.5 * 2^23: what is added to it comes out rounded */
+    const __m256 magic = _mm256_set1_ps(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
     x = _mm256_max_ps(x, _mm256_set1_ps(-100.0f));
     const __m256 whole = _mm256_add_ps(x, magic), part = _mm256_sub_ps(x, _mm256_sub_ps(whole, magic));
     __m256 y = _mm256_set1_ps(9.48064e-3f);
@@ -58,23 +58,23 @@ ALWAYS __m256 power_of_two(__m256 x) {
     return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(y), exponent));
 }
 
-/* LANES numbers from the number `at` on. */
-ALWAYS __m256 numbers(const Attention *a, const void *x, int64_t at) {
+/* Load LANES values from index `at`. */
+ALWAYS __m256 load(const Attention *a, const void *x, int64_t at) {
     if (!a->halves) return _mm256_loadu_ps((const float *)x + at);
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)x + at)));
 }
 
-ALWAYS __m256i rounded_numbers(const Attention *a, const void *x, int64_t at, __m256 factor) {
-    return _mm256_cvtps_epi32(_mm256_mul_ps(numbers(a, x, at), factor));
+ALWAYS __m256i scaled_to_int(const Attention *a, const void *x, int64_t at, __m256 factor) {
+    return _mm256_cvtps_epi32(_mm256_mul_ps(load(a, x, at), factor));
 }
 
-/* Round the channels of a token, from the number `at` on; returns the scale, NaN if one of them is not finite. */
+/* Quantize the channels of the token at index `at`; returns its scale, or NaN if a channel is not finite. */
 static float round_token(const Attention *a, const void *x, int64_t at, int16_t *to) {
     __m256 most = _mm256_set1_ps(1e-30f), wrong = _mm256_setzero_ps();
     for (int c = 0; c < a->channels; c += LANES) {
-        const __m256 value = numbers(a, x, at + c);
+        const __m256 value = load(a, x, at + c);
         most = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), value), most);
-        wrong = _mm256_or_ps(wrong, _mm256_sub_ps(value, value)); /* zero of finite numbers alone */
+        wrong = _mm256_or_ps(wrong, _mm256_sub_ps(value, value)); /* 0 only if finite */
     }
     if (!_mm256_testz_si256(_mm256_castps_si256(wrong), _mm256_castps_si256(wrong))) {
         memset(to, 0, sizeof(int16_t) * (size_t)a->channels);
@@ -83,8 +83,8 @@ static float round_token(const Attention *a, const void *x, int64_t at, int16_t 
     const float scale = largest_lane(most) / QK_LEVELS;
     const __m256 factor = _mm256_set1_ps(1.0f / scale);
     for (int c = 0; c < a->channels; c += WIDE) {
-        const __m256i first = rounded_numbers(a, x, at + c, factor);
-        _mm256_storeu_si256((__m256i *)(to + c), in_16_bits(first, rounded_numbers(a, x, at + c + LANES, factor)));
+        const __m256i first = scaled_to_int(a, x, at + c, factor);
+        _mm256_storeu_si256((__m256i *)(to + c), in_16_bits(first, scaled_to_int(a, x, at + c + LANES, factor)));
     }
     return scale;
 }
@@ -107,7 +107,7 @@ static void pack_values(const Attention *a, Scratch *s, int64_t v, int first, in
         const int64_t from = v + first * step + c;
         __m256 most = _mm256_set1_ps(1e-30f), wrong = _mm256_setzero_ps();
         for (int key = 0; key < count; key++) {
-            const __m256 value = numbers(a, a->v, from + key * step);
+            const __m256 value = load(a, a->v, from + key * step);
             most = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), value), most);
             wrong = _mm256_add_ps(wrong, _mm256_sub_ps(value, value)); /* NaN if one is not finite */
         }
@@ -117,7 +117,7 @@ static void pack_values(const Attention *a, Scratch *s, int64_t v, int first, in
         for (int key = 0; key < KEYS; key += 2) {
             __m256i pair[2];
             for (int i = 0; i < 2; i++)
-                pair[i] = key + i < count ? rounded_numbers(a, a->v, from + (key + i) * step, factor)
+                pair[i] = key + i < count ? scaled_to_int(a, a->v, from + (key + i) * step, factor)
                                           : _mm256_setzero_si256();
             const __m256i both = _mm256_blend_epi16(pair[0], _mm256_slli_epi32(pair[1], 16), 0xAA);
             _mm256_store_si256((__m256i *)(s->v + ((int64_t)key / 2 * a->channels + c) * 2), both);
@@ -125,7 +125,7 @@ static void pack_values(const Attention *a, Scratch *s, int64_t v, int first, in
     }
 }
 
-/* Numerators of the ROWS queries from `row` on, for a block of so many vectors of keys. */
+/* Exponentials of ROWS queries, from `row` on, for a block of `vectors` vectors of keys. */
 ALWAYS void weigh(Scratch *s, int row, int channels, int vectors, Tile *t) {
     float scores[ROWS][KEYS] __attribute__((aligned(32))), totals[ROWS];
     __m256i sums[ROWS][2];
@@ -163,7 +163,7 @@ ALWAYS void weigh(Scratch *s, int row, int channels, int vectors, Tile *t) {
         s->total[row + r] = s->total[row + r] * t->before[r] + totals[r] * t->within[r];
 }
 
-/* Add the block's values to the sums of ROWS queries. */
+/* Add exponentials times values of a block to the running sums of ROWS queries. */
 ALWAYS void add_values(Scratch *s, int row, int channels, int vectors, const Tile *t) {
     __m256i sums[ROWS][2];
     for (int c = 0; c < channels; c += WIDE) {
@@ -179,8 +179,8 @@ ALWAYS void add_values(Scratch *s, int row, int channels, int vectors, const Til
     }
 }
 
-/* All of a task's queries and a block of keys; some tiles' numerators first, then their values: one after the other in
- * the same tile would wait for what was just stored. */
+/* Process all queries of a task against one block of keys. The exponentials of GROUP tiles come first, then their values:
+ * alternating within one tile would stall on values just stored. */
 ALWAYS void attend(Scratch *s, int rows, int channels, int vectors) {
     Tile tiles[GROUP];
     for (int i = 0; i < GROUP; i++) memset(tiles[i].before, 0, 2 * sizeof tiles[i].before);
@@ -209,20 +209,20 @@ static void do_task(const Attention *a, Scratch *s, int batch, int head, int beg
         pack_keys(a, s, k, first, count);
         pack_values(a, s, v, first, count);
         const int vectors = (count + WIDE - 1) / WIDE * 2;
-        if (channels == 64 && count == KEYS) attend(s, rows, 64, KEYS / LANES); /* with loops of known length */
+        if (channels == 64 && count == KEYS) attend(s, rows, 64, KEYS / LANES); /* loops of constant length */
         else attend(s, rows, channels, vectors);
     }
     for (int r = 0; r < rows; r++) {
-        const float factor = 1.0f / s->total[r] + 0.0f * s->q_scale[r] + s->wrong; /* NaN if the query is not finite */
+        const float factor = 1.0f / s->total[r] + 0.0f * s->q_scale[r] + s->wrong; /* NaN if not finite */
         for (int c = 0; c < channels; c++) out[r * a->out_step[2] + c] = s->sum[r * channels + c] * factor;
     }
 }
 
-/* Work on attention until no task is left. */
+/* Take tasks of an attention until none is left. */
 void qvggt_attend(Attention *a) {
-    const int jobs = a->batch * a->heads;
+    const int batch_heads = a->batch * a->heads;
     int parts = (a->queries + PART - 1) / PART;
-    while (jobs * parts < 4 * a->job.threads && a->queries / parts > 4 * KEYS) parts++;
+    while (batch_heads * parts < 4 * a->job.threads && a->queries / parts > 4 * KEYS) parts++;
     const int rows = (a->queries + parts - 1) / parts;
     const size_t most = (size_t)(rows + ROWS), wide = (size_t)a->channels;
     Scratch s = {malloc(most * wide * sizeof(int16_t)), malloc(most * sizeof(float)), malloc(most * wide * sizeof(float)),
@@ -230,7 +230,7 @@ void qvggt_attend(Attention *a) {
                  aligned_alloc(64, KEYS * wide * sizeof(int16_t)), aligned_alloc(64, KEYS * wide * sizeof(int16_t))};
     const int failed = !s.q || !s.q_scale || !s.sum || !s.most || !s.total || !s.k || !s.v;
     if (failed) atomic_store(&a->job.failed, 1);
-    for (int task; !failed && (task = take(&a->job, (int64_t)jobs * parts)) >= 0;) {
+    for (int task; !failed && (task = take(&a->job, (int64_t)batch_heads * parts)) >= 0;) {
         const int begin = task % parts * rows, end = begin + rows < a->queries ? begin + rows : a->queries;
         if (begin < end) do_task(a, &s, task / parts / a->heads, task / parts % a->heads, begin, end);
     }

@@ -1,4 +1,4 @@
-"""Attention in compiled code, on integers of 16 bits."""
+"""Attention on 16-bit integers, in C (attention.c)."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from qvggt.backends.native.jobs import Job, is_compiled, pointer, run
 
 MAX_CHANNELS = 128
-"""Of a head: sums of more products might not fit into 32 bits."""
+"""Largest head dimension for which sums fit into 32 bits."""
 
 _LANES = 16
 
 
 class Attention(Job):
-    """Attention of some queries to some keys and values."""
+    """Arguments of ``qvggt_attend``."""
 
-    does = "qvggt_attend"
+    function = "qvggt_attend"
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "out")),
         *((name, ctypes.c_int64 * 3) for name in ("q_step", "k_step", "v_step", "out_step")),
@@ -28,7 +28,7 @@ class Attention(Job):
 
 
 def can_attend(q: Tensor) -> bool:
-    """Return whether there is compiled attention for queries [B, heads, N, channels] and keys and values like them."""
+    """Return whether the kernel supports queries [B, heads, N, channels] and keys and values of their dtype."""
     channels = q.shape[-1]
     return (
         is_compiled(Attention)
@@ -39,17 +39,16 @@ def can_attend(q: Tensor) -> bool:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Return softmax(q kᵀ / √channels + bias) v.
+    """Compute softmax(q kᵀ / √channels + bias) v.
 
     Args:
-        q: queries [B, heads, N, channels], which ``can_attend`` says.
+        q: queries [B, heads, N, channels] that ``can_attend`` accepts.
         k: keys [B, heads, M, channels].
-        v: values, of the same shape.
-        bias: [..., M] of as many numbers, added to all queries' scores, or None.
+        v: values [B, heads, M, channels].
+        bias: [..., M] (M values) added to the scores of every query, or None.
 
     Returns:
-        [B, heads, N, channels] float32, the channels of a token's heads side by side in memory; NaN where a query, a
-        key or a value is not finite.
+        [B, heads, N, channels] float32, in memory [B, N, heads, channels]; NaN where an operand is not finite.
     """
     batch, heads, queries, channels = q.shape
     out = torch.empty(batch, queries, heads, channels).transpose(1, 2)

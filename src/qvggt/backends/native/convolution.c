@@ -1,14 +1,14 @@
-/* Convolutions on integers of 16 bits: maps are rounded by one scale each, kernels by one an output.
+/* Convolution on 16-bit integers: one scale per input image, one per output channel of the kernel.
  *
- * A kernel's taps are matrix products one after another, of the channels of ROWS pixels side by side with a panel of WIDE
- * outputs. CHUNK channels of a tap are added up in integers, so that sums stay below 2^31; the rest is added in float.
+ * Each tap of the kernel is a matrix product of the channels of ROWS neighboring pixels with a panel of WIDE outputs. CHUNK
+ * channels of a tap are summed in integers, so that sums stay below 2^31; chunks and taps are accumulated in float.
  */
 #include "convolution.h"
 
-#define CHUNK 256      /* CHUNK * 8191 * 1023 < 2^31: the numbers of levels are the caller's */
-#define PIXELS 192     /* about how many pixels pass through a panel before the next panel */
+#define CHUNK 256      /* CHUNK * 8191 * 1023 < 2^31: largest codes, chosen by the caller */
+#define PIXELS 192     /* pixels multiplied with a panel before the next panel, about */
 
-/* Add so many channels of a tap to the sums [ROWS][WIDE] of pixels side by side. */
+/* Add the products of `channels` channels of one tap to the sums [ROWS][WIDE] of neighboring pixels. */
 ALWAYS void add_tap(const int16_t *x, int64_t pixel, const int16_t *w, int channels, float *sums) {
     __m256i products[ROWS][2];
     multiply_pairs(x, pixel, w, 2 * WIDE, channels / 2, products);
@@ -19,7 +19,7 @@ ALWAYS void add_tap(const int16_t *x, int64_t pixel, const int16_t *w, int chann
         }
 }
 
-/* Sums of the lines [begin, end) of an image, of a panel: [end - begin][line][WIDE]. */
+/* Sums of one panel for the output rows [begin, end) of an image: [end - begin][line][WIDE]. */
 static void sum_panel(const Convolution *c, int image, int begin, int end, int panel, int line, float *sums) {
     const int64_t pixel = (int64_t)c->across * c->channels, taps = (int64_t)c->kernel_height * c->kernel_width;
     memset(sums, 0, sizeof(float) * WIDE * (size_t)line * (size_t)(end - begin));
@@ -32,7 +32,7 @@ static void sum_panel(const Convolution *c, int image, int begin, int end, int p
                 const int16_t *x = (const int16_t *)c->x + (from * c->width + tap % c->kernel_width) * c->channels + first;
                 float *to = sums + (y - begin) * line * WIDE;
                 for (int column = 0; column < c->out_width; column += ROWS) {
-                    if (pixel == CHUNK && channels == CHUNK) /* with a loop of known length */
+                    if (pixel == CHUNK && channels == CHUNK) /* a loop of constant length */
                         add_tap(x + column * CHUNK, CHUNK, w, CHUNK, to + column * WIDE);
                     else add_tap(x + column * pixel, pixel, w, channels, to + column * WIDE);
                 }
@@ -57,7 +57,7 @@ static void do_lines(const Convolution *c, int image, int begin, int end, int li
     }
 }
 
-/* Work on a convolution until no task is left. */
+/* Take tasks of a convolution until none is left. */
 void qvggt_convolve(Convolution *c) {
     const int line = (c->out_width + ROWS - 1) / ROWS * ROWS, lines = line < PIXELS ? PIXELS / line : 1;
     const int tasks = (c->out_height + lines - 1) / lines;
@@ -74,11 +74,11 @@ typedef struct {
     Job job;
     const float *x;      /* [lines][width] */
     int16_t *to;         /* [top + lines + top][left + width + left] */
-    int64_t lines, width, top, left; /* widths in numbers, of all channels */
+    int64_t lines, width, top, left; /* widths in values: pixels times channels */
     float factor;
 } RoundedMap;
 
-/* Round a map into one with zeros around it. */
+/* Quantize a feature map and pad it with zeros. */
 void qvggt_round_map(RoundedMap *m) {
     const int64_t wide = m->width + 2 * m->left;
     const size_t edge = sizeof(int16_t) * (size_t)m->left;
@@ -112,7 +112,7 @@ static void round_kernel(const RoundedKernels *k, int n, int16_t *codes) {
     }
 }
 
-/* Round kernels, each by its largest number, a panel at a time. */
+/* Quantize kernels, each by its largest value, one panel per task. */
 void qvggt_round_kernels(RoundedKernels *k) {
     int16_t *codes = malloc(sizeof(int16_t) * (size_t)k->channels * (size_t)k->taps);
     if (!codes) atomic_store(&k->job.failed, 1);

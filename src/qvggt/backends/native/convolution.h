@@ -1,4 +1,4 @@
-/* What convolutions are told, whichever way they are computed. */
+/* Arguments of convolutions, direct and Winograd. */
 #ifndef QVGGT_CONVOLUTION_H
 #define QVGGT_CONVOLUTION_H
 #include "job.h"
@@ -6,11 +6,11 @@
 
 typedef struct {
     Job job;
-    const void *x;         /* [batch][height][width][channels], zeros around it, and ROWS pixels after it to be read */
-    const void *w;         /* of 16 bits [panels][places][channels / 2][WIDE][2]: taps, or positions of transformed
-                              kernels; floats [panels][POSITIONS][channels][WIDE] */
-    const float *scale;    /* [panels][WIDE] of the kernels; of transformed ones [panels][POSITIONS][WIDE] */
-    const float *x_scale;  /* [batch]; of floats there are no scales */
+    const void *x;         /* [batch][height][width][channels], zero-padded, with ROWS readable pixels after the end */
+    const void *w;         /* 16 bits [panels][taps or POSITIONS][channels / 2][WIDE][2], or floats
+                              [panels][POSITIONS][channels][WIDE] */
+    const float *scale;    /* of the kernels: [panels][WIDE], Winograd [panels][POSITIONS][WIDE], NULL for floats */
+    const float *x_scale;  /* [batch], or NULL for floats */
     const float *bias;     /* [panels][WIDE] */
     float *out;            /* [batch][out_height][out_width][outputs] */
     int32_t batch, height, width, channels, outputs, out_height, out_width, kernel_height, kernel_width, down, across;
@@ -19,10 +19,10 @@ typedef struct {
 typedef struct {
     Job job;
     const float *x;      /* [outputs][channels][taps] */
-    void *to;            /* as a convolution takes them */
-    float *scale;        /* likewise */
+    void *to;            /* Convolution.w */
+    float *scale;        /* Convolution.scale, or NULL for floats */
     int32_t outputs, channels, taps;
-    float levels;        /* the largest integer; of transformed kernels the largest sum over CHUNK channels, signs apart */
+    float levels;        /* largest code; Winograd: largest sum of absolute codes over CHUNK channels */
 } RoundedKernels;
 
 #endif

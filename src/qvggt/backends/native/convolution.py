@@ -1,4 +1,4 @@
-"""Convolutions in compiled code: on integers of 16 bits, and by squares on floats."""
+"""Convolutions in C: on 16-bit integers (direct and Winograd) and on floats (Winograd)."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.backends.base import Window
+from qvggt.backends.base import ConvGeometry
 from qvggt.backends.native.jobs import Job, is_compiled, pointer, run
 
 _MAP_LEVELS, _KERNEL_LEVELS = 8191, 1023
-"""Largest integers: 256 products of them, and of two signs, fit into 32 bits."""
+"""Largest codes of a feature map and a kernel: sums of 256 products fit into 32 bits."""
 _TRANSFORMED_LEVELS = (1 << 16) - 256
-"""The largest sum of a transformed kernel's integers, signs apart, over 128 channels: times four times a map's integer,
-as transformed maps may be, it fits into 32 bits too."""
+"""Largest sum of absolute codes of a transformed kernel over 128 channels: times 4 * _MAP_LEVELS, the largest value of
+a transformed input, it fits into 32 bits."""
 _POSITIONS = 16
-"""Of a transformed kernel."""
+"""Elements of a Winograd-transformed 4x4 tile."""
 _PANEL, _SLACK = 16, 6
-"""Outputs that are computed together, and pixels of a row that may be read beyond it."""
+"""Outputs per panel, and pixels that the kernels may read beyond the end of a map."""
 
 
 class Convolution(Job):
-    """A convolution of rounded maps with rounded kernels."""
+    """Arguments of ``qvggt_convolve``: direct convolution on 16-bit integers."""
 
-    does = "qvggt_convolve"
+    function = "qvggt_convolve"
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "w", "scale", "x_scale", "bias", "out")),
         *(
@@ -40,22 +40,22 @@ class Convolution(Job):
     )  # fmt: skip
 
 
-class ConvolutionBySquares(Convolution):
-    """A convolution of rounded maps with transformed kernels."""
+class WinogradConvolution(Convolution):
+    """Arguments of ``qvggt_convolve_winograd``: Winograd convolution on 16-bit integers."""
 
-    does = "qvggt_convolve_squares"
+    function = "qvggt_convolve_winograd"
 
 
-class ConvolutionOfFloats(Convolution):
-    """A convolution of maps with transformed kernels, none of them rounded."""
+class WinogradFloatConvolution(Convolution):
+    """Arguments of ``qvggt_convolve_winograd_floats``: Winograd convolution in float32."""
 
-    does = "qvggt_convolve_floats"
+    function = "qvggt_convolve_winograd_floats"
 
 
 class RoundedMap(Job):
-    """The rounding of a map."""
+    """Arguments of ``qvggt_round_map``: quantization and zero padding of a feature map."""
 
-    does = "qvggt_round_map"
+    function = "qvggt_round_map"
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "to")),
         *((name, ctypes.c_int64) for name in ("lines", "width", "top", "left")),
@@ -64,9 +64,9 @@ class RoundedMap(Job):
 
 
 class RoundedKernels(Job):
-    """The rounding of kernels."""
+    """Arguments of ``qvggt_round_kernels``: quantization of kernels."""
 
-    does = "qvggt_round_kernels"
+    function = "qvggt_round_kernels"
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "to", "scale")),
         *((name, ctypes.c_int32) for name in ("outputs", "channels", "taps")),
@@ -75,47 +75,47 @@ class RoundedKernels(Job):
 
 
 class TransformedKernels(RoundedKernels):
-    """The transformation and rounding of 3x3 kernels."""
+    """Arguments of ``qvggt_transform_kernels``: Winograd transform and quantization of 3x3 kernels."""
 
-    does = "qvggt_transform_kernels"
+    function = "qvggt_transform_kernels"
 
 
 class TransformedFloats(RoundedKernels):
-    """The transformation of 3x3 kernels without rounding."""
+    """Arguments of ``qvggt_transform_floats``: Winograd transform of 3x3 kernels."""
 
-    does = "qvggt_transform_floats"
+    function = "qvggt_transform_floats"
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A convolution's weights, rounded.
+    """Quantized weights of a convolution.
 
     Attributes:
-        codes: [panels, taps, in / 2, 16, 2] int16; of transformed kernels [panels, 16, in / 2, 16, 2].
-        scale: [panels, 16] float32 of the outputs, and of none beyond them; of transformed kernels [panels, 16, 16].
+        codes: [panels, taps, in / 2, 16, 2] int16; Winograd [panels, 16, in / 2, 16, 2].
+        scale: [panels, 16] float32, padded to whole panels; Winograd [panels, 16, 16].
     """
 
     codes: Tensor
     scale: Tensor
 
 
-def can_convolve(window: Window) -> bool:
-    """Return whether there is a compiled convolution: channels by pairs, all of them in every output."""
-    outputs, channels = window.shape[:2]
-    whole = channels % 2 == 0 and outputs >= _PANEL and window.groups == 1 and set(window.dilation) == {1}
-    return whole and is_compiled(Convolution)
+def can_convolve(geometry: ConvGeometry) -> bool:
+    """Return whether the kernels support a convolution: even channels, one group, no dilation."""
+    outputs, channels = geometry.shape[:2]
+    supported = channels % 2 == 0 and outputs >= _PANEL and geometry.groups == 1 and set(geometry.dilation) == {1}
+    return supported and is_compiled(Convolution)
 
 
-def goes_by_squares(window: Window) -> bool:
-    """Return whether it takes fewer products to transform maps and kernels first (Winograd's F(2x2, 3x3))."""
-    return window.shape[2:] == (3, 3) and set(window.stride) == {1} and window.shape[1] % _PANEL == 0
+def uses_winograd(geometry: ConvGeometry) -> bool:
+    """Return whether a convolution is computed by Winograd's F(2x2, 3x3), with fewer multiplications."""
+    return geometry.shape[2:] == (3, 3) and set(geometry.stride) == {1} and geometry.shape[1] % _PANEL == 0
 
 
-def round_kernel(matrix: Tensor, window: Window) -> Kernel:
-    """Round a convolution's weights [out, in * height * width] float32."""
-    outputs, channels, height, width = window.shape
+def round_kernel(matrix: Tensor, geometry: ConvGeometry) -> Kernel:
+    """Quantize a convolution's weights [out, in * height * width] float32."""
+    outputs, channels, height, width = geometry.shape
     panels = -(-outputs // _PANEL)
-    transformed = goes_by_squares(window)
+    transformed = uses_winograd(geometry)
     work, levels = (TransformedKernels, _TRANSFORMED_LEVELS) if transformed else (RoundedKernels, _KERNEL_LEVELS)
     matrix = matrix.contiguous()
     places = _POSITIONS if transformed else height * width
@@ -129,23 +129,23 @@ def round_kernel(matrix: Tensor, window: Window) -> Kernel:
     return Kernel(codes, scale)
 
 
-def convolve(x: Tensor, kernel: Kernel, bias: Tensor | None, window: Window) -> Tensor:
-    """Convolve maps [B, in, H, W] float32; the result [B, out, H', W'] has its channels last in memory.
+def convolve(x: Tensor, kernel: Kernel, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
+    """Convolve maps [B, in, H, W] float32; returns [B, out, H', W'] in channels-last memory.
 
-    Maps that are not finite become NaN.
+    The outputs of an image that is not finite are NaN.
     """
-    top, left = window.padding
-    codes, x_scale = _rounded(x, top, left, _SLACK * window.stride[1])
-    work = ConvolutionBySquares if goes_by_squares(window) else Convolution
-    return _convolved(work, x, codes, x_scale, kernel.codes, kernel.scale, bias, window)
+    top, left = geometry.padding
+    codes, x_scale = _rounded(x, top, left, _SLACK * geometry.stride[1])
+    work = WinogradConvolution if uses_winograd(geometry) else Convolution
+    return _convolved(work, x, codes, x_scale, kernel.codes, kernel.scale, bias, geometry)
 
 
-def convolve_floats(x: Tensor, matrix: Tensor, bias: Tensor | None, window: Window) -> Tensor:
-    """Convolve maps [B, in, H, W] with weights [out, in * 3 * 3], float32 all of them, by squares.
+def convolve_floats(x: Tensor, matrix: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
+    """Convolve maps [B, in, H, W] with weights [out, in * 3 * 3], all float32, by Winograd's algorithm.
 
-    The result [B, out, H', W'] has its channels last in memory.
+    Returns [B, out, H', W'] in channels-last memory.
     """
-    (outputs, channels), (top, left) = window.shape[:2], window.padding
+    (outputs, channels), (top, left) = geometry.shape[:2], geometry.padding
     panels, matrix = -(-outputs // _PANEL), matrix.contiguous()
     kernels = torch.empty(panels, _POSITIONS, channels, _PANEL)
     run(
@@ -157,7 +157,7 @@ def convolve_floats(x: Tensor, matrix: Tensor, bias: Tensor | None, window: Wind
     maps = x.new_zeros(batch * many + _SLACK * channels)
     inside = maps[: batch * many].view(batch, height + 2 * top, width + 2 * left, channels)
     inside[:, top : top + height, left : left + width] = x.permute(0, 2, 3, 1)
-    return _convolved(ConvolutionOfFloats, x, maps, None, kernels, None, bias, window)
+    return _convolved(WinogradFloatConvolution, x, maps, None, kernels, None, bias, geometry)
 
 
 def _convolved(
@@ -168,13 +168,13 @@ def _convolved(
     kernels: Tensor,
     scale: Tensor | None,
     bias: Tensor | None,
-    window: Window,
+    geometry: ConvGeometry,
 ) -> Tensor:
-    (outputs, channels, *sides), (top, left) = window.shape, window.padding
+    (outputs, channels, *sides), (top, left) = geometry.shape, geometry.padding
     batch, _, height, width = x.shape
     sizes = [
         (size + 2 * pad - side) // stride + 1
-        for size, pad, side, stride in zip((height, width), window.padding, sides, window.stride, strict=True)
+        for size, pad, side, stride in zip((height, width), geometry.padding, sides, geometry.stride, strict=True)
     ]
     out = x.new_empty(batch, *sizes, outputs)
     bias = F.pad(x.new_zeros(outputs) if bias is None else bias.float(), (0, -outputs % _PANEL))
@@ -183,14 +183,14 @@ def _convolved(
         **{name: pointer(tensor) for name, tensor in tensors.items()},
         batch=batch, height=height + 2 * top, width=width + 2 * left, channels=channels, outputs=outputs,
         out_height=sizes[0], out_width=sizes[1], kernel_height=sides[0], kernel_width=sides[1],
-        down=window.stride[0], across=window.stride[1],
+        down=geometry.stride[0], across=geometry.stride[1],
     )  # fmt: skip
     run(job, out.numel() * channels * math.prod(sides))
     return out.permute(0, 3, 1, 2)
 
 
 def _rounded(x: Tensor, top: int, left: int, slack: int) -> tuple[Tensor, Tensor]:
-    """Return maps with zeros around them and ``slack`` pixels after them, as integers, and the maps' scales."""
+    """Return quantized, zero-padded maps, followed by ``slack`` pixels, and the scale of each image [B]."""
     x = x.permute(0, 2, 3, 1).contiguous()
     batch, height, width, channels = x.shape
     many = (height + 2 * top) * (width + 2 * left) * channels

@@ -1,4 +1,4 @@
-"""Jobs for the compiled code, done by the threads that torch computes on."""
+"""Calls of C kernels on torch's threads."""
 
 from __future__ import annotations
 
@@ -16,71 +16,71 @@ from qvggt.backends.native.library import library
 from qvggt.backends.native.processors import processor
 
 _WORTH_A_THREAD = 1 << 20
-"""Products of numbers below which a second thread costs more than it does."""
+"""Smallest number of multiplications for which a second thread pays off."""
 
 
 class Job(ctypes.Structure):
-    """What every job of the C code begins with; its fields, and those of the others, are described there."""
+    """Arguments of a C kernel: the struct ``Job`` of job.h, which every struct of arguments begins with."""
 
-    does: ClassVar[str]
+    function: ClassVar[str]
     _fields_ = tuple((name, ctypes.c_int32) for name in ("next", "failed", "threads"))
 
 
 def pointer(tensor: Tensor | None) -> int | None:
-    """Return a tensor's address as a field of a job takes it."""
+    """Return a tensor's address, or None."""
     return None if tensor is None else tensor.data_ptr()
 
 
 def is_compiled(job: type[Job]) -> bool:
-    """Return whether such jobs can be done on this machine's kind of processor."""
+    """Return whether the kernel exists for this machine's processor."""
     kind = processor()
-    return kind is not None and job.does in kind.jobs
+    return kind is not None and job.function in kind.functions
 
 
 def run(job: Job, operations: int) -> None:
-    """Do a job on as many threads as torch uses, or on one if it is of too few products of numbers.
+    """Run a kernel on as many threads as torch uses, or on one if it has too few operations.
 
     Raises:
-        MemoryError: there is no room for what a thread needs.
+        MemoryError: the kernel could not allocate its scratch memory.
     """
-    work = getattr(library(), job.does)
+    work = getattr(library(), job.function)
     job.threads = torch.get_num_threads() if operations >= _WORTH_A_THREAD else 1
     if job.threads == 1:
         work(ctypes.byref(job))
-    elif team := _torch_team():
-        team(ctypes.cast(work, ctypes.c_void_p), ctypes.byref(job), job.threads, 0)
+    elif parallel := _openmp_parallel():
+        parallel(ctypes.cast(work, ctypes.c_void_p), ctypes.byref(job), job.threads, 0)
     else:
         others = [_pool(job.threads).submit(work, ctypes.byref(job)) for _ in range(job.threads - 1)]
         work(ctypes.byref(job))
         for other in others:
             other.result()
     if job.failed:
-        raise MemoryError("there is no memory for a product's numbers")
+        raise MemoryError(f"{job.function} could not allocate scratch memory")
 
 
 @functools.cache
-def _torch_team() -> Callable[..., None] | None:
-    """Return what sets torch's own threads to work (OpenMP), or None if it cannot be had.
+def _openmp_parallel() -> Callable[..., None] | None:
+    """Return libgomp's ``GOMP_parallel``, which runs a function on torch's own threads, or None.
 
-    Threads of another kind would share the cores with torch's, which wait for their next work without rest.
+    Other threads would compete for the cores with torch's OpenMP threads, which spin while idle.
     """
     try:
-        team = ctypes.CDLL(None).GOMP_parallel
+        parallel = ctypes.CDLL(None).GOMP_parallel
     except (AttributeError, TypeError, OSError):
         return None
-    team.argtypes, team.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
-    return team
+    parallel.argtypes, parallel.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    return parallel
 
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads - 1, thread_name_prefix="qvggt-products")
+    return ThreadPoolExecutor(threads - 1, thread_name_prefix="qvggt-native")
 
 
 def _after_fork() -> None:
-    """Threads do not survive a fork, and OpenMP's would be waited for."""
-    global _torch_team
-    _torch_team = functools.cache(lambda: None)
+    """Forget thread pools: threads do not survive a fork, and OpenMP would wait for its own forever."""
+    global _openmp_parallel
+    _openmp_parallel = functools.cache(lambda: None)
     _pool.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""The compiled products: made once per machine and kept in the user's cache."""
+"""The native library: compiled once per machine and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SECONDS = 120
 
 
 class Unavailable(Exception):
-    """The library cannot be had on this machine; the words say why."""
+    """Raised if the native library cannot be built or loaded; the message says why."""
 
 
 def unavailable_reason() -> str | None:
-    """Return why there are no compiled products here, or None."""
+    """Return why the native library is unavailable, or None."""
     try:
         library()
     except Unavailable as reason:
@@ -44,16 +44,16 @@ def _outcome(kind: Processor) -> ctypes.CDLL | Unavailable:
 
 
 def library() -> ctypes.CDLL:
-    """Return the compiled products.
+    """Return the native library, compiled now if it is not in the cache.
 
     Raises:
-        Unavailable: there is no compiler, or the CPU is another.
+        Unavailable: there is no compiler, or the CPU is not supported.
     """
     if os.environ.get("QVGGT_NATIVE") == "0":
-        raise Unavailable("compiled products are switched off (QVGGT_NATIVE=0)")
+        raise Unavailable("the native library is switched off (QVGGT_NATIVE=0)")
     kind = processor()
     if kind is None:
-        raise Unavailable("there are no compiled products for this CPU (x86 with AVX2, or ARM of 64 bits)")
+        raise Unavailable("the native library does not support this CPU (supported: x86 with AVX2, 64-bit ARM)")
     outcome = _outcome(kind)
     if isinstance(outcome, Unavailable):
         raise outcome
@@ -61,20 +61,20 @@ def library() -> ctypes.CDLL:
 
 
 def compiler() -> Sequence[str]:
-    """Return the words that call a C compiler: those of ``$CC`` if it is set; none if there is no compiler."""
+    """Return the C compiler's command, ``$CC`` if it is set; empty if there is no compiler."""
     named = os.environ.get("CC", "").split()
     calls = [named] if named else [["cc"], ["gcc"], ["clang"]]
     return next(([path, *options] for name, *options in calls if (path := shutil.which(name))), [])
 
 
 def special_flags(kind: Processor) -> Sequence[str]:
-    """Return what a compiler is told of this very CPU."""
+    """Return the compiler flags for this CPU's extensions."""
     there = {"", *features()}
     return next((flags for name, flags in kind.features.items() if name in there), ())
 
 
 def _compiled(kind: Processor) -> Path:
-    """Return the library's file, compiled now if it is not in the cache."""
+    """Return the path of the library, compiled now if it is not in the cache."""
     special = special_flags(kind)
     try:
         return _compiled_with(kind, special)
@@ -85,7 +85,7 @@ def _compiled(kind: Processor) -> Path:
 
 
 def command(kind: Processor, special: Sequence[str], target: Path) -> Sequence[str]:
-    """Return the call, without the compiler itself, that makes the library."""
+    """Return the compiler's arguments that build the library."""
     return *FLAGS, *kind.flags, *special, "-o", str(target), *(str(FOLDER / name) for name in kind.sources), "-lm"
 
 
@@ -98,7 +98,7 @@ def _compiled_with(kind: Processor, special: Sequence[str]) -> Path:
         return target
     found = compiler()
     if not found:
-        raise Unavailable("there is no C compiler for fast products: install gcc or clang, or set CC")
+        raise Unavailable("no C compiler found for the native library: install gcc or clang, or set CC")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -108,9 +108,9 @@ def _compiled_with(kind: Processor, special: Sequence[str]) -> Path:
             os.replace(made, target)
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"status {error.returncode}"]
-        raise Unavailable(f"{found[0]} cannot compile fast products ({lines[0]})") from error
+        raise Unavailable(f"{found[0]} cannot compile the native library ({lines[0]})") from error
     except (OSError, subprocess.SubprocessError) as error:
-        raise Unavailable(f"fast products cannot be compiled ({error})") from error
+        raise Unavailable(f"the native library cannot be compiled ({error})") from error
     return target
 
 
@@ -118,7 +118,7 @@ def _load(path: Path, kind: Processor) -> ctypes.CDLL:
     try:
         found = ctypes.CDLL(str(path))
     except OSError as error:
-        raise Unavailable(f"compiled products cannot be loaded ({error}): remove {path}") from error
-    for name in kind.jobs:
+        raise Unavailable(f"the native library cannot be loaded ({error}): remove {path}") from error
+    for name in kind.functions:
         getattr(found, name).argtypes, getattr(found, name).restype = [ctypes.c_void_p], None
     return found

@@ -1,4 +1,4 @@
-/* The instructions of AVX2 that products are made of, put together from those of NEON; of 32-bit numbers, two halves. */
+/* The AVX2 intrinsics that products.c uses, in terms of NEON: a vector is two 128-bit halves. */
 #ifndef QVGGT_NEON_H
 #define QVGGT_NEON_H
 #include <arm_neon.h>
@@ -50,7 +50,7 @@ ALWAYS int32x4_t add_fours_of_half(int32x4_t sum, int8x16_t a, int8x16_t b) {
 #endif
 }
 
-/* Of signed and signed 8 bits: codes lose their zero before they come here. */
+/* Both operands signed: FLIP has removed the zero point of the codes. */
 ALWAYS __m256i add_fours(__m256i sum, __m256i a, __m256i b) {
     const int8x16_t low = vreinterpretq_s8_s32(a.low), high = vreinterpretq_s8_s32(a.high);
     return (__m256i){add_fours_of_half(sum.low, low, vreinterpretq_s8_s32(b.low)),
@@ -59,6 +59,6 @@ ALWAYS __m256i add_fours(__m256i sum, __m256i a, __m256i b) {
 
 #define ADD_FOURS(sum, a, b) add_fours(sum, a, b)
 #define FLIP 0x80808080u
-#define KEEP(x) (void)0 /* there are registers enough */
+#define KEEP(x) (void)0 /* 32 registers: nothing spills */
 
 #endif

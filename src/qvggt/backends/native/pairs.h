@@ -1,14 +1,14 @@
-/* Products of 16-bit numbers by pairs, the heart of attention and convolutions. */
+/* Matrix products of 16-bit integers with 32-bit sums: the inner kernel of attention and convolutions. */
 #ifndef QVGGT_PAIRS_H
 #define QVGGT_PAIRS_H
 #include "vectors.h"
 
-#define ROWS 6             /* rows of a tile */
-#define WIDE (2 * LANES)   /* columns of a tile */
+#define ROWS 6             /* rows of a register block */
+#define WIDE (2 * LANES)   /* columns of a register block */
 
 /* sums[r][n] = sum over pairs i of a[r][2i] * b[i][n][0] + a[r][2i + 1] * b[i][n][1]
  *
- * a: ROWS rows, `row` numbers apart; b: `pairs` times WIDE pairs, `step` numbers apart, at multiples of 32 bytes. */
+ * a: ROWS rows, `row` values apart; b: `pairs` times WIDE pairs, `step` values apart, aligned to 32 bytes. */
 ALWAYS void multiply_pairs(const int16_t *a, int64_t row, const int16_t *b, int64_t step, int pairs,
                            __m256i sums[ROWS][2]) {
     __m256i s00 = _mm256_setzero_si256(), s01 = s00, s10 = s00, s11 = s00, s20 = s00, s21 = s00;
@@ -36,12 +36,12 @@ ALWAYS void multiply_pairs(const int16_t *a, int64_t row, const int16_t *b, int6
     memcpy(sums, all, sizeof all);
 }
 
-/* Sixteen numbers of 32 bits in 16 bits, in order. */
+/* Narrow sixteen 32-bit values to 16 bits, in order, saturating. */
 ALWAYS __m256i in_16_bits(__m256i first, __m256i second) {
     return _mm256_permute4x64_epi64(_mm256_packs_epi32(first, second), 0xD8);
 }
 
-/* Sixteen floats times a factor, rounded. */
+/* Sixteen floats times a factor, rounded to 16-bit integers. */
 ALWAYS __m256i rounded(const float *x, __m256 factor) {
     const __m256i first = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), factor));
     return in_16_bits(first, _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + LANES), factor)));

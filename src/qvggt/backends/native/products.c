@@ -1,30 +1,30 @@
-/* Products of 8-bit activations with packed weights of 2 to 8 bits, straight from the packed words.
+/* Products of 8-bit activations with packed weights of 2 to 8 bits, unpacked on the fly.
  *
  * out[m][n] = bias[n] + sum over groups g of  a_scale[m, g] * w_scale[n, g] * sum over k in g of a[m][k] * w[n][k]
  *
- * Activations are unsigned bytes around 128, weights small signed levels. A panel of 16 outputs is unpacked into the
- * first-level cache and stays there for many rows. With VNNI or NEON fours of products are added in 32 bits. Without, pairs
- * are added in 16 bits for as long as no sum can overflow, which for weights of 4 bits is 8 steps, and move to 32 then.
- * At the end of a group sums become float. Weights whose levels are too large are two planes of 4 bits, high and low.
+ * Activations are unsigned bytes with zero point 128, weights are signed integers (levels). A panel of 16 outputs is
+ * unpacked into the L1 cache and reused for many rows. With VNNI or NEON, products are summed by fours in 32 bits. Without,
+ * they are summed by pairs in 16 bits for as many steps as cannot overflow (8 for 4-bit weights), then widened to 32 bits.
+ * At the end of a group, sums become float. Weights whose levels are too large are split into two 4-bit planes.
  */
 #include "job.h"
 #include "vectors.h"
 
-#define VECTORS 2                /* vectors in a panel */
-#define PANEL (LANES * VECTORS)  /* outputs in a panel */
-#define PANELS 16                /* panels unpacked at a time */
-#define ROWS 4                   /* rows of a tile */
-#define BLOCK 64                 /* rows that pass through a panel before the next panel */
-#define PART 2048                /* most rows of a task */
-#define CHUNK 1024               /* about how many weights of an output are unpacked at a time */
-#define LINES 16                 /* rows that are expanded at a time */
+#define VECTORS 2                /* vectors per panel */
+#define PANEL (LANES * VECTORS)  /* outputs per panel */
+#define PANELS 16                /* panels unpacked together */
+#define ROWS 4                   /* rows per tile */
+#define BLOCK 64                 /* rows multiplied with a panel before the next panel */
+#define PART 2048                /* most rows per task */
+#define CHUNK 1024               /* weights of an output unpacked at a time, about */
+#define LINES 16                 /* rows per task of an expansion */
 
 typedef struct {
     Job job;
-    const float *x;         /* [rows][channels], multiplied as they are; or NULL, and codes are multiplied */
-    const uint8_t *codes;   /* [rows][channels] around 128 */
+    const float *x;         /* [rows][channels] float activations, or NULL if `codes` are multiplied */
+    const uint8_t *codes;   /* [rows][channels], zero point 128 */
     const float *a_scale;   /* [rows] */
-    const uint8_t *packed;  /* [outputs][row_bytes], a stream of numbers of `bits` bits */
+    const uint8_t *packed;  /* [outputs][row_bytes], a stream of `bits`-bit codes */
     const float *w_scale;   /* [outputs][groups] */
     const int8_t *w_zero;   /* [outputs][groups] or NULL */
     const float *bias;      /* [outputs] or NULL */
@@ -35,18 +35,18 @@ typedef struct {
 
 typedef struct {
     int8_t *levels;     /* [PANELS][groups of the chunk][planes][group / 4][PANEL][4] */
-    int32_t *offset;    /* [PANELS][groups of the chunk][PANEL] minus ZERO times the sum of the group's levels */
+    int32_t *offset;    /* [PANELS][groups of the chunk][PANEL]: -ZERO * the sum of the group's levels */
     float *scale;       /* [PANELS][groups of the chunk][PANEL] */
     int8_t *row;        /* [planes][group] */
-    uint8_t *codes;     /* [tiles of a block][group / 4 of the chunk][ROWS][4] */
+    uint8_t *codes;     /* [BLOCK / ROWS][group / 4 of the chunk][ROWS][4] */
 } Scratch;
 
 typedef struct {
-    const uint8_t *codes;     /* of the chunk [group / 4][ROWS][4] */
-    const float *x[ROWS];     /* or floats, a row of the product each */
+    const uint8_t *codes;     /* [group / 4 of the chunk][ROWS][4] */
+    const float *x[ROWS];     /* or floats, one pointer per row */
     float *out[ROWS], a_scale[ROWS];
     const float *bias;        /* [outputs] or NULL */
-    int panel, valid, outputs; /* rows and outputs that count; the others are read and not written */
+    int panel, valid, outputs; /* rows and outputs to be written; the rest are computed only */
 } Tile;
 
 static int largest_level(const Product *p) {
@@ -55,7 +55,7 @@ static int largest_level(const Product *p) {
 
 static int planes_of(const Product *p) { return largest_level(p) > (WIDE_SUMS ? 128 : 64) ? 2 : 1; }
 
-/* How many steps can be added before sums move: in 16 bits 255 * 2 * level * steps stays below 2^15. */
+/* Steps of ADD_FOURS before 16-bit sums must be widened: 255 * 2 * level * steps < 2^15. */
 static int steps_of(const Product *p) {
     int level = largest_level(p), steps = 8;
     if (planes_of(p) == 2) level = 16;
@@ -63,10 +63,10 @@ static int steps_of(const Product *p) {
     return steps;
 }
 
-/* Inputs of a group. */
+/* Inputs per group. */
 static int size_of(const Product *p) { return p->channels / p->groups; }
 
-/* Unpack `count` numbers from the number `first` of a row; `available` bytes may be read. */
+/* Unpack `count` codes of a row from index `first`; `available` bytes may be read. */
 static void unpack(const uint8_t *row, int64_t available, int bits, int64_t first, int count, int8_t *levels) {
     const int offset = 1 << (bits - 1), mask = (1 << bits) - 1;
     int i = 0;
@@ -86,7 +86,7 @@ static void unpack(const uint8_t *row, int64_t available, int bits, int64_t firs
 #endif
     }
     for (; i + 8 <= count && (first + i) % 8 == 0 && (first + i) / 8 * bits + 8 <= available; i += 8) {
-        uint64_t eight; /* eight numbers fill `bits` bytes */
+        uint64_t eight; /* eight codes fill `bits` bytes */
         memcpy(&eight, row + (first + i) / 8 * bits, 8);
 #ifdef __BMI2__
         eight = _pdep_u64(eight, (uint64_t)mask * 0x0101010101010101u);
@@ -105,7 +105,7 @@ static void unpack(const uint8_t *row, int64_t available, int bits, int64_t firs
     }
 }
 
-/* Unpack the groups from `first` to `last` of the panel that begins at `output`; `row` holds two groups. */
+/* Unpack the groups [first, last) of the panel that begins at `output`; `row` is scratch for one group's planes. */
 static void unpack_panel(const Product *p, int output, int first, int last, int8_t *row, int8_t *levels,
                          int32_t *offset, float *scale) {
     const int size = size_of(p), planes = planes_of(p);
@@ -147,7 +147,7 @@ ALWAYS __m256i four(const uint8_t *bytes) {
     return _mm256_set1_epi32(value);
 }
 
-/* Add one plane of a group's products to the sums of a tile. */
+/* Add the products of one plane of a group to the sums of a tile. */
 ALWAYS void add_plane(const uint8_t *a, const int8_t *w, int size, __m256i sums[ROWS][VECTORS], const int steps) {
     for (int k = 0; k < size; k += 4 * steps) {
         __m256i p00 = _mm256_setzero_si256(), p01 = p00, p10 = p00, p11 = p00, p20 = p00, p21 = p00, p30 = p00, p31 = p00;
@@ -209,7 +209,7 @@ ALWAYS void store_totals(__m256 total[ROWS][VECTORS], const Tile *t) {
     }
 }
 
-/* The same with activations that are not rounded: for few rows, where unpacking takes the time. */
+/* Add the groups [first, last) to a tile, with float activations: for few rows, where unpacking dominates. */
 static void float_tile(const Product *p, const Scratch *s, const Tile *t, int first, int last) {
     const int size = size_of(p), planes = planes_of(p), chunk = last - first;
     const int8_t *levels = s->levels + (int64_t)t->panel * chunk * planes * size * PANEL;
@@ -247,7 +247,7 @@ static void float_tile(const Product *p, const Scratch *s, const Tile *t, int fi
     store_totals(total, t);
 }
 
-/* Add the groups `first` to `last` to a tile. */
+/* Add the groups [first, last) to a tile, with 8-bit activations. */
 static void tile(const Product *p, const Scratch *s, const Tile *t, int first, int last) {
     const int size = size_of(p), planes = planes_of(p), steps = steps_of(p), chunk = last - first;
     const int8_t *w = s->levels + (int64_t)t->panel * chunk * planes * size * PANEL;
@@ -278,7 +278,7 @@ static void tile(const Product *p, const Scratch *s, const Tile *t, int first, i
     store_totals(total, t);
 }
 
-/* Bring the codes of a tile's rows together, four of each row at a time. */
+/* Interleave the codes of a tile's rows, four of each row at a time. */
 static void gather(const uint8_t *const rows[ROWS], int width, uint8_t *to) {
     int k = 0;
 #ifdef __AVX2__
@@ -302,7 +302,7 @@ static void gather(const uint8_t *const rows[ROWS], int width, uint8_t *to) {
         }
 }
 
-/* Multiply the rows `begin` to `end` with the panels from `output` on, `per_chunk` groups at a time. */
+/* Multiply the rows [begin, end) with PANELS panels from `output` on, `per_chunk` groups at a time. */
 static void do_task(const Product *p, const Scratch *s, int output, int64_t begin, int64_t end, int per_chunk) {
     const int size = size_of(p), planes = planes_of(p), left = (p->outputs - output + PANEL - 1) / PANEL;
     const int panels = left < PANELS ? left : PANELS;
@@ -342,7 +342,7 @@ static void do_task(const Product *p, const Scratch *s, int output, int64_t begi
     }
 }
 
-/* Work on a product until no task is left. */
+/* Take tasks of a product until none is left. */
 void qvggt_multiply(Product *p) {
     const int size = size_of(p);
     const int per_chunk = size >= CHUNK ? 1 : (CHUNK / size < p->groups ? CHUNK / size : p->groups);
@@ -373,7 +373,7 @@ typedef struct {
     int32_t width, groups, bits;
 } Expansion;
 
-/* Write a packed weight as floats: levels times their group's scale. */
+/* Dequantize a packed weight: levels times their group's scale. */
 void qvggt_expand(Expansion *e) {
     const int size = e->width / e->groups;
     int8_t *levels = malloc((size_t)size);

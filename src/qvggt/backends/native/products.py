@@ -1,4 +1,4 @@
-"""Calls of the compiled products on tensors, on as many threads as torch uses."""
+"""Products of activations with packed weights, in C (products.c, rounding.c)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from qvggt.quant.packing import PackedWeight, unpack_zero_point
 
 
 class Product(Job):
-    """A product of activations with a packed weight."""
+    """Arguments of ``qvggt_multiply``."""
 
-    does = "qvggt_multiply"
+    function = "qvggt_multiply"
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "codes", "a_scale", "packed", "w_scale", "w_zero", "bias", "out")),
         *((name, ctypes.c_int64) for name in ("row_bytes", "rows")),
@@ -24,9 +24,9 @@ class Product(Job):
 
 
 class Expansion(Job):
-    """The expansion of a packed weight to floats."""
+    """Arguments of ``qvggt_expand``: dequantization of a packed weight."""
 
-    does = "qvggt_expand"
+    function = "qvggt_expand"
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("packed", "scale", "zero", "out")),
         *((name, ctypes.c_int64) for name in ("row_bytes", "rows")),
@@ -35,9 +35,9 @@ class Expansion(Job):
 
 
 class Rounding(Job):
-    """The rounding of activations to 8 bits."""
+    """Arguments of ``qvggt_round``: quantization of activations to 8 bits."""
 
-    does = "qvggt_round"
+    function = "qvggt_round"
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("x", "codes", "scale")),
         ("rows", ctypes.c_int64),
@@ -47,10 +47,10 @@ class Rounding(Job):
 
 @dataclass(frozen=True)
 class Codes:
-    """Activations rounded to 8 bits, row by row.
+    """Activations quantized to 8 bits per row.
 
     Attributes:
-        codes: [rows, channels] uint8, around 128.
+        codes: [rows, channels] uint8, zero point 128.
         scale: [rows] float32; NaN for a row that is not finite.
     """
 
@@ -59,12 +59,12 @@ class Codes:
 
 
 def supports(weight: PackedWeight) -> bool:
-    """Return whether a weight can be multiplied: its groups are of whole steps of four."""
+    """Return whether the kernels support a weight: equal groups whose size is a multiple of four."""
     return weight.shape[1] % weight.scale.shape[1] == 0 and weight.shape[1] // weight.scale.shape[1] % 4 == 0
 
 
 def round_rows(x: Tensor) -> Codes:
-    """Round activations [rows, channels] float32."""
+    """Quantize activations [rows, channels] float32."""
     x = x.contiguous()
     rows, channels = x.shape
     codes, scale = torch.empty(rows, channels, dtype=torch.uint8), torch.empty(rows)
@@ -74,7 +74,7 @@ def round_rows(x: Tensor) -> Codes:
 
 
 def expand(weight: PackedWeight) -> Tensor:
-    """Return a packed weight [out, in] in float32, to the bit as the reference does."""
+    """Dequantize a packed weight to [out, in] float32; bit-identical to the reference."""
     outputs, width = weight.shape
     out, scale, zero = torch.empty(outputs, width), weight.scale.float().contiguous(), unpack_zero_point(weight)
     zero = None if zero is None else zero.contiguous()
@@ -93,8 +93,8 @@ def multiply(x: Tensor | Codes, weight: PackedWeight, bias: Tensor | None) -> Te
     """Multiply activations with a packed weight.
 
     Args:
-        x: rounded ones, or floats [rows, in] float32 as they are, which is for few rows.
-        weight: any that ``supports`` says.
+        x: quantized activations, or [rows, in] float32, which is meant for few rows.
+        weight: one that ``supports`` accepts.
         bias: [out], or None.
 
     Returns:

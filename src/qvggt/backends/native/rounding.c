@@ -1,19 +1,19 @@
-/* Rounding of activations to 8 bits: unsigned bytes around 128, one scale a row. */
+/* Quantization of activations to 8 bits: unsigned codes with zero point 128, one scale per row. */
 #include "job.h"
 #include "vectors.h"
 
-#define LINES 16 /* rows that are rounded at a time */
+#define LINES 16 /* rows per task */
 
 typedef struct {
     Job job;
     const float *x;   /* [rows][channels] */
-    uint8_t *codes;   /* [rows][channels] around 128 */
-    float *scale;     /* [rows]; NaN of a row that is not finite */
+    uint8_t *codes;   /* [rows][channels], zero point 128 */
+    float *scale;     /* [rows]; NaN if the row is not finite */
     int64_t rows;
     int32_t channels;
 } Rounding;
 
-/* Round 32 numbers. */
+/* Quantize 32 values. */
 ALWAYS void round_some(const float *x, float inverse, uint8_t *to) {
 #ifdef __AVX2__
     __m256i part[4];
@@ -51,7 +51,7 @@ static void round_rows(const Rounding *o, int64_t begin, int64_t end) {
         for (int i = 0; i < LANES; i++) largest = fmaxf(largest, lanes[i]), nan += bad[i];
         for (int i = k; i < channels; i++) largest = fmaxf(largest, fabsf(row[i])), nan += row[i] - row[i];
         const float scale = fmaxf(largest / 127.0f, 1e-30f);
-        if (nan != 0.0f) { /* only NaN is unlike zero here */
+        if (nan != 0.0f) { /* the sum is 0 if all are finite, else NaN */
             memset(to, ZERO, (size_t)channels);
             o->scale[m] = NAN;
             continue;
@@ -62,7 +62,7 @@ static void round_rows(const Rounding *o, int64_t begin, int64_t end) {
     }
 }
 
-/* Round rows to 8 bits, each by its own scale. */
+/* Quantize rows to 8 bits, each with its own scale. */
 void qvggt_round(Rounding *o) {
     for (int task; (task = take(&o->job, (o->rows + LINES - 1) / LINES)) >= 0;) {
         const int64_t begin = (int64_t)task * LINES, end = begin + LINES < o->rows ? begin + LINES : o->rows;

@@ -1,4 +1,4 @@
-/* What all of the compiled code says about vectors. */
+/* Vector instructions shared by all kernels. */
 #ifndef QVGGT_VECTORS_H
 #define QVGGT_VECTORS_H
 #include <math.h>
@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 8  /* numbers of 32 bits in a vector */
-#define ZERO 128 /* of codes of 8 bits */
+#define LANES 8  /* 32-bit values per vector */
+#define ZERO 128 /* zero point of 8-bit activation codes */
 
 #define ALWAYS static inline __attribute__((always_inline))
 
@@ -16,10 +16,10 @@
 #else
 #include <immintrin.h>
 
-#define KEEP(x) __asm__("" : "+x"(x)) /* in a register, here: the compiler would move sums apart and spill them */
+#define KEEP(x) __asm__("" : "+x"(x)) /* keep x in a register: the compiler would otherwise reorder sums and spill them */
 
-/* Add products of neighbours: of 16 bits by twos, or of unsigned and signed 8 bits by fours. Unless sums are wide, those of
- * the latter stay in 16 bits, by twos, for as long as they fit; SUM_BY_FOURS is what they come to. */
+/* ADD_PAIRS adds products of neighboring 16-bit values, by twos, to 32-bit sums. ADD_FOURS adds products of unsigned and
+ * signed 8-bit values: by fours to 32-bit sums if WIDE_SUMS, else by twos to 16-bit sums, which SUM_BY_FOURS widens. */
 #if defined(__AVX512VNNI__) && defined(__AVX512VL__)
 #define ADD_PAIRS(sum, a, b) _mm256_dpwssd_epi32(sum, a, b)
 #define ADD_FOURS(sum, a, b) _mm256_dpbusd_epi32(sum, a, b)
@@ -30,7 +30,7 @@
 #define ADD_PAIRS(sum, a, b) _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
 #endif
 
-#ifdef EMULATE_VNNI /* for tests on a CPU that has it not */
+#ifdef EMULATE_VNNI /* VNNI arithmetic with AVX2 instructions, for tests */
 ALWAYS __m256i add_fours(__m256i sum, __m256i a, __m256i b) {
     const __m256i even = _mm256_madd_epi16(_mm256_and_si256(a, _mm256_set1_epi16(255)),
                                            _mm256_srai_epi16(_mm256_slli_epi16(b, 8), 8));
@@ -43,7 +43,7 @@ ALWAYS __m256i add_fours(__m256i sum, __m256i a, __m256i b) {
 #define FLIP 0
 #endif
 
-/* FLIP is what turns four codes into what ADD_FOURS takes. */
+/* FLIP is XORed with four activation codes to give the form that ADD_FOURS takes. */
 #ifdef ADD_FOURS
 #define WIDE_SUMS 1
 #define SUM_BY_FOURS(sum) (sum)

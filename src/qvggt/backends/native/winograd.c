@@ -1,23 +1,24 @@
-/* Convolutions by 3x3 kernels with 16 products where there would be 36 (Winograd's F(2x2, 3x3)).
+/* Winograd convolution F(2x2, 3x3): 16 multiplications per 2x2 outputs and channel instead of 36.
  *
- * Every square of 4x4 pixels, two pixels from the next, gives 2x2 outputs. Squares and kernels are transformed; at each of
- * their 16 positions squares times kernels is a matrix product over the channels, and what comes of it is transformed back.
- * Squares are transformed after rounding, which loses nothing. Kernels are rounded afterwards, by one scale a position and
- * output, so that the sums of CHUNK channels stay below 2^31 whatever the map; the rest is added in float.
+ * The input is cut into overlapping tiles of 4x4 pixels, two pixels apart; each gives 2x2 outputs. Tiles and kernels are
+ * transformed; at each of the 16 positions, tiles times kernels is a matrix product over the channels, whose result is
+ * transformed back. Input tiles are transformed after quantization, which is exact. Kernels are quantized after their
+ * transform, with one scale per position and output, so that a sum over CHUNK channels stays below 2^31 for any input;
+ * chunks are accumulated in float.
  */
 #include "convolution.h"
 
 #define SIDE 4
 #define POSITIONS 16
-#define STEP 2           /* pixels from a square to the next, and outputs of a square, along a side */
-#define CHUNK 128        /* four times 8191 times the sum over so many channels < 2^31: the numbers are the caller's */
-#define CACHED (3 << 17) /* about how many bytes of transformed squares there are at a time: they stay in the cache */
+#define STEP 2           /* distance between tiles, and outputs per tile, along a side */
+#define CHUNK 128        /* 4 * 8191 * the sum over CHUNK channels < 2^31; the caller chooses the scales so */
+#define CACHED (3 << 17) /* bytes of transformed tiles at a time, about: they stay in cache */
 
 ALWAYS __m256i plus(__m256i a, __m256i b) { return _mm256_add_epi16(a, b); }
 ALWAYS __m256i minus(__m256i a, __m256i b) { return _mm256_sub_epi16(a, b); }
 
-/* Transform the square whose rows begin there; positions are `apart` numbers from one another. */
-static void transform_square(const int16_t *const rows[SIDE], int channels, int16_t *to, int64_t apart) {
+/* Transform the 4x4 tile at `rows`; the 16 positions are written `apart` values from one another. */
+static void transform_tile(const int16_t *const rows[SIDE], int channels, int16_t *to, int64_t apart) {
     for (int c = 0; c < channels; c += WIDE) {
         __m256i down[SIDE][SIDE];
         for (int j = 0; j < SIDE; j++) {
@@ -35,27 +36,27 @@ static void transform_square(const int16_t *const rows[SIDE], int channels, int1
     }
 }
 
-/* Where in an image's map a row of a square begins; one beyond the map is of no output that there is. */
-static int64_t row_of(const Convolution *c, int image, int square, int row) {
-    const int across = (c->out_width + STEP - 1) / STEP, left = square % across * STEP;
-    const int y = square / across * STEP + row, last = c->height - 1;
+/* Offset in the padded input of a tile's row. A row below the image is clamped: it affects no stored output. */
+static int64_t row_of(const Convolution *c, int image, int tile, int row) {
+    const int across = (c->out_width + STEP - 1) / STEP, left = tile % across * STEP;
+    const int y = tile / across * STEP + row, last = c->height - 1;
     return (((int64_t)image * c->height + (y < last ? y : last)) * c->width + left) * c->channels;
 }
 
-/* Transform the squares [begin, begin + many) of an image: [POSITIONS][room][channels]. */
-static void transform_squares(const Convolution *c, int image, int begin, int many, int room, int16_t *to) {
-    for (int t = 0; t < many; t++) {
+/* Transform the tiles [begin, begin + count) of an image to [POSITIONS][capacity][channels]. */
+static void transform_tiles(const Convolution *c, int image, int begin, int count, int capacity, int16_t *to) {
+    for (int t = 0; t < count; t++) {
         const int16_t *rows[SIDE];
         for (int i = 0; i < SIDE; i++) rows[i] = (const int16_t *)c->x + row_of(c, image, begin + t, i);
-        transform_square(rows, c->channels, to + (int64_t)t * c->channels, (int64_t)room * c->channels);
+        transform_tile(rows, c->channels, to + (int64_t)t * c->channels, (int64_t)capacity * c->channels);
     }
 }
 
-/* Products of ROWS squares with a panel, at a position, to [ROWS][POSITIONS][WIDE]: the first channels', or those added. */
-ALWAYS void add_position(const int16_t *x, int64_t square, const int16_t *w, int channels, const float *scale, int is_first,
+/* Multiply ROWS tiles with a panel at one position, into [ROWS][POSITIONS][WIDE]; add to it unless is_first. */
+ALWAYS void add_position(const int16_t *x, int64_t stride, const int16_t *w, int channels, const float *scale, int is_first,
                          float *to) {
     __m256i products[ROWS][2];
-    multiply_pairs(x, square, w, 2 * WIDE, channels / 2, products);
+    multiply_pairs(x, stride, w, 2 * WIDE, channels / 2, products);
     for (int r = 0; r < ROWS; r++, to += POSITIONS * WIDE)
         for (int i = 0; i < 2; i++) {
             float *at = to + i * LANES;
@@ -65,16 +66,16 @@ ALWAYS void add_position(const int16_t *x, int64_t square, const int16_t *w, int
         }
 }
 
-/* Products of so many squares with a panel: [room][POSITIONS][WIDE]. */
-static void multiply_squares(const Convolution *c, const int16_t *squares, int many, int room, int panel, float *sums) {
+/* Multiply `count` tiles with a panel: [capacity][POSITIONS][WIDE]. */
+static void multiply_tiles(const Convolution *c, const int16_t *tiles, int count, int capacity, int panel, float *sums) {
     for (int p = 0; p < POSITIONS; p++)
         for (int first = 0; first < c->channels; first += CHUNK) {
             const int channels = c->channels - first < CHUNK ? c->channels - first : CHUNK;
             const int64_t place = (int64_t)panel * POSITIONS + p;
             const int16_t *w = (const int16_t *)c->w + (place * c->channels + first) * WIDE;
             const float *scale = c->scale + place * WIDE;
-            for (int t = 0; t < many; t += ROWS) {
-                const int16_t *x = squares + ((int64_t)p * room + t) * c->channels + first;
+            for (int t = 0; t < count; t += ROWS) {
+                const int16_t *x = tiles + ((int64_t)p * capacity + t) * c->channels + first;
                 float *to = sums + ((int64_t)t * POSITIONS + p) * WIDE;
                 if (channels == CHUNK) add_position(x, c->channels, w, CHUNK, scale, !first, to);
                 else add_position(x, c->channels, w, channels, scale, !first, to);
@@ -82,7 +83,7 @@ static void multiply_squares(const Convolution *c, const int16_t *squares, int m
         }
 }
 
-/* Transform a square's sums [POSITIONS][WIDE] back: [STEP][STEP][WIDE]. */
+/* Inverse transform of a tile's sums [POSITIONS][WIDE] to outputs [STEP][STEP][WIDE]. */
 static void transform_back(const float *sums, float factor, const float *bias, float *to) {
     for (int n = 0; n < WIDE; n += LANES) {
         const __m256 add = _mm256_loadu_ps(bias + n), times = _mm256_set1_ps(factor);
@@ -103,13 +104,13 @@ static void transform_back(const float *sums, float factor, const float *bias, f
     }
 }
 
-/* Put a panel's outputs of the squares [begin, begin + many) where they belong. */
-static void put_squares(const Convolution *c, int image, int begin, int many, int panel, const float *sums) {
+/* Inverse-transform a panel's sums of the tiles [begin, begin + count) and store the outputs. */
+static void store_tiles(const Convolution *c, int image, int begin, int count, int panel, const float *sums) {
     const int across = (c->out_width + STEP - 1) / STEP, first = panel * WIDE;
     const size_t valid = sizeof(float) * (size_t)(c->outputs - first < WIDE ? c->outputs - first : WIDE);
     const float factor = c->x_scale ? c->x_scale[image] : 1.0f;
     float *out = c->out + (int64_t)image * c->out_height * c->out_width * c->outputs + first;
-    for (int t = 0; t < many; t++) {
+    for (int t = 0; t < count; t++) {
         const int top = (begin + t) / across * STEP, left = (begin + t) % across * STEP;
         _Alignas(32) float values[STEP][STEP][WIDE];
         transform_back(sums + (int64_t)t * POSITIONS * WIDE, factor, c->bias + first, values[0][0]);
@@ -122,8 +123,8 @@ static void put_squares(const Convolution *c, int image, int begin, int many, in
     }
 }
 
-/* Transform so many channels of a square of floats. */
-static void transform_floats(const float *const rows[SIDE], int channels, float *to, int64_t apart) {
+/* Transform a tile of floats. */
+static void transform_float_tile(const float *const rows[SIDE], int channels, float *to, int64_t apart) {
     for (int c = 0; c < channels; c += LANES) {
         __m256 down[SIDE][SIDE];
         for (int j = 0; j < SIDE; j++) {
@@ -141,23 +142,23 @@ static void transform_floats(const float *const rows[SIDE], int channels, float 
     }
 }
 
-static void transform_squares_of_floats(const Convolution *c, int image, int begin, int many, int room, float *to) {
-    for (int t = 0; t < many; t++) {
+static void transform_float_tiles(const Convolution *c, int image, int begin, int count, int capacity, float *to) {
+    for (int t = 0; t < count; t++) {
         const float *rows[SIDE];
         for (int i = 0; i < SIDE; i++) rows[i] = (const float *)c->x + row_of(c, image, begin + t, i);
-        transform_floats(rows, c->channels, to + (int64_t)t * c->channels, (int64_t)room * c->channels);
+        transform_float_tile(rows, c->channels, to + (int64_t)t * c->channels, (int64_t)capacity * c->channels);
     }
 }
 
-/* Products of ROWS squares of floats with a panel, at a position, to [ROWS][POSITIONS][WIDE]. */
-ALWAYS void multiply_floats(const float *x, int64_t square, const float *w, int channels, float *to) {
+/* Multiply ROWS float tiles with a panel at one position, into [ROWS][POSITIONS][WIDE]. */
+ALWAYS void multiply_floats(const float *x, int64_t stride, const float *w, int channels, float *to) {
     __m256 sums[ROWS][2];
     for (int r = 0; r < ROWS; r++) sums[r][0] = sums[r][1] = _mm256_setzero_ps();
     for (int c = 0; c < channels; c++, w += WIDE) {
         const __m256 left = _mm256_load_ps(w), right = _mm256_load_ps(w + LANES);
 #pragma GCC unroll 6
         for (int r = 0; r < ROWS; r++) {
-            const __m256 value = _mm256_broadcast_ss(x + r * square + c);
+            const __m256 value = _mm256_broadcast_ss(x + r * stride + c);
             sums[r][0] = _mm256_fmadd_ps(value, left, sums[r][0]);
             sums[r][1] = _mm256_fmadd_ps(value, right, sums[r][1]);
         }
@@ -166,45 +167,46 @@ ALWAYS void multiply_floats(const float *x, int64_t square, const float *w, int 
         _mm256_store_ps(to, sums[r][0]), _mm256_store_ps(to + LANES, sums[r][1]);
 }
 
-static void multiply_squares_of_floats(const Convolution *c, const float *squares, int many, int room, int panel,
+static void multiply_float_tiles(const Convolution *c, const float *tiles, int count, int capacity, int panel,
                                        float *sums) {
     for (int p = 0; p < POSITIONS; p++) {
         const float *w = (const float *)c->w + ((int64_t)panel * POSITIONS + p) * c->channels * WIDE;
-        for (int t = 0; t < many; t += ROWS)
-            multiply_floats(squares + ((int64_t)p * room + t) * c->channels, c->channels, w, c->channels,
+        for (int t = 0; t < count; t += ROWS)
+            multiply_floats(tiles + ((int64_t)p * capacity + t) * c->channels, c->channels, w, c->channels,
                             sums + ((int64_t)t * POSITIONS + p) * WIDE);
     }
 }
 
-/* Work on a convolution by transformed kernels, of 16 bits or floats, until no task is left. */
-static void convolve_squares(Convolution *c, int floats) {
+/* Take tasks of a Winograd convolution, on 16-bit integers or floats, until none is left. */
+static void convolve_winograd(Convolution *c, int floats) {
     const size_t size = floats ? sizeof(float) : sizeof(int16_t);
-    const int fitting = CACHED / POSITIONS / (int)size / c->channels / ROWS * ROWS, room = fitting > ROWS ? fitting : ROWS;
-    const int squares = ((c->out_height + STEP - 1) / STEP) * ((c->out_width + STEP - 1) / STEP);
-    const int tasks = (squares + room - 1) / room;
-    void *transformed = aligned_alloc(64, size * POSITIONS * (size_t)room * (size_t)c->channels);
-    float *sums = aligned_alloc(64, sizeof(float) * POSITIONS * WIDE * (size_t)room);
+    const int fitting = CACHED / POSITIONS / (int)size / c->channels / ROWS * ROWS;
+    const int capacity = fitting > ROWS ? fitting : ROWS;
+    const int tiles = ((c->out_height + STEP - 1) / STEP) * ((c->out_width + STEP - 1) / STEP);
+    const int tasks = (tiles + capacity - 1) / capacity;
+    void *transformed = aligned_alloc(64, size * POSITIONS * (size_t)capacity * (size_t)c->channels);
+    float *sums = aligned_alloc(64, sizeof(float) * POSITIONS * WIDE * (size_t)capacity);
     if (!transformed || !sums) atomic_store(&c->job.failed, 1);
     for (int task; transformed && sums && (task = take(&c->job, (int64_t)tasks * c->batch)) >= 0;) {
-        const int image = task / tasks, begin = task % tasks * room;
-        const int many = squares - begin < room ? squares - begin : room;
-        if (floats) transform_squares_of_floats(c, image, begin, many, room, transformed);
-        else transform_squares(c, image, begin, many, room, transformed);
+        const int image = task / tasks, begin = task % tasks * capacity;
+        const int count = tiles - begin < capacity ? tiles - begin : capacity;
+        if (floats) transform_float_tiles(c, image, begin, count, capacity, transformed);
+        else transform_tiles(c, image, begin, count, capacity, transformed);
         for (int panel = 0; panel * WIDE < c->outputs; panel++) {
-            if (floats) multiply_squares_of_floats(c, transformed, many, room, panel, sums);
-            else multiply_squares(c, transformed, many, room, panel, sums);
-            put_squares(c, image, begin, many, panel, sums);
+            if (floats) multiply_float_tiles(c, transformed, count, capacity, panel, sums);
+            else multiply_tiles(c, transformed, count, capacity, panel, sums);
+            store_tiles(c, image, begin, count, panel, sums);
         }
     }
     free(transformed);
     free(sums);
 }
 
-void qvggt_convolve_squares(Convolution *c) { convolve_squares(c, 0); }
+void qvggt_convolve_winograd(Convolution *c) { convolve_winograd(c, 0); }
 
-void qvggt_convolve_floats(Convolution *c) { convolve_squares(c, 1); }
+void qvggt_convolve_winograd_floats(Convolution *c) { convolve_winograd(c, 1); }
 
-/* Transform three numbers of a kernel to four, for so many channels, `apart` numbers from one another. */
+/* One-dimensional kernel transform, three values to four, for each channel; values lie `apart` from one another. */
 static void transform_three(const float *restrict x, int channels, int64_t apart, float *restrict to, int64_t to_apart) {
     for (int c = 0; c < channels; c++) {
         const float outer = 0.5f * (x[c] + x[2 * apart + c]), inner = 0.5f * x[apart + c];
@@ -213,17 +215,18 @@ static void transform_three(const float *restrict x, int channels, int64_t apart
     }
 }
 
-/* Transform one kernel [channels][3][3] to [POSITIONS][channels]; there is room for [9 + 3 * SIDE][channels] before it. */
-static void transform_kernel(const float *x, int channels, float *room, float *to) {
-    float *down = room + (int64_t)9 * channels; /* [SIDE][3][channels] */
+/* Transform one kernel [channels][3][3] to [POSITIONS][channels]; scratch holds [9 + 3 * SIDE][channels]. */
+static void transform_kernel(const float *x, int channels, float *scratch, float *to) {
+    float *down = scratch + (int64_t)9 * channels; /* [SIDE][3][channels] */
     for (int tap = 0; tap < 9; tap++)
-        for (int c = 0; c < channels; c++) room[tap * channels + c] = x[c * 9 + tap];
-    for (int j = 0; j < 3; j++) transform_three(room + j * channels, channels, 3 * channels, down + j * channels, 3 * channels);
+        for (int c = 0; c < channels; c++) scratch[tap * channels + c] = x[c * 9 + tap];
+    for (int j = 0; j < 3; j++)
+        transform_three(scratch + j * channels, channels, 3 * channels, down + j * channels, 3 * channels);
     for (int i = 0; i < SIDE; i++)
         transform_three(down + i * 3 * channels, channels, channels, to + i * SIDE * channels, channels);
 }
 
-/* The factor by which numbers [channels] become integers of 16 bits with no more than `levels` in CHUNK of them. */
+/* Largest factor for which the absolute values of any CHUNK channels sum to at most `levels` and all fit 16 bits. */
 static float factor_of(const float *x, int channels, float levels) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     __m256 largest = _mm256_set1_ps(1e-30f);
@@ -243,7 +246,7 @@ static float factor_of(const float *x, int channels, float levels) {
     return fminf(levels / most, INT16_MAX / largest_lane(largest));
 }
 
-static void round_transformed(const RoundedKernels *k, int n, const float *transformed, int16_t *codes) {
+static void quantize_transformed(const RoundedKernels *k, int n, const float *transformed, int16_t *codes) {
     for (int p = 0; p < POSITIONS; p++) {
         const float *x = transformed + (int64_t)p * k->channels, factor = factor_of(x, k->channels, k->levels);
         const int64_t place = (int64_t)(n / WIDE) * POSITIONS + p;
@@ -255,8 +258,8 @@ static void round_transformed(const RoundedKernels *k, int n, const float *trans
     }
 }
 
-/* Put transformed numbers among those of the panel as they are. */
-static void put_transformed(const RoundedKernels *k, int n, const float *transformed) {
+/* Copy a transformed kernel into its panel, unquantized. */
+static void copy_transformed(const RoundedKernels *k, int n, const float *transformed) {
     for (int p = 0; p < POSITIONS; p++) {
         const int64_t place = (int64_t)(n / WIDE) * POSITIONS + p;
         float *to = (float *)k->to + place * k->channels * WIDE + n % WIDE;
@@ -264,21 +267,21 @@ static void put_transformed(const RoundedKernels *k, int n, const float *transfo
     }
 }
 
-/* Transform 3x3 kernels, a panel at a time, and round them unless they are to be floats. */
+/* Transform 3x3 kernels, one panel per task, and quantize them unless `floats`. */
 static void transform_kernels(RoundedKernels *k, int floats) {
-    const size_t many = (size_t)k->channels;
-    float *room = malloc(sizeof(float) * (9 + 3 * SIDE + POSITIONS) * many);
-    float *transformed = room + (9 + 3 * SIDE) * many;
-    int16_t *codes = malloc(sizeof(int16_t) * many);
-    if (!room || !codes) atomic_store(&k->job.failed, 1);
-    for (int task; room && codes && (task = take(&k->job, (k->outputs + WIDE - 1) / WIDE)) >= 0;)
+    const size_t count = (size_t)k->channels;
+    float *scratch = malloc(sizeof(float) * (9 + 3 * SIDE + POSITIONS) * count);
+    float *transformed = scratch + (9 + 3 * SIDE) * count;
+    int16_t *codes = malloc(sizeof(int16_t) * count);
+    if (!scratch || !codes) atomic_store(&k->job.failed, 1);
+    for (int task; scratch && codes && (task = take(&k->job, (k->outputs + WIDE - 1) / WIDE)) >= 0;)
         for (int n = task * WIDE; n < (task + 1) * WIDE; n++) {
-            if (n < k->outputs) transform_kernel(k->x + (int64_t)n * k->channels * 9, k->channels, room, transformed);
-            else memset(transformed, 0, sizeof(float) * POSITIONS * many);
-            if (floats) put_transformed(k, n, transformed);
-            else round_transformed(k, n, transformed, codes);
+            if (n < k->outputs) transform_kernel(k->x + (int64_t)n * k->channels * 9, k->channels, scratch, transformed);
+            else memset(transformed, 0, sizeof(float) * POSITIONS * count);
+            if (floats) copy_transformed(k, n, transformed);
+            else quantize_transformed(k, n, transformed, codes);
         }
-    free(room);
+    free(scratch);
     free(codes);
 }
 

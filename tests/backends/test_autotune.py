@@ -1,15 +1,15 @@
-"""The fastest way is taken, measured once a task; what fails is said once and left alone."""
+"""The fastest kernel is used, measured once per problem; one that fails is reported once and not tried again."""
 
 import logging
 
 import pytest
 import torch
 
-from qvggt.backends.fastest import Fastest
+from qvggt.backends.autotune import Autotuner
 
 
 class Clock:
-    """Says what every way takes, without a look at the time."""
+    """A timer with given durations."""
 
     def __init__(self, **seconds):
         self.seconds = seconds
@@ -28,14 +28,14 @@ WAYS = {name: lambda number=number: torch.tensor(number) for number, name in enu
 @pytest.mark.parametrize(("seconds", "fastest"), [({"sure": 1, "quick": 2}, 0), ({"sure": 2, "quick": 1}, 1)])
 def test_the_fastest_way_is_taken_and_measured_once_a_task(seconds, fastest):
     clock = Clock(**seconds)
-    choose = Fastest(clock)
+    choose = Autotuner(clock)
     assert [int(choose(task, WAYS)) for task in ("a", "a", "b", "a")] == [fastest] * 4
     assert clock.asked == ["sure", "quick"] * 2
 
 
 def test_each_task_has_a_choice_of_its_own():
     clock = Clock(sure=2, quick=1)
-    choose = Fastest(clock)
+    choose = Autotuner(clock)
     assert int(choose("a", WAYS)) == 1
     clock.seconds["quick"] = 3
     assert int(choose("b", WAYS)) == 0
@@ -49,12 +49,15 @@ def test_a_way_that_fails_is_named_once_and_not_tried_again(caplog):
         tried.append(1)
         raise OSError("no compiler\nat all")
 
-    choose = Fastest(Clock(sure=1))
+    choose = Autotuner(Clock(sure=1))
     with caplog.at_level(logging.WARNING):
         for task in ("a", "b"):
             assert int(choose(task, {"sure": WAYS["sure"], "broken": broken})) == 0
     assert len(tried) == 1
-    assert caplog.messages == ["products 'broken' do not work on this machine (no compiler); others serve"]
+    (message,) = caplog.messages
+    assert "'broken'" in message
+    assert "no compiler" in message
+    assert "at all" not in message
 
 
 def test_the_surest_way_may_not_fail():
@@ -62,4 +65,4 @@ def test_the_surest_way_may_not_fail():
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        Fastest(Clock(quick=1))("a", {"sure": broken, "quick": WAYS["quick"]})
+        Autotuner(Clock(quick=1))("a", {"sure": broken, "quick": WAYS["quick"]})
