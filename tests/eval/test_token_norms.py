@@ -3,7 +3,7 @@ import torch
 
 from qvggt.eval.token_norms import token_norms
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.train.optim import initialise
+from qvggt.train.optim import initialize
 from qvggt.types import Scene
 
 
@@ -12,7 +12,7 @@ def test_outlying_registers_show_in_the_ratio():
     images = np.random.default_rng(0).random((2, 3, 56, 56), dtype=np.float32)
     ratios = []
     for register_norm in (1.0, 40.0):
-        initialise(model, seed=0, camera_norm=1.0, register_norm=register_norm)
+        initialize(model, seed=0, camera_norm=1.0, register_norm=register_norm)
         rows = token_norms(model.eval(), [Scene("a", images), Scene("b", images)])
         assert [row.layer for row in rows] == [0, 1, 2, 3]
         ratios.append(rows[0].ratio)

@@ -7,7 +7,7 @@ import pytest
 
 import qvggt
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.train.optim import initialise
+from qvggt.train.optim import initialize
 
 DATA = Path("/usr/share/doc/opencv-doc/examples/data")
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="Debian's opencv-doc, 
 @pytest.fixture(scope="module")
 def model():
     network = VGGT(VGGTConfig.micro())
-    initialise(network, seed=0)
+    initialize(network, seed=0)
     return network.eval()
 
 
