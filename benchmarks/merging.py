@@ -12,9 +12,9 @@ import argparse
 from torch import Tensor
 
 import qvggt
-from qvggt.eval.plan import Selection
 from qvggt.model import VGGT
 from qvggt.model.merging import Merging, exact_pairs, squares
+from qvggt.options import Selection
 
 KEYS = 2
 """Patches along the side of nano's squares of keys."""

@@ -19,15 +19,13 @@ from marked import replace_between
 import qvggt
 from qvggt.data.rooms.family import SPLITS, load_rooms, room_scene
 from qvggt.eval.evaluators import model_meter
-from qvggt.eval.plan import Selection
 from qvggt.eval.protocols import PROTOCOLS
 from qvggt.eval.report import Evaluation
 from qvggt.eval.results import Summary, summarize
 from qvggt.eval.store import default_store
 from qvggt.eval.token_norms import token_norms
-from qvggt.eval.work import RunOptions
-from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGTConfig
+from qvggt.options import QuantizeOptions, RunOptions, Selection
 from qvggt.plots.training import plot_log
 from qvggt.train.step import SCENES_A_STEP
 

@@ -15,10 +15,8 @@ from pathlib import Path
 from marked import replace_between
 
 import qvggt
-from qvggt.calibration.data import CalibrationOptions
-from qvggt.calibration.objective import Supervision
 from qvggt.eval.comparison import ComparisonRow
-from qvggt.eval.plan import Selection
+from qvggt.options import CalibrationOptions, Selection, Supervision
 from qvggt.plots.comparison import write_comparison_picture
 from qvggt.quant.scheme import Scheme
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from golden.make_golden import seeded_model
-from qvggt.calibration.data import CalibrationOptions, SceneBatch
+from qvggt.calibration.data import SceneBatch
 from qvggt.calibration.run import UnitContext
 from qvggt.calibration.statistics import observe
 from qvggt.calibration.task import Task
 from qvggt.calibration.units import advance, model_units, start
-from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT, VGGTConfig
+from qvggt.options import CalibrationOptions, QuantizeOptions
 from qvggt.quant.scheme import LayerScheme, Scheme
 from qvggt.weights.pretrained import SAMPLE_SCENE as SAMPLE
 

@@ -13,15 +13,15 @@ BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 ROOMS = (
     "__main__", "cli", "app", "plots", "bench", "train", "__init__", "api", "methods", "eval", "calibration", "export",
-    "inference", "checkpoint", "data", "weights", "nn", "backends", "model", "quant", "images", "options", "files",
+    "inference", "checkpoint", "data", "weights", "nn", "backends", "model", "images", "options", "quant", "files",
     "geometry", "types", "version",
 )  # fmt: skip
 """Top to bottom: a room imports only rooms to its right. A file directly in the package is a room of its own."""
 
 ONLY = {
-    "model": {"geometry", "types"},
-    "quant": {"options", "types"},
-    "backends": {"files", "quant", "types"},
+    "model": {"geometry", "options", "types"},
+    "quant": {"types"},
+    "backends": {"files", "options", "quant", "types"},
     "export": {"files", "geometry", "images", "options", "types"},
     "images": {"files", "options", "types"},
 }

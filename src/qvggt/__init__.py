@@ -11,38 +11,48 @@ from typing import TYPE_CHECKING, Any
 from qvggt.version import __version__
 
 if TYPE_CHECKING:
-    from qvggt.api.compare import CompareOptions, compare
+    from qvggt.api.compare import compare
     from qvggt.api.evaluate import evaluate
     from qvggt.api.fidelity import FidelityReport, fidelity
     from qvggt.api.quantize import QuantizeReport, quantize, quantize_to
     from qvggt.api.reconstruct import load, reconstruct, save
-    from qvggt.api.sensitivity import SensitivityOptions, sensitivity
-    from qvggt.calibration.data import CalibrationOptions
+    from qvggt.api.sensitivity import sensitivity
     from qvggt.calibration.sensitivity import SensitivityReport
     from qvggt.eval.comparison import ComparisonReport
-    from qvggt.eval.plan import Selection
     from qvggt.eval.report import Evaluation
-    from qvggt.eval.work import RunOptions
     from qvggt.export.npz import load_prediction, save_prediction
-    from qvggt.methods.options import QuantizeOptions
+    from qvggt.options import (
+        CalibrationOptions,
+        CompareOptions,
+        QuantizeOptions,
+        RunOptions,
+        Selection,
+        SensitivityOptions,
+        WindowOptions,
+    )
     from qvggt.quant.scheme import Scheme
     from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError, Scene
 
 _HOMES = {
     "qvggt.api.reconstruct": ("load", "reconstruct", "save"),
     "qvggt.export.npz": ("load_prediction", "save_prediction"),
-    "qvggt.api.compare": ("CompareOptions", "compare"),
+    "qvggt.api.compare": ("compare",),
     "qvggt.eval.comparison": ("ComparisonReport",),
-    "qvggt.eval.plan": ("Selection",),
     "qvggt.eval.report": ("Evaluation",),
-    "qvggt.eval.work": ("RunOptions",),
     "qvggt.api.evaluate": ("evaluate",),
-    "qvggt.methods.options": ("QuantizeOptions",),
+    "qvggt.options": (
+        "CalibrationOptions",
+        "CompareOptions",
+        "QuantizeOptions",
+        "RunOptions",
+        "Selection",
+        "SensitivityOptions",
+        "WindowOptions",
+    ),
     "qvggt.api.fidelity": ("FidelityReport", "fidelity"),
-    "qvggt.api.sensitivity": ("SensitivityOptions", "sensitivity"),
+    "qvggt.api.sensitivity": ("sensitivity",),
     "qvggt.quant.scheme": ("Scheme",),
     "qvggt.api.quantize": ("QuantizeReport", "quantize", "quantize_to"),
-    "qvggt.calibration.data": ("CalibrationOptions",),
     "qvggt.calibration.sensitivity": ("SensitivityReport",),
     "qvggt.types": ("FrameMap", "ImageSet", "Prediction", "QvggtError", "Scene"),
 }
@@ -65,6 +75,7 @@ __all__ = [
     "Selection",
     "SensitivityOptions",
     "SensitivityReport",
+    "WindowOptions",
     "__version__",
     "compare",
     "evaluate",

@@ -173,7 +173,6 @@ def test_a_damaged_checkpoint_is_made_again(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"methods": ("magic",)}, "there is no method 'magic'"),
         ({"methods": ()}, "at least one method"),
         ({"bits": ()}, "at least one width"),
         ({"bits": (4, 9)}, "from 2 to 8"),
@@ -183,6 +182,12 @@ def test_a_damaged_checkpoint_is_made_again(tmp_path):
 def test_what_cannot_be_compared_is_refused_before_any_work(change, words):
     with pytest.raises(QvggtError, match=words):
         CompareOptions(**change)
+
+
+def test_compare__an_unknown_method_is_refused_before_any_work(tmp_path):
+    with pytest.raises(QvggtError, match="magic"):
+        qvggt.compare("nano", CompareOptions(("magic",)), store=tmp_path / "store")
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_quantized_model_is_refused(made):

@@ -8,7 +8,7 @@ import pytest
 import qvggt
 from qvggt import QvggtError, RunOptions, Selection
 from qvggt.eval.report import ModelCard
-from qvggt.methods.options import QuantizeOptions
+from qvggt.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
 
 FEW = Selection(scenes=4)

@@ -2,7 +2,7 @@ import pytest
 
 import qvggt
 from qvggt.api.model_card import describe, describe_loaded
-from qvggt.methods.options import QuantizeOptions
+from qvggt.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
 from qvggt.weights.open import load_float, open_weights
 

@@ -11,7 +11,7 @@ import qvggt
 from qvggt import QvggtError
 from qvggt.api import fidelity as model_fidelity
 from qvggt.images.preprocess import load_images
-from qvggt.methods.options import QuantizeOptions
+from qvggt.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
 from qvggt.weights.pretrained import sample_images
 

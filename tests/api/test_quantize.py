@@ -15,9 +15,10 @@ from qvggt.api.reconstruct import load as qvggt_load
 from qvggt.backends.cpu_int8 import CpuInt8Backend
 from qvggt.calibration import unit_store
 from qvggt.checkpoint.folder import save_checkpoint
-from qvggt.images.preprocess import ImageOptions, load_images
+from qvggt.images.preprocess import load_images
 from qvggt.methods import qvggt
 from qvggt.methods.qvggt import QvggtPlus
+from qvggt.options import ImageOptions
 from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError
 from qvggt.weights import open as checkpoint

@@ -10,8 +10,9 @@ from qvggt.bench import run as module
 from qvggt.bench.job import Job, Measured
 from qvggt.bench.machine import describe_machine
 from qvggt.bench.report import BenchReport, BenchRow, ratio_of, relative_differences
-from qvggt.bench.run import BenchOptions, bench, run_job
+from qvggt.bench.run import bench, contenders_of, run_job
 from qvggt.bench.worker import measure, sampled
+from qvggt.options import BenchOptions
 from qvggt.plots.bench import PARTS, write_profile
 from qvggt.types import QvggtError
 
@@ -64,7 +65,7 @@ def test_contenders_take_turns_and_are_compared(monkeypatch):
 
     monkeypatch.setattr(module, "run_job", fake)
     sample = "nano-hard"
-    report = bench(BenchOptions((sample,), against="nano", frames=(1, 2), size_px=56, repeats=2))
+    report = bench(BenchOptions((sample,), ("float",), against="nano", frames=(1, 2), size_px=56, repeats=2))
     assert order == [("nano", 1), (sample, 1), ("nano", 2), (sample, 2)] * 2
     (first, second) = report.ratios
     assert (first.speedup, first.memory_reduction, first.frames, second.frames) == (2.0, 4.0, 1, 2)
@@ -79,7 +80,7 @@ def test_contenders_take_turns_and_are_compared(monkeypatch):
 
 def test_every_way_to_compute_and_attend_is_a_contender():
     options = BenchOptions(("a",), ("float", "int8"), ("exact", "merged"), against="b")
-    found = [(job.model, job.how) for job in options.contenders()]
+    found = [(job.model, job.how) for job in contenders_of(options)]
     assert found == [("b", "float"), ("a", "float"), ("a", "float, merged"), ("a", "int8"), ("a", "int8, merged")]
 
 
@@ -90,7 +91,7 @@ def test_a_contender_that_fails_leaves_the_others(monkeypatch):
         return measured(1.0)
 
     monkeypatch.setattr(module, "run_job", fake)
-    report = bench(BenchOptions(("nano-hard",), against="nano", size_px=56, repeats=2))
+    report = bench(BenchOptions(("nano-hard",), ("float",), against="nano", size_px=56, repeats=2))
     assert [(each.model, each.error) for each in report.rows] == [("nano", ""), ("nano-hard", "no memory")]
     assert report.rows[1].to_json()["error"] == "no memory"
     assert report.ratios == ()

@@ -9,12 +9,12 @@ import torch
 
 from qvggt.calibration.data import SceneBatch
 from qvggt.calibration.sensitivity import PARTS, SensitivityReport, items_of, measure_sensitivity
-from qvggt.calibration.statistics import TOKEN_CLASSES
 from qvggt.calibration.task import make_task
 from qvggt.calibration.units import model_units
 from qvggt.methods.gptq import second_order_weights
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.fake import fake_quantized
+from qvggt.options import TOKEN_CLASSES
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.types import QvggtError
 

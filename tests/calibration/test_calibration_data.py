@@ -6,16 +6,10 @@ import pytest
 import torch
 
 from qvggt import geometry
-from qvggt.calibration.data import (
-    BATCH_PIXELS,
-    CalibrationOptions,
-    batched,
-    load_calibration,
-    without_truth,
-)
+from qvggt.calibration.data import BATCH_PIXELS, batched, load_calibration, without_truth
 from qvggt.data.rooms.reader import RoomsReader
 from qvggt.data.splits import calibration_sets, check_disjoint
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import CalibrationOptions, ImageOptions
 from qvggt.types import QvggtError, Scene
 from qvggt.weights.pretrained import SAMPLE_SCENE
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from qvggt.calibration.statistics import TOKEN_CLASSES, InputStatistics, observe, parse_token_classes, pooled
+from qvggt.calibration.statistics import InputStatistics, observe, pooled
 from qvggt.calibration.units import advance, model_units, start
+from qvggt.options import TOKEN_CLASSES, parse_token_classes
 from qvggt.types import QvggtError
 
 SPECIAL = 5
@@ -158,5 +159,5 @@ def test_token_classes_of_a_setting(text, classes):
 
 @pytest.mark.parametrize("text", ["", "Patch", "patch,camera", "patch+", "camera+tokens", "patch + camera"])
 def test_token_classes_that_do_not_exist_are_refused(text):
-    with pytest.raises(QvggtError, match=r"there are no '.*' tokens: give all, or some of camera, register, patch"):
+    with pytest.raises(QvggtError, match="camera, register, patch"):
         parse_token_classes(text)

@@ -3,9 +3,9 @@ import torch
 
 from qvggt.checkpoint.folder import write_checkpoint
 from qvggt.methods.common import model_layers
-from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGT, VGGTConfig
+from qvggt.options import QuantizeOptions
 from qvggt.quant.recipe import Provenance
 from qvggt.quant.scheme import Scheme
 from qvggt.quant.source import StateDictSource

@@ -9,10 +9,10 @@ from qvggt.checkpoint.folder import is_checkpoint, read_checkpoint, save_checkpo
 from qvggt.checkpoint.report import inspect_checkpoint
 from qvggt.checkpoint.tensors import read_header
 from qvggt.methods.common import model_layers
-from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert
+from qvggt.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError
 

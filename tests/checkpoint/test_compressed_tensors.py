@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 
 from qvggt.checkpoint.folder import read_checkpoint, write_checkpoint
 from qvggt.methods.common import model_layers
-from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.nn.linear import PackedLayer
+from qvggt.options import QuantizeOptions
 from qvggt.quant.affine import dequantize, fit_grid, quantize
 from qvggt.quant.packing import PackedWeight, pack, unpack
 from qvggt.quant.scheme import Scheme

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from qvggt.checkpoint.folder import read_checkpoint, save_checkpoint
 from qvggt.checkpoint.report import inspect_checkpoint
 from qvggt.methods.common import model_layers
-from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn_recipe
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert
 from qvggt.nn.linear import QuantLinear
+from qvggt.options import QuantizeOptions
 from qvggt.quant.hadamard import rotate, rotate_weight
 from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError

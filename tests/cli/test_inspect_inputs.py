@@ -4,9 +4,9 @@ from commands import WEIGHTS
 
 from qvggt.checkpoint.folder import write_checkpoint
 from qvggt.methods.common import model_layers
-from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGTConfig
+from qvggt.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from qvggt.data.co3d import Co3d
 from qvggt.data.frames import pinhole
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
 OPTIONS = ImageOptions(56, 14)

@@ -10,7 +10,7 @@ from scipy.optimize import least_squares
 from qvggt.data.colmap import ColmapCamera
 from qvggt.data.eth3d import Eth3d, project_thin_prism_fisheye
 from qvggt.data.frames import pinhole
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
 SIZE = (56, 42)

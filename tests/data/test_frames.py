@@ -11,7 +11,7 @@ from PIL import Image
 from qvggt.data.dataset import SequenceRecord
 from qvggt.data.files import image_names, read_mask, read_millimeters, read_photo, read_uint16
 from qvggt.data.frames import DepthMap, Frame, build_scene, map_intrinsics, pinhole, sample_depth, scale_intrinsics
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import FrameMap, QvggtError
 
 RECORD = SequenceRecord("room", ("0", "1"), group="pool")

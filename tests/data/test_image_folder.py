@@ -9,7 +9,7 @@ from PIL import Image
 
 from qvggt.data.folder import ImageFolder
 from qvggt.data.frames import pinhole
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
 SIZE = (56, 42)

@@ -5,7 +5,7 @@ from PIL import Image
 
 from qvggt.data.frames import pinhole
 from qvggt.data.nrgbd import NeuralRgbd
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
 INTRINSICS = pinhole((554.2562584220408, 554.2562584220408), (320.0, 240.0))  # pixel centers at integers

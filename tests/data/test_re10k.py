@@ -8,7 +8,7 @@ from PIL import Image
 
 from qvggt.data.frames import pinhole
 from qvggt.data.re10k import RealEstate10K
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
 SIZE = (64, 36)

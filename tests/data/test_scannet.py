@@ -7,7 +7,7 @@ from PIL import Image
 
 from qvggt.data.frames import pinhole
 from qvggt.data.scannet import ScanNet
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
 COLOR = pinhole((117.0, 118.0), (64.0, 47.5))  # of 128x96, pixel centers at integers

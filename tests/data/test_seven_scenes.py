@@ -5,7 +5,7 @@ from PIL import Image
 
 from qvggt.data.frames import pinhole
 from qvggt.data.seven_scenes import SevenScenes
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
 INTRINSICS = pinhole((525.0, 525.0), (320.0, 240.0))  # pixel centers at integers

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from qvggt.eval.plan import Selection, make_plan
-from qvggt.images.preprocess import ImageOptions
+from qvggt.eval.plan import make_plan
+from qvggt.options import ImageOptions, Selection
 from qvggt.types import QvggtError
 
 
@@ -47,7 +47,6 @@ def test_an_id_map_is_written_and_then_decides(tmp_path):
         (("rooms", None, ("pose",), Selection()), "there is no protocol 'pose': choose from pose-standard"),
         (("rooms", None, ("pose-standard", "pose-vggt"), Selection()), "evaluate them in two runs"),
         (("rooms", None, ("depth-scale", "depth-median-image"), Selection()), "evaluate them in two runs"),
-        (("rooms", None, (), Selection(frames=4, every=2)), "exclude each other"),
         (("rooms", None, (), Selection(scenes=0)), "at least 1"),
     ],
 )

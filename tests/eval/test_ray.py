@@ -9,11 +9,11 @@ import pytest
 
 from qvggt.api.reconstruct import load
 from qvggt.eval.evaluators import Meter, model_meter
-from qvggt.eval.plan import Selection, make_plan
+from qvggt.eval.plan import make_plan
 from qvggt.eval.results import SceneResult
 from qvggt.eval.runner import run
-from qvggt.eval.work import RunOptions, Work
-from qvggt.images.preprocess import ImageOptions
+from qvggt.eval.work import Work
+from qvggt.options import ImageOptions, RunOptions, Selection
 from qvggt.types import QvggtError, Scene
 
 ray = pytest.importorskip("ray")

@@ -10,8 +10,8 @@ from qvggt.data.dataset import SequenceRecord
 from qvggt.eval.plan import Job
 from qvggt.eval.results import SceneResult
 from qvggt.eval.runner import run
-from qvggt.eval.work import RunOptions, Work
-from qvggt.images.preprocess import ImageOptions
+from qvggt.eval.work import Work
+from qvggt.options import ImageOptions, RunOptions
 from qvggt.types import QvggtError, Scene
 
 JOBS = [Job(SequenceRecord(f"s{i}", ("a", "b")), (i % 2,)) for i in range(5)]
@@ -102,5 +102,5 @@ def test_without_ray_its_extra_is_named(monkeypatch):
 def test_impossible_options_are_refused():
     with pytest.raises(QvggtError, match="at least one thread and one worker"):
         RunOptions(threads=0)
-    with pytest.raises(QvggtError, match="no engine 'cloud'"):
+    with pytest.raises(QvggtError, match="'cloud'"):
         RunOptions(engine="cloud")

@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 import trimesh
 
-from qvggt.export import ExportOptions, write_all
+from qvggt.export import write_all
+from qvggt.options import ExportOptions
 from qvggt.types import QvggtError
 
 

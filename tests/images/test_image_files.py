@@ -16,7 +16,8 @@ from PIL import Image
 
 from qvggt.images import files as image_files
 from qvggt.images.files import as_rgb, evenly_spread, natural_key, read_image
-from qvggt.images.preprocess import ImageOptions, load_images
+from qvggt.images.preprocess import load_images
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
 SMALL = ImageOptions(size=56)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from qvggt.images.preprocess import ImageOptions, load_images, preprocess
+from qvggt.images.preprocess import load_images, preprocess
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
 

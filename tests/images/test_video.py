@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvggt.images.preprocess import ImageOptions, load_images
+from qvggt.images.preprocess import load_images
 from qvggt.images.video import choose_times, read_video
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
 av = pytest.importorskip("av")

@@ -13,7 +13,8 @@ import qvggt
 from qvggt import geometry
 from qvggt.data.rooms.family import room_scene
 from qvggt.inference.predict import predict
-from qvggt.inference.windows import Similarity, WindowOptions, predict_windows, similarity, transformed
+from qvggt.inference.windows import Similarity, predict_windows, similarity, transformed
+from qvggt.options import WindowOptions
 from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError
 
 

@@ -3,10 +3,10 @@ import torch
 
 from qvggt.backends import BACKENDS
 from qvggt.methods.common import model_layers
-from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import convert, shell, stored_layout, stored_tensors
+from qvggt.options import QuantizeOptions
 from qvggt.quant.recipe import Provenance
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.quant.source import StateDictSource

@@ -6,7 +6,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qvggt.model import ALL_HEADS, VGGT, VGGTConfig
+from qvggt.model import VGGT, VGGTConfig
+from qvggt.options import ALL_HEADS
 from reference import relative_error
 
 KEYS = {

@@ -7,9 +7,9 @@ from torch.utils._pytree import tree_leaves
 
 from qvggt.backends import pick
 from qvggt.methods.common import model_layers
-from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.rtn import rtn_recipe
 from qvggt.nn.convert import shell
+from qvggt.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
 
 

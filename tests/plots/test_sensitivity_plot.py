@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from qvggt import QvggtError
-from qvggt.api.sensitivity import usual_schemes
 from qvggt.calibration.objective import TaskLoss, TaskWeights
 from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, items_of, read_sensitivity
 from qvggt.calibration.units import model_units
 from qvggt.model import VGGT, VGGTConfig
+from qvggt.options import sensitivity_schemes
 from qvggt.plots.sensitivity import write_sensitivity_picture
 
 
@@ -22,7 +22,7 @@ def made_up(config, granularity, bits=(3, 4), scale=1.0):
         units = model_units(VGGT(config))
     rng, rows = np.random.default_rng(0), []
     for item in (item for unit in units for item in items_of(unit, granularity)):
-        for scheme in usual_schemes(bits):
+        for scheme in sensitivity_schemes(bits):
             values = scale * rng.exponential(1, 4) / 4**scheme.bits
             loss = TaskLoss(*values.tolist())
             rows.append(SensitivityRow(item, scheme, loss, loss, float(values.sum()), 1))

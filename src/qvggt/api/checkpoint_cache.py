@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from qvggt.api.quantize import quantize_to
-from qvggt.calibration.data import CalibrationOptions
 from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
 from qvggt.data.registry import DATASETS
 from qvggt.eval.code_hash import code_hash
 from qvggt.files import make_folder, write_json
 from qvggt.images.files import list_images, match_paths
 from qvggt.methods.common import current_versions
-from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import METHODS, RTN, find_method
+from qvggt.options import CalibrationOptions, QuantizeOptions
 from qvggt.types import OnProgress, PathLike, QvggtError
 
 log = logging.getLogger(__name__)

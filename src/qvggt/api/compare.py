@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from qvggt.api.checkpoint_cache import CheckpointStore, KeptCheckpoint
 from qvggt.api.evaluate import subject_of
@@ -16,73 +15,18 @@ from qvggt.eval.code_hash import code_hash
 from qvggt.eval.comparison import FLOAT, ComparisonReport, ComparisonRow, Trial, headline, optimal_rows
 from qvggt.eval.evaluate import Comparison, Subject, evaluate_plan
 from qvggt.eval.paired import paired_difference, summarize_runs
-from qvggt.eval.plan import Plan, Selection, make_plan
+from qvggt.eval.plan import Plan, make_plan
 from qvggt.eval.report import Evaluation
-from qvggt.eval.work import RunOptions
 from qvggt.files import user_cache
-from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import RTN, parse_variant
+from qvggt.options import CompareOptions, QuantizeOptions, RunOptions, Selection
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.types import OnProgress, PathLike, QvggtError
-
-USUAL_METHODS = (RTN, "awq", "gptq", "smoothquant", "qvggt", "qvggt+")
 
 _PASSES = {RTN: 0.1, "smoothquant": 3, "quarot": 3, "gptq": 8, "awq": 40, "qvggt": 80, "qvggt+": 100}
 _OTHER_PASSES = 20
 """About how long methods take, in inferences over the calibration images, to share out the progress bar by."""
 _PHASES = {"qvggt": 2, "qvggt+": 3}
-
-
-@dataclass(frozen=True)
-class CompareOptions:
-    """What is compared.
-
-    Attributes:
-        methods: names in ``qvggt.methods.registry``, other packages' methods too; ``qvggt-task`` and the like are
-            methods without some of their stages.
-        bits: widths of linear layers' weights, each for every method.
-        seeds: of the choice of calibration scenes; with several, every calibrated method is quantized once a seed.
-        base: everything else that a method is told, the same for all; its width and seed give way to those above.
-    """
-
-    methods: tuple[str, ...] = USUAL_METHODS
-    bits: tuple[int, ...] = (4,)
-    seeds: tuple[int, ...] = (0,)
-    base: QuantizeOptions = field(default_factory=QuantizeOptions)
-
-    def __post_init__(self) -> None:
-        for name, values in (("method", self.methods), ("width", self.bits), ("seed", self.seeds)):
-            if not values:
-                raise QvggtError(f"there is nothing to compare: give at least one {name}")
-        if not isinstance(self.base.scheme, Scheme):
-            raise QvggtError("methods are compared on integer weights: give a scheme of 2 to 8 bits as the base")
-        self.tasks()  # refuses impossible methods and widths
-
-    def tasks(self) -> list[_Task]:
-        """Return what is to be quantized, width by width; each once, however often it is named."""
-        assert isinstance(self.base.scheme, Scheme)
-        tasks = []
-        for bits in dict.fromkeys(self.bits):
-            scheme = replace(self.base.scheme, bits=bits)
-            for text in dict.fromkeys(self.methods):
-                method, without = parse_variant(text)
-                for seed in (None,) if method == RTN else dict.fromkeys(self.seeds):
-                    calibration = self.base.calibration
-                    if seed is not None:
-                        calibration = replace(calibration, seed=seed)
-                    options = replace(
-                        self.base, scheme=scheme, calibration=calibration, without=(*self.base.without, *without)
-                    )
-                    tasks.append(_Task(text, method, bits, seed, options))
-        return tasks
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what all methods are told, as JSON-ready values."""
-        calibration = asdict(self.base.calibration)
-        root = calibration.pop("root")
-        calibration |= {"root": None if root is None else str(root), "seeds": list(dict.fromkeys(self.seeds))}
-        del calibration["seed"]
-        return {**self.base.to_json(), "bits": list(dict.fromkeys(self.bits)), "calibration": calibration}
 
 
 @dataclass(frozen=True)
@@ -99,6 +43,22 @@ class _Task:
     def key(self) -> tuple[str, int, int | None]:
         """What tells it from the other quantizations of a comparison."""
         return self.variant, self.bits, self.seed
+
+
+def _tasks(options: CompareOptions) -> list[_Task]:
+    """Return the quantizations, width by width; each once, however often it is named."""
+    base = options.base
+    assert isinstance(base.scheme, Scheme)
+    tasks = []
+    for bits in dict.fromkeys(options.bits):
+        scheme = replace(base.scheme, bits=bits)
+        for text in dict.fromkeys(options.methods):
+            method, without = parse_variant(text)
+            for seed in (None,) if method == RTN else dict.fromkeys(options.seeds):
+                calibration = base.calibration if seed is None else replace(base.calibration, seed=seed)
+                chosen = replace(base, scheme=scheme, calibration=calibration, without=(*base.without, *without))
+                tasks.append(_Task(variant=text, method=method, bits=bits, seed=seed, options=chosen))
+    return tasks
 
 
 def compare(
@@ -136,6 +96,7 @@ def compare(
             calibrated on; the sentence says which and how to mend it.
     """
     options = options or CompareOptions()
+    tasks = _tasks(options)
     root = Path(store) if store is not None else user_cache()
     run = run or RunOptions()
     run = replace(run, store=run.store or root / "eval")
@@ -146,10 +107,9 @@ def compare(
     if subject.card.method != FLOAT:
         raise QvggtError(f"{str(model)!r} is quantized already: compare methods on the float model instead")
     checkpoints = CheckpointStore(root / "compare", model, subject.card.hash, revision)
-    work = _Work(checkpoints, plan, run, options, on_progress)
+    work = _Work(checkpoints, plan, run, tasks, on_progress)
     base = work.measure(subject)
     trial = Trial(base.model, linear_bits=subject.card.average_bits)
-    tasks = options.tasks()
     rows = [ComparisonRow(FLOAT, None, (trial,), base.model.summary)]
     for key in dict.fromkeys((task.bits, task.variant) for task in tasks):
         rows.append(_row([task for task in tasks if (task.bits, task.variant) == key], work, base))
@@ -185,16 +145,17 @@ class _Work:
         checkpoints: CheckpointStore,
         plan: Plan,
         run: RunOptions,
-        options: CompareOptions,
+        tasks: Sequence[_Task],
         on_progress: OnProgress | None,
     ) -> None:
-        self.checkpoints, self.plan, self.run, self.seeds = checkpoints, plan, run, len(options.seeds)
+        self.checkpoints, self.plan, self.run = checkpoints, plan, run
+        self.seeds = len({task.seed for task in tasks} - {None})
         self.on_progress = on_progress or (lambda stage, share: None)
-        tasks = options.tasks()
         found = {task.key: checkpoints.get(task.method, task.options) for task in tasks}
         self.kept = {key: checkpoint for key, checkpoint in found.items() if checkpoint is not None}
         # An inference over the calibration images costs one.
-        images = options.base.calibration.scenes * options.base.calibration.frames
+        calibration = tasks[0].options.calibration
+        images = calibration.scenes * calibration.frames
         self.measuring = sum(len(job.frames) for job in plan.jobs) / images
         self.done, self.total = 0.0, self.measuring * (1 + len(tasks)) + sum(map(self._quantizing, tasks))
 

@@ -10,10 +10,10 @@ from qvggt.api.model_card import describe, describe_loaded
 from qvggt.api.reconstruct import load
 from qvggt.eval.code_hash import code_hash
 from qvggt.eval.evaluate import Comparison, Subject, evaluate_plan
-from qvggt.eval.plan import Selection, make_plan
+from qvggt.eval.plan import make_plan
 from qvggt.eval.report import Evaluation
-from qvggt.eval.work import RunOptions
 from qvggt.model import VGGT
+from qvggt.options import RunOptions, Selection
 from qvggt.types import OnProgress, PathLike
 
 

@@ -14,10 +14,10 @@ from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
 from qvggt.eval.fidelity import Fidelity
 from qvggt.eval.fidelity import fidelity as differences_between
 from qvggt.export.frames import photo_mask
-from qvggt.images.preprocess import ImageOptions, Mode, load_images
+from qvggt.images.preprocess import load_images
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES
+from qvggt.options import ALL_HEADS, DENSE_FRAMES, ImageMode, ImageOptions
 from qvggt.types import ImageSet, OnProgress, PathLike, Prediction, QvggtError
 from qvggt.weights.open import locate, open_weights
 
@@ -140,7 +140,7 @@ def fidelity(
     model: VGGT | PathLike,
     other: VGGT | PathLike,
     images: Images,
-    mode: Mode = "crop",
+    mode: ImageMode = "crop",
     fps: float | None = None,
     frames: int | None = None,
     device: str = "cpu",

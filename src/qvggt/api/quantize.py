@@ -18,12 +18,12 @@ from qvggt.checkpoint.folder import check_place, is_checkpoint, save_checkpoint,
 from qvggt.checkpoint.report import inspect_checkpoint
 from qvggt.inference.process_memory import StageClock, StageCost
 from qvggt.methods.common import model_layers
-from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.registry import RTN, find_method
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.methods.run import Losses, quantize_calibrated
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, recipe_of
+from qvggt.options import QuantizeOptions
 from qvggt.quant.layer_names import part_of
 from qvggt.quant.recipe import Provenance
 from qvggt.types import OnProgress, PathLike, QvggtError

@@ -11,18 +11,25 @@ import numpy as np
 import torch
 from PIL import Image
 
-from qvggt.backends import Compute
 from qvggt.checkpoint.folder import is_checkpoint, read_checkpoint, save_checkpoint
-from qvggt.images.preprocess import ImageOptions, Mode, load_images
+from qvggt.images.preprocess import load_images
 from qvggt.inference.memory_plan import model_size, plan_memory
 from qvggt.inference.memory_sums import PassSize
-from qvggt.inference.predict import HEADS_FOR, PointsFrom
 from qvggt.inference.process_memory import give_memory_back, keep_memory
-from qvggt.inference.windows import WindowOptions, predict_windows
-from qvggt.model import VGGT, Head
+from qvggt.inference.windows import predict_windows
+from qvggt.model import VGGT
 from qvggt.model.layers import usual_chunk
-from qvggt.model.merging import GlobalAttention
-from qvggt.model.vggt import DENSE_FRAMES
+from qvggt.options import (
+    DENSE_FRAMES,
+    HEADS_FOR,
+    Compute,
+    GlobalAttention,
+    Head,
+    ImageMode,
+    ImageOptions,
+    PointsFrom,
+    WindowOptions,
+)
 from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
 from qvggt.weights.open import load_float, locate, open_weights
 
@@ -71,7 +78,7 @@ def reconstruct(
     images: Images,
     heads: Collection[Head] | None = None,
     points_from: PointsFrom = "depth",
-    mode: Mode = "crop",
+    mode: ImageMode = "crop",
     fps: float | None = None,
     frames: int | None = None,
     dense_frames: int = DENSE_FRAMES,

@@ -2,52 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 from qvggt.api.reconstruct import load
-from qvggt.calibration.data import CalibrationOptions, SceneBatch, check_truth, load_calibration
-from qvggt.calibration.objective import Supervision, TaskWeights
-from qvggt.calibration.sensitivity import Granularity, SensitivityReport, SensitivityRow, measure_sensitivity
-from qvggt.calibration.statistics import TOKEN_CLASSES
+from qvggt.calibration.data import SceneBatch, check_truth, load_calibration
+from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, measure_sensitivity
 from qvggt.calibration.task import make_task
 from qvggt.geometry import Truth
 from qvggt.methods.gptq import second_order_weights
 from qvggt.model import VGGT
-from qvggt.quant.scheme import LayerScheme, Scheme
+from qvggt.options import TOKEN_CLASSES, CalibrationOptions, SensitivityOptions
 from qvggt.types import OnProgress, PathLike, QvggtError
-
-
-def usual_schemes(
-    bits: Sequence[int] = (3, 4, 8), group_size: int = 128, symmetric: bool = True
-) -> tuple[LayerScheme, ...]:
-    """Return schemes of several widths that clip for the least squared error."""
-    return tuple(Scheme(width, group_size, symmetric, "mse") for width in bits)
-
-
-Rounding = Literal["nearest", "second-order"]
-
-
-@dataclass(frozen=True)
-class SensitivityOptions:
-    """What is tried, and how it is judged.
-
-    Attributes:
-        schemes: each is tried on every item.
-        granularity: quantize a block or head at a time (``unit``), the layers of one kind in it (``part``), or a
-            single layer (``layer``).
-        rounding: of linear layers: to nearest, or by second order, as gptq and qvggt+ do. What a layer loses with one
-            says little of what it loses with the other.
-        supervision: against the float model's answers (``teacher``), or against the known geometry (``truth``).
-        weights: of camera, depth, points and their consistency in the loss.
-    """
-
-    schemes: Sequence[LayerScheme] = field(default_factory=usual_schemes)
-    granularity: Granularity = "part"
-    rounding: Rounding = "nearest"
-    supervision: Supervision = "teacher"
-    weights: TaskWeights = field(default_factory=TaskWeights)
 
 
 def sensitivity(
@@ -85,7 +50,7 @@ def sensitivity(
     check_truth(data, options.supervision, calibration.source)
     device = next(network.parameters()).device.type
     report_to("float model", 0.0)
-    task = make_task(network, [_on(batch, device) for batch in data.batches], options.supervision, options.weights)
+    task = make_task(network, [_on(batch, device) for batch in data.batches], options.supervision)
 
     def tell(row: SensitivityRow, share: float) -> None:
         report_to(f"{row.item.name} at {row.scheme.bits} bits", share)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qvggt.options import Compute
 from qvggt.quant.packing import PackedWeight
-
-Compute = Literal["float", "int8"]
-"""Arithmetic of products. "float" dequantizes packed weights, layer by layer, to the dtype of the activations. "int8"
-multiplies integers: activations of linear layers are quantized to 8 bits per token; backends with integer convolution
-and attention use at least 10 bits there."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from qvggt.backends import Compute
-from qvggt.model.merging import GlobalAttention
-from qvggt.model.vggt import ALL_HEADS, Head
+from qvggt.options import ALL_HEADS, Compute, GlobalAttention, Head
 
 
 @dataclass(frozen=True)

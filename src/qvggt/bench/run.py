@@ -7,66 +7,29 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from qvggt.api.model_card import describe
-from qvggt.backends import Compute
 from qvggt.bench.job import Job, Measured
 from qvggt.bench.machine import describe_machine
 from qvggt.bench.report import BenchReport, BenchRow, relative_differences
-from qvggt.model.merging import GlobalAttention
+from qvggt.options import BenchOptions
 from qvggt.types import OnProgress, QvggtError
 
 ANSWERS = ("pose_enc", "depth", "world_points")
 
 
-@dataclass(frozen=True)
-class BenchOptions:
-    """What is measured.
-
-    Attributes:
-        models: contenders, whatever ``load`` takes.
-        computes: ways to multiply packed layers, each for every contender.
-        global_attention: ways to attend, each for every contender.
-        against: the float model that all are compared with.
-        frames: numbers of images, each for every contender.
-        size_px: width and height of the images.
-        repeats: runs of each, in turns.
-        threads: of the CPU; torch's own choice if None.
-        device: where to compute.
-    """
-
-    models: Sequence[str]
-    computes: Sequence[Compute] = ("float",)
-    global_attention: Sequence[GlobalAttention] = ("exact",)
-    against: str = "seeded:vggt-1b"
-    frames: Sequence[int] = (1,)
-    size_px: int = 518
-    repeats: int = 3
-    threads: int | None = None
-    device: str = "cpu"
-
-    def __post_init__(self) -> None:
-        if not self.models or not self.computes or not self.global_attention:
-            raise QvggtError(
-                "there is nothing to measure: name at least one model and one way to compute and to attend"
-            )
-        threads = 1 if self.threads is None else self.threads
-        if not self.frames or min(*self.frames, self.size_px, self.repeats, threads) < 1:
-            raise QvggtError("frames, size, repeats and threads must all be at least 1")
-
-    def contenders(self) -> list[Job]:
-        """Return a job for the model that all are compared with, then for every contender, on no frames yet."""
-        base = Job(self.against, "float", 0, self.size_px, threads=self.threads, device=self.device)
-        jobs = [
-            replace(base, model=model, compute=compute, global_attention=attention)
-            for model, compute, attention in itertools.product(self.models, self.computes, self.global_attention)
-        ]
-        return [base, *(job for job in dict.fromkeys(jobs) if job.model != self.against)]
+def contenders_of(options: BenchOptions) -> list[Job]:
+    """Return a run of the model that all are compared with, then of every contender, on no frames yet."""
+    base = Job(options.against, frames=0, size_px=options.size_px, threads=options.threads, device=options.device)
+    jobs = [
+        replace(base, model=model, compute=compute, global_attention=attention)
+        for model, compute, attention in itertools.product(options.models, options.computes, options.global_attention)
+    ]
+    return [base, *(job for job in dict.fromkeys(jobs) if job.model != options.against)]
 
 
 def bench(options: BenchOptions, on_progress: OnProgress = lambda what, share: None) -> BenchReport:
@@ -75,7 +38,7 @@ def bench(options: BenchOptions, on_progress: OnProgress = lambda what, share: N
     Raises:
         QvggtError: a model cannot be found, or the one that all are compared with cannot run.
     """
-    contenders = options.contenders()
+    contenders = contenders_of(options)
     sizes = {job.model: describe(job.model)[0].checkpoint_bytes for job in contenders}
     jobs = [replace(job, frames=frames) for frames in options.frames for job in contenders]
     runs: dict[Job, list[Measured]] = {job: [] for job in jobs}

@@ -10,43 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qvggt.calibration.objective import Supervision
 from qvggt.data.registry import DATASETS, open_dataset
 from qvggt.data.sampling import FrameChoice, choose_frames, choose_sequences
 from qvggt.geometry import Truth, normalized_truth
-from qvggt.images.preprocess import ImageOptions, load_images
-from qvggt.types import PathLike, QvggtError, Scene
+from qvggt.images.preprocess import load_images
+from qvggt.options import CalibrationOptions, ImageOptions, Supervision
+from qvggt.types import QvggtError, Scene
 
 BATCH_PIXELS = 1 << 20
 """Scenes of one size are taken together as long as their images hold no more pixels than this."""
-
-
-@dataclass(frozen=True)
-class CalibrationOptions:
-    """Which scenes.
-
-    Attributes:
-        source: a dataset (``rooms``, ``co3d``, ...), or a folder, glob or video of photographs.
-        root: a dataset's folder.
-        split: of the dataset; None for the one that is kept for calibration, or its training split.
-        scenes: at most so many. Photographs are cut into as many groups of ``frames``, in order.
-        frames: images of a scene, drawn at random by the seed.
-        seed: of the choice of scenes and frames.
-    """
-
-    source: str = "rooms"
-    root: PathLike | None = None
-    split: str | None = None
-    scenes: int = 16
-    frames: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.scenes < 2 or self.frames < 1:
-            raise QvggtError(
-                f"calibration needs at least 2 scenes of at least 1 frame (some are held out), "
-                f"not {self.scenes} of {self.frames}"
-            )
 
 
 @dataclass(frozen=True)

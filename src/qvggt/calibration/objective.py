@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +12,6 @@ from torch import Tensor
 from qvggt import geometry
 from qvggt.geometry import Truth
 from qvggt.types import QvggtError
-
-Supervision = Literal["truth", "teacher"]
 
 POSE_HUBER = 0.001
 """Errors of the pose encoding above this count linearly, in units of the scene's size and radians.

@@ -19,13 +19,12 @@ from qvggt.calibration.task import Task
 from qvggt.calibration.units import HEADS, Unit, WalkState, advance, start
 from qvggt.model import VGGT
 from qvggt.nn.fake import fake_quantized, weights_replaced
+from qvggt.options import Granularity
 from qvggt.quant.scheme import LayerScheme, Scheme, scheme_from_json
 from qvggt.types import BlockId, LayerId, PathLike, QvggtError
 
 REPORT_VERSION = 1
 
-Granularity = Literal["unit", "part", "layer"]
-"""What is quantized at a time: a block or head, the layers of one kind in it, or a single layer."""
 
 Part = Literal["all", "qkv", "proj", "fc1", "fc2", "other", "conv"]
 """Kinds of layers in a unit; ``other`` are the camera head's linear layers outside its blocks, ``all`` a whole unit."""

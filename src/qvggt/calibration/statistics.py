@@ -6,19 +6,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from qvggt.calibration.units import Unit, WalkState, advance
 from qvggt.model import VGGT
+from qvggt.options import TOKEN_CLASSES, TokenClass
 from qvggt.types import LayerId, QvggtError
-
-TokenClass = Literal["camera", "register", "patch"]
-"""In the patch embedding the class token counts as a register; every token of the camera head is a camera token."""
-
-TOKEN_CLASSES: tuple[TokenClass, ...] = get_args(TokenClass)
 
 
 @dataclass(frozen=True)
@@ -49,19 +44,6 @@ class InputStatistics:
 
 
 LayerStatistics = Mapping[TokenClass, InputStatistics]
-
-
-def parse_token_classes(text: str) -> tuple[TokenClass, ...]:
-    """Return the token classes that a setting names: ``all``, or classes joined by ``+`` (``camera+patch``).
-
-    Raises:
-        QvggtError: a class does not exist.
-    """
-    names = TOKEN_CLASSES if text == "all" else text.split("+")
-    unknown = [name for name in names if name not in TOKEN_CLASSES]
-    if unknown:
-        raise QvggtError(f"there are no {unknown[0]!r} tokens: give all, or some of {', '.join(TOKEN_CLASSES)} with +")
-    return tuple(name for name in TOKEN_CLASSES if name in names)
 
 
 def pooled(statistics: LayerStatistics, classes: Collection[TokenClass] = TOKEN_CLASSES) -> InputStatistics:

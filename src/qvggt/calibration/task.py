@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from qvggt.calibration.data import SceneBatch
-from qvggt.calibration.objective import Supervision, Target, TaskLoss, TaskWeights, make_target, mean_loss, task_losses
+from qvggt.calibration.objective import Target, TaskLoss, TaskWeights, make_target, mean_loss, task_losses
 from qvggt.calibration.units import Unit, WalkState, model_units, run_units, start
 from qvggt.model import VGGT
+from qvggt.options import Supervision
 
 
 @dataclass(frozen=True)

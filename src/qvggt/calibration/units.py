@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from qvggt.model import VGGT
 from qvggt.model.aggregator import normalise
-from qvggt.model.vggt import DENSE_FRAMES, run_dense, signed_expm1
+from qvggt.model.vggt import run_dense, signed_expm1
+from qvggt.options import DENSE_FRAMES
 from qvggt.types import BlockId, LayerId
 
 HEADS = ("camera", "depth", "point")

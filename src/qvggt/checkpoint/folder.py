@@ -19,12 +19,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from qvggt.backends import BACKENDS, Compute, pick
+from qvggt.backends import BACKENDS, pick
 from qvggt.checkpoint.config import quantization_config
 from qvggt.checkpoint.tensors import TensorFile, TensorFileWriter, hash_bytes, hash_tensors, read_header
 from qvggt.files import check_folder, explain, new_folder
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import fill, recipe_of, shell, stored_layout, stored_tensors
+from qvggt.options import Compute
 from qvggt.quant.recipe import Recipe
 from qvggt.types import PathLike, QvggtError
 from qvggt.version import __version__

@@ -40,9 +40,9 @@ def bench(
     Every run has a fresh process of its own, and models take turns. Memory is the process's peak above its level after
     imports. Answers are compared with those of the float model, so that nobody is fast by being wrong.
     """
-    from qvggt.bench.run import BenchOptions
     from qvggt.bench.run import bench as measure
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
+    from qvggt.options import BenchOptions
 
     check_figures(json)
     check_picture(profile, "--profile")

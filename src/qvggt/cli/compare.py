@@ -73,13 +73,9 @@ def compare(
     Checkpoints and results are kept: a run that was interrupted goes on where it was, and what was made before with
     the very same options is not made again.
     """
-    from qvggt.api.compare import CompareOptions
     from qvggt.api.compare import compare as run_comparison
-    from qvggt.calibration.data import CalibrationOptions
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
-    from qvggt.eval.plan import Selection
-    from qvggt.eval.work import RunOptions
-    from qvggt.methods.options import QuantizeOptions
+    from qvggt.options import CalibrationOptions, CompareOptions, QuantizeOptions, RunOptions, Selection
     from qvggt.quant.scheme import Scheme
 
     check_picture(plot, "--plot")

@@ -22,10 +22,10 @@ def demo(
     from qvggt.cli.show import check_figures, progress, save_figures, say
     from qvggt.eval.fidelity import fidelity
     from qvggt.eval.metrics.pose import auc, pose_errors
-    from qvggt.export import ExportOptions, write_all
+    from qvggt.export import write_all
     from qvggt.export.npz import save_prediction
     from qvggt.inference.process_memory import size_text
-    from qvggt.methods.options import QuantizeOptions
+    from qvggt.options import ExportOptions, QuantizeOptions
     from qvggt.quant.scheme import Scheme
     from qvggt.weights.pretrained import sample_cameras, sample_images
 

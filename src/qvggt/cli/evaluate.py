@@ -59,11 +59,9 @@ def evaluate(
     from qvggt.api.evaluate import evaluate as run_evaluation
     from qvggt.cli.evaluation_table import print_evaluation
     from qvggt.cli.show import check_figures, progress, save_figures
-    from qvggt.eval.plan import Selection
     from qvggt.eval.store import default_store
-    from qvggt.eval.work import RunOptions
     from qvggt.inference import process_memory as costs
-    from qvggt.inference.windows import WindowOptions
+    from qvggt.options import RunOptions, Selection, WindowOptions
 
     check_figures(json)
     costs.keep_memory()

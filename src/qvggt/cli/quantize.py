@@ -107,9 +107,8 @@ def quantize(
     calibrated on rooms, on a dataset, or on photographs of your own.
     """
     from qvggt.api.quantize import quantize_to
-    from qvggt.calibration.data import CalibrationOptions
     from qvggt.cli.show import check_figures, progress, save_figures
-    from qvggt.methods.options import QuantizeOptions
+    from qvggt.options import CalibrationOptions, QuantizeOptions
     from qvggt.quant.scheme import FloatScheme, Scheme
 
     check_figures(json)

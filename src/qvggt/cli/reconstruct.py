@@ -65,12 +65,12 @@ def reconstruct(
     """Reconstruct a scene: prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png."""
     from qvggt.api import reconstruct as api
     from qvggt.cli.show import check_figures, count_text, progress, size_bytes
-    from qvggt.export import CONTENTS, ExportOptions, write_all
+    from qvggt.export import CONTENTS, write_all
     from qvggt.export.npz import save_prediction
     from qvggt.files import new_folder
     from qvggt.images.preprocess import check_source
     from qvggt.inference import process_memory as costs
-    from qvggt.inference.windows import WindowOptions
+    from qvggt.options import ExportOptions, WindowOptions
 
     options = ExportOptions(points_from, max_points, confidence, title=model)
     windows = None if window is None else WindowOptions(window, overlap)

@@ -63,18 +63,17 @@ def sensitivity(
     of cameras, depth, points, and of points against depth and cameras. What the report holds is what `qvggt quantize`
     weighs when it is given a budget.
     """
-    from qvggt.api.sensitivity import SensitivityOptions, usual_schemes
     from qvggt.api.sensitivity import sensitivity as measure
-    from qvggt.calibration.data import CalibrationOptions
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
     from qvggt.inference.process_memory import peak_memory_bytes, size_text
+    from qvggt.options import CalibrationOptions, SensitivityOptions, sensitivity_schemes
     from qvggt.plots.sensitivity import write_sensitivity_picture
 
     check_picture(plot, "--plot")
     if not bits:
         raise QvggtError("there is nothing to try: give --bits at least one width")
     check_figures(output)
-    schemes = usual_schemes(bits, group_size, not zero_points)
+    schemes = sensitivity_schemes(bits, group_size, not zero_points)
     options = SensitivityOptions(schemes, granularity, rounding, supervision)
     calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed)
     started = time.perf_counter()

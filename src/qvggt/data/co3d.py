@@ -19,7 +19,7 @@ import numpy as np
 from qvggt.data.dataset import SequenceRecord, chosen_frames
 from qvggt.data.files import read_json, read_mask, read_uint16, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, pinhole
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
 SPLITS = ("test", "test-seen", "val", "train")

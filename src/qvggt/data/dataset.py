@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from qvggt.data.dataset import SequenceRecord, chosen_frames
 from qvggt.data.files import require_folder
 from qvggt.data.folder import ColmapScene, read_colmap_scene
 from qvggt.data.frames import DepthMap, Frame, build_scene
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
 SPLITS = ("all",)

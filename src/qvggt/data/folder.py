@@ -22,7 +22,7 @@ from qvggt.data.dataset import SequenceRecord, chosen_frames
 from qvggt.data.files import image_names, read_depth_array, read_uint16, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, scale_intrinsics
 from qvggt.images.files import natural_key
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
 SPLITS = ("all",)

@@ -19,7 +19,8 @@ from qvggt import geometry
 from qvggt.data.dataset import SequenceRecord
 from qvggt.data.files import read_photo
 from qvggt.images.files import read_image
-from qvggt.images.preprocess import ImageOptions, preprocess
+from qvggt.images.preprocess import preprocess
+from qvggt.options import ImageOptions
 from qvggt.types import FrameMap, Scene
 
 DepthLookup = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]

@@ -16,7 +16,7 @@ import numpy as np
 from qvggt.data.dataset import SequenceRecord, chosen_frames
 from qvggt.data.files import image_names, read_millimeters, read_text, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, pinhole, scale_intrinsics
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
 SPLITS = ("test",)

@@ -19,7 +19,7 @@ import numpy as np
 from qvggt.data.dataset import SequenceRecord, chosen_frames
 from qvggt.data.files import image_names, photo_size, read_matrix, read_millimeters, read_text, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, scale_intrinsics
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
 SPLITS = ("train", "val", "test")

@@ -16,9 +16,9 @@ from qvggt.eval.plan import Plan
 from qvggt.eval.report import CHANCE, Evaluation, Figures, Measured, ModelCard
 from qvggt.eval.results import SceneResult, summarize
 from qvggt.eval.runner import run
-from qvggt.eval.work import RunOptions, Work
-from qvggt.images.preprocess import ImageOptions
+from qvggt.eval.work import Work, run_settings
 from qvggt.model import VGGTConfig
+from qvggt.options import ImageOptions, RunOptions
 from qvggt.types import OnProgress, QvggtError
 from qvggt.version import __version__
 
@@ -137,7 +137,7 @@ class _Rounds:
 
     def _round(self, card: ModelCard, images: ImageOptions, make_meter: Any, identity: Mapping[str, Any]) -> Figures:
         size = {"size": images.size, "patch": images.patch, "mode": images.mode}
-        how = {**self.options.settings(), "code": self.code, "images": size}
+        how = {**run_settings(self.options), "code": self.code, "images": size}
         settings = {**self.plan.settings(), **how, **identity}
         jobs, here = self.plan.jobs, 0
 

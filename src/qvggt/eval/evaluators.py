@@ -17,10 +17,9 @@ from qvggt.eval.ground_truth import unproject_maps
 from qvggt.eval.point_protocols import PointProtocol
 from qvggt.eval.protocols import DepthProtocol, PoseProtocol, Protocol, measure, measure_fidelity
 from qvggt.eval.results import SceneResult
-from qvggt.inference.predict import HEADS_FOR
-from qvggt.inference.windows import WindowOptions, predict_windows
-from qvggt.model import VGGT, Head
-from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES
+from qvggt.inference.windows import predict_windows
+from qvggt.model import VGGT
+from qvggt.options import ALL_HEADS, DENSE_FRAMES, HEADS_FOR, Head, WindowOptions
 from qvggt.types import FrameMap, ImageSet, Prediction, Scene
 
 Meter = Callable[[Scene], SceneResult]

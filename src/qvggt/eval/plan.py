@@ -12,31 +12,8 @@ from qvggt.data.registry import DATASETS, open_dataset
 from qvggt.data.sampling import FrameChoice, choose_frames, choose_sequences
 from qvggt.data.splits import check_split
 from qvggt.eval.protocols import PROTOCOLS, Protocol
-from qvggt.types import PathLike, QvggtError
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which part of a dataset is measured.
-
-    Attributes:
-        root: the dataset's folder; None for rooms.
-        frames: so many frames of each scene, drawn at random.
-        every: in place of that, every so many-th frame. With neither, what is usual on the dataset.
-        seed: of the choice of frames and scenes.
-        id_map: file of an earlier choice of frames, which then decides; if it does not exist, the choice is written
-            there.
-        scenes: at most so many scenes, chosen by the seed; None for all.
-        landmarks: of rooms, 0..1 in place of the split's own value.
-    """
-
-    root: PathLike | None = None
-    frames: int | None = None
-    every: int | None = None
-    seed: int = 0
-    id_map: PathLike | None = None
-    scenes: int | None = None
-    landmarks: float | None = None
+from qvggt.options import Selection
+from qvggt.types import QvggtError
 
 
 @dataclass(frozen=True)
@@ -106,8 +83,6 @@ def make_plan(dataset: str, split: str | None, protocols: Sequence[str], selecti
     Raises:
         QvggtError: something is not known, or nothing is left to measure; the sentence says which.
     """
-    if selection.frames is not None and selection.every is not None:
-        raise QvggtError("a number of frames and a step between frames exclude each other: give one of them.")
     if dataset in DATASETS:
         check_split(dataset, split or DATASETS[dataset].default_split)
     reader = open_dataset(dataset, selection.root, split, selection.landmarks, selection.frames)

@@ -18,7 +18,8 @@ import torch
 from qvggt.eval.evaluators import Meter
 from qvggt.eval.plan import Job
 from qvggt.eval.results import SceneResult
-from qvggt.eval.work import RunOptions, Work
+from qvggt.eval.work import Work
+from qvggt.options import RunOptions
 from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ import torch
 from qvggt.eval.plan import Job
 from qvggt.eval.results import SceneResult
 from qvggt.eval.store import ResultStore
-from qvggt.eval.work import RunOptions, Work
+from qvggt.eval.work import Work
+from qvggt.options import RunOptions
 
 
 def run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from qvggt.export.cameras import write_cameras
@@ -12,15 +11,14 @@ from qvggt.export.depth_images import write_depth_images
 from qvggt.export.glb import write_glb
 from qvggt.export.overview import write_overview
 from qvggt.export.ply import write_ply
-from qvggt.export.points import PointCloud, PointSource, has_points, select_points
+from qvggt.export.points import PointCloud, has_points, select_points
 from qvggt.files import make_folder
-from qvggt.types import PathLike, Prediction, QvggtError
+from qvggt.options import ExportOptions
+from qvggt.types import PathLike, Prediction
 
 __all__ = [
     "CONTENTS",
-    "ExportOptions",
     "PointCloud",
-    "PointSource",
     "select_points",
     "write_all",
     "write_cameras",
@@ -34,32 +32,6 @@ CONTENTS = ("points.ply", "scene.glb", "cameras.json", "depth", "overview.png")
 """Names that ``write_all`` may create in a folder."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """Options for exporting a prediction.
-
-    Attributes:
-        points_from: ``depth`` (depth and cameras) or ``head`` (the point head).
-        max_points: upper limit of points in ``points.ply`` and ``scene.glb``; larger clouds are subsampled at random.
-        drop_percent: percentage of pixels, the least confident, that are left out.
-        seed: of the subsampling.
-        title: heading of ``overview.png``, usually the model's name.
-    """
-
-    points_from: PointSource = "depth"
-    max_points: int = 1_000_000
-    drop_percent: float = 25.0
-    seed: int = 0
-    title: str = ""
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        if self.max_points < 1:
-            raise QvggtError(f"the number of points must be at least 1, got {self.max_points}")
-        if not 0 <= self.drop_percent <= 100:
-            raise QvggtError(f"the share of pixels to leave out must be in 0..100 percent, got {self.drop_percent}")
 
 
 def write_all(

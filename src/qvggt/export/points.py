@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
 from qvggt.export.frames import cameras_of, photo_mask, to_uint8
 from qvggt.geometry import unproject
+from qvggt.options import PointsFrom
 from qvggt.types import Prediction, QvggtError
-
-PointSource = Literal["depth", "head"]
-"""Where world points come from: depth and cameras, or the point head."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class PointCloud:
         return len(self.points)
 
 
-def has_points(prediction: Prediction, source: PointSource) -> bool:
+def has_points(prediction: Prediction, source: PointsFrom) -> bool:
     """Return whether the prediction has the outputs that ``source`` needs."""
     if source == "head":
         return prediction.world_points is not None
@@ -42,7 +39,7 @@ def has_points(prediction: Prediction, source: PointSource) -> bool:
 
 
 def select_points(
-    prediction: Prediction, source: PointSource, *, max_points: int, drop_percent: float, seed: int = 0
+    prediction: Prediction, source: PointsFrom, *, max_points: int, drop_percent: float, seed: int = 0
 ) -> PointCloud:
     """Return the confident points of a prediction, in the order of frames and pixels.
 
@@ -76,7 +73,7 @@ def select_points(
     return _gather(prediction, source, chosen, confidence)
 
 
-def _usable(prediction: Prediction, source: PointSource) -> tuple[np.ndarray, np.ndarray]:
+def _usable(prediction: Prediction, source: PointsFrom) -> tuple[np.ndarray, np.ndarray]:
     """Return which pixels have a point (bool), and their confidence, both [S, H, W]."""
     if source == "head":
         if prediction.world_points is None:
@@ -92,7 +89,7 @@ def _usable(prediction: Prediction, source: PointSource) -> tuple[np.ndarray, np
     return finite & np.isfinite(confidence) & photo_mask(prediction), confidence
 
 
-def _gather(prediction: Prediction, source: PointSource, chosen: np.ndarray, confidence: np.ndarray) -> PointCloud:
+def _gather(prediction: Prediction, source: PointsFrom, chosen: np.ndarray, confidence: np.ndarray) -> PointCloud:
     """Return the cloud of pixels ``chosen`` (sorted flat indices into [S, H, W]), frame by frame to save memory."""
     count, _, height, width = prediction.images.shape
     pixels = height * width
@@ -106,7 +103,7 @@ def _gather(prediction: Prediction, source: PointSource, chosen: np.ndarray, con
     return PointCloud(points, colors, confidence.reshape(-1)[chosen].astype(np.float32))
 
 
-def _frame_points(prediction: Prediction, source: PointSource, frame: int) -> np.ndarray:
+def _frame_points(prediction: Prediction, source: PointsFrom, frame: int) -> np.ndarray:
     if source == "head":
         assert prediction.world_points is not None
         return prediction.world_points[frame]

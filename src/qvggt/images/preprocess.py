@@ -10,9 +10,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -31,51 +29,17 @@ from qvggt.images.files import (
     unique_names,
 )
 from qvggt.images.video import read_video
+from qvggt.options import ImageOptions
 from qvggt.types import FrameMap, ImageSet, PathLike, QvggtError
 
 log = logging.getLogger(__name__)
 
-Mode = Literal["crop", "pad"]
 
 # Of a strip this many times taller than the crop only the kept part is resized: the whole could exceed the memory.
 _TALLEST = 64
 
 _GLOB_MARKS = "*?["
 _NOTHING = "no images given: name a folder, a video or image files"
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """Options for preprocessing images.
-
-    Attributes:
-        size: the model's image size in pixels, a multiple of ``patch``: the width in ``crop`` mode, the longer side in
-            ``pad`` mode.
-        patch: the model's patch in pixels; heights and widths are multiples of it.
-        mode: ``crop`` crops tall images to a square, ``pad`` pads every image to a square with white.
-        fps: frames per second to take from a video, or None.
-        frames: maximum number of images of a video, folder or list, evenly spaced. Without ``fps`` and ``frames`` a
-            video gives 16; folders and lists give all.
-
-    Raises:
-        QvggtError: a value is out of range.
-    """
-
-    size: int = 518
-    patch: int = 14
-    mode: Mode = "crop"
-    fps: float | None = None
-    frames: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.patch < 1 or self.size < self.patch or self.size % self.patch:
-            raise QvggtError(f"the image size must be a positive multiple of the patch {self.patch}, not {self.size}")
-        if self.mode not in get_args(Mode):
-            raise QvggtError(f"the image mode must be one of {', '.join(get_args(Mode))}, not {self.mode!r}")
-        if self.fps is not None and not 0 < self.fps < float("inf"):
-            raise QvggtError(f"the frames per second must be above 0, not {self.fps}")
-        if self.frames is not None and self.frames < 1:
-            raise QvggtError(f"the number of frames must be at least 1, not {self.frames}")
 
 
 def load_images(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qvggt.backends import Compute, pick
+from qvggt.backends import pick
 from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
 from qvggt.inference.memory_sums import (
     FLOAT_BYTES,
@@ -27,6 +27,7 @@ from qvggt.inference.process_memory import mapped_files, resident_memory_bytes, 
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.layers import Attention
 from qvggt.nn.convert import shell
+from qvggt.options import Compute
 from qvggt.types import PathLike, QvggtError
 from qvggt.weights.open import locate, open_weights
 

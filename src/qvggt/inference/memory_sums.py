@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from qvggt.model.config import VGGTConfig
 from qvggt.model.dense_head import TILE_VALUES
 from qvggt.model.layers import CHUNK_TOKENS
-from qvggt.model.vggt import ALL_HEADS, DENSE_FRAMES, OUTPUT_CHANNELS, Head, frames_at_a_time
+from qvggt.model.vggt import OUTPUT_CHANNELS, frames_at_a_time
+from qvggt.options import ALL_HEADS, DENSE_FRAMES, Head
 
 FLOAT_BYTES = 4
 LIBRARY_BYTES = 60_000_000

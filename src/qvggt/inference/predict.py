@@ -5,26 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from qvggt import geometry
-from qvggt.model.vggt import DENSE_FRAMES, VGGT, Head, frames_at_a_time
+from qvggt.model.vggt import VGGT, frames_at_a_time
+from qvggt.options import DENSE_FRAMES, HEADS_FOR, Head
 from qvggt.types import ImageSet, OnProgress, Prediction, QvggtError
 
 log = logging.getLogger(__name__)
 
-PointsFrom = Literal["depth", "head"]
-"""Where world points come from: depth and camera, or the point head."""
 
 LEAST_VIEW_RAD = 0.01
 """Narrower fields of view are no camera's."""
-
-HEADS_FOR: dict[PointsFrom, tuple[Head, ...]] = {"depth": ("camera", "depth"), "head": ("camera", "depth", "point")}
-"""Heads that a reconstruction runs where none are named."""
 
 
 @torch.inference_mode()

@@ -15,46 +15,13 @@ import torch
 from torch import Tensor
 
 from qvggt import geometry
-from qvggt.inference.predict import HEADS_FOR, predict
-from qvggt.model import VGGT, Head
-from qvggt.model.vggt import DENSE_FRAMES
+from qvggt.inference.predict import predict
+from qvggt.model import VGGT
+from qvggt.options import DENSE_FRAMES, HEADS_FOR, Head, WindowOptions
 from qvggt.types import ImageSet, OnProgress, Prediction, QvggtError
 
-USUAL_OVERLAP = 4
-"""Frames that neighbouring windows share where nobody says otherwise, and windows are large enough."""
 _GIVEN = ("images", "names", "maps")
 """What a prediction has of the images that it was made of."""
-
-
-@dataclass(frozen=True)
-class WindowOptions:
-    """How a sequence is cut.
-
-    Attributes:
-        frames: of a window.
-        overlap: frames that a window shares with the one before it, at least 1; as many as are usual if None.
-    """
-
-    frames: int
-    overlap: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.frames < 2:
-            raise QvggtError(f"a window needs at least 2 frames, not {self.frames}")
-        if not 1 <= self.shared < self.frames:
-            raise QvggtError(
-                f"windows of {self.frames} frames can overlap by 1 to {self.frames - 1} frames, not by {self.shared}"
-            )
-
-    @property
-    def shared(self) -> int:
-        """Frames that neighbouring windows share."""
-        return min(USUAL_OVERLAP, self.frames - 1) if self.overlap is None else self.overlap
-
-    def ranges(self, count: int) -> list[range]:
-        """Return the windows of a sequence of so many frames; the last one reaches back as far as it has to."""
-        starts = range(0, max(1, count - self.shared), self.frames - self.shared)
-        return [range(max(0, min(start, count - self.frames)), min(start + self.frames, count)) for start in starts]
 
 
 def check_window_heads(heads: Collection[Head]) -> None:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from qvggt.calibration.run import Propagation, UnitContext
-from qvggt.calibration.statistics import TokenClass, parse_token_classes
 from qvggt.calibration.task import Task
 from qvggt.calibration.unit_store import UnitResult, UnitStore
 from qvggt.methods.common import refuse_budget, uniform_schemes
-from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT
+from qvggt.options import QuantizeOptions, TokenClass, parse_token_classes
 from qvggt.quant.affine import QuantizedTensor
 from qvggt.quant.scheme import LayerScheme, LayerShape, Scheme
 from qvggt.types import LayerId, OnProgress, QvggtError

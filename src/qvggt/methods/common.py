@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import torch
 
-from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import quantizable_layers
+from qvggt.options import QuantizeOptions
 from qvggt.quant.layer_names import select_layers
 from qvggt.quant.scheme import LayerScheme, LayerShape
 from qvggt.quant.source import TensorSource

@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Sequence
 from torch import Tensor
 
 from qvggt.calibration.run import UnitContext
-from qvggt.calibration.statistics import TokenClass, observe, pooled
+from qvggt.calibration.statistics import observe, pooled
 from qvggt.calibration.unit_store import UnitResult
 from qvggt.calibration.units import Unit, WalkState
 from qvggt.methods.base import Method
 from qvggt.model import VGGT
+from qvggt.options import TokenClass
 from qvggt.quant.affine import dequantize, fit_grid
 from qvggt.quant.gptq import GptqOptions, gptq, hessian_error
 from qvggt.quant.hadamard import rotate, rotate_weight

@@ -18,7 +18,6 @@ from qvggt.calibration.fingerprint import fingerprint
 from qvggt.calibration.run import UnitContext, apply
 from qvggt.calibration.sensitivity import Rounder, SensitivityReport, measure_sensitivity, read_sensitivity
 from qvggt.calibration.size import storage_of
-from qvggt.calibration.statistics import TOKEN_CLASSES, TokenClass
 from qvggt.calibration.task import make_task
 from qvggt.calibration.unit_store import UnitResult
 from qvggt.methods.allocate import Budget, allocate
@@ -26,11 +25,11 @@ from qvggt.methods.base import Bench, Method, Outcome, Plan
 from qvggt.methods.common import uniform_schemes
 from qvggt.methods.compensate import try_compensation
 from qvggt.methods.gptq import second_order, second_order_weights
-from qvggt.methods.options import QuantizeOptions
 from qvggt.methods.reorder import reorder_hidden_units
 from qvggt.methods.scale_search import SearchOptions, plan_unit
 from qvggt.methods.tune import TuneOptions, tune
 from qvggt.model import VGGT
+from qvggt.options import TOKEN_CLASSES, QuantizeOptions, TokenClass
 from qvggt.quant.gptq import GptqOptions
 from qvggt.quant.scheme import MAX_BITS, MIN_BITS, FloatScheme, LayerScheme, Scheme
 from qvggt.types import LayerId

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from qvggt.methods.common import check_source, current_versions, refuse_budget, uniform_schemes
-from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import quantize_layer, stored_dtype, to_stored, torch_dtype
+from qvggt.options import QuantizeOptions
 from qvggt.quant.recipe import Provenance, Recipe, build_recipe
 from qvggt.quant.scheme import LayerShape
 from qvggt.quant.source import TensorSource

@@ -15,9 +15,9 @@ from qvggt.calibration.task import make_task
 from qvggt.calibration.unit_store import UnitStore
 from qvggt.methods.base import Bench, Method, Outcome, Plan
 from qvggt.methods.common import current_versions
-from qvggt.methods.options import QuantizeOptions
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, quantizable_layers, torch_dtype
+from qvggt.options import QuantizeOptions
 from qvggt.quant.recipe import Provenance, build_recipe
 from qvggt.types import OnProgress, PathLike
 

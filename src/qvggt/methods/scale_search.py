@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from qvggt.calibration.run import UnitContext
-from qvggt.calibration.statistics import TOKEN_CLASSES, TokenClass, pooled
+from qvggt.calibration.statistics import pooled
 from qvggt.calibration.unit_store import UnitResult
 from qvggt.model.producers import ScalePath, absorb, scale_paths
 from qvggt.nn.fake import weights_replaced
+from qvggt.options import TOKEN_CLASSES, TokenClass
 from qvggt.quant.affine import Grid, dequantize, fit_grid, quantize
 from qvggt.quant.scheme import Scheme
 from qvggt.types import LayerId, QvggtError

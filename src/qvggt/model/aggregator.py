@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from qvggt.model.config import VGGTConfig
 from qvggt.model.layers import CHUNK_TOKENS, Block, Rotation, rotary_table
-from qvggt.model.merging import EXACT, GlobalAttention, Merging, exact_pairs, merge
+from qvggt.model.merging import EXACT, Merging, exact_pairs, merge
 from qvggt.model.vit import VisionTransformer
+from qvggt.options import GlobalAttention
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -10,13 +10,9 @@ is trained.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
-
-GlobalAttention = Literal["exact", "merged"]
-"""Whether global attention looks at every token, or at squares of patches as one."""
 
 _SQUARES = 9
 """Squares of keys along the longer side of an image that are left at least, where that allows for more than 2 x 2."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Literal, cast, get_args
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,12 @@ from qvggt.model.camera_head import CameraHead
 from qvggt.model.config import VGGTConfig
 from qvggt.model.dense_head import DenseHead, layout
 from qvggt.model.layers import usual_chunk
+from qvggt.options import ALL_HEADS, DENSE_FRAMES, Head
 from qvggt.types import BlockId
 
-Head = Literal["camera", "depth", "point"]
-ALL_HEADS: tuple[Head, ...] = get_args(Head)
 OUTPUT_CHANNELS = {"depth": 2, "point": 4}
 """Numbers of a pixel that each dense head gives, the confidence among them."""
 
-DENSE_FRAMES = 8
-"""Frames that the dense heads work on at a time, at most; more is no faster and takes more memory."""
 DENSE_PIXELS = 1 << 18
 """Pixels of all frames that the dense heads work on at a time, if that is more than one frame."""
 

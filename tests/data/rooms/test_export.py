@@ -17,7 +17,7 @@ from qvggt.data.folder import ImageFolder
 from qvggt.data.rooms.export import Pictures, Written, write_rooms
 from qvggt.data.rooms.family import SPLITS, RoomFamily, choose_rooms, load_rooms, render_rooms
 from qvggt.geometry import project
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
 PART = choose_rooms("val", 2, 3)

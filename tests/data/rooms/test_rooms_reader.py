@@ -3,7 +3,7 @@ import pytest
 
 from qvggt.data.rooms.family import SPLITS, load_rooms
 from qvggt.data.rooms.reader import RoomsReader
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
 OPTIONS = ImageOptions(28, 14)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from qvggt.data.dataset import SequenceRecord, chosen_frames
 from qvggt.data.rooms.family import SPLITS, room_scene
-from qvggt.images.preprocess import ImageOptions
+from qvggt.options import ImageOptions
 from qvggt.types import QvggtError, Scene
 
 _GROUP = "rooms"

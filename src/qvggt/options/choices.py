@@ -1,0 +1,86 @@
+"""Named choices, and defaults that several options share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal, get_args
+
+from qvggt.types import QvggtError
+
+Head = Literal["camera", "depth", "point"]
+"""Outputs of the model: cameras, depth maps, point maps."""
+
+PointsFrom = Literal["depth", "head"]
+"""Source of world points: depth maps and cameras, or the point head."""
+
+Compute = Literal["float", "int8"]
+"""Arithmetic of products. "float" dequantizes packed weights, layer by layer, to the dtype of the activations. "int8"
+multiplies integers: activations of linear layers are quantized to 8 bits per token; backends with integer convolution
+and attention use at least 10 bits there."""
+
+GlobalAttention = Literal["exact", "merged"]
+"""Global attention over all tokens, or over groups of merged patch tokens."""
+
+ImageMode = Literal["crop", "pad"]
+"""How images get the model's shape: tall ones are cropped, or all are padded to a square."""
+
+Supervision = Literal["truth", "teacher"]
+"""Reference of the calibration loss: ground truth, or the float model."""
+
+Granularity = Literal["unit", "part", "layer"]
+"""What sensitivity quantizes at a time: a block or head, layers of one kind in it, or a single layer."""
+
+Rounding = Literal["nearest", "second-order"]
+"""How sensitivity rounds linear layers: to nearest, or by second order as gptq and qvggt+ do."""
+
+Engine = Literal["local", "ray"]
+"""Where an evaluation runs: in this process, or on a Ray cluster."""
+
+TokenClass = Literal["camera", "register", "patch"]
+"""The class token of the patch embedding counts as a register; every token of the camera head is a camera token."""
+
+ALL_HEADS: tuple[Head, ...] = get_args(Head)
+TOKEN_CLASSES: tuple[TokenClass, ...] = get_args(TokenClass)
+HEADS_FOR: dict[PointsFrom, tuple[Head, ...]] = {"depth": ("camera", "depth"), "head": ALL_HEADS}
+"""Heads that a reconstruction runs if none are named, by the source of its points."""
+
+DENSE_FRAMES = 8
+"""Most frames that the dense heads process at a time; more is no faster and takes more memory."""
+
+DATASET = "rooms"
+"""The dataset that is evaluated and calibrated on if none is named; it needs no files."""
+
+METHOD = "rtn"
+"""The quantization method if none is named; it needs no calibration."""
+
+COMPARED_METHODS = ("rtn", "awq", "gptq", "smoothquant", "qvggt", "qvggt+")
+SENSITIVITY_BITS = (3, 4, 8)
+
+
+def check_heads(heads: Collection[str]) -> None:
+    """Raise QvggtError unless all heads exist."""
+    unknown = sorted(set(heads) - set(ALL_HEADS))
+    if unknown or isinstance(heads, str):
+        what = repr(heads) if isinstance(heads, str) else repr(unknown[0])
+        raise QvggtError(f"unknown heads {what}: expected a list of {', '.join(ALL_HEADS)}")
+
+
+def parse_token_classes(text: str) -> tuple[TokenClass, ...]:
+    """Return the token classes that a setting names: ``all``, or classes joined by ``+`` (``camera+patch``).
+
+    Raises:
+        QvggtError: a class does not exist.
+    """
+    names = TOKEN_CLASSES if text == "all" else text.split("+")
+    unknown = [name for name in names if name not in TOKEN_CLASSES]
+    if unknown:
+        raise QvggtError(
+            f"unknown token class {unknown[0]!r}: expected all, or some of {', '.join(TOKEN_CLASSES)} joined by +"
+        )
+    return tuple(name for name in TOKEN_CLASSES if name in names)
+
+
+def check_choice(what: str, value: object, choices: Any) -> None:
+    """Raise QvggtError unless a value is one of a Literal's."""
+    if value not in get_args(choices):
+        raise QvggtError(f"unknown {what} {value!r}: expected {' or '.join(get_args(choices))}")

@@ -1,0 +1,122 @@
+"""Options of what measures a model: evaluation and benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qvggt.options.choices import Compute, Engine, GlobalAttention, check_choice
+from qvggt.options.inference import ImageOptions, InferenceOptions, LoadOptions, WindowOptions
+from qvggt.types import PathLike, QvggtError
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of a dataset is measured.
+
+    Attributes:
+        root: the dataset's folder; None for rooms.
+        frames: number of frames per scene, drawn at random.
+        every: take every n-th frame instead. With neither, the dataset's published choice.
+        seed: random seed of the choice of frames and scenes.
+        id_map: file with the frames of an earlier run, which are used again; if it does not exist, the choice is
+            written to it.
+        scenes: most scenes, chosen by the seed; None for all.
+        landmarks: of rooms, 0..1, instead of the split's own value.
+
+    Raises:
+        QvggtError: both ``frames`` and ``every`` are given, or a number is below 1.
+    """
+
+    root: PathLike | None = None
+    frames: int | None = None
+    every: int | None = None
+    seed: int = 0
+    id_map: PathLike | None = None
+    scenes: int | None = None
+    landmarks: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.frames is not None and self.every is not None:
+            raise QvggtError("a number of frames and a step between frames exclude each other: give one of them")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How an evaluation is computed. ``global_attention`` and ``windows`` change results; ``threads``, ``device`` and
+    ``compute`` change their last digits.
+
+    Attributes:
+        store: folder in which results are kept as they come, and looked for first; None keeps nothing.
+        fresh: measure everything again, and replace what is stored.
+        engine: ``local``, this process, or ``ray``, a cluster (extra ``ray``).
+        workers: number of Ray workers; None for as many as fit.
+        threads: CPU threads per process. Partial sums are rounded differently for another number, so the default is
+            one.
+        device: where models run.
+        compute: arithmetic of packed layers.
+        dense_frames: most frames that the dense heads process at a time.
+        global_attention: over all tokens, or merged ones.
+        windows: windows in which a scene is reconstructed; None for all frames at once.
+
+    Raises:
+        QvggtError: a value is out of range.
+    """
+
+    store: PathLike | None = None
+    fresh: bool = False
+    engine: Engine = "local"
+    workers: int | None = None
+    threads: int = 1
+    device: str = LoadOptions.device
+    compute: Compute = LoadOptions.compute
+    dense_frames: int = InferenceOptions.dense_frames
+    global_attention: GlobalAttention = LoadOptions.global_attention
+    windows: WindowOptions | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("engine", self.engine, Engine)
+        if self.threads < 1 or (self.workers is not None and self.workers < 1):
+            raise QvggtError("an evaluation needs at least one thread and one worker")
+
+    @property
+    def inference(self) -> InferenceOptions:
+        """How each scene passes through the model."""
+        return InferenceOptions(self.dense_frames, self.windows)
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What a benchmark measures.
+
+    Attributes:
+        models: contenders, whatever ``load`` takes.
+        computes: arithmetic of packed layers, each for every contender.
+        global_attention: kinds of global attention, each for every contender.
+        against: the float model that all are compared with.
+        frames: numbers of images, each for every contender.
+        size_px: width and height of the images.
+        repeats: runs of each, in turns.
+        threads: CPU threads; torch's own choice if None.
+        device: where models run.
+
+    Raises:
+        QvggtError: there is nothing to measure, or a number is below 1.
+    """
+
+    models: Sequence[str]
+    computes: Sequence[Compute] = ("float", "int8")
+    global_attention: Sequence[GlobalAttention] = (LoadOptions.global_attention,)
+    against: str = "seeded:vggt-1b"
+    frames: Sequence[int] = (1,)
+    size_px: int = ImageOptions.size
+    repeats: int = 3
+    threads: int | None = None
+    device: str = LoadOptions.device
+
+    def __post_init__(self) -> None:
+        if not self.models or not self.computes or not self.global_attention:
+            raise QvggtError("there is nothing to measure: give at least one model, compute mode and kind of attention")
+        threads = 1 if self.threads is None else self.threads
+        if not self.frames or min(*self.frames, self.size_px, self.repeats, threads) < 1:
+            raise QvggtError("frames, size, repeats and threads must all be at least 1")
