@@ -37,7 +37,7 @@ def edit(path, change):
 
 
 def test_the_folder_holds_three_files_and_nothing_beside_it(checkpoint):
-    assert sorted(path.name for path in checkpoint.iterdir()) == FILES
+    assert sorted(path.name for path in checkpoint.iterdir()) == [".qvggt-manifest.json", *FILES]
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
     assert is_checkpoint(checkpoint)
     assert not is_checkpoint(checkpoint.parent)

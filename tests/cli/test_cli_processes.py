@@ -16,7 +16,7 @@ SLOW = "seeded:nano"
 def wait_for_work(folder, running):
     """Wait until a command has begun to write."""
     deadline = time.monotonic() + 60
-    while not any(path.name.endswith(".tmp") for path in folder.iterdir()):
+    while not any("qvggt-staging" in path.name for path in folder.rglob("*")):
         assert running.poll() is None, finish(running)
         assert time.monotonic() < deadline
         time.sleep(0.01)

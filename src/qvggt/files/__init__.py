@@ -1,5 +1,18 @@
 """Reading and writing files: outputs appear whole or not at all, damaged inputs end in one sentence."""
 
-from qvggt.files.write import check_folder, explain, make_folder, new_file, new_folder, sync, user_cache, write_json
+from qvggt.files.folder import check_folder, check_space, finish_folder, lock_folder, new_folder
+from qvggt.files.write import explain, make_folder, new_file, sync, user_cache, write_json
 
-__all__ = ["check_folder", "explain", "make_folder", "new_file", "new_folder", "sync", "user_cache", "write_json"]
+__all__ = [
+    "check_folder",
+    "check_space",
+    "explain",
+    "finish_folder",
+    "lock_folder",
+    "make_folder",
+    "new_file",
+    "new_folder",
+    "sync",
+    "user_cache",
+    "write_json",
+]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import sys
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,45 +24,6 @@ def user_cache() -> Path:
     else:
         cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
     return cache / "qvggt"
-
-
-@contextmanager
-def new_folder(folder: PathLike, contents: Collection[str], overwrite: bool = False) -> Iterator[Path]:
-    """Fill a temporary folder and give it its name at the end; on any exception, Ctrl-C included, remove it.
-
-    Args:
-        folder: the name; missing folders above it are made.
-        contents: names of the files that it will hold.
-        overwrite: whether a folder that holds nothing but such files may be replaced. An empty one always may.
-
-    Yields:
-        The temporary folder, on the same file system.
-
-    Raises:
-        QvggtError: the name is taken, or the system refuses to write.
-    """
-    check_folder(folder, contents, overwrite)
-    target = Path(os.path.realpath(folder))
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with _system_errors(target), _parents(target):
-        try:
-            temporary.mkdir()
-            yield temporary
-            for path in temporary.iterdir():
-                sync(path)
-            sync(temporary)
-            _put_in_place(temporary, target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        sync(target.parent)
-
-
-def check_folder(folder: PathLike, contents: Collection[str], overwrite: bool = False) -> None:
-    """Raise QvggtError where ``new_folder`` would refuse the name, for those who want to know before a long work."""
-    target = Path(os.path.realpath(folder))
-    with _system_errors(target):
-        _check_target(target, contents, overwrite)
 
 
 @contextmanager
@@ -87,7 +47,7 @@ def new_file(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
         raise QvggtError(f"{path} exists already: choose another name, or allow overwriting (--overwrite)")
     # A short name of its own: the target's may already be as long as the file system allows.
     temporary = target.with_name(f".qvggt-{uuid.uuid4().hex[:8]}{target.suffix}")
-    with _system_errors(target), _parents(target):
+    with system_errors(target), made_parents(target):
         try:
             yield temporary
             sync(temporary)
@@ -104,7 +64,7 @@ def make_folder(folder: PathLike) -> Path:
     Raises:
         QvggtError: the system refuses.
     """
-    with _system_errors(Path(folder)):
+    with system_errors(Path(folder)):
         Path(folder).mkdir(parents=True, exist_ok=True)
     return Path(folder)
 
@@ -123,12 +83,18 @@ def write_json(path: PathLike, value: Any) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or a folder's entries are on the disk."""
+    """Wait until a file or a folder's entries are on the disk, if the file system can say so (SMB and sshfs cannot)."""
     if os.name == "nt":
         return  # Windows syncs neither folders nor what is open for reading
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 
@@ -159,7 +125,8 @@ def explain(error: OSError, path: PathLike, doing: str) -> QvggtError:
 
 
 @contextmanager
-def _system_errors(target: Path) -> Iterator[None]:
+def system_errors(target: Path) -> Iterator[None]:
+    """Turn what the system refuses into a QvggtError about a file or folder."""
     try:
         yield
     except OSError as error:
@@ -167,8 +134,8 @@ def _system_errors(target: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _parents(target: Path) -> Iterator[None]:
-    # Folders that were made on the way go away again if nothing came of it.
+def made_parents(target: Path) -> Iterator[None]:
+    """Make the folders above a file or folder; on an exception, remove those that were missing."""
     missing = [parent for parent in target.parents if not parent.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -178,38 +145,6 @@ def _parents(target: Path) -> Iterator[None]:
             with suppress(OSError):
                 parent.rmdir()
         raise
-
-
-def _check_target(target: Path, contents: Collection[str], overwrite: bool) -> None:
-    if target.is_symlink():
-        raise QvggtError(f"{target} is a symbolic link that leads in a circle: choose another place")
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise QvggtError(f"{target} is a file: give the name of a folder")
-    present = sorted(path.name for path in target.iterdir())
-    if present and not overwrite:
-        raise QvggtError(f"{target} exists already: choose another folder, or allow overwriting (--overwrite)")
-    foreign = [name for name in present if name not in contents]
-    if foreign:
-        raise QvggtError(
-            f"{target} holds other files too ({foreign[0]!r} for one) and is not replaced: choose another folder"
-        )
-
-
-def _put_in_place(temporary: Path, target: Path) -> None:
-    if not target.exists():
-        temporary.rename(target)
-        return
-    # A folder that holds files cannot be replaced in one step: the old one moves aside and comes back on failure.
-    aside = temporary.with_suffix(".old")
-    target.rename(aside)
-    try:
-        temporary.rename(target)
-    except BaseException:
-        aside.rename(target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _pretty(value: Any, indent: str) -> str:
