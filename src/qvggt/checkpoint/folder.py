@@ -10,6 +10,7 @@ recipe with its provenance, and a hash of every tensor, of the safetensors heade
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch import Tensor
 from qvggt.backends import BACKENDS, pick
 from qvggt.checkpoint.config import quantization_config
 from qvggt.checkpoint.tensors import TensorFile, TensorFileWriter, hash_bytes, hash_tensors, read_header
-from qvggt.files import check_folder, explain, new_folder
+from qvggt.files import check_folder, check_space, explain, finish_folder, new_folder
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import fill, recipe_of, shell, stored_layout, stored_tensors
 from qvggt.options import Compute
@@ -74,8 +75,10 @@ def write_checkpoint(
         ValueError: the tensors are not those of ``config`` and ``recipe``.
     """
     model = shell(config, recipe, BACKENDS["reference"])
+    layout = stored_layout(model, recipe)
     with new_folder(folder, _FILES, overwrite) as temporary:
-        with TensorFileWriter(temporary / TENSORS, stored_layout(model, recipe), {"format": "pt"}) as writer:
+        check_space(folder, sum(dtype.itemsize * math.prod(shape) for dtype, shape in layout.values()))
+        with TensorFileWriter(temporary / TENSORS, layout, {"format": "pt"}) as writer:
             for name, tensor in tensors:
                 writer.write(name, tensor)
         config_text = json.dumps(_config_json(config, recipe, model), indent=2)
@@ -155,6 +158,7 @@ def open_checkpoint(folder: PathLike) -> Checkpoint:
         QvggtError: a file is missing, damaged, of another version, or disagrees with another.
     """
     folder = Path(folder)
+    finish_folder(folder)
     config_text, contents = _read_text(folder / CONFIG), _read_json(folder / RECIPE)
     config = _config_from_json(folder / CONFIG, config_text)
     recipe = Recipe.from_json(contents)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qvggt.files import explain, new_file
+from qvggt.files import explain, finish_folder, new_file
 from qvggt.types import FrameMap, PathLike, Prediction, QvggtError
 
 _ARRAYS = (
@@ -46,6 +46,7 @@ def load_prediction(path: PathLike) -> Prediction:
     Raises:
         QvggtError: if the file cannot be read or is not a prediction.
     """
+    finish_folder(Path(path).parent)
     try:
         opened = np.load(Path(path), allow_pickle=False)
         if not isinstance(opened, np.lib.npyio.NpzFile):
