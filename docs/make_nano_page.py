@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 from marked import replace_between
+from token_norms import token_norms
 
 import qvggt
 from qvggt.data.rooms.family import SPLITS, load_rooms, room_scene
-from qvggt.eval.evaluators import model_meter
+from qvggt.eval.evaluators import model_evaluator
 from qvggt.eval.protocols import PROTOCOLS
 from qvggt.eval.report import Evaluation
 from qvggt.eval.results import Summary, summarize
 from qvggt.eval.store import default_store
-from qvggt.eval.token_norms import token_norms
 from qvggt.model import VGGTConfig
 from qvggt.options import QuantizeOptions, RunOptions, Selection
 from qvggt.plots.training import plot_log
@@ -70,10 +70,10 @@ def measure(model: str, split: str, landmarks: float | None, scenes: int | None)
 def measure_training_rooms(scenes: int) -> Summary:
     """Measure nano on rooms that it was trained on; ``evaluate`` would refuse to."""
     protocols = [PROTOCOLS[name] for name in PROTOCOLS_SHOWN]
-    meter = model_meter(lambda: qvggt.load("nano"), protocols)
+    evaluator = model_evaluator(lambda: qvggt.load("nano"), protocols)
     first = SPLITS["train"].first_seed
     seeds = range(first, first + scenes * SCENES_A_STEP, SCENES_A_STEP)  # the first room of the first steps
-    return summarize(meter(room_scene(seed, 8, (SIDE, SIDE))) for seed in seeds)
+    return summarize(evaluator(room_scene(seed, 8, (SIDE, SIDE))) for seed in seeds)
 
 
 def row(title: str, summary: Summary) -> str:

@@ -11,7 +11,7 @@ from qvggt.api.checkpoint_cache import CheckpointStore
 from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.eval.comparison import ComparisonRow, optimal_rows
-from qvggt.eval.results import Summary
+from qvggt.eval.stats import Summary
 
 MODEL = "seeded:micro"
 BASE = QuantizeOptions(Scheme(4, 32), calibration=CalibrationOptions(scenes=2, frames=1))

@@ -89,7 +89,7 @@ def test_a_folder_without_truth_measures_fidelity(checkpoint, tmp_path, images_o
     )
     assert evaluation.model.summary.protocols == ("fidelity",)
     assert evaluation.chance is evaluation.fidelity is None
-    with pytest.raises(QvggtError, match=r"name a protocol, or a float model to compare with"):
+    with pytest.raises(QvggtError, match=r"no default protocol.*--fidelity-to"):
         qvggt.evaluate(checkpoint, "folder", selection=Selection(root=images_of_a_room))
     with pytest.raises(QvggtError, match="has no true cameras"):
         qvggt.evaluate(checkpoint, "folder", None, ("pose-standard",), Selection(root=images_of_a_room))

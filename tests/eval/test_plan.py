@@ -2,38 +2,40 @@ import json
 
 import pytest
 
-from qvggt.eval.plan import make_plan
+from qvggt.eval.plan import plan_evaluation
 from qvggt.options import ImageOptions, Selection
 from qvggt.types import QvggtError
 
 
-def test_rooms_by_default():
-    plan = make_plan("rooms", None, (), Selection())
+def test_plan_evaluation_of_rooms_by_default():
+    plan = plan_evaluation("rooms", None, (), Selection())
     assert [protocol.name for protocol in plan.protocols] == ["pose-standard", "depth-scale", "points-consistent"]
     assert (plan.reader.split, plan.landmarks, plan.choice) == ("test", 1.0, "all frames in order")
-    assert len(plan.jobs) == 256
-    assert all(job.frames == tuple(range(8)) for job in plan.jobs)
+    assert len(plan.tasks) == 256
+    assert all(task.frames == tuple(range(8)) for task in plan.tasks)
 
 
-def test_selection():
-    plan = make_plan("rooms", "wide", ("pose-vggt",), Selection(frames=3, seed=5, scenes=4, landmarks=0.0))
-    assert [len(set(job.frames)) for job in plan.jobs] == [3] * 4
+def test_plan_evaluation_follows_the_selection():
+    plan = plan_evaluation("rooms", "wide", ("pose-vggt",), Selection(frames=3, seed=5, scenes=4, landmarks=0.0))
+    assert [len(set(task.frames)) for task in plan.tasks] == [3] * 4
     assert plan.landmarks == 0.0
-    everything = make_plan("rooms", "wide", ("pose-vggt",), Selection(frames=3, seed=5))
-    assert set(plan.jobs) <= set(everything.jobs)
-    assert [job.frames for job in make_plan("rooms", None, (), Selection(every=3, scenes=2)).jobs] == [(0, 3, 6)] * 2
+    everything = plan_evaluation("rooms", "wide", ("pose-vggt",), Selection(frames=3, seed=5))
+    assert set(plan.tasks) <= set(everything.tasks)
+    assert [task.frames for task in plan_evaluation("rooms", None, (), Selection(every=3, scenes=2)).tasks] == [
+        (0, 3, 6)
+    ] * 2
 
 
-def test_an_id_map_is_written_and_then_decides(tmp_path):
+def test_plan_evaluation_writes_an_id_map_and_then_follows_it(tmp_path):
     path = tmp_path / "frames.json"
-    first = make_plan("rooms", "val", (), Selection(frames=4, seed=1, id_map=path))
-    again = make_plan("rooms", "val", (), Selection(frames=7, seed=2, id_map=path))
-    assert again.jobs == first.jobs
+    first = plan_evaluation("rooms", "val", (), Selection(frames=4, seed=1, id_map=path))
+    again = plan_evaluation("rooms", "val", (), Selection(frames=7, seed=2, id_map=path))
+    assert again.tasks == first.tasks
     assert again.choice == f"as {path} says"
     stored = json.loads(path.read_text())
-    assert stored["sequences"]["val/00000"] == first.jobs[0].frame_names
+    assert stored["sequences"]["val/00000"] == first.tasks[0].frame_names
     with pytest.raises(QvggtError, match="no scene of rooms is in"):
-        make_plan("rooms", "test", (), Selection(id_map=path))
+        plan_evaluation("rooms", "test", (), Selection(id_map=path))
 
 
 @pytest.mark.parametrize(
@@ -50,17 +52,17 @@ def test_an_id_map_is_written_and_then_decides(tmp_path):
         (("rooms", None, (), Selection(scenes=0)), "at least 1"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(arguments, sentence):
+def test_plan_evaluation_refuses_what_cannot_be_evaluated(arguments, sentence):
     with pytest.raises(QvggtError, match=sentence):
-        make_plan(*arguments)
+        plan_evaluation(*arguments)
 
 
-def test_rooms_are_as_long_as_they_are_asked_for():
-    plan = make_plan("rooms", None, (), Selection(frames=11, scenes=1))
-    (job,) = plan.jobs
-    assert sorted(job.frames) == list(range(11))
-    assert plan.reader.load(job.record, job.frames, ImageOptions(28, 14)).images.shape == (11, 3, 28, 28)
+def test_plan_evaluation_makes_rooms_with_the_requested_frames():
+    plan = plan_evaluation("rooms", None, (), Selection(frames=11, scenes=1))
+    (task,) = plan.tasks
+    assert sorted(task.frames) == list(range(11))
+    assert plan.reader.load(task.record, task.frames, ImageOptions(28, 14)).images.shape == (11, 3, 28, 28)
 
 
-def test_a_protocol_named_twice_counts_once():
-    assert len(make_plan("rooms", None, ("pose-standard", "pose-standard"), Selection()).protocols) == 1
+def test_plan_evaluation_counts_a_protocol_named_twice_once():
+    assert len(plan_evaluation("rooms", None, ("pose-standard", "pose-standard"), Selection()).protocols) == 1

@@ -10,7 +10,7 @@ from qvggt.eval.ground_truth import resize_intrinsics, true_points, unproject_ma
 from qvggt.eval.metrics.pose import relative_to_first
 from qvggt.eval.point_protocols import ConsistencyProtocol, PointProtocol
 from qvggt.eval.protocols import PROTOCOLS, DepthProtocol, PoseProtocol, measure, measure_fidelity
-from qvggt.eval.results import summarize
+from qvggt.eval.stats import summarize
 from qvggt.types import QvggtError
 
 POINTS = [name for name in PROTOCOLS if name.startswith("points-") and name != "points-consistent"]

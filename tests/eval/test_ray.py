@@ -2,32 +2,37 @@
 
 import os
 import signal
+import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from qvggt.api.reconstruct import load
-from qvggt.eval.evaluators import Meter, model_meter
-from qvggt.eval.plan import make_plan
+from qvggt.eval.evaluators import Evaluator, model_evaluator
+from qvggt.eval.plan import plan_evaluation
 from qvggt.eval.results import SceneResult
-from qvggt.eval.runner import run
-from qvggt.eval.work import Work
+from qvggt.eval.run import EvaluationPass, run
 from qvggt.options import ImageOptions, RunOptions, Selection
 from qvggt.types import QvggtError, Scene
 
+pytestmark = pytest.mark.ray
 ray = pytest.importorskip("ray")
 
-PLAN = make_plan("rooms", "val", (), Selection(scenes=5))
-WORK = Work(PLAN.reader, ImageOptions(56, 14), partial(model_meter, partial(load, "seeded:micro"), PLAN.protocols))
+PLAN = plan_evaluation("rooms", "val", (), Selection(scenes=3))
+PASS = EvaluationPass(
+    PLAN.reader, ImageOptions(56, 14), partial(model_evaluator, partial(load, "seeded:micro"), PLAN.protocols)
+)
 SETTINGS = {**PLAN.settings()}
 OPTIONS = RunOptions(engine="ray", workers=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    # Workers find the functions of this file by the file's folder.
-    environment = {"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}}
+    # Workers import the functions of this file from its folder, and qvggt from wherever this process has it.
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    environment = {"env_vars": {"PYTHONPATH": path}}
     ray.init(
         address="local",
         num_cpus=2,
@@ -42,52 +47,49 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def alone():
-    return run(WORK, PLAN.jobs, RunOptions(), SETTINGS)
+    return run(PASS, PLAN.tasks, RunOptions(), SETTINGS)
 
 
-def mortal_meter(make: partial, victim: str, deaths: Path, times: int) -> Meter:
+def mortal_evaluator(make: partial, victim: str, deaths: Path, times: int) -> Evaluator:
     """Kill the process that measures ``victim``, so many times."""
-    meter = make()
+    evaluator = make()
 
     def measure(scene: Scene) -> SceneResult:
         before = len(list(deaths.iterdir()))
         if scene.name == victim and before < times:
             (deaths / str(before)).touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return meter(scene)
+        return evaluator(scene)
 
     return measure
 
 
-def missing_model() -> Meter:
+def missing_model() -> Evaluator:
     raise QvggtError("the model is missing: check its path")
 
 
-def with_meter(make) -> Work:
-    return Work(WORK.reader, WORK.images, make)
+def with_evaluator(make) -> EvaluationPass:
+    return EvaluationPass(PASS.reader, PASS.images, make)
 
 
-def test_workers_give_the_digits_of_one_process_and_share_its_store(alone, tmp_path):
-    options = RunOptions(tmp_path, engine="ray", workers=2)
-    assert run(WORK, PLAN.jobs, options, SETTINGS) == alone
-    assert run(with_meter(missing_model), PLAN.jobs, RunOptions(tmp_path), SETTINGS) == alone
-
-
-def test_a_killed_worker_loses_nothing(alone, tmp_path):
-    victim = PLAN.jobs[1].record.name
-    mortal = with_meter(partial(mortal_meter, WORK.make_meter, victim, tmp_path, 1))
-    assert run(mortal, PLAN.jobs, OPTIONS, SETTINGS) == alone
-    assert len(list(tmp_path.iterdir())) == 1
+def test_run_ray_survives_a_killed_worker_with_the_digits_and_the_store_of_one_process(alone, tmp_path):
+    deaths, store = tmp_path / "deaths", tmp_path / "store"
+    deaths.mkdir()
+    victim = PLAN.tasks[1].record.name
+    mortal = with_evaluator(partial(mortal_evaluator, PASS.make_evaluator, victim, deaths, 1))
+    assert run(mortal, PLAN.tasks, replace(OPTIONS, store=store), SETTINGS) == alone
+    assert len(list(deaths.iterdir())) == 1
+    assert run(with_evaluator(missing_model), PLAN.tasks, RunOptions(store), SETTINGS) == alone
 
 
 @pytest.mark.slow
-def test_a_scene_that_kills_every_worker_is_named(tmp_path):
-    victim = PLAN.jobs[0].record.name
-    mortal = with_meter(partial(mortal_meter, WORK.make_meter, victim, tmp_path, 99))
+def test_run_ray_names_a_scene_that_kills_every_worker(tmp_path):
+    victim = PLAN.tasks[0].record.name
+    mortal = with_evaluator(partial(mortal_evaluator, PASS.make_evaluator, victim, tmp_path, 99))
     with pytest.raises(QvggtError, match=f"3 workers died on scene {victim}"):
-        run(mortal, PLAN.jobs[:1], OPTIONS, SETTINGS)
+        run(mortal, PLAN.tasks[:1], OPTIONS, SETTINGS)
 
 
-def test_the_sentence_of_a_worker_reaches_the_user():
+def test_run_ray_raises_the_error_of_a_worker():
     with pytest.raises(QvggtError, match=r"^the model is missing: check its path$"):
-        run(with_meter(missing_model), PLAN.jobs[:1], OPTIONS, SETTINGS)
+        run(with_evaluator(missing_model), PLAN.tasks[:1], OPTIONS, SETTINGS)

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from qvggt.data.dataset import SequenceRecord
-from qvggt.eval.plan import Job
+from qvggt.eval.plan import SceneTask
 from qvggt.eval.results import SceneResult
 from qvggt.eval.store import ResultStore, default_store
 from qvggt.types import QvggtError
 
 SETTINGS = {"dataset": "rooms", "split": "test", "model": "m", "protocols": ["pose-standard"]}
-JOB = Job(SequenceRecord("test/00001", ("a", "b", "c")), (2, 0))
+JOB = SceneTask(SequenceRecord("test/00001", ("a", "b", "c")), (2, 0))
 RESULT = SceneResult("test/00001", "g", ("pose-standard",), 2, (0.1,), (math.inf,), {"absrel": 1 / 3}, ("a note",))
 
 
@@ -42,10 +42,10 @@ def test_other_frames_are_another_result(tmp_path):
 def test_names_that_look_alike_are_kept_apart(tmp_path):
     store = ResultStore(tmp_path, SETTINGS)
     for name in ("a/b", "a_b", "a:b", "x" * 300):
-        job = Job(SequenceRecord(name, ("f",)), (0,))
-        assert store.get(job) is None
-        store.put(job, replace(RESULT, scene=name))
-        found = store.get(job)
+        task = SceneTask(SequenceRecord(name, ("f",)), (0,))
+        assert store.get(task) is None
+        store.put(task, replace(RESULT, scene=name))
+        found = store.get(task)
         assert found is not None
         assert found.scene == name
 

@@ -8,12 +8,12 @@ from PIL import Image
 
 from qvggt import QvggtError
 from qvggt.eval.comparison import ComparisonReport, ComparisonRow, Trial
-from qvggt.eval.paired import paired_difference, summarize_runs
-from qvggt.eval.report import Figures, Measured, ModelCard
-from qvggt.eval.results import SceneResult, summarize
+from qvggt.eval.report import EvaluationSetup, Figures, ModelCard
+from qvggt.eval.results import SceneResult
+from qvggt.eval.stats import paired_difference, summarize, summarize_runs
 from qvggt.plots.comparison import _side_by_side, write_comparison_picture
 
-ON = Measured("rooms", "test", "all frames", (8, 8), 0, 1.0, 84, {})
+ON = EvaluationSetup("rooms", "test", "all frames", (8, 8), 0, 1.0, 84, {})
 SCENES = 12
 
 

@@ -13,10 +13,10 @@ from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.eval.code_hash import code_hash
 from qvggt.eval.comparison import FLOAT, ComparisonReport, ComparisonRow, Trial, headline, optimal_rows
-from qvggt.eval.evaluate import Comparison, Subject, evaluate_plan
-from qvggt.eval.paired import paired_difference, summarize_runs
-from qvggt.eval.plan import Plan, make_plan
+from qvggt.eval.evaluate import References, Subject, evaluate_plan
+from qvggt.eval.plan import EvaluationPlan, plan_evaluation
 from qvggt.eval.report import Evaluation
+from qvggt.eval.stats import paired_difference, summarize_runs
 from qvggt.files import user_cache
 from qvggt.methods.registry import RTN, parse_variant
 from qvggt.options import CompareOptions, QuantizeOptions, RunOptions, Selection
@@ -100,7 +100,7 @@ def compare(
     root = Path(store) if store is not None else user_cache()
     run = run or RunOptions()
     run = replace(run, store=run.store or root / "eval")
-    plan = make_plan(dataset, split, protocols, selection or Selection())
+    plan = plan_evaluation(dataset, split, protocols, selection or Selection())
     if not plan.protocols:
         raise QvggtError(f"nothing is usual to measure on {dataset}: name a protocol (--protocol)")
     subject = subject_of(model, run, revision)
@@ -143,7 +143,7 @@ class _Work:
     def __init__(
         self,
         checkpoints: CheckpointStore,
-        plan: Plan,
+        plan: EvaluationPlan,
         run: RunOptions,
         tasks: Sequence[_Task],
         on_progress: OnProgress | None,
@@ -156,13 +156,13 @@ class _Work:
         # An inference over the calibration images costs one.
         calibration = tasks[0].options.calibration
         images = calibration.scenes * calibration.frames
-        self.measuring = sum(len(job.frames) for job in plan.jobs) / images
+        self.measuring = sum(len(task.frames) for task in plan.tasks) / images
         self.done, self.total = 0.0, self.measuring * (1 + len(tasks)) + sum(map(self._quantizing, tasks))
 
     def measure(self, subject: Subject) -> Evaluation:
         """Measure a model."""
         with self._part("", self.measuring) as update:
-            return evaluate_plan(subject, self.plan, Comparison(), self.run, code_hash(subject_of.__module__), update)
+            return evaluate_plan(subject, self.plan, References(), self.run, code_hash(subject_of.__module__), update)
 
     def quantize(self, task: _Task) -> KeptCheckpoint:
         """Return a checkpoint, made before or now."""

@@ -9,8 +9,8 @@ from functools import partial
 from qvggt.api.model_card import describe, describe_loaded
 from qvggt.api.reconstruct import load
 from qvggt.eval.code_hash import code_hash
-from qvggt.eval.evaluate import Comparison, Subject, evaluate_plan
-from qvggt.eval.plan import make_plan
+from qvggt.eval.evaluate import References, Subject, evaluate_plan
+from qvggt.eval.plan import plan_evaluation
 from qvggt.eval.report import Evaluation
 from qvggt.model import VGGT
 from qvggt.options import RunOptions, Selection
@@ -52,11 +52,11 @@ def evaluate(
     run = run or RunOptions()
     if isinstance(model, VGGT):
         run = replace(run, device=next(model.parameters()).device.type)
-    plan = make_plan(dataset, split, protocols, selection or Selection())
+    plan = plan_evaluation(dataset, split, protocols, selection or Selection())
     subject = subject_of(model, run, revision)
     other = "chance" if baseline == "chance" else None if baseline is None else subject_of(baseline, run)
     reference = None if fidelity_to is None else subject_of(fidelity_to, run)
-    return evaluate_plan(subject, plan, Comparison(other, reference), run, code_hash(__name__), on_progress)
+    return evaluate_plan(subject, plan, References(other, reference), run, code_hash(__name__), on_progress)
 
 
 def subject_of(model: VGGT | PathLike, run: RunOptions, revision: str | None = None) -> Subject:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from qvggt.cli.show import console, say
 from qvggt.eval.report import Evaluation, Figures, ModelCard
-from qvggt.eval.results import Summary
+from qvggt.eval.stats import Summary
 from qvggt.inference.process_memory import size_text
 
 _LABELS = {

@@ -1,4 +1,4 @@
-"""What a comparison of quantization methods found, row by row."""
+"""Results of a comparison of quantization methods: one row per method and width."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qvggt.eval.paired import Difference
-from qvggt.eval.report import Figures, Measured
-from qvggt.eval.results import Summary, to_json_number
+from qvggt.eval.report import EvaluationSetup, Figures
+from qvggt.eval.results import to_json_number
+from qvggt.eval.stats import Difference, Summary
 
 FLOAT = "float"
 
 HIGHER_IS_BETTER = ("auc", "rra", "rta", "delta", "normal_consistency")
-"""What the names of metrics begin with of which more is better; of all others less is."""
+"""Prefixes of metrics where higher is better; for all others lower is better."""
 
 SAME_SIZE = 0.005
-"""Share by which sizes of checkpoints may differ and still count as equal."""
+"""Relative difference up to which checkpoint sizes count as equal."""
 
 _HEADLINES = ("auc30", "absrel", "point_error", "accuracy")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One model that was measured.
+    """One evaluated model.
 
     Attributes:
-        figures: what it scored, and on which scenes.
-        seed: of its calibration; None where there is none.
-        linear_bits: bits a weight on average over all linear layers, scales among them.
-        minutes: that quantizing took; None for the float model.
+        figures: its metrics and the results of its scenes.
+        seed: of its calibration; None without calibration.
+        linear_bits: bits per weight over all linear layers, scales included.
+        minutes: time that quantization took; None for the float model.
     """
 
     figures: Figures
@@ -52,13 +52,13 @@ class ComparisonRow:
     """One method at one width.
 
     Attributes:
-        method: its name; ``float`` for the model that all others are made of.
-        bits: asked for; None for the float model.
-        trials: one a seed; none if the method failed with each.
+        method: its name; ``float`` for the float model that the others were quantized from.
+        bits: requested width; None for the float model.
+        trials: one per seed; empty if the method failed with every seed.
         summary: the mean over trials, with intervals over scenes; None without trials.
         difference: from the float model on the same scenes; None for the float model itself, or without trials.
         errors: why trials failed, one sentence each.
-        optimal: whether no other quantized model is both as small and as good (by the report's headline).
+        optimal: whether the row is on the Pareto front of size and the report's headline metric.
     """
 
     method: str
@@ -71,28 +71,28 @@ class ComparisonRow:
 
     @property
     def average_bits(self) -> float | None:
-        """Bits of tensor data a parameter, over all weights; the mean over trials."""
+        """Bits of tensor data per parameter over all weights, averaged over trials."""
         return _mean([trial.figures.card.average_bits for trial in self.trials])
 
     @property
     def linear_bits(self) -> float | None:
-        """Bits a weight over all linear layers; the mean over trials."""
+        """Bits per weight over all linear layers, averaged over trials."""
         return _mean([trial.linear_bits for trial in self.trials])
 
     @property
     def checkpoint_bytes(self) -> int | None:
-        """Size of the checkpoint; the mean over trials."""
+        """Size of the checkpoint, averaged over trials."""
         mean = _mean([trial.figures.card.checkpoint_bytes for trial in self.trials])
         return None if mean is None else round(mean)
 
     @property
     def minutes(self) -> float | None:
-        """Minutes that quantizing took; the mean over trials."""
+        """Minutes that quantization took, averaged over trials."""
         return _mean([trial.minutes for trial in self.trials])
 
     @property
     def seed_ranges(self) -> dict[str, tuple[float, float]]:
-        """The least and the largest value of each metric over seeds; empty with fewer than two."""
+        """Smallest and largest value of each metric over seeds; empty for fewer than two seeds."""
         tables = [trial.figures.summary.metrics for trial in self.trials]
         if len(tables) < 2:
             return {}
@@ -120,18 +120,18 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """A comparison.
+    """All rows of a comparison and what they have in common.
 
     Attributes:
-        rows: the float model first, then width by width, methods in the order asked for.
-        on: what all of them were measured on.
-        quantization: what all methods were told, JSON-ready.
-        chance: what a guess scores on the same frames; None where it was not measured.
-        reused: checkpoints that were there before.
+        rows: the float model first, then by width, methods in the requested order.
+        on: data and machine of all evaluations.
+        quantization: options that all methods share, JSON-ready.
+        chance: figures of chance on the same frames; None if it was not evaluated.
+        reused: number of checkpoints that were read from the cache.
     """
 
     rows: tuple[ComparisonRow, ...]
-    on: Measured
+    on: EvaluationSetup
     quantization: Mapping[str, Any] = field(default_factory=dict)
     chance: Figures | None = None
     reused: int = 0
@@ -143,17 +143,17 @@ class ComparisonReport:
 
     @property
     def summary(self) -> Summary:
-        """The float model's summary: it says which protocols, and how many scenes and pairs."""
+        """The float model's summary, whose protocols, scenes and pairs are those of all rows."""
         assert self.float_row.summary is not None
         return self.float_row.summary
 
     @property
     def headline(self) -> str:
-        """The metric by which models are called good: AUC@30 where poses are measured."""
+        """The metric that models are ranked by: AUC@30 if poses are evaluated."""
         return headline(self.summary)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rows, and everything that a fair comparison has to say beside them, as JSON-ready values."""
+        """Return the rows, the data, the machine and the shared options as JSON-ready values."""
         summary, card = self.summary, self.float_row.trials[0].figures.card
         return {
             "model": card.name,
@@ -170,12 +170,12 @@ class ComparisonReport:
 
 
 def headline(summary: Summary) -> str:
-    """Return the metric of a summary by which models are called good."""
+    """Return the metric of a summary that models are ranked by."""
     return next((name for name in _HEADLINES if name in summary.metrics), next(iter(summary.metrics)))
 
 
 def is_higher_better(metric: str) -> bool:
-    """Return whether more of a metric is better.
+    """Return whether higher values of a metric are better.
 
     >>> is_higher_better("auc30"), is_higher_better("absrel")
     (True, False)
@@ -184,11 +184,11 @@ def is_higher_better(metric: str) -> bool:
 
 
 def optimal_rows(rows: Sequence[ComparisonRow], metric: str) -> list[int]:
-    """Return the indices of the rows on the Pareto front of size and a metric, the smallest checkpoint's first.
+    """Return the indices of the rows on the Pareto front of size and a metric, smallest checkpoint first.
 
-    A row is on it unless another one is at least as small and at least as good, and better in one of the two. Sizes
-    within ``SAME_SIZE`` of each other count as equal: they differ in what the recipes say, not in weights. Rows without
-    figures are never on it.
+    A row is on it unless another row is at least as small and at least as good, and better in one of the two. Sizes
+    within ``SAME_SIZE`` count as equal: such checkpoints differ in their recipes, not in their weights. Rows without
+    figures are never on the front.
     """
     sign = -1.0 if is_higher_better(metric) else 1.0
     points = []

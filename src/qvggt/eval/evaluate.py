@@ -1,4 +1,4 @@
-"""A whole evaluation: a model, perhaps a baseline and a float model, and chance, on the same frames."""
+"""Evaluate a model and, on the same frames, a baseline, its fidelity to a float model, and chance."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Literal
 import torch
 
 from qvggt.data.splits import check_disjoint
-from qvggt.eval.evaluators import LoadModel, chance_meter, fidelity_meter, model_meter
-from qvggt.eval.plan import Plan
-from qvggt.eval.report import CHANCE, Evaluation, Figures, Measured, ModelCard
-from qvggt.eval.results import SceneResult, summarize
-from qvggt.eval.runner import run
-from qvggt.eval.work import Work, run_settings
+from qvggt.eval.evaluators import LoadModel, chance_evaluator, fidelity_evaluator, model_evaluator
+from qvggt.eval.plan import EvaluationPlan
+from qvggt.eval.report import CHANCE, Evaluation, EvaluationSetup, Figures, ModelCard
+from qvggt.eval.results import SceneResult
+from qvggt.eval.run import EvaluationPass, run, run_settings
+from qvggt.eval.stats import summarize
 from qvggt.model import VGGTConfig
 from qvggt.options import ImageOptions, RunOptions
 from qvggt.types import OnProgress, QvggtError
@@ -27,12 +27,12 @@ FLOAT, FIDELITY = "float", "fidelity"
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that can be evaluated.
+    """A model to evaluate.
 
     Attributes:
-        card: which one it is.
+        card: its name, hash, size and provenance.
         config: its architecture.
-        load: loads it; travels to other processes.
+        load: loads it; picklable, so that it can be sent to other processes.
     """
 
     card: ModelCard
@@ -41,17 +41,17 @@ class Subject:
 
     @property
     def images(self) -> ImageOptions:
-        """How images become its input."""
+        """How images are made into its input."""
         return ImageOptions(self.config.image_size, self.config.patch_size)
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What stands beside a model's figures.
+class References:
+    """What a model is compared with.
 
     Attributes:
-        baseline: another model on the same frames, or chance.
-        fidelity_to: the float model that the model's predictions are compared with.
+        baseline: another model, evaluated on the same frames, or chance.
+        fidelity_to: the float model whose predictions the model's are compared with.
     """
 
     baseline: Subject | Literal["chance"] | None = None
@@ -60,61 +60,61 @@ class Comparison:
 
 def evaluate_plan(
     subject: Subject,
-    plan: Plan,
-    comparison: Comparison,
+    plan: EvaluationPlan,
+    references: References,
     options: RunOptions,
     code: str,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Measure a model and what it is compared with.
+    """Evaluate a model and its references on all scenes of a plan.
 
-    Chance is measured beside every model on rooms, where it costs little.
+    On rooms chance is always evaluated too: it costs little there.
 
     Args:
         subject: the model.
-        plan: the scenes.
-        comparison: what else to measure.
-        options: how.
+        plan: protocols, scenes and frames.
+        references: what the model is compared with.
+        options: how figures are computed.
         code: hash of the code that the figures depend on.
-        on_progress: called with the number of scenes done in words, and the share of all the work.
+        on_progress: called with text such as ``nano, 3 of 8 scenes`` and the share of all passes done.
 
     Raises:
-        QvggtError: the model was calibrated on a scene of the plan, there is nothing to measure, or a scene or a model
-            cannot be read.
+        QvggtError: the model was calibrated on a scene of the plan, there is no protocol, or a scene or model cannot
+            be read.
     """
-    _check(subject, plan, comparison)
-    baseline = comparison.baseline
+    _check(subject, plan, references)
+    baseline = references.baseline
     by_chance = bool(plan.protocols) and (baseline == "chance" or plan.dataset == "rooms")
-    wanted = [plan.protocols, isinstance(baseline, Subject), by_chance, comparison.fidelity_to]
-    rounds = _Rounds(plan, options, code, sum(map(bool, wanted)), on_progress)
+    wanted = [plan.protocols, isinstance(baseline, Subject), by_chance, references.fidelity_to]
+    passes = _Passes(plan, options, code, sum(map(bool, wanted)), on_progress)
     model = baseline_figures = chance = fidelity = None
     if plan.protocols:
-        model = rounds.model(subject)
+        model = passes.model(subject)
     if isinstance(baseline, Subject):
-        baseline_figures = rounds.model(baseline)
+        baseline_figures = passes.model(baseline)
     if by_chance:
-        chance = rounds.chance(subject.images)
-    if comparison.fidelity_to is not None:
-        fidelity = rounds.fidelity(subject, comparison.fidelity_to)
+        chance = passes.chance(subject.images)
+    if references.fidelity_to is not None:
+        fidelity = passes.fidelity(subject, references.fidelity_to)
     main = model or fidelity
     assert main is not None
     return Evaluation(
         model=main,
-        on=_measured(subject, plan, options),
+        on=_setup(subject, plan, options),
         baseline=chance if baseline == "chance" else baseline_figures,
         chance=None if baseline == "chance" else chance,
         fidelity=fidelity if model is not None else None,
-        fidelity_to=comparison.fidelity_to.card if comparison.fidelity_to else None,
-        notes=rounds.notes.get(subject.card.name, {}),
-        stored=rounds.stored,
+        fidelity_to=references.fidelity_to.card if references.fidelity_to else None,
+        notes=passes.notes.get(subject.card.name, {}),
+        stored=passes.stored,
     )
 
 
 @dataclass
-class _Rounds:
-    """Rounds over all scenes, one a question, with progress over all of them."""
+class _Passes:
+    """Runs each requested evaluation over all scenes and reports progress over all of them."""
 
-    plan: Plan
+    plan: EvaluationPlan
     options: RunOptions
     code: str
     count: int
@@ -124,33 +124,37 @@ class _Rounds:
     notes: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
     def model(self, subject: Subject) -> Figures:
-        make = partial(model_meter, subject.load, self.plan.protocols, self.options.dense_frames, self.options.windows)
-        return self._round(subject.card, subject.images, make, {"model": _identity(subject)})
+        make = partial(
+            model_evaluator, subject.load, self.plan.protocols, self.options.dense_frames, self.options.windows
+        )
+        return self._run(subject.card, subject.images, make, {"model": _identity(subject)})
 
     def chance(self, images: ImageOptions) -> Figures:
-        return self._round(CHANCE, images, partial(chance_meter, self.plan.protocols), {"model": "chance"})
+        return self._run(CHANCE, images, partial(chance_evaluator, self.plan.protocols), {"model": "chance"})
 
     def fidelity(self, subject: Subject, reference: Subject) -> Figures:
-        make = partial(fidelity_meter, subject.load, reference.load, self.options.dense_frames)
+        make = partial(fidelity_evaluator, subject.load, reference.load, self.options.dense_frames)
         identity = {"model": _identity(subject), "reference": _identity(reference), "protocols": [FIDELITY]}
-        return self._round(subject.card, subject.images, make, identity)
+        return self._run(subject.card, subject.images, make, identity)
 
-    def _round(self, card: ModelCard, images: ImageOptions, make_meter: Any, identity: Mapping[str, Any]) -> Figures:
+    def _run(self, card: ModelCard, images: ImageOptions, make_evaluator: Any, identity: Mapping[str, Any]) -> Figures:
         size = {"size": images.size, "patch": images.patch, "mode": images.mode}
         how = {**run_settings(self.options), "code": self.code, "images": size}
         settings = {**self.plan.settings(), **how, **identity}
-        jobs, here = self.plan.jobs, 0
+        tasks, count = self.plan.tasks, 0
 
         def on_result(result: SceneResult, stored: bool) -> None:
-            nonlocal here
-            here += 1
+            nonlocal count
+            count += 1
             self.done += 1
             self.stored += stored
             if self.on_progress is not None:
-                share = self.done / (self.count * len(jobs))
-                self.on_progress(f"{card.name}, {here} of {len(jobs)} scenes", share)
+                share = self.done / (self.count * len(tasks))
+                self.on_progress(f"{card.name}, {count} of {len(tasks)} scenes", share)
 
-        results = run(Work(self.plan.reader, images, make_meter), jobs, self.options, settings, on_result)
+        results = run(
+            EvaluationPass(self.plan.reader, images, make_evaluator), tasks, self.options, settings, on_result
+        )
         self.notes.setdefault(card.name, {}).update({r.scene: r.notes for r in results if r.notes})
         return Figures(card, summarize(results), tuple(results))
 
@@ -159,28 +163,28 @@ def _identity(subject: Subject) -> dict[str, Any]:
     return {"hash": subject.card.hash, "config": subject.config.to_json()}
 
 
-def _check(subject: Subject, plan: Plan, comparison: Comparison) -> None:
-    if not plan.protocols and comparison.fidelity_to is None:
+def _check(subject: Subject, plan: EvaluationPlan, references: References) -> None:
+    if not plan.protocols and references.fidelity_to is None:
         raise QvggtError(
-            f"nothing is usual to measure on {plan.dataset}: name a protocol, or a float model to compare with "
-            "(--fidelity-to)."
+            f"{plan.dataset} has no default protocol: name one (--protocol), or a float model to compare with "
+            "(--fidelity-to)"
         )
-    if not plan.protocols and comparison.baseline is not None:
-        raise QvggtError("a baseline is compared by a protocol: name one (--protocol).")
-    reference = comparison.fidelity_to
+    if not plan.protocols and references.baseline is not None:
+        raise QvggtError("a baseline is compared by a protocol: name one (--protocol)")
+    reference = references.fidelity_to
     if reference is not None and reference.images != subject.images:
         raise QvggtError(
             f"{reference.card.name} takes images of {reference.images.size} px and {subject.card.name} of "
-            f"{subject.images.size} px: compare models of one architecture."
+            f"{subject.images.size} px: compare models of one architecture"
         )
-    scenes = [job.record.name for job in plan.jobs]
-    for other in (subject, comparison.baseline):
+    scenes = [task.record.name for task in plan.tasks]
+    for other in (subject, references.baseline):
         if isinstance(other, Subject):
             check_disjoint(other.card.name, other.card.calibration, plan.reader.name, plan.reader.split, scenes)
 
 
-def _measured(subject: Subject, plan: Plan, options: RunOptions) -> Measured:
-    counts = [len(job.frames) for job in plan.jobs]
+def _setup(subject: Subject, plan: EvaluationPlan, options: RunOptions) -> EvaluationSetup:
+    counts = [len(task.frames) for task in plan.tasks]
     machine = {
         "device": options.device,
         "compute": options.compute,
@@ -190,7 +194,7 @@ def _measured(subject: Subject, plan: Plan, options: RunOptions) -> Measured:
         "python": platform.python_version(),
         "processor": platform.machine(),
     }
-    return Measured(
+    return EvaluationSetup(
         dataset=plan.dataset,
         split=plan.reader.split,
         frames=plan.choice,

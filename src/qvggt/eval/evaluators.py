@@ -1,7 +1,7 @@
-"""What is asked about a scene: how well a model does, how far it is from another model, or what chance would score.
+"""Score one scene against ground truth, a float model, or chance.
 
-A meter turns a scene into a result. Meters are made where they are used, once a process, because making one loads the
-model; what makes them (a partial of a function here) is small and travels to other machines.
+An evaluator turns a scene into a result. The process that uses an evaluator makes it, because making one loads the
+models; the partial of a function here that makes it is small and can be sent to other machines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from qvggt.model import VGGT
 from qvggt.options import ALL_HEADS, DENSE_FRAMES, HEADS_FOR, Head, WindowOptions
 from qvggt.types import FrameMap, ImageSet, Prediction, Scene
 
-Meter = Callable[[Scene], SceneResult]
+Evaluator = Callable[[Scene], SceneResult]
 LoadModel = Callable[[], VGGT]
 
 _CHANCE_FOV_DEG = 60.0
@@ -30,7 +30,7 @@ _CHANCE_MOTION = 0.25  # standard deviation of camera positions, in units of the
 
 
 def heads_for(protocols: Sequence[Protocol]) -> tuple[Head, ...]:
-    """Return the heads that a model has to run for some protocols."""
+    """Return the heads that protocols need, in the order of ``ALL_HEADS``."""
     needed: set[Head] = set()
     for protocol in protocols:
         if isinstance(protocol, PoseProtocol):
@@ -44,20 +44,20 @@ def heads_for(protocols: Sequence[Protocol]) -> tuple[Head, ...]:
     return tuple(head for head in ALL_HEADS if head in needed)
 
 
-def model_meter(
+def model_evaluator(
     load: LoadModel,
     protocols: Sequence[Protocol],
     dense_frames: int = DENSE_FRAMES,
     windows: WindowOptions | None = None,
-) -> Meter:
-    """Return a meter of a model against the truth; with windows cameras and depth are computed in any case."""
+) -> Evaluator:
+    """Return an evaluator of a model against ground truth; with windows it always runs the camera and depth heads."""
     model, needed = load(), {*heads_for(protocols), *(() if windows is None else HEADS_FOR["depth"])}
     heads: tuple[Head, ...] = tuple(head for head in ALL_HEADS if head in needed)
     return lambda scene: measure(scene, predict_scene(model, scene, heads, dense_frames, windows), protocols)
 
 
-def fidelity_meter(load: LoadModel, load_reference: LoadModel, dense_frames: int = DENSE_FRAMES) -> Meter:
-    """Return a meter of a model against another one, usually the float model; the truth is not looked at."""
+def fidelity_evaluator(load: LoadModel, load_reference: LoadModel, dense_frames: int = DENSE_FRAMES) -> Evaluator:
+    """Return an evaluator of a model against another one, usually the float model, without ground truth."""
     model, reference = load(), load_reference()
 
     def compare(scene: Scene) -> SceneResult:
@@ -67,8 +67,8 @@ def fidelity_meter(load: LoadModel, load_reference: LoadModel, dense_frames: int
     return compare
 
 
-def chance_meter(protocols: Sequence[Protocol]) -> Meter:
-    """Return a meter of ``chance_prediction``; its points agree with its depth by construction, so that is left out."""
+def chance_evaluator(protocols: Sequence[Protocol]) -> Evaluator:
+    """Return an evaluator of ``chance_prediction``, with NaN consistency: its points are made of its depth."""
 
     def chance(scene: Scene) -> SceneResult:
         result = measure(scene, chance_prediction(scene), protocols)
@@ -89,10 +89,10 @@ def predict_scene(
 
 
 def chance_prediction(scene: Scene) -> Prediction:
-    """Return what can be said without looking: all cameras turned alike, at random places, before a flat wall.
+    """Return a prediction that ignores the images: cameras of one rotation at random positions, facing a flat wall.
 
-    Rotations are the identity, positions are drawn from a normal distribution (seeded by the scene's name), depth is 1
-    everywhere, and points are that depth seen by those cameras with a field of view of 60 degrees.
+    Rotations are the identity, positions follow a normal distribution (seeded by the scene's name), depth is 1
+    everywhere, and points are that depth unprojected with those cameras and a field of view of 60 degrees.
     """
     frames, _, height, width = scene.images.shape
     seed = int.from_bytes(hashlib.sha256(scene.name.encode()).digest()[:8], "big")

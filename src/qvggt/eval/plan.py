@@ -1,4 +1,4 @@
-"""What an evaluation measures: which scenes and frames of which dataset, by which protocols, on how large images."""
+"""Plan of an evaluation: the dataset, its scenes and their frames, and the protocols."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from qvggt.types import QvggtError
 
 
 @dataclass(frozen=True)
-class Job:
-    """One scene to measure.
+class SceneTask:
+    """One scene to evaluate.
 
     Attributes:
         record: the sequence.
-        frames: indices of its frames, in the order that the model sees them.
+        frames: indices of its frames, in the order of the model's input.
     """
 
     record: SequenceRecord
@@ -35,15 +35,15 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """An evaluation before any image is read.
+class EvaluationPlan:
+    """Protocols, scenes and frames of an evaluation; no image has been read yet.
 
     Attributes:
         dataset: a key of DATASETS.
         reader: of the split.
-        protocols: at most one of a kind; none where only fidelity to a float model is measured.
-        choice: how frames were chosen, as tables say it.
-        jobs: one a scene.
+        protocols: at most one of a kind; empty if only fidelity to a float model is evaluated.
+        choice: how frames were chosen, in words for tables.
+        tasks: one per scene.
         selection: what was asked for.
     """
 
@@ -51,16 +51,16 @@ class Plan:
     reader: DatasetReader
     protocols: tuple[Protocol, ...]
     choice: str
-    jobs: tuple[Job, ...]
+    tasks: tuple[SceneTask, ...]
     selection: Selection
 
     @property
     def landmarks(self) -> float | None:
-        """Of rooms, how much a single picture gives its own pose away; None for other datasets."""
+        """Of rooms, how much a single image reveals of its own pose; None for other datasets."""
         return getattr(self.reader, "landmarks", None)
 
     def settings(self) -> Mapping[str, Any]:
-        """Return what determines a scene's figures besides its frames, the model and the machine."""
+        """Return everything that determines a scene's figures besides its frames, the model and the machine."""
         root = self.selection.root
         return {
             "dataset": self.dataset,
@@ -71,7 +71,7 @@ class Plan:
         }
 
 
-def make_plan(dataset: str, split: str | None, protocols: Sequence[str], selection: Selection) -> Plan:
+def plan_evaluation(dataset: str, split: str | None, protocols: Sequence[str], selection: Selection) -> EvaluationPlan:
     """List the scenes of a dataset and choose their frames.
 
     Args:
@@ -81,7 +81,7 @@ def make_plan(dataset: str, split: str | None, protocols: Sequence[str], selecti
         selection: which part of the dataset.
 
     Raises:
-        QvggtError: something is not known, or nothing is left to measure; the sentence says which.
+        QvggtError: the dataset, split or a protocol is unknown, or no scene is left.
     """
     if dataset in DATASETS:
         check_split(dataset, split or DATASETS[dataset].default_split)
@@ -97,17 +97,17 @@ def make_plan(dataset: str, split: str | None, protocols: Sequence[str], selecti
     if not candidates:
         longest = max((len(record.frames) for record in records), default=0)
         raise QvggtError(
-            f"no scene of {dataset} is in {selection.id_map}: give the id map of this dataset and split."
+            f"no scene of {dataset} is in {selection.id_map}: give the id map of this dataset and split"
             if known
-            else f"no scene of {dataset} has {choice.count} frames: ask for at most {longest}."
+            else f"no scene of {dataset} has {choice.count} frames: ask for at most {longest}"
         )
     if selection.id_map is not None and not known:
         save_id_map(selection.id_map, drawn, records)
     if selection.scenes is not None:
         candidates = choose_sequences(candidates, selection.scenes, selection.seed)
-    jobs = tuple(Job(record, drawn[record.name]) for record in candidates)
+    tasks = tuple(SceneTask(record, drawn[record.name]) for record in candidates)
     text = f"as {selection.id_map} says" if known else str(choice)
-    return Plan(dataset, reader, named, text, jobs, selection)
+    return EvaluationPlan(dataset, reader, named, text, tasks, selection)
 
 
 def _choice(usual: FrameChoice, selection: Selection) -> FrameChoice:
@@ -119,11 +119,11 @@ def _choice(usual: FrameChoice, selection: Selection) -> FrameChoice:
 def _protocols(names: Sequence[str]) -> tuple[Protocol, ...]:
     unknown = [name for name in names if name not in PROTOCOLS]
     if unknown:
-        raise QvggtError(f"there is no protocol {unknown[0]!r}: choose from {', '.join(PROTOCOLS)}.")
+        raise QvggtError(f"there is no protocol {unknown[0]!r}: choose from {', '.join(PROTOCOLS)}")
     protocols = tuple(PROTOCOLS[name] for name in dict.fromkeys(names))
     first_of: dict[type, Protocol] = {}
     for protocol in protocols:
         other = first_of.setdefault(type(protocol), protocol)
         if other is not protocol:
-            raise QvggtError(f"{other.name} and {protocol.name} report the same metrics: evaluate them in two runs.")
+            raise QvggtError(f"{other.name} and {protocol.name} report the same metrics: evaluate them in two runs")
     return protocols

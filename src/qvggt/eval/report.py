@@ -1,4 +1,4 @@
-"""The outcome of an evaluation: figures with everything that a fair comparison needs beside them."""
+"""Results of an evaluation, with the model, data and machine that a fair comparison has to state."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qvggt.eval.results import SceneResult, Summary
+from qvggt.eval.results import SceneResult
+from qvggt.eval.stats import Summary
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Which model was measured.
+    """Identity, provenance and size of a model.
 
     Attributes:
-        name: as it was asked for.
-        hash: of its weights, with the hash's name in front; of stand-in weights, the name of their rule.
+        name: as the user gave it.
+        hash: of its weights, prefixed with the hash's name; of seeded weights, the name of their rule.
         method: of quantization; ``float`` for a float model.
-        options: the method's.
-        calibration: what it was calibrated on; empty for none.
-        source: the float model that it was made of, and its hash.
+        options: of the method.
+        calibration: the data it was calibrated on; empty for none.
+        source: the float model that was quantized, and its hash.
         parameters: of the float model; None for chance.
-        average_bits: bits of tensor data a parameter; None for chance.
+        average_bits: bits of tensor data per parameter; None for chance.
         checkpoint_bytes: of its files; None where there is no file.
     """
 
@@ -55,12 +56,12 @@ CHANCE = ModelCard("chance", method="chance")
 
 @dataclass(frozen=True)
 class Figures:
-    """What one model scored.
+    """Metrics of one model.
 
     Attributes:
         card: the model.
         summary: its metrics with intervals.
-        results: what the summary summarizes, one a scene.
+        results: of the scenes, from which the summary was computed.
     """
 
     card: ModelCard
@@ -73,8 +74,8 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What the figures were measured on.
+class EvaluationSetup:
+    """Data and machine of an evaluation.
 
     Attributes:
         dataset: a key of DATASETS.
@@ -112,21 +113,21 @@ class Measured:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation of one model, and what stands beside it.
+    """Figures of one model and of what it was compared with.
 
     Attributes:
         model: the model's figures.
-        on: what was measured.
+        on: data and machine.
         baseline: another model's figures on the same frames.
-        chance: what ``chance_prediction`` scores on them.
-        fidelity: the model against a float model, whose name it carries in ``fidelity_to``.
+        chance: figures of ``chance_prediction`` on them.
+        fidelity: the model compared with the float model ``fidelity_to``.
         fidelity_to: the float model.
         notes: scene -> why some of its values are missing or infinite.
-        stored: how many results were there before.
+        stored: number of results that were read from the store.
     """
 
     model: Figures
-    on: Measured
+    on: EvaluationSetup
     baseline: Figures | None = None
     chance: Figures | None = None
     fidelity: Figures | None = None

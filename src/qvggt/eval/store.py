@@ -1,9 +1,9 @@
-"""Results of scenes on disk, written as they come, so that an evaluation can be interrupted and go on.
+"""Results of scenes on disk, one file each, so that an interrupted evaluation can be resumed.
 
 STORE/<dataset>-<split>-<key>/settings.json           everything that determines the figures; the key is its hash
 STORE/<dataset>-<split>-<key>/<scene>.<frames>.json   one scene's result and the names of its frames
 
-A file appears when it is complete. Several processes may fill one store: what they write is the same.
+Files are written atomically. Several processes may write to one store: equal keys mean equal contents.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qvggt.eval.plan import Job
+from qvggt.eval.plan import SceneTask
 from qvggt.eval.results import SceneResult
 from qvggt.files import new_file, user_cache
 from qvggt.types import PathLike
@@ -33,11 +33,11 @@ def default_store() -> Path:
 
 
 class ResultStore:
-    """The results of one model under one set of settings.
+    """Results of one model under one set of settings.
 
     Args:
         root: folder of all stores.
-        settings: JSON-ready; everything that determines the figures of a scene with given frames.
+        settings: JSON-ready values; everything that determines the figures of a scene besides its frames.
 
     Raises:
         QvggtError: the folder cannot be written.
@@ -51,12 +51,12 @@ class ResultStore:
         if not (self.folder / "settings.json").exists():
             _write(self.folder / "settings.json", text + "\n")
 
-    def get(self, job: Job) -> SceneResult | None:
-        """Return the result of a scene with just these frames, or None if it is not there or damaged."""
-        path = self._path(job)
+    def get(self, task: SceneTask) -> SceneResult | None:
+        """Return the result of a scene with exactly these frames, or None if it is missing or damaged."""
+        path = self._path(task)
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            if stored["frame_names"] == job.frame_names and stored["result"]["scene"] == job.record.name:
+            if stored["frame_names"] == task.frame_names and stored["result"]["scene"] == task.record.name:
                 return SceneResult.from_json(stored["result"])
         except FileNotFoundError:
             return None
@@ -64,18 +64,18 @@ class ResultStore:
             log.warning("the stored result %s is damaged (%s): measured again", path, error)
         return None
 
-    def put(self, job: Job, result: SceneResult) -> None:
-        """Store a result; the file is whole or not there at all.
+    def put(self, task: SceneTask, result: SceneResult) -> None:
+        """Store a result atomically.
 
         Raises:
             QvggtError: it cannot be written.
         """
-        _write(self._path(job), json.dumps({"frame_names": job.frame_names, "result": result.to_json()}) + "\n")
+        _write(self._path(task), json.dumps({"frame_names": task.frame_names, "result": result.to_json()}) + "\n")
 
-    def _path(self, job: Job) -> Path:
-        identity = json.dumps([job.record.name, job.frame_names])
+    def _path(self, task: SceneTask) -> Path:
+        identity = json.dumps([task.record.name, task.frame_names])
         digest = hashlib.sha256(identity.encode()).hexdigest()[:_KEY_CHARACTERS]
-        return self.folder / f"{_plain(job.record.name)}.{digest}.json"
+        return self.folder / f"{_plain(task.record.name)}.{digest}.json"
 
 
 def _plain(name: str) -> str:

@@ -13,7 +13,6 @@ from qvggt.eval.metrics.pose import (
     auc,
     auc_credit,
     pose_errors,
-    recall,
     relative_poses,
     relative_to_first,
     rotation_angle_deg,
@@ -123,8 +122,6 @@ def test_three_cameras_by_hand():
     third = math.degrees(math.acos((math.cos(math.radians(10)) - math.sin(math.radians(10))) / math.sqrt(2)))
     np.testing.assert_allclose(errors.translation_deg, [0, 45, third], atol=1e-5)
     assert auc(errors.joint_deg, 30) == pytest.approx(100 / 3 * 20 / 30)  # e = 10.0000 counts from k = 11
-    assert recall(errors.rotation_deg, 5) == pytest.approx(100 / 3)
-    assert recall(errors.translation_deg, 50) == pytest.approx(200 / 3)
 
 
 def test_a_perfect_prediction_scores_100_everywhere():
@@ -133,7 +130,6 @@ def test_a_perfect_prediction_scores_100_everywhere():
         errors = pose_errors(cameras.astype(np.float32), cameras, variant)
         for threshold in THRESHOLDS_DEG:
             assert auc(errors.joint_deg, threshold) == 100
-            assert recall(errors.rotation_deg, threshold) == recall(errors.translation_deg, threshold) == 100
 
 
 def test_the_sign_of_a_translation_is_ambiguous_unless_asked_for():
@@ -163,7 +159,6 @@ def test_predictions_that_are_not_finite_are_wrong_at_every_threshold(bad):
     errors = pose_errors(predicted, truth)
     assert np.isnan(errors.joint_deg).tolist() == [False, True, True]
     assert auc(errors.joint_deg, 30) == pytest.approx(100 / 3)
-    assert recall(errors.rotation_deg, 180) == pytest.approx(100 / 3)
 
 
 def test_auc_has_integer_bins_and_the_last_is_closed():
@@ -198,7 +193,6 @@ def test_no_pairs_give_nan():
     errors = pose_errors(random_cameras(0, 1), random_cameras(0, 1))
     assert errors.joint_deg.shape == (0,)
     assert math.isnan(auc(errors.joint_deg, 30))
-    assert math.isnan(recall(errors.rotation_deg, 30))
 
 
 def test_wrong_shapes_say_what_came():

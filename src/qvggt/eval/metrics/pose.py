@@ -160,11 +160,3 @@ def auc_credit(errors_deg: np.ndarray, threshold_deg: int) -> np.ndarray:
 def auc(errors_deg: np.ndarray, threshold_deg: int) -> float:
     """Return the area under the recall curve up to a threshold in whole degrees, 0..100; NaN for no pairs."""
     return 100 * float(np.mean(auc_credit(errors_deg, threshold_deg))) if np.size(errors_deg) else float("nan")
-
-
-def recall(errors_deg: np.ndarray, threshold_deg: float) -> float:
-    """Return the share of errors below a threshold, 0..100 (RRA of rotations, RTA of translations).
-
-    NaN errors count as wrong; the share of no pairs is NaN.
-    """
-    return 100 * float(np.mean(np.asarray(errors_deg) < threshold_deg)) if np.size(errors_deg) else float("nan")

@@ -1,4 +1,4 @@
-"""How large special tokens are against patch tokens, layer by layer: what makes calibration on all tokens go wrong."""
+"""Norms of special and patch tokens, layer by layer: outlying special tokens distort calibration on all tokens."""
 
 from __future__ import annotations
 

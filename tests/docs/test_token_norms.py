@@ -1,13 +1,13 @@
 import numpy as np
 import torch
+from token_norms import token_norms
 
-from qvggt.eval.token_norms import token_norms
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.train.optim import initialize
 from qvggt.types import Scene
 
 
-def test_outlying_registers_show_in_the_ratio():
+def test_token_norms_show_outlying_registers_in_the_ratio():
     model = VGGT(VGGTConfig.micro())
     images = np.random.default_rng(0).random((2, 3, 56, 56), dtype=np.float32)
     ratios = []
