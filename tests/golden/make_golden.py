@@ -1,15 +1,20 @@
-"""Make ``tiny.safetensors``: what a tiny VGGT on stand-in weights answers, computed by qvggt itself.
+"""The tiny VGGT whose outputs were recorded, and what is compared; makes the golden files from a folder of recordings.
 
-Run from the repository's root: ``python tests/golden/make_golden.py``. See README.md beside this file for when.
+Run from the repository's root: ``python tests/golden/make_golden.py FOLDER``. README.md beside this file says how the
+tensors were recorded.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -22,10 +27,12 @@ CONFIG = VGGTConfig(
     image_size=70, patch_size=14, embed_dim=64, vit_depth=3, vit_heads=4, depth=4, heads=4,
     camera_trunk_depth=2, camera_heads=4, dpt_features=32, dpt_channels=(16, 24, 32, 32), dpt_layers=(0, 1, 2, 3),
 )  # fmt: skip
-CASES = {"nonsquare": (1, 3, 3, 70, 98), "single": (1, 1, 3, 56, 56), "batched": (2, 2, 3, 42, 70)}
-DENSE = ("depth", "depth_conf", "world_points", "world_points_conf", "points_from_depth")
-"""Outputs [B, S, H, W, ...] of which every STRIDE-th row and column is stored."""
-STRIDE = 3
+CASES = ("nonsquare", "single", "batched")
+
+
+def weight_hash(values: np.ndarray) -> str:
+    """Return the SHA-256 of a weight's shape and float32 bytes."""
+    return hashlib.sha256(repr(values.shape).encode() + values.astype("<f4").tobytes()).hexdigest()
 
 
 def seeded_model(config: VGGTConfig) -> VGGT:
@@ -50,21 +57,18 @@ def outputs(model: VGGT, images: Tensor) -> dict[str, Tensor]:
     return result
 
 
-def strided(name: str, tensor: Tensor, stride: int) -> Tensor:
-    """Keep every ``stride``-th row and column of a dense output, and all of any other."""
-    return tensor[:, :, ::stride, ::stride] if name in DENSE else tensor
-
-
 def main() -> None:
-    """Write the file."""
-    model = seeded_model(CONFIG)
-    stored = {}
-    for key, (case, shape) in enumerate(CASES.items()):
-        drawn = np.random.Generator(np.random.Philox(key=key)).random(shape, dtype=np.float32)
-        stored[f"{case}.images"] = torch.from_numpy(drawn)
-        for name, tensor in outputs(model, stored[f"{case}.images"]).items():
-            stored[f"{case}.{name}"] = strided(name, tensor, STRIDE).clone(memory_format=torch.contiguous_format)
-    save_file(stored, GOLDEN, {"config": json.dumps(CONFIG.to_json()), "stride": str(STRIDE)})
+    """Keep of the recorded tensors everything but the weights, of which a hash each is kept."""
+    recorded = Path(sys.argv[1])
+    with safe_open(recorded / "tiny.safetensors", "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        config = file.metadata()["config"]
+    weights = {name: tensor for name, tensor in tensors.items() if name.startswith("weights.")}
+    hashes = {name.removeprefix("weights."): weight_hash(tensor.numpy()) for name, tensor in weights.items()}
+    stored = {name: tensor for name, tensor in tensors.items() if name not in weights}
+    save_file(stored, GOLDEN, {"config": config, "weights": json.dumps(hashes, sort_keys=True)})
+    for name in ("vggt_1b_expected.safetensors", "vggt_1b_shapes.json"):
+        shutil.copyfile(recorded / name, GOLDEN.with_name(name))
 
 
 if __name__ == "__main__":
