@@ -15,7 +15,7 @@ from matplotlib.patches import FancyBboxPatch
 OUTPUT = Path(__file__).parent / "images" / "architecture.png"
 
 ROWS = (
-    (("cli", "one file a command"), ("bench", "time and memory"), ("plots", "matplotlib"), ("train", "nano's training")),
+    (("cli", "one file a command"), ("bench", "time, memory"), ("plots", "matplotlib"), ("train", "nano's training")),
     (("api", "load · reconstruct · quantize · evaluate · compare · fidelity · sensitivity"),),
     (("methods", "rtn awq gptq smoothquant\nquarot qvggt qvggt+"), ("eval", "metrics, protocols,\nstored results")),
     (
@@ -24,9 +24,14 @@ ROWS = (
         ("export", "ply glb npz\ncameras depth overview"),
     ),
     (("checkpoint", "quantized models on disk"), ("weights", "float models on disk"), ("data", "datasets, rooms")),
-    (("nn", "packed layers"), ("backends", "products of packed layers,\nnative/ in C"), ("images", "photographs, video")),
+    (("nn", "packed layers"), ("backends", "products of packed layers,\nnative/ in C"), ("images", "photos, video")),
     (("model", "VGGT, architecture only"), ("quant", "schemes, packing, recipe")),
-    (("options", "every option and default"), ("files", "whole or not at all"), ("geometry", "camera conventions"), ("types", "Prediction, Scene")),
+    (
+        ("options", "every option, its default"),
+        ("files", "whole or not at all"),
+        ("geometry", "camera conventions"),
+        ("types", "Prediction, Scene"),
+    ),
 )
 """Rooms from top to bottom with a note; imports point downwards."""
 
