@@ -1,6 +1,6 @@
 """Draw the rooms of the code and the two trips through them: docs/images/architecture.png.
 
-    python docs/make_architecture_figure.py
+python docs/make_architecture_figure.py
 """
 
 from __future__ import annotations
