@@ -1,6 +1,7 @@
 """What merged global attention costs in accuracy: nano, on rooms.
 
-By how many of the first global blocks stay exact, and by how wide the squares are whose keys, or queries, are averaged.
+By how many of the first global blocks stay exact, and by the side of the patch groups over which keys, or queries, are
+averaged.
 
 python benchmarks/merging.py [--scenes N] [--frames N]
 """
@@ -13,11 +14,11 @@ from torch import Tensor
 
 import qvggt
 from qvggt.model import VGGT
-from qvggt.model.merging import Merging, exact_pairs, squares
+from qvggt.model.token_merging import Merging, exact_pairs, patch_groups
 from qvggt.options import Selection
 
 KEYS = 2
-"""Patches along the side of nano's squares of keys."""
+"""Patches along the side of nano's key groups."""
 
 
 def main() -> None:
@@ -29,7 +30,7 @@ def main() -> None:
     selection = Selection(scenes=chosen.scenes, frames=chosen.frames)
     blocks = len(qvggt.load("nano").aggregator.global_blocks)
     usual = exact_pairs(blocks)
-    print("| exact global blocks | squares of keys | of queries | AUC@30 | AbsRel | points |")
+    print("| exact global blocks | key groups | query groups | AUC@30 | AbsRel | points |")
     print("|---|--:|--:|--:|--:|--:|")
     ways = [(exact, KEYS, 1) for exact in range(blocks + 1)] + [(usual, 3, 1), (usual, 2, 2), (usual, 3, 3)]
     for exact, keys, queries in ways:
@@ -39,14 +40,14 @@ def main() -> None:
 
 
 def merged(exact: int, keys: int, queries: int) -> VGGT:
-    """Return nano with global attention merged in all blocks but the first ``exact``, over squares of such sides."""
+    """Return nano with global attention merged in all blocks but the first ``exact``, over groups of these sides."""
     model = qvggt.load("nano", global_attention="merged")
     aggregator = model.aggregator
     aggregator.exact_pairs = exact
 
     def merging(images: Tensor) -> Merging:
         scene = images.shape[1], aggregator.special_tokens, *aggregator.grid(images)
-        return Merging(squares(*scene, keys), squares(*scene, queries) if queries > 1 else None)
+        return Merging(patch_groups(*scene, keys), patch_groups(*scene, queries) if queries > 1 else None)
 
     aggregator.merging = merging
     return model

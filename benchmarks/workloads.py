@@ -15,7 +15,7 @@ from qvggt.api import reconstruct as api
 from qvggt.model import VGGTConfig
 from qvggt.model.aggregator import Aggregator
 from qvggt.model.dense_head import DenseHead
-from qvggt.model.layers import Block, Rotation
+from qvggt.model.layers import Block, RopeTable
 
 Piece = Literal["block", "head", "model"]
 CONFIGS: Mapping[str, Callable[[], VGGTConfig]] = {
@@ -95,7 +95,7 @@ class BlockPiece(nn.Module):
         self.block = Block(config.embed_dim, config.heads, qk_norm=True)
         with torch.device("meta"):
             aggregator = Aggregator(config)
-        (cos, sin), _ = aggregator.rotations(torch.empty(1, 1, 3, size_px, size_px), torch.float32)
+        cos, sin = aggregator.layout(torch.empty(1, 1, 3, size_px, size_px), torch.float32).frame_rope
         self.register_buffer("cos", cos)
         self.register_buffer("sin", sin)
 
@@ -116,8 +116,7 @@ class HeadPiece(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map patch tokens [4, 1, N, 2C] to values [1, H, W, 1]."""
-        begun = [self.head.begin(level, each, self.image_hw) for level, each in enumerate(tokens.unbind(0))]
-        return self.head(begun, self.image_hw)[0]
+        return self.head(tokens.unbind(0), self.image_hw)[0]
 
 
 class WholeModel(nn.Module):
@@ -135,22 +134,19 @@ class WholeModel(nn.Module):
 
 @contextmanager
 def written_plainly() -> Iterator[None]:
-    """Let pieces compute the same in the way that exporters follow best, as long as the ``with`` lasts.
+    """Let pieces compute RoPE in the way that exporters follow best, as long as the ``with`` lasts.
 
-    What saves memory in torch (turning queries in place, large maps by rows) becomes scattered writes and loops in a
-    graph, which would slow the other engines down.
+    What saves memory in torch, rotating queries in place, becomes scattered writes in a graph, which would slow the
+    other engines down.
     """
-    with (
-        mock.patch("qvggt.model.layers.rotate", rotate_plainly),
-        mock.patch("qvggt.model.dense_head.TILE_VALUES", 1 << 62),
-    ):
+    with mock.patch("qvggt.model.layers.apply_rope", apply_rope_plainly):
         yield
 
 
-def rotate_plainly(x: Tensor, rotation: Rotation | None) -> Tensor:
-    """Turn queries or keys [B, heads, N, head_dim] as ``qvggt.model.layers.rotate`` does, with nothing in place."""
-    if rotation is None:
+def apply_rope_plainly(x: Tensor, rope: RopeTable | None) -> Tensor:
+    """Rotate queries or keys [B, heads, N, head_dim] as ``qvggt.model.layers.apply_rope`` does, not in place."""
+    if rope is None:
         return x
-    cos, sin = rotation
+    cos, sin = rope
     row_first, row_second, column_first, column_second = x.chunk(4, -1)
     return x * cos + torch.cat((-row_second, row_first, -column_second, column_first), -1) * sin

@@ -77,14 +77,7 @@ def test_the_median_does_not_follow_an_outlier():
 def test_the_token_is_made_of_what_enters_the_camera_head(model, batches):
     camera, patch = [], []
     model.camera_head.register_forward_pre_hook(lambda module, args: camera.append(args[0].flatten(0, 1)))
-    begin = model.depth_head.begin
-
-    def record(level, tokens, image_hw):
-        if level == 3:
-            patch.append(tokens.flatten(0, 1))
-        return begin(level, tokens, image_hw)
-
-    model.depth_head.begin = record
+    model.depth_head.register_forward_pre_hook(lambda module, args: patch.append(args[0][3].flatten(0, 1)))
     with torch.no_grad():
         for batch in batches:
             model(batch.images)

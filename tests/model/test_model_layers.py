@@ -5,7 +5,7 @@ from torch import nn
 
 from qvggt.model import VGGTConfig
 from qvggt.model.dense_head import Fusion, add_position
-from qvggt.model.layers import Attention, rotary_table, rotate
+from qvggt.model.layers import Attention, apply_rope, rope_table
 from qvggt.model.vit import VisionTransformer
 
 few = settings(max_examples=20, deadline=None)
@@ -19,7 +19,7 @@ def draw(*shape, seed=0):
 @given(positions=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=6))
 def test_rotation_keeps_lengths(positions):
     x = draw(1, 2, len(positions), 16)
-    turned = rotate(x, rotary_table(torch.tensor(positions), 16, x.dtype))
+    turned = apply_rope(x, rope_table(torch.tensor(positions), 16, x.dtype))
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1), rtol=1e-6, atol=0)
 
 
@@ -31,8 +31,8 @@ def test_rotation_keeps_lengths(positions):
 )
 def test_products_of_rotated_vectors_depend_on_the_offset_alone(first, second, shift):
     def product(a, b):
-        table = rotary_table(torch.tensor([a, b]), 16, torch.float64)
-        x = rotate(draw(1, 1, 2, 16), table)[0, 0]
+        table = rope_table(torch.tensor([a, b]), 16, torch.float64)
+        x = apply_rope(draw(1, 1, 2, 16), table)[0, 0]
         return x[0] @ x[1]
 
     def moved(position):
@@ -43,10 +43,10 @@ def test_products_of_rotated_vectors_depend_on_the_offset_alone(first, second, s
 
 def test_origin_is_not_turned_and_halves_belong_to_row_and_column():
     x = draw(1, 1, 1, 16)
-    table = lambda row, column: rotary_table(torch.tensor([[row, column]]), 16, x.dtype)  # noqa: E731
-    assert torch.equal(rotate(x, table(0, 0)), x)
-    assert torch.equal(rotate(x, table(3, 0))[..., 8:], x[..., 8:])
-    assert torch.equal(rotate(x, table(0, 3))[..., :8], x[..., :8])
+    table = lambda row, column: rope_table(torch.tensor([[row, column]]), 16, x.dtype)  # noqa: E731
+    assert torch.equal(apply_rope(x, table(0, 0)), x)
+    assert torch.equal(apply_rope(x, table(3, 0))[..., 8:], x[..., 8:])
+    assert torch.equal(apply_rope(x, table(0, 3))[..., :8], x[..., :8])
 
 
 def test_attention_is_softmax_of_scaled_products():

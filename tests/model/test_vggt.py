@@ -1,4 +1,5 @@
 import copy
+from contextlib import nullcontext
 from itertools import combinations
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qvggt.model import VGGT, VGGTConfig
+from qvggt.model import VGGT, VGGTConfig, chunking
 from qvggt.options import ALL_HEADS
 from reference import relative_error
 
@@ -86,36 +87,40 @@ def test_heads_give_what_the_full_run_gives_and_nothing_else(micro, images, head
     assert all(torch.equal(found[name], full[name]) for name in found)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("head", ALL_HEADS)
-def test_a_head_that_is_not_asked_for_does_not_run(micro, images, head, monkeypatch):
+def test_forward__heads_that_are_not_chosen_do_not_run(micro, images, head, mode):
     def fail(*_):
         raise AssertionError(f"the {head} head ran")
 
-    monkeypatch.setattr(getattr(micro, f"{head}_head"), "forward", fail)
-    with torch.inference_mode():
-        micro(images, heads=set(ALL_HEADS) - {head})
+    model = copy.deepcopy(micro)
+    for module in model.get_submodule(f"{head}_head").modules():
+        module.register_forward_pre_hook(fail)
+    with mode():
+        model(images, heads=set(ALL_HEADS) - {head})
 
 
 @pytest.mark.parametrize(
-    ("heads", "kept"), [(["camera"], {5}), (["depth"], {1, 2, 3, 4}), (ALL_HEADS, {1, 2, 3, 4, 5})]
+    ("heads", "read"), [(["camera"], {5}), (["depth"], {1, 2, 3, 4}), (ALL_HEADS, {1, 2, 3, 4, 5})]
 )
 @torch.inference_mode()
-def test_only_the_layers_that_the_heads_read_are_kept(heads, kept, monkeypatch):
+def test_forward__only_pairs_that_heads_read_are_kept(heads, read, monkeypatch):
     model = VGGT(VGGTConfig.from_json(VGGTConfig.micro().to_json() | {"depth": 6, "dpt_layers": [1, 2, 3, 4]}))
-    seen, pairs = set(), model.aggregator.pairs
+    assert model.pairs_read_by(heads) == read
+    seen, run_pairs = set(), chunking.run_pairs
 
     def record(*args):
-        for index, *pair in pairs(*args):
+        for index, *pair in run_pairs(*args):
             seen.add(index)
             yield index, *pair
 
-    monkeypatch.setattr(model.aggregator, "pairs", record)
+    monkeypatch.setattr(chunking, "run_pairs", record)
     model(draw(1, 2, 3, 28, 28), heads=heads)
-    assert seen == kept
+    assert seen == read
 
 
-@torch.inference_mode()
-def test_aggregator_stops_after_the_last_layer_that_is_kept(micro, images, monkeypatch):
+@torch.no_grad()
+def test_aggregator__stops_after_the_last_pair_that_is_kept(micro, images, monkeypatch):
     full = micro.aggregator(images, range(4))
     monkeypatch.setattr(micro.aggregator.frame_blocks[2], "forward", None)
     part = micro.aggregator(images, {0, 1})
@@ -124,43 +129,56 @@ def test_aggregator_stops_after_the_last_layer_that_is_kept(micro, images, monke
     assert micro.aggregator(images, ()) == {}
 
 
-@few
-@given(dense_frames=st.integers(1, 9))
-@torch.inference_mode()
-def test_dense_frames_do_not_change_the_result(micro, images, dense_frames):
-    assert_same(micro(images, dense_frames=dense_frames), micro(images, dense_frames=6))
-
-
-@torch.inference_mode()
-def test_dense_heads_never_see_more_frames_than_allowed(micro, images, monkeypatch):
-    seen, forward = [], micro.depth_head.forward
-
-    def record(tokens, image_hw):
-        seen.append(len(tokens[0]))
-        return forward(tokens, image_hw)
-
-    monkeypatch.setattr(micro.depth_head, "forward", record)
-    micro(images, heads=["depth"], dense_frames=4)
-    assert seen == [4, 2]
-    seen.clear()
-    monkeypatch.setattr("qvggt.model.vggt.DENSE_PIXELS", 2 * images.shape[-1] * images.shape[-2])
-    micro(images, heads=["depth"], dense_frames=4)
-    assert seen == [2, 2, 2]
-
-
-@few
-@given(tokens=st.integers(1, 200))
-def test_chunks_of_tokens_do_not_change_the_result(micro, images, tokens):
+@torch.no_grad()
+@pytest.mark.parametrize("chunk", [7, 4000])
+@pytest.mark.parametrize("keep", [{0, 2}, {3}, set()])
+def test_run_pairs__equals_the_aggregator(micro, images, keep, chunk):
+    wanted, found = micro.aggregator(images, keep), {}
     with torch.inference_mode():
-        assert_same(micro(images, chunk_tokens=tokens), micro(images))
+        for index, *pair in chunking.run_pairs(micro.aggregator, images, keep, chunk):
+            found[index] = torch.cat(pair, -1).unflatten(0, images.shape[:2])
+    assert_same(found, wanted) if keep else None
+    assert set(found) == set(wanted)
+
+
+@torch.no_grad()
+def test_dense_frames__bound_what_a_dense_head_sees(micro, images, monkeypatch):
+    model, seen = copy.deepcopy(micro), []
+    model.depth_head.scratch.output_conv1.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    for pixels, wanted in ((1 << 18, [4, 2]), (2 * images.shape[-1] * images.shape[-2], [2, 2, 2])):
+        monkeypatch.setattr("qvggt.model.dense_head.DENSE_PIXELS", pixels)
+        for mode in (nullcontext, torch.inference_mode):
+            seen.clear()
+            with mode():
+                model(images, heads=["depth"], dense_frames=4)
+            assert seen == wanted
+
+
+@few
+@given(tokens=st.integers(1, 200), dense_frames=st.integers(1, 9), merged=st.booleans())
+def test_run__equals_the_plain_forward_pass(micro, images, tokens, dense_frames, merged):
+    model = copy.deepcopy(micro)
+    model.aggregator.global_attention = "merged" if merged else "exact"
+    with torch.no_grad():
+        wanted = model(images)
+    with torch.inference_mode():
+        assert_same(chunking.run(model, images, ALL_HEADS, dense_frames, tokens), wanted)
 
 
 @torch.inference_mode()
-def test_chunks_of_tokens_do_not_change_merged_attention(micro, images, monkeypatch):
-    monkeypatch.setattr(micro.aggregator, "global_attention", "merged")
-    wanted = micro(images)
-    for tokens in (7, 40):
-        assert_same(micro(images, chunk_tokens=tokens), wanted)
+def test_run__observer_sees_every_unit_in_running_order(micro, images):
+    seen = []
+    chunking.run(micro, images, ALL_HEADS, dense_frames=3, observe=lambda unit: nullcontext(seen.append(unit)))
+    trunk = [unit for unit, _ in micro.blocks() if not unit.startswith("camera")]
+    assert [unit for unit in seen if unit in trunk] == trunk
+    assert sorted(set(seen) - set(trunk)) == sorted(
+        [
+            "patch_embed",
+            "camera",
+            *(f"{head}{level}" for head in ("depth", "point") for level in ("", "/0", "/1", "/2", "/3")),
+        ]
+    )
+    assert seen.count("depth") == 2
 
 
 @torch.inference_mode()
@@ -176,26 +194,26 @@ def test_images_are_not_written_to(micro, images):
 def test_tiles_of_the_largest_maps_do_not_change_the_result(micro, images, rows):
     wanted = micro(images)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qvggt.model.dense_head.TILE_VALUES", rows * images.shape[-1] * 6 * 32)
+        patch.setattr("qvggt.model.chunking.TILE_VALUES", rows * images.shape[-1] * 6 * 32)
         assert_same(micro(images), wanted)
 
 
 @pytest.mark.parametrize(
-    ("shape", "options", "sentence"),
+    ("shape", "options", "words"),
     [
-        ((3, 28, 28), {}, r"expected images \[B, S, 3, H, W\].*\(3, 28, 28\)"),
-        ((1, 2, 4, 28, 28), {}, r"expected images \[B, S, 3, H, W\]"),
-        ((1, 0, 3, 28, 28), {}, "none of them 0"),
-        ((1, 1, 3, 0, 28), {}, "none of them 0"),
-        ((1, 1, 3, 28, 30), {}, r"multiples of 14 px, got \(28, 30\)"),
-        ((1, 1, 3, 28, 28), {"heads": []}, "expected heads out of camera, depth, point, got none"),
-        ((1, 1, 3, 28, 28), {"heads": ["depth", "track"]}, "got track"),
-        ((1, 1, 3, 28, 28), {"dense_frames": 0}, "dense_frames of at least 1, got 0"),
-        ((1, 1, 3, 28, 28), {"chunk_tokens": 0}, "chunk_tokens of at least 1, got 0"),
+        ((3, 28, 28), {}, r"images.*\(3, 28, 28\)"),
+        ((1, 2, 4, 28, 28), {}, "images"),
+        ((1, 0, 3, 28, 28), {}, "empty"),
+        ((1, 1, 3, 0, 28), {}, "empty"),
+        ((1, 1, 3, 28, 30), {}, r"14 px.*\(28, 30\)"),
+        ((1, 1, 3, 28, 28), {"heads": []}, "camera, depth, point.*none"),
+        ((1, 1, 3, 28, 28), {"heads": ["depth", "track"]}, "track"),
+        ((1, 1, 3, 28, 28), {"dense_frames": 0}, "dense_frames.*0"),
+        ((1, 1, 3, 28, 28), {"chunk_tokens": 0}, "chunk_tokens.*0"),
     ],
 )
-def test_what_cannot_be_computed_is_refused(micro, shape, options, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_check__refuses_impossible_arguments(micro, shape, options, words):
+    with pytest.raises(ValueError, match=words):
         micro(torch.zeros(shape), **options)
 
 
@@ -221,7 +239,7 @@ def test_blocks_come_in_the_order_in_which_they_run(micro, images):
     ran, handles = [], []
     for block_id, block in micro.blocks():
         handles.append(block.register_forward_pre_hook(lambda *_, block_id=block_id: ran.append(block_id)))
-    with torch.inference_mode():
+    with torch.no_grad():
         micro(images)
     for handle in handles:
         handle.remove()

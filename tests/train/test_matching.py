@@ -85,7 +85,9 @@ def test_training_attends_as_the_model_does():
     with training_attention(model, (1, 3), "cpu") as pairs:
         model.aggregator(torch.rand(1, 2, 3, 28, 28), {3})
     assert [q.shape for q, _ in pairs] == [(1, 2, 2 * 9, 32)] * 2
-    assert all(m.product is F.scaled_dot_product_attention for m in model.modules() if isinstance(m, Attention))
+    assert all(
+        m.arithmetic.attend is F.scaled_dot_product_attention for m in model.modules() if isinstance(m, Attention)
+    )
 
 
 def test_a_deeper_model_begins_as_the_one_it_grew_from(tmp_path):

@@ -18,7 +18,7 @@ from qvggt.inference.memory_sums import PassSize
 from qvggt.inference.process_memory import give_memory_back, keep_memory
 from qvggt.inference.windows import predict_windows
 from qvggt.model import VGGT
-from qvggt.model.layers import usual_chunk
+from qvggt.model.chunking import default_chunk_tokens
 from qvggt.options import (
     DENSE_FRAMES,
     HEADS_FOR,
@@ -121,7 +121,7 @@ def reconstruct(
     pictures = load_images(images, ImageOptions(size, patch, mode, fps, frames))
     wanted, chunk_tokens = heads or HEADS_FOR[points_from], None
     if memory_bytes is not None:
-        usual = usual_chunk(next(model.parameters()).device)
+        usual = default_chunk_tokens(next(model.parameters()).device)
         pass_size = PassSize.of(pictures.images.shape, windows and windows.frames, wanted, dense_frames, usual)
         planned = plan_memory(measured, pass_size, memory_bytes, written_points)
         if planned.peak_bytes <= _AMPLE_SHARE * memory_bytes:

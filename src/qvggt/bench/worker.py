@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qvggt.api import reconstruct as api
 from qvggt.bench.job import Job, Measured
 from qvggt.inference.process_memory import keep_memory, peak_memory_bytes, resident_memory_bytes
-from qvggt.model import VGGT
+from qvggt.model import chunking
 from qvggt.types import QvggtError
+
+_PARTS = {
+    "patch_embed": "patch embedding", "frame": "frame attention", "global": "global attention",
+    "camera": "camera head", "depth": "depth head", "point": "point head",
+}  # fmt: skip
+"""The part of the model that each unit of the forward pass belongs to."""
 
 SAMPLED = 4096
 """At most so many numbers of each answer are kept, evenly spread, to compare models by."""
@@ -49,66 +55,36 @@ def measure(job: Job) -> Measured:
         small = torch.device(job.device).type == "cpu"
         model(images[:, :1, :, : 4 * patch, : 4 * patch] if small else images, heads=job.heads)
         _wait(job.device)
-        with timed_parts(model, job.device) as parts:
-            started = time.perf_counter()
-            answers = model(images, heads=job.heads)
-            _wait(job.device)
-            seconds = time.perf_counter() - started
+        clock = PartClock(job.device)
+        started = time.perf_counter()
+        answers = chunking.run(model, images, job.heads, observe=clock)
+        _wait(job.device)
+        seconds = time.perf_counter() - started
     peak = peak_memory_bytes() - base
     if torch.device(job.device).type == "cuda":
         peak += torch.cuda.max_memory_allocated()
     if job.answers:
         np.savez(job.answers, **{name: sampled(value) for name, value in answers.items()})  # pyright: ignore
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
-    parts["other"] = max(0.0, seconds - sum(parts.values()))
+    parts = {**clock.seconds, "other": max(0.0, seconds - sum(clock.seconds.values()))}
     return Measured(seconds, load_seconds, peak, base, weights, parts)
 
 
-@contextmanager
-def timed_parts(model: VGGT, device: str) -> Iterator[dict[str, float]]:
-    """Measure what each part of a model takes, as long as the ``with`` lasts."""
-    parts: dict[str, float] = {}
-    since: dict[str, float] = {}
+class PartClock:
+    """An observer of the forward pass that adds up the time of each part of the model, in ``seconds``."""
 
-    def watch(name: str, module: nn.Module) -> list[torch.utils.hooks.RemovableHandle]:
-        def before(*_: object) -> None:
-            _wait(device)
-            since[name] = time.perf_counter()
+    def __init__(self, device: str) -> None:
+        self.device, self.seconds = device, dict[str, float]()
 
-        def after(*_: object) -> None:
-            _wait(device)
-            parts[name] = parts.get(name, 0.0) + time.perf_counter() - since[name]
-
-        return [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
-
-    aggregator = model.aggregator
-    watched = [("patch embedding", aggregator.patch_embed), ("camera head", model.camera_head)]
-    watched += [("depth head", model.depth_head), ("point head", model.point_head)]
-    watched += [("frame attention", block) for block in aggregator.frame_blocks]
-    watched += [("global attention", block) for block in aggregator.global_blocks]
-    handles = [handle for name, module in watched for handle in watch(name, module)]
-    dense = {"depth head": model.depth_head, "point head": model.point_head}
-    for name, head in dense.items():  # they read pairs of blocks as these come, outside of their forward pass
-        head.begin = _timed(head.begin, name, parts, device)
-    try:
-        yield parts
-    finally:
-        for handle in handles:
-            handle.remove()
-        for head in dense.values():
-            del head.begin
-
-
-def _timed(function: Callable[..., Tensor], name: str, parts: dict[str, float], device: str) -> Callable[..., Tensor]:
-    def run(*arguments: object) -> Tensor:
-        _wait(device)
+    @contextmanager
+    def __call__(self, unit: str) -> Iterator[None]:
+        """Time a unit as a share of its part of the model."""
+        part = _PARTS[unit.partition("/")[0]]
+        _wait(self.device)
         since = time.perf_counter()
-        result = function(*arguments)
-        _wait(device)
-        parts[name] = parts.get(name, 0.0) + time.perf_counter() - since
-        return result
-
-    return run
+        yield
+        _wait(self.device)
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - since
 
 
 def sampled(value: Tensor) -> np.ndarray:

@@ -25,7 +25,6 @@ from qvggt.inference.memory_sums import (
 )
 from qvggt.inference.process_memory import mapped_files, resident_memory_bytes, size_text
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.layers import Attention
 from qvggt.nn.convert import shell
 from qvggt.options import Compute
 from qvggt.types import PathLike, QvggtError
@@ -129,7 +128,7 @@ def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Com
 
 
 def _held(model: VGGT) -> int:
-    dtype = next((module.held_dtype for module in model.modules() if isinstance(module, Attention)), None)
+    dtype = model.arithmetic.waiting_dtype
     return FLOAT_BYTES if dtype is None else dtype.itemsize
 
 

@@ -9,10 +9,10 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from qvggt.model.chunking import CHUNK_TOKENS, TILE_VALUES
 from qvggt.model.config import VGGTConfig
-from qvggt.model.dense_head import TILE_VALUES
-from qvggt.model.layers import CHUNK_TOKENS
-from qvggt.model.vggt import OUTPUT_CHANNELS, frames_at_a_time
+from qvggt.model.dense_head import dense_frames_at_a_time
+from qvggt.model.units import OUTPUT_CHANNELS, DenseHeadName
 from qvggt.options import ALL_HEADS, DENSE_FRAMES, Head
 
 FLOAT_BYTES = 4
@@ -108,7 +108,7 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     """
     frame_pixels = size.height_px * size.width_px * FLOAT_BYTES
     pixels = size.frames * frame_pixels
-    dense = [head for head in OUTPUT_CHANNELS if head in size.heads]
+    dense: list[DenseHeadName] = [head for head in OUTPUT_CHANNELS if head in size.heads]
     images = 3 * (size.frames + size.other_frames) * frame_pixels
     earlier = (size.other_frames and size.other_frames + size.frames) * frame_pixels * answered(size.heads)
     rows, columns = _patches(config, size)
@@ -131,7 +131,7 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     ]
     if not dense:
         return stages
-    at_a_time = min(size.frames, frames_at_a_time(size.dense_frames, size.height_px * size.width_px))
+    at_a_time = min(size.frames, dense_frames_at_a_time(size.dense_frames, size.height_px * size.width_px))
     begun = _begin(config, at_a_time * rows * columns)
     stages.append(StageMemory("reading pairs", images, tokens + began_with, maps, begun, earlier))
     finish = _finish(config, at_a_time * rows * columns, at_a_time * size.height_px * size.width_px, held_bytes)

@@ -1,17 +1,19 @@
-"""Running a model on the images of one scene, with progress, and its answer as plain arrays."""
+"""One scene through a model: images to a ``Prediction``, with progress."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qvggt import geometry
-from qvggt.model.vggt import VGGT, frames_at_a_time
+from qvggt.model import VGGT, chunking
+from qvggt.model.chunking import Observe
+from qvggt.model.dense_head import dense_frames_at_a_time
 from qvggt.options import DENSE_FRAMES, HEADS_FOR, Head
 from qvggt.types import ImageSet, OnProgress, Prediction, QvggtError
 
@@ -20,6 +22,13 @@ log = logging.getLogger(__name__)
 
 LEAST_VIEW_RAD = 0.01
 """Narrower fields of view are no camera's."""
+
+
+_STAGES = {
+    "patch_embed": "patch embedding", "frame": "attention", "global": "attention",
+    "depth": "depth maps", "point": "point maps",
+}  # fmt: skip
+"""What progress calls the units of the forward pass."""
 
 
 @torch.inference_mode()
@@ -47,12 +56,14 @@ def predict(
         QvggtError: the model's answer is not finite, and shall be.
     """
     parameter = next(model.parameters())
-    pictures = torch.from_numpy(images.images)[None].to(parameter.device, parameter.dtype)
-    frames, _, height, width = images.images.shape
-    chunks = -(-frames // frames_at_a_time(dense_frames, height * width))
-    with watched(model, frames, heads, chunks, on_progress):
-        answers = model(pictures, heads, dense_frames, chunk_tokens)
-        result = {name: value.float().cpu() for name, value in answers.items()}
+    batch = torch.from_numpy(images.images)[None].to(parameter.device, parameter.dtype)  # [1, S, 3, H, W]
+    frames = f"{len(images.names)} frame{'s' if len(images.names) > 1 else ''}"
+    report = None if on_progress is None else lambda stage, share: on_progress(f"{frames}, {stage}", share)
+    observe = nullcontext if report is None else reporting(model, batch, heads, dense_frames, report)
+    outputs = chunking.run(model, batch, heads, dense_frames, chunk_tokens, observe)
+    result = {name: value.float().cpu() for name, value in outputs.items()}
+    if report is not None:
+        report("done", 1.0)
     broken = sorted(name for name, value in result.items() if not bool(value.isfinite().all()))
     if broken and finite:
         raise QvggtError(
@@ -95,38 +106,31 @@ def with_view(pose_enc: Tensor) -> Tensor:
     return torch.cat((pose_enc[:, :7], pose_enc[:, 7:].clamp(min=LEAST_VIEW_RAD)), -1)
 
 
-@contextmanager
-def watched(
-    model: VGGT, frames: int, heads: Collection[Head], chunks: int, on_progress: OnProgress | None
-) -> Iterator[None]:
-    """Report progress while the model runs, its dense heads chunk by chunk, by hooks that are gone afterwards."""
-    if on_progress is None:
+def reporting(model: VGGT, images: Tensor, heads: Collection[Head], dense_frames: int, report: OnProgress) -> Observe:
+    """Return an observer of the forward pass that reports progress after each block and each chunk of dense frames.
+
+    Args:
+        model: to be run.
+        images: [B, S, 3, H, W].
+        heads: to be run.
+        dense_frames: most frames that a dense head processes at a time.
+        report: the progress callback.
+    """
+    dense = set(heads) - {"camera"}
+    chunks = -(-len(images[0]) // dense_frames_at_a_time(dense_frames, images.shape[3] * images.shape[4]))
+    # A dense head takes about as long as six blocks, the camera head hardly any time.
+    costs: dict[str, float] = {name: 1.0 for name, _ in model.blocks() if not name.startswith("camera")}
+    total = len(costs) + 6.0 * len(dense)
+    costs |= dict.fromkeys(dense, 6.0 / chunks)
+    done = 0.0
+
+    @contextmanager
+    def observe(unit: str) -> Iterator[None]:
+        nonlocal done
         yield
-        return
-    stages: list[tuple[str, nn.Module, float]] = []
-    for name, block in model.blocks():
-        kind = name.partition("/")[0]
-        if kind != "camera":
-            stages.append(({"patch_embed": "patch embedding"}.get(kind, "attention"), block, 1.0))
-    # A dense head over all frames takes about as long as six blocks, the camera head hardly any time.
-    stages += [(f"{name} maps", getattr(model, f"{name}_head"), 6.0 / chunks) for name in ("depth", "point")]
-    stages = [stage for stage in stages if not stage[0].endswith("maps") or stage[0].split()[0] in heads]
-    total = sum(cost * (chunks if stage.endswith("maps") else 1) for stage, _, cost in stages)
-    done, counted = 0.0, f"{frames} {'frame' if frames == 1 else 'frames'}"
+        if unit in costs:
+            done += costs[unit]
+            report(_STAGES[unit.partition("/")[0]], min(1.0, done / total))
 
-    def hook(stage: str, cost: float) -> Callable[..., None]:
-        def report(*_: object) -> None:
-            nonlocal done
-            done += cost
-            on_progress(f"{counted}, {stage}", min(1.0, done / total))
-
-        return report
-
-    handles = [module.register_forward_hook(hook(stage, cost)) for stage, module, cost in stages]
-    try:
-        on_progress(f"{counted}, patch embedding", 0.0)
-        yield
-        on_progress(f"{counted}, done", 1.0)
-    finally:
-        for handle in handles:
-            handle.remove()
+    report("patch embedding", 0.0)
+    return observe

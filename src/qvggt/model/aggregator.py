@@ -1,21 +1,39 @@
-"""Alternating attention: inside each frame, then across all frames of a scene."""
+"""Alternating attention: within each frame, then across all frames of a scene."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from qvggt.model.config import VGGTConfig
-from qvggt.model.layers import CHUNK_TOKENS, Block, Rotation, rotary_table
-from qvggt.model.merging import EXACT, Merging, exact_pairs, merge
+from qvggt.model.layers import Block, RopeTable, rope_table
+from qvggt.model.token_merging import EXACT, Merging, exact_pairs, merging_for
 from qvggt.model.vit import VisionTransformer
 from qvggt.options import GlobalAttention
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the tokens of scenes of one size are arranged.
+
+    Attributes:
+        frames: S, of a scene.
+        frame_rope: rotary table [P, head width] of a frame's tokens.
+        scene_rope: rotary table [S*P, head width] of a scene's tokens.
+        merging: token groups of the global attention that may be merged.
+    """
+
+    frames: int
+    frame_rope: RopeTable
+    scene_rope: RopeTable
+    merging: Merging
 
 
 class Aggregator(nn.Module):
@@ -34,13 +52,8 @@ class Aggregator(nn.Module):
         self.frame_blocks = nn.ModuleList(Block(dim, heads, qk_norm=True) for _ in range(config.depth))
         self.global_blocks = nn.ModuleList(Block(dim, heads, qk_norm=True) for _ in range(config.depth))
 
-    @property
-    def special_tokens(self) -> int:
-        """Tokens of a frame that come before its patches: the camera token and the registers."""
-        return 1 + self.register_token.shape[2]
-
     def forward(self, images: Tensor, keep: Collection[int]) -> dict[int, Tensor]:
-        """Run every AA pair and return the outputs of those in ``keep``.
+        """Run the AA pairs up to the last one in ``keep`` and return the outputs of those in ``keep``.
 
         Args:
             images: [B, S, 3, H, W] in 0..1.
@@ -49,93 +62,82 @@ class Aggregator(nn.Module):
         Returns:
             For each index [B, S, P, 2C]: frame block's tokens, then global block's, along the channels.
         """
-        sizes = images.shape[:2]
-        return {index: torch.cat(pair, -1).unflatten(0, sizes) for index, *pair in self.pairs(images, keep)}
+        patches = self.patch_embed(normalize(images).flatten(0, 1))  # [B*S, P-5, C]
+        x = self.with_special_tokens(patches, images.shape[1])  # [B*S, P, C]
+        layout = self.layout(images, x.dtype)
+        outputs: dict[int, Tensor] = {}
+        for index in range(max(keep, default=-1) + 1):
+            x = in_frame = self.frame_attention(index, x, layout)  # [B*S, P, C]
+            x = self.scene_attention(index, x, layout)  # [B*S, P, C]
+            if index in keep:
+                outputs[index] = self.joined(in_frame, x, images)  # [B, S, P, 2C]
+        return outputs
 
-    def pairs(
-        self, images: Tensor, keep: Collection[int], chunk_tokens: int = CHUNK_TOKENS
-    ) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Run every AA pair up to the last in ``keep`` and yield the outputs of those in ``keep`` as they come.
+    def frame_attention(self, index: int, x: Tensor, layout: Layout) -> Tensor:
+        """Run a frame block: tokens [B*S, P, C] to [B*S, P, C]."""
+        return self.frame_blocks[index](x, layout.frame_rope)  # [B*S, P, C]
 
-        Args:
-            images: [B, S, 3, H, W] in 0..1.
-            keep: indices of AA pairs.
-            chunk_tokens: tokens that pass through a block's layers at a time.
-
-        Yields:
-            A pair's index, and the tokens [B*S, P, C] of its frame block and of its global block. The next pair may
-            overwrite them.
-        """
-        batch, frames = images.shape[:2]
-        patches = self.patch_embed(normalise(images).flatten(0, 1), chunk_tokens)  # [B*S, P-5, C]
-        x = self.with_special_tokens(patches, frames)  # [B*S, P, C]
-        del patches
+    def scene_attention(self, index: int, x: Tensor, layout: Layout) -> Tensor:
+        """Run a global block: tokens [B*S, P, C] to [B*S, P, C]."""
         tokens = x.shape[1]
-        frame_rotation, global_rotation = self.rotations(images, x.dtype)
-        merging = self.merging(images)
-        last = max(keep, default=-1)
-        for index, (frame_block, global_block) in enumerate(zip(self.frame_blocks, self.global_blocks, strict=True)):
-            if index > last:
-                break
-            kept = index in keep
-            x = in_frame = frame_block(x, frame_rotation, EXACT, chunk_tokens, in_place=True)  # [B*S, P, C]
-            if kept and batch * frames * tokens > chunk_tokens:  # it waits for what is read with it
-                in_frame = narrowed(x, cast(Block, global_block).attn.held_dtype)
-            x = x.reshape(batch, frames * tokens, -1)
-            fewer = merging if index >= self.exact_pairs else EXACT
-            in_place = not kept or in_frame.dtype != x.dtype
-            x = global_block(x, global_rotation, fewer, chunk_tokens, in_place)  # [B, S*P, C]
-            x = x.reshape(batch * frames, tokens, -1)
-            if kept:
-                yield index, in_frame, x
-            del in_frame
+        x = x.reshape(-1, layout.frames * tokens, x.shape[2])  # [B, S*P, C]
+        x = self.global_blocks[index](x, layout.scene_rope, self.merging_of(index, layout))  # [B, S*P, C]
+        return x.reshape(-1, tokens, x.shape[2])  # [B*S, P, C]
+
+    def joined(self, in_frame: Tensor, in_scene: Tensor, images: Tensor) -> Tensor:
+        """Join the outputs [B*S, P, C] of a frame block and its global block: [B, S, P, 2C]."""
+        return torch.cat((in_frame, in_scene), -1).unflatten(0, images.shape[:2])  # [B, S, P, 2C]
+
+    @property
+    def special_tokens(self) -> int:
+        """Tokens of a frame that precede its patch tokens: the camera token and the registers."""
+        return 1 + self.register_token.shape[2]
+
+    def with_special_tokens(self, patches: Tensor, frames: int) -> Tensor:
+        """Put camera and register tokens before patch tokens [B*S, P-5, C] of scenes of S frames: [B*S, P, C]."""
+        special = torch.cat((self.camera_token, self.register_token), 2)  # [1, 2, 5, C]
+        special = torch.cat((special[:, :1], special[:, 1:].expand(-1, frames - 1, -1, -1)), 1)  # [1, S, 5, C]
+        special = special.expand(patches.shape[0] // frames, -1, -1, -1).flatten(0, 1)  # [B*S, 5, C]
+        return torch.cat((special.to(patches.dtype), patches), 1)  # [B*S, P, C]
+
+    def layout(self, images: Tensor, dtype: torch.dtype) -> Layout:
+        """Return the layout of the tokens of images [B, S, 3, H, W], with rotary tables in a given type.
+
+        Special tokens have position (0, 0), the patch in row y and column x has position (y+1, x+1).
+        """
+        frames, (rows, columns) = images.shape[1], self.grid(images)
+        y, x = torch.meshgrid(
+            torch.arange(1, rows + 1, device=images.device),
+            torch.arange(1, columns + 1, device=images.device),
+            indexing="ij",
+        )
+        patches = torch.stack((y, x), -1).flatten(0, 1)  # [P-5, 2]
+        special = torch.zeros(self.special_tokens, 2, dtype=patches.dtype, device=images.device)  # [5, 2]
+        cos, sin = rope_table(torch.cat((special, patches)), self.head_dim, dtype)  # [P, head_dim] each
+        scene_rope = (cos.repeat(frames, 1), sin.repeat(frames, 1))  # [S*P, head_dim] each
+        return Layout(frames, (cos, sin), scene_rope, self.merging(images))
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Return the rows and columns of patches of images [..., H, W]."""
         return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
 
     def merging(self, images: Tensor) -> Merging:
-        """Return how tokens are merged for global attention among images [B, S, 3, H, W]."""
+        """Return how tokens are merged for global attention in scenes of images [B, S, 3, H, W]."""
         if self.global_attention == "exact":
             return EXACT
-        return merge(images.shape[1], self.special_tokens, *self.grid(images)).to(images.device)
+        return merging_for(images.shape[1], self.special_tokens, *self.grid(images)).to(images.device)
 
-    def with_special_tokens(self, patches: Tensor, frames: int) -> Tensor:
-        """Put camera and register tokens before patch tokens [B*S, P-5, C] of scenes with S frames: [B*S, P, C]."""
-        special = torch.cat((self.camera_token, self.register_token), 2)  # [1, 2, 5, C]
-        special = torch.cat((special[:, :1], special[:, 1:].expand(-1, frames - 1, -1, -1)), 1)
-        special = special.expand(patches.shape[0] // frames, -1, -1, -1).flatten(0, 1)  # [B*S, 5, C]
-        return torch.cat((special.to(patches.dtype), patches), 1)
+    def blocks_of(self, index: int) -> tuple[Block, Block]:
+        """Return the frame block and the global block of an AA pair."""
+        return cast(Block, self.frame_blocks[index]), cast(Block, self.global_blocks[index])
 
-    def rotations(self, images: Tensor, dtype: torch.dtype) -> tuple[Rotation, Rotation]:
-        """Return the rotary tables of frame blocks and of global blocks for images [B, S, 3, H, W].
-
-        Special tokens are at (0, 0), the patch of row y and column x at (y+1, x+1).
-        """
-        rows, columns = self.grid(images)
-        y, x = torch.meshgrid(
-            torch.arange(1, rows + 1, device=images.device),
-            torch.arange(1, columns + 1, device=images.device),
-            indexing="ij",
-        )
-        patches = torch.stack((y, x), -1).flatten(0, 1)
-        special = torch.zeros(self.special_tokens, 2, dtype=patches.dtype, device=images.device)
-        cos, sin = rotary_table(torch.cat((special, patches)), self.head_dim, dtype)
-        frames = images.shape[1]
-        return (cos, sin), (cos.repeat(frames, 1), sin.repeat(frames, 1))
+    def merging_of(self, index: int, layout: Layout) -> Merging:
+        """Return how a global block merges tokens; the first ones never do."""
+        return layout.merging if index >= self.exact_pairs else EXACT
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Bring images [..., 3, H, W] in 0..1 to the mean and deviation that the patch embedding was trained on."""
-    mean = torch.tensor(IMAGENET_MEAN, dtype=images.dtype, device=images.device)[:, None, None]
-    std = torch.tensor(IMAGENET_STD, dtype=images.dtype, device=images.device)[:, None, None]
-    return (images - mean).div_(std)
-
-
-def narrowed(x: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Return x in a narrower type, or x itself if there is none or not all of its numbers fit."""
-    if dtype is None:
-        return x
-    least, most = x.aminmax()
-    limit = torch.finfo(dtype).max
-    return x.to(dtype) if -limit <= least and most <= limit else x
+def normalize(images: Tensor) -> Tensor:
+    """Normalize images [..., 3, H, W] in 0..1 by ImageNet's mean and standard deviation."""
+    mean = torch.tensor(IMAGENET_MEAN, dtype=images.dtype, device=images.device)[:, None, None]  # [3, 1, 1]
+    std = torch.tensor(IMAGENET_STD, dtype=images.dtype, device=images.device)[:, None, None]  # [3, 1, 1]
+    return (images - mean).div_(std)  # [..., 3, H, W]

@@ -1,4 +1,4 @@
-"""Camera tokens to pose encodings, by four rounds of refinement."""
+"""Camera head: camera tokens to pose encodings, refined iteratively."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POSE_DIM = 9
 
 
 class CameraHead(nn.Module):
-    """Predict every frame's camera from the camera tokens of a scene."""
+    """Predict the cameras of a scene from the camera tokens of its frames."""
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
@@ -27,28 +27,28 @@ class CameraHead(nn.Module):
         self.trunk_norm = nn.LayerNorm(dim, eps=1e-5)
         self.pose_branch = Mlp(dim, dim // 2, POSE_DIM)
         self.register_parameter("compensation", None)
-        self.compensation: nn.Parameter | None  # [1, 1, 2C], one token more for a quantized model's head; see below
+        self.compensation: nn.Parameter | None  # [1, 1, 2C], an additional token that some quantized models have
 
     def forward(self, camera_tokens: Tensor, iterations: int = 4) -> Tensor:
-        """Map camera tokens [B, S, 2C] to pose encodings [iterations, B, S, 9], the last one being the answer.
+        """Map camera tokens [B, S, 2C] to the pose encodings after each iteration [iterations, B, S, 9].
 
-        A compensation token, where there is one, takes part beside the frames' tokens; its own answer is dropped.
+        A compensation token, if there is one, is processed as one more frame, whose pose encoding is dropped.
         """
         frames = camera_tokens.shape[1]
         if self.compensation is not None:
-            extra = self.compensation.to(camera_tokens.dtype).expand(camera_tokens.shape[0], -1, -1)
+            extra = self.compensation.to(camera_tokens.dtype).expand(camera_tokens.shape[0], -1, -1)  # [B, 1, 2C]
             camera_tokens = torch.cat((camera_tokens, extra), 1)  # [B, S+1, 2C]
-        tokens = self.token_norm(camera_tokens)
-        normalised = F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)
-        given = self.empty_pose_tokens.expand(*tokens.shape[:2], -1)  # [B, S, 9], what the next round refines
-        total = torch.zeros_like(given)
+        tokens = self.token_norm(camera_tokens)  # [B, S, 2C]
+        normalized = F.layer_norm(tokens, tokens.shape[-1:], eps=1e-6)  # [B, S, 2C]
+        given = self.empty_pose_tokens.expand(*tokens.shape[:2], -1)  # [B, S, 9], input of the next iteration
+        pose = torch.zeros_like(given)  # [B, S, 9], before activation
         poses = []
         for _ in range(iterations):
             shift, scale, gate = self.poseLN_modulation(self.embed_pose(given)).chunk(3, -1)  # [B, S, 2C] each
-            x = gate * (normalised * (1 + scale) + shift) + tokens
+            x = gate * (normalized * (1 + scale) + shift) + tokens  # [B, S, 2C]
             for block in self.trunk:
-                x = block(x)
-            total = total + self.pose_branch(self.trunk_norm(x))  # [B, S, 9]
-            given = total.detach()
-            poses.append(torch.cat((total[..., :7], F.relu(total[..., 7:])), -1))
-        return torch.stack(poses)[:, :, :frames]
+                x = block(x)  # [B, S, 2C]
+            pose = pose + self.pose_branch(self.trunk_norm(x))  # [B, S, 9]
+            given = pose.detach()
+            poses.append(torch.cat((pose[..., :7], F.relu(pose[..., 7:])), -1))  # [B, S, 9]
+        return torch.stack(poses)[:, :, :frames]  # [iterations, B, S, 9]

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from qvggt.model.aggregator import Aggregator
+from qvggt.model import chunking
+from qvggt.model.aggregator import Aggregator, normalize
 from qvggt.model.camera_head import CameraHead
 from qvggt.model.config import VGGTConfig
-from qvggt.model.dense_head import DenseHead, layout
-from qvggt.model.layers import usual_chunk
+from qvggt.model.dense_head import DenseHead, run_in_frames
+from qvggt.model.layers import Arithmetic
+from qvggt.model.units import ACTIVATIONS, HEAD_OUTPUTS, OUTPUT_CHANNELS, DenseHeadName, WalkState, unit_modules
 from qvggt.options import ALL_HEADS, DENSE_FRAMES, Head
 from qvggt.types import BlockId
 
-OUTPUT_CHANNELS = {"depth": 2, "point": 4}
-"""Numbers of a pixel that each dense head gives, the confidence among them."""
-
-DENSE_PIXELS = 1 << 18
-"""Pixels of all frames that the dense heads work on at a time, if that is more than one frame."""
-
 
 class VGGT(nn.Module):
-    """The whole model, with the parameter names of the published checkpoint (its track head left out)."""
+    """The whole model, under the parameter names of the published checkpoint, without its track head."""
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
@@ -45,141 +40,128 @@ class VGGT(nn.Module):
     ) -> dict[str, Tensor]:
         """Reconstruct scenes.
 
+        In inference mode the same is computed in chunks, to save memory (``model/chunking.py``).
+
         Args:
             images: [B, S, 3, H, W] in 0..1; H and W are multiples of the patch size.
-            heads: what to compute; nothing else is.
-            dense_frames: frames that the dense heads take at a time.
-            chunk_tokens: tokens that pass through a block's layers at a time; None for what suits the device.
+            heads: which heads to run.
+            dense_frames: most frames that a dense head processes at a time.
+            chunk_tokens: most tokens that a layer processes at a time in inference mode; None for the device's default.
 
         Returns:
             ``pose_enc`` [B, S, 9] and ``pose_enc_iterations`` [4, B, S, 9]; ``depth`` [B, S, H, W, 1] and
             ``depth_conf`` [B, S, H, W]; ``world_points`` [B, S, H, W, 3] and ``world_points_conf`` [B, S, H, W]:
-            those that the heads give.
+            the outputs of the heads that were run.
 
         Raises:
-            ValueError: the images' shape, a head's name or a number is impossible.
+            ValueError: an argument is out of range.
         """
-        chunk_tokens = usual_chunk(images.device) if chunk_tokens is None else chunk_tokens
+        if torch.is_inference_mode_enabled():
+            return chunking.run(self, images, heads, dense_frames, chunk_tokens)
         self.check(images, heads, dense_frames, chunk_tokens)
-        last, special = self.config.depth - 1, self.aggregator.special_tokens
-        dense = {name: getattr(self, f"{name}_head") for name in OUTPUT_CHANNELS if name in heads}
-        keep = ({last} if "camera" in heads else set()) | set(self.config.dpt_layers if dense else ())
-        cameras: list[Tensor] = []
-        begun = {name: Begun(head, images, dense_frames) for name, head in dense.items()}
-        for index, *pair in self.aggregator.pairs(images, keep, chunk_tokens):
-            if index == last and "camera" in heads:
-                cameras.append(torch.cat([tokens[:, 0] for tokens in pair], -1).unflatten(0, images.shape[:2]))
-            levels = [level for level, layer in enumerate(self.config.dpt_layers) if layer == index]
-            for each, level in itertools.product(begun.values(), levels):
-                each.take(level, [tokens[:, special:] for tokens in pair])
-        result: dict[str, Tensor] = {}
-        if cameras:
-            poses = self.camera_head(cameras[0])
-            result["pose_enc"], result["pose_enc_iterations"] = poses[-1], poses
-        if "depth" in begun:
-            result["depth"], result["depth_conf"] = begun.pop("depth").finish(torch.exp)
-        if "point" in begun:
-            result["world_points"], result["world_points_conf"] = begun.pop("point").finish(signed_expm1)
-        return result
+        pairs = self.aggregator(images, self.pairs_read_by(heads))  # AA pair -> [B, S, P, 2C]
+        outputs: dict[str, Tensor] = {}
+        if "camera" in heads:
+            outputs |= self.cameras(pairs)  # pose_enc [B, S, 9]
+        if "depth" in heads:
+            outputs |= self.maps("depth", pairs, images, dense_frames)  # depth [B, S, H, W, 1]
+        if "point" in heads:
+            outputs |= self.maps("point", pairs, images, dense_frames)  # world_points [B, S, H, W, 3]
+        return outputs
 
-    def check(self, images: Tensor, heads: Collection[str], dense_frames: int, chunk_tokens: int) -> None:
-        """Raise ValueError where ``forward`` could not go on."""
+    def cameras(self, pairs: Mapping[int, Tensor]) -> dict[str, Tensor]:
+        """Run the camera head on the last AA pair's tokens [B, S, P, 2C] and return its outputs by name."""
+        poses = self.camera_head(self.camera_tokens(pairs))  # [4, B, S, 9]
+        return {"pose_enc": poses[-1], "pose_enc_iterations": poses}
+
+    def maps(
+        self, head: DenseHeadName, pairs: Mapping[int, Tensor], images: Tensor, dense_frames: int
+    ) -> dict[str, Tensor]:
+        """Run a dense head on the tokens [B, S, P, 2C] of the AA pairs that it reads and return its outputs by name."""
+        image_hw = (images.shape[3], images.shape[4])
+        values, confidence = run_in_frames(self.dense_head(head), self.patch_tokens(pairs), image_hw, dense_frames)
+        return dict(zip(HEAD_OUTPUTS[head], (ACTIVATIONS[head](values), confidence), strict=True))
+
+    def camera_tokens(self, pairs: Mapping[int, Tensor]) -> Tensor:
+        """Return what the camera head reads of AA pairs' tokens [B, S, P, 2C]: [B, S, 2C]."""
+        return pairs[self.config.depth - 1][:, :, 0]
+
+    def patch_tokens(self, pairs: Mapping[int, Tensor]) -> list[Tensor]:
+        """Return what dense heads read of AA pairs' tokens [B, S, P, 2C]: four times [B, S, P-5, 2C]."""
+        return [pairs[layer][:, :, self.special_tokens :] for layer in self.config.dpt_layers]
+
+    def pairs_read_by(self, heads: Collection[Head]) -> set[int]:
+        """Return the indices of the AA pairs whose tokens heads read."""
+        last = {self.config.depth - 1} if "camera" in heads else set()
+        return last | set(self.config.dpt_layers if set(heads) - {"camera"} else ())
+
+    def advance(self, unit: BlockId, state: WalkState, dense_frames: int = DENSE_FRAMES) -> WalkState:
+        """Run one unit of the forward pass, with all heads: the state before it to the state after it.
+
+        Args:
+            unit: one of ``unit_modules``, which are to be run in their order.
+            state: before the unit; it is not changed.
+            dense_frames: most frames that a dense head processes at a time.
+        """
+        aggregator, images, x = self.aggregator, state.images, state.tokens
+        kind, _, number = unit.partition("/")
+        match kind:
+            case "patch_embed" if not number:
+                return replace(state, tokens=aggregator.patch_embed.embed(normalize(images).flatten(0, 1)))
+            case "patch_embed":
+                return replace(state, tokens=aggregator.patch_embed.blocks[int(number)](x))
+            case "frame":
+                if number == "0":
+                    x = aggregator.with_special_tokens(aggregator.patch_embed.finish(x), images.shape[1])
+                x = aggregator.frame_attention(int(number), x, aggregator.layout(images, x.dtype))
+                return replace(state, tokens=x, in_frame=x)
+            case "global":
+                in_frame = cast(Tensor, state.in_frame)
+                x = aggregator.scene_attention(int(number), x, aggregator.layout(images, x.dtype))
+                is_read = int(number) in self.pairs_read_by(ALL_HEADS)
+                read = {int(number): aggregator.joined(in_frame, x, images)} if is_read else {}
+                return replace(state, tokens=x, in_frame=None, kept={**state.kept, **read})
+            case "camera":
+                return replace(state, outputs={**state.outputs, **self.cameras(state.kept)})
+            case "depth" | "point":
+                return replace(state, outputs={**state.outputs, **self.maps(kind, state.kept, images, dense_frames)})
+        raise ValueError(f"expected one of the model's units, got {unit!r}")
+
+    def check(
+        self, images: Tensor, heads: Collection[str], dense_frames: int = DENSE_FRAMES, chunk_tokens: int | None = None
+    ) -> None:
+        """Raise ValueError if an argument of ``forward`` is out of range."""
         patch = self.config.patch_size
         if images.ndim != 5 or images.shape[2] != 3 or 0 in images.shape:
-            raise ValueError(f"expected images [B, S, 3, H, W], none of them 0, got shape {tuple(images.shape)}")
+            raise ValueError(f"expected images [B, S, 3, H, W] without empty dimensions, got {tuple(images.shape)}")
         if images.shape[3] % patch or images.shape[4] % patch:
-            raise ValueError(f"expected sides that are multiples of {patch} px, got {tuple(images.shape[3:])}")
+            raise ValueError(f"expected H and W to be multiples of {patch} px, got {tuple(images.shape[3:])}")
         unknown = sorted(set(heads) - set(ALL_HEADS))
         if unknown or not heads:
-            raise ValueError(f"expected heads out of {', '.join(ALL_HEADS)}, got {', '.join(unknown) or 'none'}")
+            raise ValueError(f"expected some of the heads {', '.join(ALL_HEADS)}, got {', '.join(unknown) or 'none'}")
         if dense_frames < 1:
             raise ValueError(f"expected dense_frames of at least 1, got {dense_frames}")
-        if chunk_tokens < 1:
+        if chunk_tokens is not None and chunk_tokens < 1:
             raise ValueError(f"expected chunk_tokens of at least 1, got {chunk_tokens}")
 
+    @property
+    def special_tokens(self) -> int:
+        """Tokens of a frame that precede its patch tokens: the camera token, then the registers."""
+        return self.aggregator.special_tokens
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """How the model computes attention and stores activations; ``use_arithmetic`` sets it."""
+        return self.aggregator.blocks_of(0)[0].attn.arithmetic
+
+    def dense_head(self, head: DenseHeadName) -> DenseHead:
+        """Return a dense head by name."""
+        return self.depth_head if head == "depth" else self.point_head
+
     def blocks(self) -> Iterator[tuple[BlockId, nn.Module]]:
-        """Yield every transformer block with its id, in the order in which they run."""
-        for index, block in enumerate(self.aggregator.patch_embed.blocks):
-            yield BlockId(f"patch_embed/{index}"), block
-        for index in range(self.config.depth):
-            yield BlockId(f"frame/{index}"), self.aggregator.frame_blocks[index]
-            yield BlockId(f"global/{index}"), self.aggregator.global_blocks[index]
+        """Yield every transformer block with its id, in running order, those of the camera head last."""
+        for unit, module in unit_modules(self.config).items():
+            if "/" in unit:
+                yield unit, self.get_submodule(module)
         for index, block in enumerate(self.camera_head.trunk):
             yield BlockId(f"camera/{index}"), block
-
-
-def frames_at_a_time(dense_frames: int, pixels: int) -> int:
-    """Return how many frames of so many pixels the dense heads take at a time, ``dense_frames`` at most."""
-    return max(1, min(dense_frames, DENSE_PIXELS // pixels))
-
-
-class Begun:
-    """A dense head at work on some scenes: it takes AA pairs as they come and keeps less than they are.
-
-    Args:
-        head: the head.
-        images: [B, S, 3, H, W], of which only the size matters.
-        dense_frames: frames that it takes at a time, at most.
-    """
-
-    def __init__(self, head: DenseHead, images: Tensor, dense_frames: int) -> None:
-        self.head = head
-        self.scenes, self.image_hw, self.dtype = images.shape[:2], (images.shape[3], images.shape[4]), images.dtype
-        self.frames = math.prod(self.scenes)
-        step = frames_at_a_time(dense_frames, images.shape[3] * images.shape[4])
-        self.chunks = [slice(first, first + step) for first in range(0, self.frames, step)]
-        self.maps: dict[int, Tensor] = {}
-
-    def take(self, level: int, pair: Sequence[Tensor]) -> None:
-        """Take the patch tokens of a pair: tensors [B*S, P, ...] of 2C channels together."""
-        maps: Tensor | None = None
-        for chunk in self.chunks:
-            begun = self.head.begin(level, torch.cat([tokens[chunk] for tokens in pair], -1), self.image_hw)
-            maps = self._placed(maps, chunk, begun.to(self.head.held_dtype or begun.dtype), layout(begun))
-        self.maps[level] = cast(Tensor, maps)
-
-    def finish(self, activation: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """Return activated values [B, S, H, W, channels] and confidence [B, S, H, W], and forget what was taken."""
-        values: Tensor | None = None
-        confidences: Tensor | None = None
-        for chunk in self.chunks:
-            begun = [self.maps[level][chunk].to(self.dtype) for level in range(4)]
-            value, confidence = self.head(begun, self.image_hw)
-            values = self._placed(values, chunk, value if activation is None else activation(value))
-            confidences = self._placed(confidences, chunk, confidence)
-        self.maps.clear()
-        return cast(Tensor, values).unflatten(0, self.scenes), cast(Tensor, confidences).unflatten(0, self.scenes)
-
-    def _placed(
-        self, whole: Tensor | None, chunk: slice, part: Tensor, form: torch.memory_format = torch.contiguous_format
-    ) -> Tensor:
-        """Return the tensor of all frames, in which those of a chunk now are.
-
-        It is made in one piece when the first part comes: many parts would stay behind where layers want large pieces.
-        """
-        if len(part) == self.frames:
-            return part
-        if whole is None:
-            sizes = self.frames, *part.shape[1:]
-            whole = torch.empty(sizes, dtype=part.dtype, device=part.device, memory_format=form)
-        whole[chunk] = part
-        return whole
-
-
-def run_dense(
-    head: DenseHead,
-    layers: Sequence[Tensor],
-    images: Tensor,
-    dense_frames: int,
-    activation: Callable[[Tensor], Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Run a dense head on the patch tokens [B*S, P, 2C] of its four pairs and return values and confidence."""
-    begun = Begun(head, images, dense_frames)
-    for level, tokens in enumerate(layers):
-        begun.take(level, [tokens])
-    return begun.finish(activation)
-
-
-def signed_expm1(values: Tensor) -> Tensor:
-    """Return the inverse of the signed logarithm of 1 + |x|."""
-    return values.sign() * values.abs().expm1()

@@ -7,23 +7,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qvggt.model.config import VGGTConfig
-from qvggt.model.layers import CHUNK_TOKENS, Block
+from qvggt.model.layers import Block
 
 
 class PatchProjection(nn.Module):
-    """One linear map per patch, as a convolution whose stride is its size."""
+    """A linear map of every patch: a convolution whose stride is its kernel size."""
 
     def __init__(self, patch_size: int, dim: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(3, dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map [B, 3, H, W] to patches [B, (H/p)(W/p), C], row by row."""
-        return self.proj(images).flatten(2).transpose(1, 2)
+        """Map images [B, 3, H, W] to patch tokens [B, (H/p)(W/p), C], row by row."""
+        return self.proj(images).flatten(2).transpose(1, 2)  # [B, P, C]
 
 
 class VisionTransformer(nn.Module):
-    """Images to patch tokens; class and register tokens only take part on the way."""
+    """Images to patch tokens; its class and register tokens are dropped at the end."""
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
@@ -38,36 +38,31 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, config.vit_heads, eps=1e-6) for _ in range(config.vit_depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
-    def forward(self, images: Tensor, chunk_tokens: int = CHUNK_TOKENS) -> Tensor:
-        """Map normalised images [B, 3, H, W] to patch tokens [B, (H/p)(W/p), C], some tokens at a time."""
-        x = self.embed(images, chunk_tokens)
+    def forward(self, images: Tensor) -> Tensor:
+        """Map normalized images [B, 3, H, W] to patch tokens [B, (H/p)(W/p), C]."""
+        x = self.embed(images)  # [B, 1+R+P, C]
         for block in self.blocks:
-            x = block(x, chunk_tokens=chunk_tokens, in_place=True)
-        return self.finish(x)
+            x = block(x)  # [B, 1+R+P, C]
+        return self.finish(x)  # [B, P, C]
 
-    def embed(self, images: Tensor, chunk_tokens: int = CHUNK_TOKENS) -> Tensor:
-        """Map normalised images [B, 3, H, W] to the tokens [B, 1+R+P, C] that the first block sees."""
-        rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
-        at_a_time = max(1, chunk_tokens // (rows * columns))
-        position = self.position_embedding(rows, columns)
-        return torch.cat([self._embed(part, position) for part in images.split(at_a_time)])
-
-    def _embed(self, images: Tensor, position: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
+        """Map normalized images [B, 3, H, W] to class, register and patch tokens [B, 1+R+P, C]."""
         patches = self.patch_embed(images)  # [B, P, C]
-        batch, position = len(patches), position.to(patches.dtype)
-        cls = (self.cls_token + position[:, :1]).expand(batch, -1, -1)
-        registers = self.register_tokens.expand(batch, -1, -1)
+        rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
+        position = self.position_embedding(rows, columns).to(patches.dtype)  # [1, 1+P, C]
+        cls = (self.cls_token + position[:, :1]).expand(len(patches), -1, -1)  # [B, 1, C]
+        registers = self.register_tokens.expand(len(patches), -1, -1)  # [B, R, C]
         return torch.cat((cls, registers, patches + position[:, 1:]), 1)  # [B, 1+R+P, C]
 
     def finish(self, x: Tensor) -> Tensor:
-        """Map the last block's tokens [B, 1+R+P, C] to patch tokens [B, P, C]."""
-        return self.norm(x)[:, 1 + self.register_tokens.shape[1] :]
+        """Map the last block's output [B, 1+R+P, C] to patch tokens [B, P, C]."""
+        return self.norm(x)[:, 1 + self.register_tokens.shape[1] :]  # [B, P, C]
 
     def position_embedding(self, rows: int, columns: int) -> Tensor:
-        """Return the position embedding [1, 1 + rows * columns, C], resized bicubically from the stored square."""
+        """Return the position embedding [1, 1 + rows * columns, C], resized bicubically from the stored square grid."""
         if rows == columns == self.grid:
             return self.pos_embed
-        stored = self.pos_embed.float()
+        stored = self.pos_embed.float()  # [1, 1 + g*g, C]
         square = stored[:, 1:].unflatten(1, (self.grid, self.grid)).permute(0, 3, 1, 2)  # [1, C, g, g]
-        resized = F.interpolate(square, (rows, columns), mode="bicubic", antialias=True, align_corners=False)
-        return torch.cat((stored[:, :1], resized.flatten(2).transpose(1, 2)), 1)
+        patches = F.interpolate(square, (rows, columns), mode="bicubic", antialias=True, align_corners=False)
+        return torch.cat((stored[:, :1], patches.flatten(2).transpose(1, 2)), 1)  # [1, 1 + rows * columns, C]

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from qvggt.backends import Backend, pick
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.dense_head import DenseHead
-from qvggt.model.layers import Attention
+from qvggt.model.layers import Arithmetic, use_arithmetic
 from qvggt.nn.conv import CastConv2d, QuantConv2d
 from qvggt.nn.linear import CastLinear, PackedLayer, QuantLinear
 from qvggt.quant.affine import QuantizedTensor, quantize
@@ -81,11 +80,7 @@ def convert(
         if resting.itemsize < dtype.itemsize:
             new = CastLinear.like(layer, resting) if isinstance(layer, nn.Linear) else CastConv2d.like(layer, resting)
             _replace(model, name, new)
-    for module in model.modules():
-        if isinstance(module, Attention):
-            module.product = backend.attend
-        if isinstance(module, Attention | DenseHead):
-            module.held_dtype = backend.held_dtype
+    use_arithmetic(model, Arithmetic(backend.attend, backend.held_dtype))
     model.recipe = recipe  # pyright: ignore[reportArgumentType]
     return model
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from qvggt import geometry
 from qvggt.data.rooms.family import RoomBatch
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.model.layers import Attention, Product
+from qvggt.model.layers import Attend, Attention
 
 DEPTH_TOLERANCE = 0.05
 """How far, as a share, a point's depth may be from what the other picture shows at its place."""
@@ -48,15 +48,16 @@ def training_attention(model: VGGT, layers: Sequence[int], device: str) -> Itera
     pairs: Pairs = []
     watched = [model.aggregator.global_blocks[layer].get_submodule("attn") for layer in layers]
     attentions = [module for module in model.modules() if isinstance(module, Attention)]
-    products = [attention.product for attention in attentions]
-    for attention, product in zip(attentions, products, strict=True):
-        fastest = plain_attention if device == "cpu" else product
-        attention.product = _keeping(pairs, fastest) if attention in watched else fastest
+    usual = [attention.arithmetic for attention in attentions]
+    for attention, arithmetic in zip(attentions, usual, strict=True):
+        fastest = plain_attention if device == "cpu" else arithmetic.attend
+        fastest = _keeping(pairs, fastest) if attention in watched else fastest
+        attention.arithmetic = replace(arithmetic, attend=fastest)
     try:
         yield pairs
     finally:
-        for attention, product in zip(attentions, products, strict=True):
-            attention.product = product
+        for attention, arithmetic in zip(attentions, usual, strict=True):
+            attention.arithmetic = arithmetic
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -70,10 +71,10 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Ten
         return scores.softmax(-1) @ v
 
 
-def _keeping(pairs: Pairs, product: Product) -> Product:
+def _keeping(pairs: Pairs, usual: Attend) -> Attend:
     def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         pairs.append((q, k))
-        return product(q, k, v, bias)
+        return usual(q, k, v, bias)
 
     return attend
 

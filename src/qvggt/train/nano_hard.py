@@ -116,7 +116,7 @@ def seen_by_mlps(model: VGGT) -> Iterator[dict[BlockId, list[Tensor]]]:
 
     handles = [mlp.register_forward_pre_hook(keep(block_id)) for block_id, mlp in aa_mlps(model)]
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             yield seen
     finally:
         for handle in handles:

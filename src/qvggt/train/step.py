@@ -11,7 +11,8 @@ from torch import Tensor
 
 from qvggt.data.rooms.family import SPLITS, RoomBatch, RoomFamily, render_rooms
 from qvggt.geometry import Truth, normalized_truth
-from qvggt.model.vggt import run_dense
+from qvggt.model.dense_head import run_in_frames
+from qvggt.options import ALL_HEADS
 from qvggt.train.losses import dense_loss, direction_loss, placement_loss, pose_loss
 from qvggt.train.matching import Learner, center_index, find_matches, matching_loss, training_attention
 from qvggt.train.recipe import Phase, TrainRecipe
@@ -78,24 +79,24 @@ def step_loss(learner: Learner, rooms: RoomBatch, rng: np.random.Generator, reci
     scenes, frames = rooms.images.shape[:2]
     picked = torch.from_numpy(rng.permuted(np.tile(np.arange(frames), (scenes, 1)), axis=1)[:, : phase.dense_frames])
     rows = torch.arange(scenes)[:, None]
-    layers, special = model.config.dpt_layers, model.aggregator.special_tokens
+    image_hw = (rooms.images.shape[3], rooms.images.shape[4])
     device = rooms.images.device.type
     with training_attention(model, recipe.matching_layers, device) as pairs:
         with torch.autocast(device, torch.bfloat16, enabled=has_half_products(device)):
-            kept = model.aggregator(rooms.images, {*layers, model.config.depth - 1})
-            tokens = [kept[layer][rows, picked, special:].flatten(0, 1) for layer in layers]
-            chosen = rooms.images[rows, picked]
-            depth = run_dense(model.depth_head, tokens, chosen, scenes * frames)
-            points = run_dense(model.point_head, tokens, chosen, scenes * frames)
-        iterations = model.camera_head(kept[model.config.depth - 1][:, :, 0].float())
+            outputs = model.aggregator(rooms.images, model.pairs_read_by(ALL_HEADS))  # AA pair -> [B, S, P, 2C]
+            layers = model.patch_tokens(outputs)  # [B, S, P-5, 2C] each
+            few = [tokens[rows, picked] for tokens in layers]  # [B, F, P-5, 2C] each
+            depth = run_in_frames(model.depth_head, few, image_hw, scenes * frames)
+            points = run_in_frames(model.point_head, few, image_hw, scenes * frames)
+        iterations = model.camera_head(model.camera_tokens(outputs).float())  # [4, B, S, 9]
     loss = combine(truth, iterations, (*depth, *points), (rows, picked), recipe)
     if learner.sketch is None:
         return loss
     patch = model.config.patch_size
     middle = [center_index(side, patch, truth.points.device) for side in truth.depth.shape[-2:]]
     places = truth.points[:, :, middle[0][:, None], middle[1]].flatten(2, 3)
-    sketch = learner.sketch([kept[layer][:, :, special:] for layer in layers], places)
-    matching = matching_loss(pairs, find_matches(rooms, patch), special)
+    sketch = learner.sketch(layers, places)
+    matching = matching_loss(pairs, find_matches(rooms, patch), model.special_tokens)
     total = loss.total + recipe.matching_weight * matching + recipe.sketch_weight * sketch
     return replace(loss, total=total, matching=matching, sketch=sketch)
 

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 import qvggt
 from qvggt.model import VGGT, VGGTConfig
+from qvggt.model.chunking import run_block
 from qvggt.model.layers import Attention, Block
-from qvggt.model.merging import EXACT, Merging, averaged, exact_pairs, merge, squares
+from qvggt.model.token_merging import EXACT, Merging, averaged, exact_pairs, merging_for, patch_groups
 from qvggt.types import QvggtError
 
 few = settings(max_examples=30, deadline=None)
@@ -15,8 +16,8 @@ sides = st.integers(1, 7)
 
 @few
 @given(st.integers(1, 4), st.integers(0, 3), sides, sides, st.integers(1, 3))
-def test_squares_of_later_frames_are_merged_and_nothing_else(frames, special, rows, columns, side):
-    found = squares(frames, special, rows, columns, side)
+def test_patch_groups__only_patches_of_later_frames_are_grouped(frames, special, rows, columns, side):
+    found = patch_groups(frames, special, rows, columns, side)
     tokens = special + rows * columns
     groups = found.of.view(frames, tokens)
     assert torch.equal(groups[0], torch.arange(tokens))
@@ -34,8 +35,8 @@ def test_squares_of_later_frames_are_merged_and_nothing_else(frames, special, ro
 
 @few
 @given(frames=st.integers(1, 3), rows=st.integers(1, 5), columns=st.integers(1, 5))
-def test_means_are_those_of_the_members(frames, rows, columns):
-    groups = squares(frames, 1, rows, columns, 2)
+def test_averaged__means_of_the_group_members(frames, rows, columns):
+    groups = patch_groups(frames, 1, rows, columns, 2)
     x = torch.randn(2, 3, len(groups.of), 4, dtype=torch.float64)
     found = averaged(x, groups)
     for group in range(len(groups.log_count)):
@@ -45,9 +46,9 @@ def test_means_are_those_of_the_members(frames, rows, columns):
 
 
 @pytest.mark.parametrize("asked", [None, 2, 4])
-def test_attention_is_exact_where_merged_tokens_are_alike(asked):
-    keys = squares(3, 1, 6, 5, 4)
-    merging = Merging(keys, asked and squares(3, 1, 6, 5, asked))
+def test_attention__exact_if_merged_tokens_are_equal(asked):
+    keys = patch_groups(3, 1, 6, 5, 4)
+    merging = Merging(keys, asked and patch_groups(3, 1, 6, 5, asked))
     x = torch.randn(1, len(keys.log_count), 8, dtype=torch.float64)[:, keys.of]
     attention = Attention(8, heads=2).double()
     torch.testing.assert_close(attention(x, None, merging), attention(x))
@@ -56,17 +57,21 @@ def test_attention_is_exact_where_merged_tokens_are_alike(asked):
 @torch.inference_mode()
 @pytest.mark.parametrize("asked", [None, 2])
 @pytest.mark.parametrize("in_place", [False, True])
-def test_merging_in_chunks_is_merging_at_once(asked, in_place):
+def test_run_block__merging_in_chunks_equals_the_block(asked, in_place):
     torch.manual_seed(0)
-    block, merging = Block(16, heads=2).eval(), Merging(squares(3, 2, 5, 7, 3), asked and squares(3, 2, 5, 7, asked))
+    block, merging = (
+        Block(16, heads=2).eval(),
+        Merging(patch_groups(3, 2, 5, 7, 3), asked and patch_groups(3, 2, 5, 7, asked)),
+    )
     x = torch.randn(2, 3 * 37, 16)
     whole = block(x, None, merging)
-    torch.testing.assert_close(block(x.clone(), None, merging, 10, in_place), whole, atol=1e-6, rtol=1e-5)
+    chunked = run_block(block, x.clone(), None, merging, 10, in_place)
+    torch.testing.assert_close(chunked, whole, atol=1e-6, rtol=1e-5)
 
 
-def test_wide_images_are_merged_in_wider_squares_and_their_queries_too():
+def test_merging_for__groups_grow_with_the_image_and_queries_are_grouped_too():
     for patches, keys, queries in ((6, 3, None), (18, 9, None), (26, 13, None), (28, 10, None), (37, 10, 19)):
-        merging = merge(2, 5, patches, patches)
+        merging = merging_for(2, 5, patches, patches)
         assert merging.keys is not None
         special = 2 * 5 + patches**2
         assert len(merging.keys.log_count) - special == keys**2
@@ -74,7 +79,7 @@ def test_wide_images_are_merged_in_wider_squares_and_their_queries_too():
 
 
 @torch.inference_mode()
-def test_a_model_merges_where_it_is_told_to():
+def test_global_attention__merged_changes_results_and_exact_restores_them():
     torch.manual_seed(0)
     model = VGGT(VGGTConfig.micro()).eval()
     images = torch.rand(1, 3, 3, 56, 70)
@@ -88,8 +93,8 @@ def test_a_model_merges_where_it_is_told_to():
     torch.testing.assert_close(alone["depth"], model(images[:, :1])["depth"])
 
 
-@torch.inference_mode()
-def test_the_first_quarter_of_the_blocks_stays_exact():
+@torch.no_grad()
+def test_exact_pairs__the_first_quarter_of_the_global_blocks_is_exact():
     model, seen = qvggt.load("nano", global_attention="merged"), []
     for block in model.aggregator.global_blocks:
         block.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[2] is not EXACT))
@@ -98,8 +103,8 @@ def test_the_first_quarter_of_the_blocks_stays_exact():
     assert [exact_pairs(depth) for depth in (1, 3, 4, 6, 24)] == [1, 1, 1, 2, 6]
 
 
-def test_it_is_chosen_when_a_model_is_loaded():
+def test_load__chooses_global_attention():
     assert qvggt.load("nano").aggregator.global_attention == "exact"
     assert qvggt.load("nano", global_attention="merged").aggregator.global_attention == "merged"
-    with pytest.raises(QvggtError, match="global attention is exact or merged, not 'fast'"):
+    with pytest.raises(QvggtError, match="fast"):
         qvggt.load("nano", global_attention="fast")  # pyright: ignore[reportArgumentType]
