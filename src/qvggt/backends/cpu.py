@@ -41,7 +41,7 @@ class CpuBackend(PlainBackend):
         """Multiply in x's dtype."""
         rows = x.numel() // x.shape[-1]
         if rows < FEW_TOKENS and x.dtype == torch.float32 and is_inference(x, bias) and _compiled(weight):
-            return multiply(x.reshape(rows, -1), weight, bias).unflatten(0, x.shape[:-1])
+            return multiply(x.reshape(rows, x.shape[-1]), weight, bias).view(*x.shape[:-1], weight.shape[0])
         return super().linear(x, weight, bias)
 
     def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:

@@ -57,7 +57,7 @@ class CpuInt8Backend(CpuBackend):
             return weight
         integers, scale = per_channel(weight, largest_weight())
         blocked = torch.ops.onednn.qlinear_prepack(integers, None)
-        return Int8Weight(blocked, scale, torch.zeros(len(scale), dtype=torch.int64))
+        return Int8Weight(blocked, scale, torch.zeros_like(scale, dtype=torch.int64))
 
     @torch.no_grad()
     def linear(self, x: Tensor, weight: Int8Weight | PackedWeight, bias: Tensor | None) -> Tensor:

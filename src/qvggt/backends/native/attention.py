@@ -7,7 +7,8 @@ import ctypes
 import torch
 from torch import Tensor
 
-from qvggt.backends.native.jobs import Job, is_compiled, pointer, run
+from qvggt.backends.native.buffers import allocate
+from qvggt.backends.native.jobs import Job, is_compiled, run
 
 MAX_CHANNELS = 128
 """Largest head dimension for which sums fit into 32 bits."""
@@ -51,15 +52,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         [B, heads, N, channels] float32, in memory [B, N, heads, channels]; NaN where an operand is not finite.
     """
     batch, heads, queries, channels = q.shape
-    out = torch.empty(batch, queries, heads, channels).transpose(1, 2)
-    q, k, v = (tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v))
-    bias = None if bias is None else bias.float().contiguous()
-    tensors = {"q": q, "k": k, "v": v, "bias": bias, "out": out}
+    keys = k.shape[2]
+    out = allocate(batch, queries, heads, channels).transpose(1, 2)
+    if not out.numel():
+        return out
     job = Attention(
-        **{name: pointer(tensor) for name, tensor in tensors.items()},
-        **{f"{name}_step": tensors[name].stride()[:3] for name in ("q", "k", "v", "out")},
-        batch=batch, heads=heads, queries=queries, keys=k.shape[2], channels=channels,
-        halves=q.dtype == torch.float16, scale=channels**-0.5,
+        batch=batch, heads=heads, queries=queries, keys=keys, channels=channels, halves=q.dtype == torch.float16,
+        scale=channels**-0.5,
     )  # fmt: skip
-    run(job, batch * heads * queries * k.shape[2] * channels)
+    for name, tensor, length, dtype in (
+        ("q", q, queries, q.dtype), ("k", k, keys, q.dtype), ("v", v, keys, q.dtype), ("out", out, queries, out.dtype)
+    ):  # fmt: skip
+        tensor = tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+        job.bind(name, tensor, dtype, batch, heads, length, channels, contiguous=False)
+        setattr(job, f"{name}_step", tensor.stride()[:3])
+    job.bind("bias", None if bias is None else bias.float().reshape(-1), torch.float32, keys)
+    run(job, batch * heads * queries * keys * channels)
     return out

@@ -7,11 +7,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from qvggt.backends.base import ConvGeometry
-from qvggt.backends.native.jobs import Job, is_compiled, pointer, run
+from qvggt.backends.native.buffers import allocate
+from qvggt.backends.native.jobs import Job, is_compiled, run
 
 _MAP_LEVELS, _KERNEL_LEVELS = 8191, 1023
 """Largest codes of a feature map and a kernel: sums of 256 products fit into 32 bits."""
@@ -115,16 +115,16 @@ def round_kernel(matrix: Tensor, geometry: ConvGeometry) -> Kernel:
     """Quantize a convolution's weights [out, in * height * width] float32."""
     outputs, channels, height, width = geometry.shape
     panels = -(-outputs // _PANEL)
-    transformed = uses_winograd(geometry)
-    work, levels = (TransformedKernels, _TRANSFORMED_LEVELS) if transformed else (RoundedKernels, _KERNEL_LEVELS)
-    matrix = matrix.contiguous()
-    places = _POSITIONS if transformed else height * width
-    codes = torch.empty(panels, places, channels // 2, _PANEL, 2, dtype=torch.int16)
-    scale = torch.empty(panels, _POSITIONS, _PANEL) if transformed else torch.empty(panels, _PANEL)
-    job = work(
-        x=pointer(matrix), to=pointer(codes), scale=pointer(scale), outputs=outputs, channels=channels,
-        taps=height * width, levels=levels,
-    )  # fmt: skip
+    if uses_winograd(geometry):
+        kind, levels, places, scale_shape = TransformedKernels, _TRANSFORMED_LEVELS, _POSITIONS, (panels, _POSITIONS)
+    else:
+        kind, levels, places, scale_shape = RoundedKernels, _KERNEL_LEVELS, height * width, (panels,)
+    codes_shape, scale_shape = (panels, places, channels // 2, _PANEL, 2), (*scale_shape, _PANEL)
+    codes, scale = allocate(*codes_shape, dtype=torch.int16), allocate(*scale_shape)
+    job = kind(outputs=outputs, channels=channels, taps=height * width, levels=levels)
+    job.bind("x", matrix.contiguous(), torch.float32, outputs, channels * height * width)
+    job.bind("to", codes, torch.int16, *codes_shape)
+    job.bind("scale", scale, torch.float32, *scale_shape)
     run(job, matrix.numel())
     return Kernel(codes, scale)
 
@@ -134,10 +134,14 @@ def convolve(x: Tensor, kernel: Kernel, bias: Tensor | None, geometry: ConvGeome
 
     The outputs of an image that is not finite are NaN.
     """
-    top, left = geometry.padding
-    codes, x_scale = _rounded(x, top, left, _SLACK * geometry.stride[1])
-    work = WinogradConvolution if uses_winograd(geometry) else Convolution
-    return _convolved(work, x, codes, x_scale, kernel.codes, kernel.scale, bias, geometry)
+    winograd, (outputs, channels, *sides) = uses_winograd(geometry), geometry.shape
+    panels, taps = -(-outputs // _PANEL), math.prod(sides)
+    maps, x_scale = _rounded(x, geometry)
+    job = WinogradConvolution() if winograd else Convolution()
+    job.bind("x_scale", x_scale, torch.float32, len(x))
+    job.bind("w", kernel.codes, torch.int16, panels, _POSITIONS if winograd else taps, channels // 2, _PANEL, 2)
+    job.bind("scale", kernel.scale, torch.float32, panels, *([_POSITIONS] if winograd else []), _PANEL)
+    return _convolved(job, x, maps, bias, geometry)
 
 
 def convolve_floats(x: Tensor, matrix: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
@@ -146,64 +150,80 @@ def convolve_floats(x: Tensor, matrix: Tensor, bias: Tensor | None, geometry: Co
     Returns [B, out, H', W'] in channels-last memory.
     """
     (outputs, channels), (top, left) = geometry.shape[:2], geometry.padding
-    panels, matrix = -(-outputs // _PANEL), matrix.contiguous()
-    kernels = torch.empty(panels, _POSITIONS, channels, _PANEL)
-    run(
-        TransformedFloats(x=pointer(matrix), to=pointer(kernels), outputs=outputs, channels=channels, taps=9),
-        matrix.numel(),
-    )
-    batch, _, height, width = x.shape
-    many = (height + 2 * top) * (width + 2 * left) * channels
-    maps = x.new_zeros(batch * many + _SLACK * channels)
-    inside = maps[: batch * many].view(batch, height + 2 * top, width + 2 * left, channels)
+    panels = -(-outputs // _PANEL)
+    kernels = allocate(panels, _POSITIONS, channels, _PANEL)
+    transform = TransformedFloats(outputs=outputs, channels=channels, taps=9)
+    transform.bind("x", matrix.contiguous(), torch.float32, outputs, channels * 9)
+    transform.bind("to", kernels, torch.float32, panels, _POSITIONS, channels, _PANEL)
+    run(transform, matrix.numel())
+    height, width = x.shape[2:]
+    padded = _padded_shape(x, geometry)
+    maps = allocate(_map_values(x, geometry)).zero_()
+    inside = maps[: math.prod(padded)].view(padded)
     inside[:, top : top + height, left : left + width] = x.permute(0, 2, 3, 1)
-    return _convolved(WinogradFloatConvolution, x, maps, None, kernels, None, bias, geometry)
+    job = WinogradFloatConvolution()
+    job.bind("w", kernels, torch.float32, panels, _POSITIONS, channels, _PANEL)
+    return _convolved(job, x, maps, bias, geometry)
 
 
-def _convolved(
-    work: type[Convolution],
-    x: Tensor,
-    maps: Tensor,
-    x_scale: Tensor | None,
-    kernels: Tensor,
-    scale: Tensor | None,
-    bias: Tensor | None,
-    geometry: ConvGeometry,
-) -> Tensor:
-    (outputs, channels, *sides), (top, left) = geometry.shape, geometry.padding
-    batch, _, height, width = x.shape
-    sizes = [
-        (size + 2 * pad - side) // stride + 1
-        for size, pad, side, stride in zip((height, width), geometry.padding, sides, geometry.stride, strict=True)
-    ]
-    out = x.new_empty(batch, *sizes, outputs)
-    bias = F.pad(x.new_zeros(outputs) if bias is None else bias.float(), (0, -outputs % _PANEL))
-    tensors = {"x": maps, "w": kernels, "scale": scale, "x_scale": x_scale, "bias": bias, "out": out}
-    job = work(
-        **{name: pointer(tensor) for name, tensor in tensors.items()},
-        batch=batch, height=height + 2 * top, width=width + 2 * left, channels=channels, outputs=outputs,
-        out_height=sizes[0], out_width=sizes[1], kernel_height=sides[0], kernel_width=sides[1],
-        down=geometry.stride[0], across=geometry.stride[1],
-    )  # fmt: skip
-    run(job, out.numel() * channels * math.prod(sides))
+def output_size(x: Tensor, geometry: ConvGeometry) -> tuple[int, int]:
+    """Return height and width of a convolution's output."""
+    height, width = (
+        (size + 2 * padding - side) // stride + 1
+        for size, padding, side, stride in zip(
+            x.shape[2:], geometry.padding, geometry.shape[2:], geometry.stride, strict=True
+        )
+    )
+    return height, width
+
+
+def _padded_shape(x: Tensor, geometry: ConvGeometry) -> tuple[int, int, int, int]:
+    """Return the shape [B, H, W, in] of zero-padded maps."""
+    (batch, channels, height, width), (top, left) = x.shape, geometry.padding
+    return batch, height + 2 * top, width + 2 * left, channels
+
+
+def _map_values(x: Tensor, geometry: ConvGeometry) -> int:
+    """Return how many values zero-padded maps take, with those that the kernels may read beyond the end."""
+    return math.prod(_padded_shape(x, geometry)) + _SLACK * geometry.stride[1] * x.shape[1]
+
+
+def _convolved(job: Convolution, x: Tensor, maps: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
+    """Run a convolution of padded maps whose kernels are bound."""
+    outputs, channels, kernel_height, kernel_width = geometry.shape
+    out_height, out_width = output_size(x, geometry)
+    if x.shape[1] != channels or min(out_height, out_width) < 1:
+        raise ValueError(f"maps {list(x.shape)} cannot be convolved with kernels {list(geometry.shape)}")
+    out = allocate(len(x), out_height, out_width, outputs)
+    padded_bias = allocate(-(-outputs // _PANEL) * _PANEL).zero_()
+    if bias is not None:
+        padded_bias[:outputs] = bias
+    job.bind("x", maps, maps.dtype, _map_values(x, geometry))
+    job.bind("bias", padded_bias, torch.float32, len(padded_bias))
+    job.bind("out", out, torch.float32, len(x), out_height, out_width, outputs)
+    job.batch, job.height, job.width, job.channels = _padded_shape(x, geometry)
+    job.outputs, job.out_height, job.out_width = outputs, out_height, out_width
+    job.kernel_height, job.kernel_width = kernel_height, kernel_width
+    job.down, job.across = geometry.stride
+    run(job, out.numel() * channels * kernel_height * kernel_width)
     return out.permute(0, 3, 1, 2)
 
 
-def _rounded(x: Tensor, top: int, left: int, slack: int) -> tuple[Tensor, Tensor]:
-    """Return quantized, zero-padded maps, followed by ``slack`` pixels, and the scale of each image [B]."""
-    x = x.permute(0, 2, 3, 1).contiguous()
-    batch, height, width, channels = x.shape
-    many = (height + 2 * top) * (width + 2 * left) * channels
-    codes = torch.empty(batch * many + slack * channels, dtype=torch.int16)
-    scales = torch.empty(batch)
-    for index, (image, to) in enumerate(zip(x, codes[: batch * many].view(batch, -1), strict=True)):
+def _rounded(x: Tensor, geometry: ConvGeometry) -> tuple[Tensor, Tensor]:
+    """Return quantized, zero-padded maps in one row, and the scale of each image [B]."""
+    batch, channels, height, width = x.shape
+    size, (top, left) = math.prod(_padded_shape(x, geometry)[1:]), geometry.padding
+    codes, scales = allocate(_map_values(x, geometry), dtype=torch.int16), allocate(batch)
+    for index, image in enumerate(x.permute(0, 2, 3, 1).contiguous()):
         low, high = (float(extreme) for extreme in torch.aminmax(image))
         largest = max(-low, high, 1e-30)
         finite = math.isfinite(largest)
         scales[index] = largest / _MAP_LEVELS if finite else math.nan
         job = RoundedMap(
-            x=pointer(image), to=pointer(to), lines=height, width=width * channels, top=top, left=left * channels,
+            lines=height, width=width * channels, top=top, left=left * channels,
             factor=_MAP_LEVELS / largest if finite else 0.0,
         )  # fmt: skip
+        job.bind("x", image, torch.float32, height, width, channels)
+        job.bind("to", codes[index * size : (index + 1) * size], torch.int16, size)
         run(job, image.numel())
     return codes, scales

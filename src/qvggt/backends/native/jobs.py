@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from qvggt.backends.native.buffers import address
 from qvggt.backends.native.library import library
 from qvggt.backends.native.processors import processor
 
@@ -25,10 +26,15 @@ class Job(ctypes.Structure):
     function: ClassVar[str]
     _fields_ = tuple((name, ctypes.c_int32) for name in ("next", "failed", "threads"))
 
+    def bind(self, name: str, tensor: Tensor | None, dtype: torch.dtype, *shape: int, contiguous: bool = True) -> None:
+        """Set a pointer to a tensor's memory and keep the tensor alive; None leaves the pointer NULL.
 
-def pointer(tensor: Tensor | None) -> int | None:
-    """Return a tensor's address, or None."""
-    return None if tensor is None else tensor.data_ptr()
+        Raises:
+            ValueError: the tensor is not what the kernel expects (see ``address``).
+        """
+        if tensor is not None:
+            setattr(self, name, address(tensor, dtype, shape, contiguous))
+            setattr(self, f"{name}_tensor", tensor)
 
 
 def is_compiled(job: type[Job]) -> bool:

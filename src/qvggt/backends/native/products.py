@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qvggt.backends.native.jobs import Job, pointer, run
-from qvggt.quant.packing import PackedWeight, unpack_zero_point
+from qvggt.backends.native.buffers import allocate
+from qvggt.backends.native.jobs import Job, run
+from qvggt.quant.packing import PackedWeight, unpack_zero_point, words
 
 
 class Product(Job):
@@ -65,10 +66,12 @@ def supports(weight: PackedWeight) -> bool:
 
 def round_rows(x: Tensor) -> Codes:
     """Quantize activations [rows, channels] float32."""
-    x = x.contiguous()
     rows, channels = x.shape
-    codes, scale = torch.empty(rows, channels, dtype=torch.uint8), torch.empty(rows)
-    job = Rounding(x=pointer(x), codes=pointer(codes), scale=pointer(scale), rows=rows, channels=channels)
+    codes, scale = allocate(rows, channels, dtype=torch.uint8), allocate(rows)
+    job = Rounding(rows=rows, channels=channels)
+    job.bind("x", x.contiguous(), torch.float32, rows, channels)
+    job.bind("codes", codes, torch.uint8, rows, channels)
+    job.bind("scale", scale, torch.float32, rows)
     run(job, x.numel())
     return Codes(codes, scale)
 
@@ -76,15 +79,10 @@ def round_rows(x: Tensor) -> Codes:
 def expand(weight: PackedWeight) -> Tensor:
     """Dequantize a packed weight to [out, in] float32; bit-identical to the reference."""
     outputs, width = weight.shape
-    out, scale, zero = torch.empty(outputs, width), weight.scale.float().contiguous(), unpack_zero_point(weight)
-    zero = None if zero is None else zero.contiguous()
-    packed = weight.packed.contiguous()
-    tensors = {"packed": packed, "scale": scale, "zero": zero, "out": out}
-    job = Expansion(
-        **{name: pointer(tensor) for name, tensor in tensors.items()},
-        row_bytes=packed.shape[1] * packed.element_size(), rows=outputs, width=width, groups=scale.shape[1],
-        bits=weight.scheme.bits,
-    )  # fmt: skip
+    out = allocate(outputs, width)
+    job = Expansion(rows=outputs, width=width, groups=weight.scale.shape[1], bits=weight.scheme.bits)
+    _bind_weight(job, weight, ("packed", "scale", "zero"))
+    job.bind("out", out, torch.float32, outputs, width)
     run(job, out.numel())
     return out
 
@@ -100,24 +98,27 @@ def multiply(x: Tensor | Codes, weight: PackedWeight, bias: Tensor | None) -> Te
     Returns:
         [rows, out] float32.
     """
-    rounded, values = (x, None) if isinstance(x, Codes) else (None, x.contiguous())
     rows, (outputs, width) = len(x.scale if isinstance(x, Codes) else x), weight.shape
-    out = torch.empty(rows, outputs)
-    zero = unpack_zero_point(weight)
-    tensors = {
-        "x": values,
-        "codes": None if rounded is None else rounded.codes,
-        "a_scale": None if rounded is None else rounded.scale,
-        "packed": weight.packed.contiguous(),
-        "w_scale": weight.scale.float().contiguous(),
-        "w_zero": None if zero is None else zero.contiguous(),
-        "bias": None if bias is None else bias.float().contiguous(),
-        "out": out,
-    }
-    product = Product(
-        **{name: pointer(tensor) for name, tensor in tensors.items()},
-        row_bytes=weight.packed.shape[1] * weight.packed.element_size(), rows=rows, channels=width, outputs=outputs,
-        groups=weight.scale.shape[1], bits=weight.scheme.bits,
-    )  # fmt: skip
-    run(product, rows * outputs * width)
+    out = allocate(rows, outputs)
+    if not out.numel():
+        return out
+    job = Product(rows=rows, channels=width, outputs=outputs, groups=weight.scale.shape[1], bits=weight.scheme.bits)
+    if isinstance(x, Codes):
+        job.bind("codes", x.codes, torch.uint8, rows, width)
+        job.bind("a_scale", x.scale, torch.float32, rows)
+    else:
+        job.bind("x", x.contiguous(), torch.float32, rows, width)
+    _bind_weight(job, weight, ("packed", "w_scale", "w_zero"))
+    job.bind("bias", None if bias is None else bias.float().contiguous(), torch.float32, outputs)
+    job.bind("out", out, torch.float32, rows, outputs)
+    run(job, rows * outputs * width)
     return out
+
+
+def _bind_weight(job: Product | Expansion, weight: PackedWeight, names: tuple[str, str, str]) -> None:
+    outputs, width = weight.shape
+    row_words, groups, zero = words(width, weight.scheme.bits), weight.scale.shape[1], unpack_zero_point(weight)
+    job.row_bytes = 4 * row_words
+    job.bind(names[0], weight.packed.contiguous(), torch.int32, outputs, row_words)
+    job.bind(names[1], weight.scale.float().contiguous(), torch.float32, outputs, groups)
+    job.bind(names[2], None if zero is None else zero.contiguous(), torch.int8, outputs, groups)
