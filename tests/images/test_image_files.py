@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 
 from qvggt.images import files as image_files
-from qvggt.images.files import as_rgb, evenly_spread, natural_key, read_image
+from qvggt.images import limits
+from qvggt.images.decode import as_rgb, read_image
+from qvggt.images.files import evenly_spread, natural_key
 from qvggt.images.preprocess import load_images
 from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
@@ -223,11 +225,11 @@ def test_damaged_exif_does_not_lose_the_picture(tmp_path, colors):
 def test_panoramas_above_pillows_limit_load_and_the_limit_stays(tmp_path, monkeypatch):
     Image.new("1", (20000, 10000), 1).save(tmp_path / "pano.png")  # 200 million pixels
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    monkeypatch.setattr(image_files, "MAX_PIXELS", 200_000_000)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 200_000_000)
     found = load_images(tmp_path / "pano.png", SMALL)
     assert found.maps[0].original_size == (20000, 10000)
     assert Image.MAX_IMAGE_PIXELS == 1000
-    monkeypatch.setattr(image_files, "MAX_PIXELS", 199_999_999)
+    monkeypatch.setattr(limits, "MAX_PIXELS", 199_999_999)
     assert "20000 x 10000 pixels" in sentence(tmp_path / "pano.png")
     assert Image.MAX_IMAGE_PIXELS == 1000
 
@@ -392,12 +394,12 @@ def test_what_may_not_be_read(tmp_path, colors, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(image_files.Image, "open", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     assert "no permission" in sentence(tmp_path / "a.png")
     monkeypatch.setattr(image_files.os, "listdir", refuse)
     assert "no permission" in sentence(tmp_path)
 
 
 def test_a_list_of_something_else_is_refused():
-    with pytest.raises(ValueError, match="expected a path, a PIL image or an array, got int"):
+    with pytest.raises(ValueError, match=r"expected a path.*got int"):
         load_images([1, 2])  # pyright: ignore[reportArgumentType]

@@ -18,7 +18,7 @@ from PIL import Image
 from qvggt import geometry
 from qvggt.data.dataset import SequenceRecord
 from qvggt.data.files import read_photo
-from qvggt.images.files import read_image
+from qvggt.images.decode import read_image
 from qvggt.images.preprocess import preprocess
 from qvggt.options import ImageOptions
 from qvggt.types import FrameMap, Scene

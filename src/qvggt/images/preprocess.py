@@ -15,45 +15,45 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from qvggt.images.decode import Picture, array_as_rgb, as_rgb, read_picture
+from qvggt.images.deep import WhiteLevel
 from qvggt.images.files import (
     VIDEO_SUFFIXES,
-    array_as_rgb,
-    as_rgb,
     evenly_spread,
+    is_pattern,
     list_images,
     match_paths,
     quote,
-    read_image,
     source_mode,
     suffix,
     unique_names,
 )
+from qvggt.images.sources import ImageSource, items_of
 from qvggt.images.video import read_video
 from qvggt.options import ImageOptions
 from qvggt.types import FrameMap, ImageSet, PathLike, QvggtError
 
 log = logging.getLogger(__name__)
 
-
 # Of a strip this many times taller than the crop only the kept part is resized: the whole could exceed the memory.
 _TALLEST = 64
 
-_GLOB_MARKS = "*?["
 _NOTHING = "no images given: name a folder, a video or image files"
 
 
-def load_images(
-    source: PathLike | Sequence[PathLike | Image.Image | np.ndarray], options: ImageOptions | None = None
-) -> ImageSet:
+def load_images(source: ImageSource, options: ImageOptions | None = None, decode_bytes: int | None = None) -> ImageSet:
     """Read photographs or a video and preprocess them for the model.
 
     Images are decoded and resized one at a time, so only one is in memory at full size.
 
     Args:
         source: a folder (its image files in natural order, ``img2`` before ``img10``; subfolders are not searched),
-            a glob pattern, one image, one video, or a list of image paths, PIL images and arrays (as ``array_as_rgb``
-            takes them) in the order given; a list of one path is that path.
+            a glob pattern, one image, one video, or a list of image paths, PIL images, arrays (as ``array_as_rgb``
+            takes them) and tensors [3, H, W] in the order given; a list of one path is that path. Also an array
+            [S, H, W, 3] or a tensor [S, 3, H, W].
         options: size, mode and number of frames; the defaults if None.
+        decode_bytes: memory limit for decoding one image, or None; larger JPEG and camera raw files are then decoded
+            at reduced size.
 
     Returns:
         The images [S, 3, H, W] with their names and maps. Files of a folder or pattern that are not images or cannot be
@@ -61,14 +61,19 @@ def load_images(
 
     Raises:
         QvggtError: nothing to read, or a given path cannot be read; the message says which and why.
+        ValueError: an array or tensor of another shape, type or range.
     """
     options = options or ImageOptions()
-    items = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    items = items_of(source)
     if not items or any(isinstance(item, str) and not item for item in items):  # Path("") is the current folder
         raise QvggtError(_NOTHING)
     if len(items) == 1 and isinstance(items[0], (str, os.PathLike)):
-        return _assemble(_from_path(Path(items[0]), options), options)
-    return _assemble(_from_list(items, options), options)
+        pictures = _from_path(Path(items[0]), options, decode_bytes)
+    else:
+        pictures = _from_list(items, options, decode_bytes)
+    images = _assemble(pictures, options)
+    _warn_of_cropping(images.maps, options)
+    return images
 
 
 def check_source(paths: Sequence[PathLike]) -> None:
@@ -80,7 +85,7 @@ def check_source(paths: Sequence[PathLike]) -> None:
     if not paths or any(not os.fspath(path) for path in paths):
         raise QvggtError(_NOTHING)
     for path in map(Path, paths):
-        if not os.path.lexists(path) and any(mark in str(path) for mark in _GLOB_MARKS):
+        if is_pattern(path):
             match_paths(str(path), quiet=True)
         elif stat.S_ISDIR(source_mode(path)) and len(paths) == 1:
             list_images(path, quiet=True)
@@ -104,36 +109,37 @@ def preprocess(images: Iterable[Image.Image], names: Iterable[str], options: Ima
         ValueError: numbers of names and images differ.
     """
     pairs = zip(names, images, strict=True)
-    return _assemble(((name, as_rgb(image, name)) for name, image in pairs), options or ImageOptions())
+    upright = ((name, as_rgb(image, name)) for name, image in pairs)
+    return _assemble((Picture(name, image, image.size) for name, image in upright), options or ImageOptions())
 
 
-def _from_path(path: Path, options: ImageOptions) -> Iterator[tuple[str, Image.Image]]:
-    if not os.path.lexists(path) and any(mark in str(path) for mark in _GLOB_MARKS):
+def _from_path(path: Path, options: ImageOptions, decode_bytes: int | None) -> Iterator[Picture]:
+    if is_pattern(path):
         matches = match_paths(str(path))
         if len(matches) > 1:
-            return _from_files(matches, f"images that match {quote(path)}", options)
+            return _from_files(matches, f"images that match {quote(path)}", options, decode_bytes)
         path = matches[0]
     mode = source_mode(path)
     if stat.S_ISDIR(mode):
-        return _from_files(list_images(path), f"images in the folder {quote(path)}", options)
+        return _from_files(list_images(path), f"images in the folder {quote(path)}", options, decode_bytes)
     if stat.S_ISREG(mode) and suffix(path) in VIDEO_SUFFIXES:
-        return read_video(path, options.fps, options.frames)
+        return (Picture(name, image, image.size) for name, image in read_video(path, options.fps, options.frames))
     _refuse_fps(options)
-    return iter([(path.name, read_image(path))])
+    return iter([read_picture(path, path.name, max_bytes=decode_bytes)])
 
 
-def _from_files(paths: Sequence[Path], what: str, options: ImageOptions) -> Iterator[tuple[str, Image.Image]]:
+def _from_files(paths: Sequence[Path], what: str, options: ImageOptions, decode_bytes: int | None) -> Iterator[Picture]:
     """Yield the images of files found by a folder or pattern; unreadable ones are skipped if any is readable."""
     _refuse_fps(options)
     paths = evenly_spread(paths, options.frames)
-    failures: list[QvggtError] = []
+    white, failures = WhiteLevel(paths), []
     for name, path in zip(unique_names(paths), paths, strict=True):
         try:
-            image = read_image(path)
+            picture = read_picture(path, name, white, decode_bytes)
         except QvggtError as error:
             failures.append(error)
         else:
-            yield name, image
+            yield picture
     if len(failures) == len(paths):
         raise QvggtError(f"none of the {len(paths)} {what} could be read, for instance: {failures[0]}")
     if failures:
@@ -141,23 +147,27 @@ def _from_files(paths: Sequence[Path], what: str, options: ImageOptions) -> Iter
 
 
 def _from_list(
-    items: Sequence[PathLike | Image.Image | np.ndarray], options: ImageOptions
-) -> Iterator[tuple[str, Image.Image]]:
+    items: Sequence[PathLike | Image.Image | np.ndarray], options: ImageOptions, decode_bytes: int | None
+) -> Iterator[Picture]:
     _refuse_fps(options)
     names = iter(unique_names([Path(item) for item in items if isinstance(item, (str, os.PathLike))]))
     named = [
         (next(names) if isinstance(item, (str, os.PathLike)) else f"image_{index:04d}", item)
         for index, item in enumerate(items)
     ]
-    for name, item in evenly_spread(named, options.frames):
+    named = evenly_spread(named, options.frames)
+    white = WhiteLevel([Path(item) if isinstance(item, str) else item for _, item in named])
+    for name, item in named:
+        if isinstance(item, (str, os.PathLike)):
+            yield read_picture(Path(item), name, white, decode_bytes)
+            continue
         if isinstance(item, Image.Image):
-            yield name, as_rgb(item, name)
+            image = as_rgb(item, name, white)
         elif isinstance(item, np.ndarray):
-            yield name, array_as_rgb(item, name)
-        elif isinstance(item, (str, os.PathLike)):
-            yield name, read_image(Path(item))
+            image = array_as_rgb(item, name, white)
         else:
-            raise ValueError(f"{name}: expected a path, a PIL image or an array, got {type(item).__name__}")
+            raise ValueError(f"{name}: expected a path, a PIL image, an array or a tensor, got {type(item).__name__}")
+        yield Picture(name, image, image.size)
 
 
 def _refuse_fps(options: ImageOptions) -> None:
@@ -165,12 +175,13 @@ def _refuse_fps(options: ImageOptions) -> None:
         raise QvggtError("frames per second apply to a video only: give a video, or a number of frames")
 
 
-def _assemble(pairs: Iterable[tuple[str, Image.Image]], options: ImageOptions) -> ImageSet:
-    """Return one batch of upright RGB images with their names; each image is released once it is resized."""
+def _assemble(pictures: Iterable[Picture], options: ImageOptions) -> ImageSet:
+    """Return one batch of pictures; each is released once it is resized."""
     names, tiles, maps = [], [], []
-    for name, image in pairs:
-        tile, frame_map = _shrink(image, options)
-        names.append(name)
+    for picture in pictures:
+        tile, frame_map = _shrink(picture, options)
+        names.append(picture.name)
+        del picture
         tiles.append(tile)
         maps.append(frame_map)
     if not tiles:
@@ -187,19 +198,33 @@ def _assemble(pairs: Iterable[tuple[str, Image.Image]], options: ImageOptions) -
     return ImageSet(images=images, maps=tuple(maps), names=tuple(names))
 
 
-def _shrink(image: Image.Image, options: ImageOptions) -> tuple[np.ndarray, FrameMap]:
-    """Return one RGB image resized, and cropped in ``crop`` mode, as [h, w, 3] uint8, with its FrameMap."""
-    width, height = image.size
+def _shrink(picture: Picture, options: ImageOptions) -> tuple[np.ndarray, FrameMap]:
+    """Return one picture resized, and cropped in ``crop`` mode, as [h, w, 3] uint8, with its FrameMap."""
+    image, (width, height) = picture.image, picture.size
     new_width, new_height = _resized(width, height, options)
     rows = min(new_height, options.size)  # never fewer than new_height in pad mode
     top = (new_height - rows) // 2
     if new_height > _TALLEST * options.size:
-        box = (0, top * height / new_height, width, (top + rows) * height / new_height)
+        box = (0, top * image.height / new_height, image.width, (top + rows) * image.height / new_height)
         tile = np.asarray(image.resize((new_width, rows), Image.Resampling.BICUBIC, box=box))
     else:
         tile = np.asarray(image.resize((new_width, new_height), Image.Resampling.BICUBIC))[top : top + rows]
     scale = (new_width / width, new_height / height)
     return tile, FrameMap(original_size=(width, height), scale=scale, offset=(0.0, float(-top)))
+
+
+def _warn_of_cropping(maps: Sequence[FrameMap], options: ImageOptions) -> None:
+    """Log how many images were cropped in ``crop`` mode, and by how much."""
+    if options.mode != "crop":
+        return
+    shares = [1 - options.size / (frame.original_size[1] * frame.scale[1]) for frame in maps]
+    cut = [share for share in shares if share > 0]
+    if cut:
+        noun = "image" if len(maps) == 1 else "images"
+        log.warning(
+            "%d of %d %s cropped to a square: up to %d %% of the height is cut off; use --mode pad (mode=\"pad\") to "
+            "keep all of it", len(cut), len(maps), noun, round(100 * max(cut)),
+        )  # fmt: skip
 
 
 def _resized(width: int, height: int, options: ImageOptions) -> tuple[int, int]:

@@ -1,0 +1,83 @@
+"""Limits of decoding: pixels per image, memory, and Pillow's own limit."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from PIL import Image
+
+from qvggt.types import QvggtError
+
+log = logging.getLogger(__name__)
+
+MAX_PIXELS = 500_000_000
+"""Largest image that is decoded, in pixels: 2 GB in memory, well above the largest panoramas."""
+
+
+def check_pixels(size: tuple[int, int], label: str) -> None:
+    """Check the size of an image before its pixels are decoded.
+
+    Raises:
+        QvggtError: more than ``MAX_PIXELS``.
+    """
+    if size[0] * size[1] > MAX_PIXELS:
+        raise QvggtError(
+            f"{label} has {size[0]} x {size[1]} pixels, above the limit of {MAX_PIXELS // 10**6} million: "
+            "give a smaller copy of it"
+        )
+
+
+def fitting_divisor(needed_bytes: int, max_bytes: int | None, divisors: Sequence[int], label: str) -> int:
+    """Return the smallest divisor of an image's sides with which decoding fits in a memory limit, and log a reduction.
+
+    Args:
+        needed_bytes: for decoding at full size.
+        max_bytes: the limit, or None.
+        divisors: that the decoder offers, ascending from 1.
+        label: of the image, for messages.
+
+    Raises:
+        QvggtError: even the largest divisor does not fit.
+    """
+    if max_bytes is None:
+        return 1
+    for divisor in divisors:
+        if needed_bytes <= max_bytes * divisor * divisor:
+            if divisor > 1:
+                log.warning("%s is decoded at 1/%d of its size to fit the memory limit", label, divisor)
+            return divisor
+    needed = -(-needed_bytes // divisors[-1] ** 2 // 10**6)
+    raise QvggtError(
+        f"{label} needs {needed} MB to decode, and the memory limit leaves {max(0, max_bytes) // 10**6} MB: "
+        "allow more, or give a smaller copy of it"
+    )
+
+
+class _PillowLimit:
+    """Lifts Pillow's pixel limit while at least one thread decodes; the limit is global to Pillow."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._saved: int | None = None
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        with self._lock:
+            if self._users == 0:
+                self._saved, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0 and Image.MAX_IMAGE_PIXELS is None:
+                    Image.MAX_IMAGE_PIXELS = self._saved
+
+
+pillow_limit = _PillowLimit()
+"""Pillow warns from 89 and refuses from 179 million pixels, fewer than large panoramas have."""
