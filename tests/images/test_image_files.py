@@ -312,6 +312,7 @@ def test_any_name_works_and_errors_stay_on_one_line(tmp_path, colors, name):
 def test_non_images_are_left_out_with_one_warning(tmp_path, colors, caplog):
     colors.save(tmp_path / "b.png")
     colors.save(tmp_path / ".hidden.png")
+    (tmp_path / ".DS_Store").write_bytes(b"of the file manager")
     (tmp_path / "notes.txt").write_text("notes")
     (tmp_path / "sub").mkdir()
     colors.save(tmp_path / "sub" / "c.png")

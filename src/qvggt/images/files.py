@@ -201,6 +201,11 @@ def _keep_images(paths: Sequence[Path], where: str | None) -> list[Path]:
     return kept
 
 
+def _is_system_file(path: Path) -> bool:
+    """Return whether a file is one that programs leave in folders, such as ``.DS_Store`` or a lock."""
+    return path.name.startswith(".") and suffix(path) not in IMAGE_SUFFIXES | RAW_SUFFIXES
+
+
 def _warn_of_skipped(skipped: Sequence[Path], kind: str, where: str) -> None:
     if skipped:
         noun = "file" if len(skipped) == 1 else "files"
