@@ -193,11 +193,11 @@ def _keep_images(paths: Sequence[Path], where: str | None) -> list[Path]:
     developed = {path.with_suffix("") for path in images if suffix(path) in IMAGE_SUFFIXES}
     kept = [path for path in images if suffix(path) in IMAGE_SUFFIXES or path.with_suffix("") not in developed]
     if where and images:
-        others = sorted(set(files) - set(images), key=natural_key)
+        known, taken = set(images), set(kept)
+        others = [path for path in files if path not in known and not _is_system_file(path)]
         _warn_of_skipped(others, "non-image", where)
-        _warn_of_skipped(
-            sorted(set(images) - set(kept), key=natural_key), "camera raw", f"{where} with an image beside"
-        )
+        raw = [path for path in images if path not in taken]
+        _warn_of_skipped(raw, "camera raw", f"{where}, each beside an image of the same name")
     return kept
 
 
