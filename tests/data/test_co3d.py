@@ -155,7 +155,7 @@ def test_annotations_of_another_form_are_an_error(tmp_path):
     annotations = write_sequence(tmp_path, "apple", "1_2_3")
     del annotations[4]["viewpoint"]["R"]
     write_category(tmp_path, "apple", {"1_2_3": annotations})
-    with pytest.raises(QvggtError, match="lack 'R'"):
+    with pytest.raises(QvggtError, match="'R' is missing"):
         Co3d(tmp_path).sequences()
 
 

@@ -91,12 +91,12 @@ def test_id_map_of_unknown_sequences_is_not_saved(tmp_path):
 def test_what_is_no_id_map_is_an_error(tmp_path, content):
     path = tmp_path / "ids.json"
     path.write_text(content)
-    with pytest.raises(QvggtError, match="not an id map"):
+    with pytest.raises(QvggtError, match=r"id map .* is damaged"):
         load_id_map(path, records(1))
 
 
 def test_missing_id_map_is_an_error(tmp_path):
-    with pytest.raises(QvggtError, match="does not exist"):
+    with pytest.raises(QvggtError, match="id map is missing"):
         load_id_map(tmp_path / "ids.json", records(1))
 
 

@@ -126,7 +126,7 @@ def test_errors_say_what_was_looked_for(tmp_path):
     (record,) = reader.sequences()
     depth = tmp_path / "courtyard/ground_truth_depth/dslr_images/DSC_0286.JPG"
     depth.write_bytes(depth.read_bytes()[:-4])
-    with pytest.raises(QvggtError, match="holds 10799 numbers, not 120x90"):
+    with pytest.raises(QvggtError, match="43196 bytes, not the 43200 of 120x90"):
         reader.load(record, (0,), OPTIONS)
     depth.unlink()
     with pytest.raises(QvggtError, match=r"dslr_images/DSC_0286\.JPG was looked for"):

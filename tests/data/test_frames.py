@@ -154,7 +154,7 @@ def test_depth_of_eight_bits_is_refused(tmp_path):
 
 def test_damaged_image_says_which(tmp_path):
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
-    with pytest.raises(QvggtError, match=r"photo\.jpg cannot be read"):
+    with pytest.raises(QvggtError, match=r"photo\.jpg is damaged"):
         read_photo(tmp_path / "photo.jpg")
 
 

@@ -80,7 +80,7 @@ def test_errors_say_what_was_looked_for(tmp_path):
     with pytest.raises(QvggtError, match=r"depth/depth0\.png was looked for"):
         reader.load(record, (0,), OPTIONS)
     (tmp_path / "green_room/poses.txt").write_text("1 0 0 0\n")
-    with pytest.raises(QvggtError, match=r"poses\.txt are not a stack of 4x4"):
+    with pytest.raises(QvggtError, match=r"poses\.txt is damaged \(not a stack of 4x4"):
         NeuralRgbd(tmp_path).sequences()
     (tmp_path / "green_room/poses.txt").write_text("nan " * 16)
     with pytest.raises(QvggtError, match=r"images/img0\.png was looked for"):

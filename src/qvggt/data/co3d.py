@@ -1,4 +1,4 @@
-"""CO3Dv2: turntable-like videos of objects, cameras and depth from structure from motion, in PyTorch3D conventions.
+"""CO3Dv2: videos around objects, with cameras and depth from structure from motion in PyTorch3D conventions.
 
 ROOT/<category>/set_lists/set_lists_fewview_dev.json    {"train": [[sequence, frame number, image path], …], …}
 ROOT/<category>/sequence_annotations.jgz                gzip JSON, one entry a sequence
@@ -8,6 +8,7 @@ ROOT/<category>/<sequence>/{images,depths,depth_masks}/
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,15 +17,17 @@ from typing import Any
 
 import numpy as np
 
+from qvggt.data.checks import check_name, check_size
 from qvggt.data.dataset import SequenceRecord, chosen_frames
-from qvggt.data.files import read_json, read_mask, read_uint16, require_folder
+from qvggt.data.files import read_mask, read_uint16, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, pinhole
+from qvggt.files.read import read_json, reading
 from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
 SPLITS = ("test", "test-seen", "val", "train")
 
-# The categories that PoseDiffusion and RelPose++ keep away from training. The published averages are over the other 41.
+# Categories that PoseDiffusion and RelPose++ exclude from training. Published averages are over the other 41.
 UNSEEN_CATEGORIES = frozenset(
     ("ball", "book", "couch", "frisbee", "hotdog", "kite", "remote", "sandwich", "skateboard", "suitcase")
 )
@@ -36,7 +39,7 @@ _MAX_TRANSLATION = 1e5  # sum of a camera's translation; beyond it the track has
 
 @dataclass(frozen=True)
 class _Annotation:
-    """What `frame_annotations.jgz` says about one frame, unconverted."""
+    """One entry of `frame_annotations.jgz`, in CO3D's own conventions."""
 
     image: str
     size: tuple[int, int]  # width, height
@@ -57,10 +60,10 @@ class Co3d:
     diverged. A sequence's group is its category. Depth is in the scene's own unit, not meters.
 
     Args:
-        root: the folder that holds the category folders; categories that are not there are not evaluated.
+        root: the folder that holds the category folders; missing categories are not evaluated.
         split: ``test`` (every category found), ``test-seen`` (the same without the ten categories that PoseDiffusion
             never trains on: 41 of 51), ``val`` or ``train``.
-        categories: only these categories; every one must then be there.
+        categories: only these categories, none of which may be missing.
     """
 
     name = "co3d"
@@ -85,7 +88,9 @@ class Co3d:
         try:
             annotations = [self._annotations[record.name][name] for name in names]
         except KeyError as error:
-            raise QvggtError(f"CO3D at {self.root} has no {error}: list its sequences again") from error
+            raise QvggtError(
+                f"CO3D at {self.root} has no sequence or frame {error}: choose one that it lists"
+            ) from error
         return build_scene(record, names, [self._frame(annotation) for annotation in annotations], options)
 
     def _find_categories(self) -> tuple[str, ...]:
@@ -148,7 +153,7 @@ def image_intrinsics(
 ) -> np.ndarray:
     """Return intrinsics [3, 3], in shares of the image's width and height, from PyTorch3D's normalized ones.
 
-    Normalized coordinates have their origin in the middle of the image, x to the left and y up. One unit is half the
+    Normalized coordinates have their origin in the center of the image, x to the left and y up. One unit is half the
     image's shorter side (``ndc_isotropic``), or half its width in x and half its height in y
     (``ndc_norm_image_bounds``).
 
@@ -172,9 +177,9 @@ def image_intrinsics(
 
 
 def read_half_depth(path: Path) -> np.ndarray:
-    """Return a CO3D depth map [h, w] float32; 0 where there is none.
+    """Return a CO3D depth map [h, w] float32, 0 where it was not measured.
 
-    The file is a 16-bit PNG whose bits are those of half-precision floats.
+    The file is a 16-bit PNG whose values are the bits of half-precision floats.
     """
     depth = read_uint16(path, "the depth map").view(np.float16).astype(np.float32)
     depth[~np.isfinite(depth) | (depth < 0)] = 0
@@ -183,11 +188,13 @@ def read_half_depth(path: Path) -> np.ndarray:
 
 def _read_category(folder: Path, subset: str) -> dict[str, dict[str, _Annotation]]:
     set_list_path = folder / "set_lists" / "set_lists_fewview_dev.json"
-    set_lists = read_json(set_list_path, "the CO3D set list")
+    again = "download it again"
+    # NaN is allowed here: only values of frames that are loaded have to be finite, and those are checked.
+    set_lists = read_json(set_list_path, again, "the CO3D set list")
     sequence_path, frame_path = folder / "sequence_annotations.jgz", folder / "frame_annotations.jgz"
-    sequence_entries = read_json(sequence_path, "the CO3D sequence annotations")
-    frame_entries = read_json(frame_path, "the CO3D frame annotations")
-    try:
+    sequence_entries = read_json(sequence_path, again, "the CO3D sequence annotations", allow_nan=True)
+    frame_entries = read_json(frame_path, again, "the CO3D frame annotations", allow_nan=True)
+    with reading(frame_path, again, "the CO3D annotation file"):
         good = {
             entry["sequence_name"]
             for entry in sequence_entries
@@ -198,26 +205,29 @@ def _read_category(folder: Path, subset: str) -> dict[str, dict[str, _Annotation
         entries.sort(key=lambda entry: (entry["sequence_name"], entry["frame_number"]))
         sequences: dict[str, dict[str, _Annotation]] = {}
         for entry in entries:
-            annotation = _annotation(entry)
-            frames = sequences.setdefault(f"{folder.name}/{entry['sequence_name']}", {})
+            annotation = _annotation(entry, frame_path)
+            name = check_name(entry["sequence_name"], frame_path)
+            frames = sequences.setdefault(f"{folder.name}/{name}", {})
             frames[PurePosixPath(annotation.image).name] = annotation
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise QvggtError(
-            f"the CO3D annotations of {folder} lack {error} or have another form than CO3Dv2's: download them again"
-        ) from error
     if sum(map(len, sequences.values())) < len(wanted):
         raise QvggtError(f"{frame_path} lacks frames that {set_list_path} names: download the annotations again")
     return {name: frames for name, frames in sequences.items() if _usable(frames)}
 
 
-def _annotation(entry: Mapping[str, Any]) -> _Annotation:
+def _annotation(entry: Mapping[str, Any], source: Path) -> _Annotation:
     viewpoint, depth = entry["viewpoint"], entry.get("depth") or {}
+    paths = (depth.get("path"), depth.get("mask_path"))
+    depth_path, mask_path = (None if path is None else check_name(path, source) for path in paths)
+    height, width = entry["image"]["size"]
+    depth_scale = float(depth.get("scale_adjustment", 1.0))
+    if not 0 < depth_scale < math.inf:
+        raise ValueError(f"a depth scale of {depth_scale}")
     return _Annotation(
-        image=entry["image"]["path"],
-        size=(int(entry["image"]["size"][1]), int(entry["image"]["size"][0])),
-        depth=depth.get("path"),
-        depth_mask=depth.get("mask_path"),
-        depth_scale=float(depth.get("scale_adjustment", 1.0)),
+        image=check_name(entry["image"]["path"], source),
+        size=check_size(int(width), int(height), source),
+        depth=depth_path,
+        depth_mask=mask_path,
+        depth_scale=depth_scale,
         rotation=np.array(viewpoint["R"], dtype=np.float64).reshape(3, 3),
         translation=np.array(viewpoint["T"], dtype=np.float64).reshape(3),
         focal=(float(viewpoint["focal_length"][0]), float(viewpoint["focal_length"][1])),

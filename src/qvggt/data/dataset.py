@@ -1,28 +1,26 @@
-"""Sequences of a dataset, listed without reading them, and the choice of frames that a measurement is made on.
+"""Datasets as lists of sequences, and the frames of each that are evaluated.
 
-A reader lists what is there (`sequences`) and reads a few frames of one sequence when asked (`load`), so that ten
-frames can be drawn from each of thousands of sequences without opening the others. Which frames were drawn is an *id
-map*: it can be saved and given again, so that two runs see the same frames.
+A reader lists sequences without opening their images (`sequences`) and loads chosen frames of one (`load`). An *id map*
+stores which frames were chosen, so that two runs use the same frames.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
+from qvggt.files import write_json
+from qvggt.files.read import read_json, reading, shown
 from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
 log = logging.getLogger(__name__)
 
 IdMap = Mapping[str, tuple[int, ...]]
-"""Sequence name -> indices of its chosen frames, in the order that the model sees them."""
+"""Sequence name -> indices of its chosen frames, in the order of the model's input."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class SequenceRecord:
 
 
 class DatasetReader(Protocol):
-    """What the evaluation needs of a dataset.
+    """A dataset's sequences and how to load their frames.
 
     Attributes:
         name: the dataset's name, e.g. ``co3d``.
@@ -55,20 +53,20 @@ class DatasetReader(Protocol):
         """Return every sequence of the split, sorted by name.
 
         Raises:
-            QvggtError: the folder does not hold the dataset, or a file that lists it is missing or unreadable.
+            QvggtError: the folder does not hold the dataset, or a file that lists it is missing or damaged.
         """
         ...
 
     def load(self, record: SequenceRecord, frame_indices: Sequence[int], options: ImageOptions) -> Scene:
-        """Read some frames of a sequence.
+        """Load chosen frames of a sequence.
 
         Args:
             record: a sequence that `sequences` returned.
-            frame_indices: which of ``record.frames``, in the order wanted; the first is the reference camera.
+            frame_indices: indices into ``record.frames``, in the order wanted; the first is the reference camera.
             options: how images are made into model input.
 
         Raises:
-            QvggtError: a frame's file is missing or unreadable, or an index is out of range.
+            QvggtError: a frame's file is missing or damaged, or an index is out of range.
         """
         ...
 
@@ -78,15 +76,14 @@ def draw_frames(
 ) -> dict[str, tuple[int, ...]]:
     """Draw ``frames`` frames of every sequence at random, without replacement.
 
-    Each sequence is drawn by itself: frames are ranked by a hash of the seed, the sequence's name and the frame's name.
-    So neither the order of ``records`` nor the absence of some changes what the others get, and the draw is the same on
-    every platform. The frames keep their random order.
+    Frames are ranked by a hash of the seed, the sequence's name and the frame's name. A sequence's draw therefore does
+    not depend on other sequences or on the platform. Frames keep their random order.
 
     Args:
         records: the sequences; those with fewer than ``frames`` candidates are left out, and a warning counts them.
-        frames: how many to draw, at least 1.
+        frames: number of frames per sequence, at least 1.
         seed: another seed gives another draw.
-        id_map: an earlier draw, which then decides instead: its sequences, restricted to ``records``.
+        id_map: an earlier draw to use instead; sequences that ``records`` lacks are ignored.
 
     Returns:
         Sequence name -> indices into the record's ``frames``, for the sequences to be evaluated.
@@ -105,7 +102,9 @@ def draw_frames(
 
 def _draw(record: SequenceRecord, frames: int, seed: int) -> tuple[int, ...]:
     def rank(index: int) -> bytes:
-        return hashlib.sha256(f"{seed}\n{record.name}\n{record.frames[index]}".encode()).digest()
+        return hashlib.sha256(
+            f"{seed}\n{record.name}\n{record.frames[index]}".encode(errors="surrogateescape")
+        ).digest()
 
     return tuple(sorted(range(len(record.frames)), key=rank)[:frames])
 
@@ -113,32 +112,29 @@ def _draw(record: SequenceRecord, frames: int, seed: int) -> tuple[int, ...]:
 def save_id_map(path: PathLike, id_map: IdMap, records: Sequence[SequenceRecord]) -> None:
     """Write an id map as JSON: ``{"version": 1, "sequences": {name: [frame names]}}``.
 
-    Frames are written by name, so that the map means the same where other frames of a sequence are missing.
+    Frames are written by name, so that the map stays valid if other frames of a sequence are missing.
+
+    Raises:
+        QvggtError: the file cannot be written.
     """
     frames = {record.name: record.frames for record in records}
     unknown = sorted(set(id_map) - set(frames))
     if unknown:
         raise ValueError(f"the id map names sequences that are not among the records, first {unknown[0]!r}")
     names = {name: [frames[name][index] for index in indices] for name, indices in sorted(id_map.items())}
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps({"version": 1, "sequences": names}, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, {"version": 1, "sequences": names})
 
 
 def load_id_map(path: PathLike, records: Sequence[SequenceRecord]) -> dict[str, tuple[int, ...]]:
-    """Read an id map and find its frames in ``records``; sequences that ``records`` lacks are left out.
+    """Read an id map and look up its frames in ``records``; sequences that ``records`` lacks are ignored.
 
     Raises:
-        QvggtError: the file is missing or no id map, or names a frame that its sequence does not have here.
+        QvggtError: the file is missing or damaged, or names a frame that its sequence lacks.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        names = {str(name): [str(frame) for frame in frames] for name, frames in content["sequences"].items()}
-    except FileNotFoundError as error:
-        raise QvggtError(f"the id map {path} does not exist: give the file that an earlier run saved") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise QvggtError(f"{path} is not an id map: give the JSON file that an earlier run saved") from error
+    remedy, what = "give the JSON file that an earlier run saved", "the id map"
+    content = read_json(path, remedy, what)
+    with reading(path, remedy, what):
+        names = {name: [str(frame) for frame in frames] for name, frames in content["sequences"].items()}
     id_map = {}
     for record in records:
         if record.name not in names:
@@ -147,8 +143,8 @@ def load_id_map(path: PathLike, records: Sequence[SequenceRecord]) -> dict[str, 
         missing = [frame for frame in names[record.name] if frame not in index]
         if missing:
             raise QvggtError(
-                f"the id map {path} asks for frame {missing[0]} of sequence {record.name}, which is not in the data: "
-                "download it, or draw a new id map"
+                f"the id map {path} names frame {shown(missing[0])} of sequence {record.name}, which is not in the "
+                "data: download it, or draw a new id map"
             )
         id_map[record.name] = tuple(index[frame] for frame in names[record.name])
     return id_map

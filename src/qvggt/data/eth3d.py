@@ -5,12 +5,13 @@
     ROOT/<scene>/dslr_calibration_jpg/{cameras,images}.txt            COLMAP text, THIN_PRISM_FISHEYE; for depth only
     ROOT/<scene>/ground_truth_depth/dslr_images/*.JPG                 raw float32, not JPEG; infinite where unknown
 
-The depth maps belong to the original, distorted photographs. They are looked up through the original camera's lens
-model, so that the undistorted photograph and its depth show the same points.
+The depth maps belong to the original, distorted photographs. A point of the undistorted photograph is therefore mapped
+through the original camera's lens model to its depth.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
@@ -22,6 +23,7 @@ from qvggt.data.dataset import SequenceRecord, chosen_frames
 from qvggt.data.files import require_folder
 from qvggt.data.folder import ColmapScene, read_colmap_scene
 from qvggt.data.frames import DepthMap, Frame, build_scene
+from qvggt.files.read import open_regular, reading
 from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
@@ -84,7 +86,7 @@ class Eth3d:
 def project_thin_prism_fisheye(camera: ColmapCamera, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the pixels of rays (x, y, 1) in a THIN_PRISM_FISHEYE camera.
 
-    The ray's angle to the optical axis takes the place of its tangent; radial, tangential and thin-prism terms follow.
+    The equidistant fisheye projection is followed by radial, tangential and thin-prism distortion.
     """
     fx, fy, cx, cy, k1, k2, p1, p2, k3, k4, sx1, sy1 = camera.params
     tangent = np.hypot(x, y)
@@ -107,16 +109,11 @@ def _raw_cameras(folder: Path) -> dict[str, ColmapCamera]:
 
 
 def _read_depth(path: Path, intrinsics: np.ndarray, camera: ColmapCamera) -> DepthMap:
-    try:
-        values = np.fromfile(path, dtype="<f4")
-    except FileNotFoundError as error:
-        raise QvggtError(
-            f"the depth map is missing: {path} was looked for; unpack <scene>_dslr_depth.7z there"
-        ) from error
-    if values.size != camera.width * camera.height:
-        raise QvggtError(
-            f"the depth map {path} holds {values.size} numbers, not {camera.width}x{camera.height}: unpack it again"
-        )
+    with reading(path, "unpack <scene>_dslr_depth.7z again", "the depth map"), open_regular(path) as file:
+        size, expected = os.fstat(file.fileno()).st_size, 4 * camera.width * camera.height
+        if size != expected:
+            raise ValueError(f"{size} bytes, not the {expected} of {camera.width}x{camera.height} numbers")
+        values = np.frombuffer(file.read(), dtype="<f4")
     values = np.where(np.isfinite(values), values, 0).reshape(camera.height, camera.width).astype(np.float32)
 
     def lookup(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,17 +1,21 @@
-"""Reading the files that datasets consist of, with errors that name the file and say what to do."""
+"""Read the files that datasets consist of; errors name the file and say how to fix it."""
 
 from __future__ import annotations
 
-import gzip
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from qvggt.files.arrays import read_npy
+from qvggt.files.read import open_regular, read_text, reading, shown
 from qvggt.images.files import IMAGE_SUFFIXES, natural_key
 from qvggt.types import PathLike, QvggtError
+
+AGAIN = "download or extract it again"
+"""What to do about a missing or damaged file of a dataset."""
 
 _FAR_M, _NEAR_M = 10.0, 1e-3
 
@@ -19,55 +23,26 @@ _FAR_M, _NEAR_M = 10.0, 1e-3
 def require_folder(path: PathLike, holds: str) -> Path:
     """Return ``path`` if it is a folder, else raise a `QvggtError` that says what it should hold."""
     path = Path(path)
-    if not path.is_dir():
-        raise QvggtError(f"the folder {path} does not exist: give the folder that holds {holds}")
+    with reading(path):
+        if not path.is_dir():
+            raise QvggtError(f"the folder {shown(path)} does not exist: give the folder that holds {holds}")
     return path
-
-
-def read_text(path: Path, what: str) -> str:
-    """Return a text file's content; ``what`` says in the error what was looked for."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise QvggtError(
-            f"{what} is missing: {path} was looked for; check the data folder or download the file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise QvggtError(f"{what} {path} is not a text file: download it again") from error
-
-
-def read_json(path: Path, what: str) -> Any:
-    """Return the content of a JSON file, gzip-compressed if its suffix is ``.jgz`` or ``.gz``."""
-    try:
-        if path.suffix in (".jgz", ".gz"):
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                return json.load(file)
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise QvggtError(
-            f"{what} is missing: {path} was looked for; check the data folder or download the file"
-        ) from error
-    except (OSError, EOFError, ValueError) as error:
-        raise QvggtError(f"{what} {path} is damaged ({error}): download it again") from error
 
 
 def read_matrix(path: Path, rows: int, columns: int, what: str) -> np.ndarray:
     """Return a [rows, columns] float64 matrix from a text file of numbers; NaN and infinity are allowed."""
-    try:
-        values = [float(word) for word in read_text(path, what).split()]
-    except ValueError as error:
-        raise QvggtError(f"{what} {path} is damaged ({error}): download it again") from error
-    if len(values) != rows * columns:
-        raise QvggtError(f"{what} {path} holds {len(values)} numbers, not {rows}x{columns}: download it again")
-    return np.array(values, dtype=np.float64).reshape(rows, columns)
+    text = read_text(path, AGAIN, what)
+    with reading(path, AGAIN, what):
+        values = np.array([float(word) for word in text.split()], dtype=np.float64)
+        if values.size != rows * columns:
+            raise ValueError(f"{values.size} numbers, not {rows}x{columns}")
+        return values.reshape(rows, columns)
 
 
 def read_photo(path: Path) -> Image.Image:
-    """Return an image file as RGB in the pixel order it is stored in.
-
-    EXIF orientation is left aside and dropped: calibrated cameras refer to the stored pixels.
-    """
-    photo = _open(path, "the image").convert("RGB")
+    """Return an image file as RGB, its EXIF orientation not applied: calibrated cameras refer to the stored pixels."""
+    with reading(path, AGAIN, "the image"):
+        photo = _open(path, "the image").convert("RGB")
     photo.info = {}
     return photo
 
@@ -94,7 +69,7 @@ def read_mask(path: Path, what: str) -> np.ndarray:
 def read_millimeters(path: Path) -> np.ndarray:
     """Return a depth map stored as 16-bit millimeters, in meters as float32 [h, w].
 
-    What is not a measurement becomes 0: 65535, more than 10 m, less than 1 mm.
+    Values that are no measurement become 0: 65535, more than 10 m, less than 1 mm.
     """
     raw = read_uint16(path, "the depth map")
     depth_m = raw.astype(np.float32) / np.float32(1000)
@@ -104,17 +79,15 @@ def read_millimeters(path: Path) -> np.ndarray:
 
 def read_depth_array(path: Path) -> np.ndarray:
     """Return a depth map stored as a ``.npy`` file of floats, as float32 [h, w] in the unit it is stored in."""
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
-        raise QvggtError(f"the depth map {path} cannot be read ({error}): export it again") from error
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype.kind != "f":
+    values = read_npy(path, "export it again", "the depth map")
+    if values.ndim != 2 or values.dtype.kind != "f":
         raise QvggtError(f"the depth map {path} is not an array [h, w] of floats: export it again")
-    return values.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and so is not valid
+        return values.astype(np.float32)
 
 
 def image_names(folder: Path) -> list[str]:
-    """Return the names of a folder's image files, ``img2`` before ``img10``; none if the folder is absent."""
+    """Return the names of the image files in a folder, ``img2`` before ``img10``; none if there is no folder."""
     if not folder.is_dir():
         return []
     paths = (Path(entry.name) for entry in folder.iterdir() if not entry.name.startswith("."))
@@ -122,12 +95,16 @@ def image_names(folder: Path) -> list[str]:
 
 
 def _open(path: Path, what: str, pixels: bool = True) -> Image.Image:
+    with reading(path, AGAIN, what), _bounded_size(), open_regular(path) as file, Image.open(file) as image:
+        if pixels:
+            image.load()
+        return image
+
+
+@contextmanager
+def _bounded_size() -> Iterator[None]:
+    """Turn Pillow's refusal of huge images, which is no ``OSError``, into a ``ValueError``."""
     try:
-        with Image.open(path) as image:
-            if pixels:
-                image.load()
-            return image
-    except FileNotFoundError as error:
-        raise QvggtError(f"{what} is missing: {path} was looked for; download or extract it") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise QvggtError(f"{what} {path} cannot be read ({error}): download or extract it again") from error
+        yield
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error

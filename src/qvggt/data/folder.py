@@ -1,4 +1,4 @@
-"""A plain folder of images, with a COLMAP model or without cameras.
+"""Folders of images, with a COLMAP model or without cameras.
 
 ROOT/*.jpg or ROOT/images/*.jpg                          the images of one scene
 ROOT/sparse/0/{cameras,images}.{txt,bin}                 optional COLMAP model; also in sparse/, colmap/ or ROOT
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ColmapScene:
-    """The registered images of one scene that are on disk.
+    """One scene's COLMAP model, restricted to images that are on disk.
 
     Attributes:
         root: the scene's folder.
@@ -64,13 +64,13 @@ class ColmapScene:
 
 
 def _read_any_millimeters(path: Path) -> np.ndarray:
-    """Return 16-bit millimeters in meters, 0 where 0 or the largest number says that nothing was measured."""
+    """Return 16-bit millimeters in meters; 0 and 65535, which mean no measurement, become 0."""
     raw = read_uint16(path, "the depth map")
     return np.where(raw == 65535, 0, raw).astype(np.float32) / np.float32(1000)
 
 
 def read_colmap_scene(model_folder: Path, image_folder: Path, root: Path | None = None) -> ColmapScene:
-    """Read a COLMAP model and keep the images that are there, in natural order of their names.
+    """Read a COLMAP model and keep the images that are on disk, in natural order of their names.
 
     Args:
         model_folder: holds ``cameras`` and ``images``.
@@ -89,9 +89,9 @@ def read_colmap_scene(model_folder: Path, image_folder: Path, root: Path | None 
             f"{image_folder / example} was looked for"
         )
     if len(present) < len(registered):
-        log.warning("%s: %d of %d registered images are there", image_folder, len(present), len(registered))
+        log.warning("%s: %d of %d registered images are on disk", image_folder, len(present), len(registered))
     if any(cameras[image.camera_id].is_distorted() for image in present):
-        log.warning("%s: lens distortion is left aside; undistort the images for exact cameras", model_folder)
+        log.warning("%s: lens distortion is ignored; undistort the images for exact cameras", model_folder)
     present.sort(key=lambda image: natural_key(Path(image.name)))
     return ColmapScene(root or image_folder, image_folder, {image.name: image for image in present}, cameras)
 
@@ -99,8 +99,8 @@ def read_colmap_scene(model_folder: Path, image_folder: Path, root: Path | None 
 class ImageFolder:
     """Reads one scene, or several in subfolders, from folders of images.
 
-    With a COLMAP model the candidate frames are its registered images. Without one they are all images and a scene has
-    no cameras, which is enough to compare two models with each other.
+    With a COLMAP model its registered images are the candidate frames. Without one all images are, and a scene has no
+    cameras, which is enough to compare two models with each other.
 
     Args:
         root: a folder of images, a folder with an ``images`` folder, or a folder of such folders.

@@ -1,6 +1,6 @@
-"""From a frame as a dataset stores it to a frame of a `Scene`: image, camera and depth in processed pixels.
+"""Turn frames as a dataset stores them into a `Scene`: image, camera and depth in processed pixels.
 
-Two pixel conventions meet here. In a `FrameMap` and a `DepthMap`, as in COLMAP, the first pixel's center is at
+Two pixel conventions meet here: in a `FrameMap` and a `DepthMap`, as in COLMAP, the first pixel's center is at
 (0.5, 0.5). In a `Scene`, as in `qvggt.geometry`, it is at (0, 0): `geometry.unproject(scene.depth, scene.intrinsics,
 scene.cam_from_world)` gives the true points.
 """
@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from qvggt import geometry
+from qvggt.data.checks import check_frame
 from qvggt.data.dataset import SequenceRecord
 from qvggt.data.files import read_photo
 from qvggt.images.decode import read_image
@@ -42,7 +43,7 @@ class DepthMap:
 
 @dataclass(frozen=True)
 class Frame:
-    """A photograph and what is known about it.
+    """A photograph with its camera and depth map, where they are known.
 
     Attributes:
         photo: the image file; EXIF orientation is applied only if ``intrinsics`` is None.
@@ -74,19 +75,21 @@ def invert_pose(world_from_cam: np.ndarray) -> np.ndarray:
 
 
 def build_scene(record: SequenceRecord, names: Sequence[str], frames: Sequence[Frame], options: ImageOptions) -> Scene:
-    """Read and process the images and carry cameras and depth over; what one frame lacks is None for the scene.
+    """Read, check and process frames; a field that one frame lacks is None for the whole scene.
 
-    Photographs and depth maps are read one at a time, so memory holds one of each in full size.
+    One photograph and one depth map are in memory in full size at a time.
 
     Args:
         record: the sequence that the frames are from.
-        names: one name a frame.
+        names: one name per frame.
         frames: the frames, in the order wanted.
         options: how images are made into model input.
 
     Raises:
-        QvggtError: a file is missing or unreadable.
+        QvggtError: a file is missing or damaged, or a camera is impossible.
     """
+    for name, frame in zip(names, frames, strict=True):
+        check_frame(record.name, name, frame.cam_from_world, frame.intrinsics)
     processed = preprocess(map(_read_pixels, frames), names, options)
     placed = list(zip(frames, processed.maps, strict=True))
     sampled = [
@@ -123,7 +126,7 @@ def map_intrinsics(intrinsics: np.ndarray, frame_map: FrameMap) -> np.ndarray:
 def sample_depth(depth: DepthMap, frame_map: FrameMap, image_hw: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return depth [H, W] float32 and validity [H, W] bool at the pixels of the processed image.
 
-    Each pixel takes the measurement nearest to its center: averages across an edge would be points in mid-air.
+    Each pixel takes the nearest measurement: averages across an edge would be points in mid-air.
     """
     height, width = image_hw
     photo_width, photo_height = frame_map.original_size

@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from qvggt.data.dataset import SequenceRecord, chosen_frames
-from qvggt.data.files import image_names, read_millimeters, read_text, require_folder
+from qvggt.data.files import AGAIN, image_names, read_millimeters, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, pinhole, scale_intrinsics
+from qvggt.files.read import read_text, reading
 from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
 SPLITS = ("test",)
 
-_EXCLUDED = "icl_living_room"  # rendered with another camera than the nine scenes that are evaluated
+_EXCLUDED = "icl_living_room"  # rendered with another camera than the nine evaluated scenes
 _FOCAL_PX = 554.2562584220408
 
 # For 640x480. The published protocols take the center 320, 240 for pixel centers at integers; ours are at a half.
@@ -29,11 +30,11 @@ _INTRINSICS = scale_intrinsics(pinhole((_FOCAL_PX, _FOCAL_PX), (320.5, 240.5)), 
 
 
 class NeuralRgbd:
-    """Reads every scene in a folder; frames whose pose is unknown are no candidates.
+    """Reads every scene in a folder; frames without a pose are left out.
 
     Args:
         root: the folder that holds the scene folders (breakfast_room, green_room, …).
-        split: ``test``, all there is.
+        split: ``test``, the only one.
         depth_folder: ``depth`` or ``depth_filtered``.
     """
 
@@ -77,11 +78,12 @@ class NeuralRgbd:
 
 def _candidates(scene: Path) -> dict[str, np.ndarray]:
     path = scene / "poses.txt"
-    try:
-        values = np.array([float(word) for word in read_text(path, "the camera poses").split()], dtype=np.float64)
+    text = read_text(path, AGAIN, "the pose file")
+    with reading(path, AGAIN, "the pose file"):
+        values = np.array([float(word) for word in text.split()], dtype=np.float64)
+        if values.size % 16:
+            raise ValueError("not a stack of 4x4 matrices")
         poses = values.reshape(-1, 4, 4)
-    except ValueError as error:
-        raise QvggtError(f"the camera poses {path} are not a stack of 4x4 matrices: download them again") from error
     images = [f"img{index}.png" for index in range(len(poses))]
     present = set(image_names(scene / "images"))
     found = {

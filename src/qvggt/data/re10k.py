@@ -11,15 +11,18 @@ in microseconds, the intrinsics are in units of the image's width (fx, cx) and h
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from qvggt.data.checks import check_name
 from qvggt.data.dataset import SequenceRecord, chosen_frames
-from qvggt.data.files import image_names, read_text, require_folder
+from qvggt.data.files import AGAIN, image_names, require_folder
 from qvggt.data.frames import Frame, build_scene, pinhole
+from qvggt.files.read import read_text, reading
 from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
@@ -28,14 +31,15 @@ SPLITS = ("test", "train")
 log = logging.getLogger(__name__)
 
 _COLUMNS = 19
+_TIMESTAMP = re.compile("[0-9]{1,40}")
 
 
 class RealEstate10K:
-    """Reads the sequences whose frames are there.
+    """Reads the sequences whose frames are on disk.
 
-    Many videos have gone from the web, so sequences without frames are left out and counted in the log; say in a report
-    how many ran. A frame's name is its timestamp. There is no depth, and the lens distortion k1, k2, which the dataset
-    gives as 0, is not used.
+    Many videos are no longer available, so sequences without frames are left out and counted in the log; reports should
+    state the number. A frame's name is its timestamp. There is no depth. The lens distortion k1, k2 is 0 in the dataset
+    and not used.
 
     Args:
         root: the folder with the camera files and the frames.
@@ -97,8 +101,9 @@ class RealEstate10K:
 
     def _wanted(self) -> list[str]:
         if self.sequence_list is not None:
-            lines = read_text(self.sequence_list, "the list of RealEstate10K sequences").split("\n")
-            return sorted({line.strip().removesuffix(".txt") for line in lines if line.strip()})
+            lines = read_text(self.sequence_list, AGAIN, "the list of RealEstate10K sequences").split("\n")
+            names = {line.strip().removesuffix(".txt") for line in lines if line.strip()}
+            return sorted(check_name(name, self.sequence_list) for name in names)
         folder = self.root / self.split
         wanted = sorted(path.stem for path in folder.glob("*.txt"))
         if not wanted:
@@ -116,15 +121,11 @@ class RealEstate10K:
         """Return timestamp -> the other 18 numbers of its line: 4 intrinsics, 2 distortions, 12 of the pose."""
         path = self.root / self.split / f"{name}.txt"
         cameras = {}
-        for line in read_text(path, "the camera file").split("\n")[1:]:
-            words = line.split()
-            if not words:
-                continue
-            try:
-                numbers = np.array([float(word) for word in words[1:]], dtype=np.float64)
-            except ValueError:
-                numbers = np.empty(0)
-            if numbers.size != _COLUMNS - 1 or not np.isfinite(numbers).all() or not words[0].isdigit():
-                raise QvggtError(f"the camera file {path} is damaged at {words[0]!r}: unpack it again")
-            cameras[words[0]] = numbers
+        lines = read_text(path, "unpack it again", "the camera file").split("\n")[1:]
+        with reading(path, "unpack it again", "the camera file"):
+            for timestamp, *numbers in filter(None, map(str.split, lines)):
+                values = np.array([float(number) for number in numbers], dtype=np.float64)
+                if values.size != _COLUMNS - 1 or not np.isfinite(values).all() or not _TIMESTAMP.fullmatch(timestamp):
+                    raise ValueError(f"the line of frame {timestamp[:40]!r}")
+                cameras[timestamp] = values
         return cameras

@@ -1,4 +1,4 @@
-"""The datasets by name: how each is opened, and what is usual to measure on it."""
+"""The datasets by name: how to open each, and its usual protocols and frames."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from qvggt.types import PathLike, QvggtError
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """A dataset that the commands know.
+    """A dataset that commands take by name.
 
     Attributes:
         title: its published name.
         open: (root folder, split) -> reader.
-        splits: what can be read.
-        default_split: what is read when nothing is said.
+        splits: names of its splits.
+        default_split: the split unless another is named.
         protocols: names of the protocols that are usual on it.
-        default_protocols: those of them that are measured when nothing is said.
-        frames: which frames of a sequence are measured when nothing is said.
+        default_protocols: the protocols unless others are named.
+        frames: the choice of frames unless another is given.
         on_disk: whether it is read from a folder.
     """
 
@@ -100,11 +100,11 @@ DATASETS: Mapping[str, DatasetInfo] = MappingProxyType(
         "eth3d": DatasetInfo(
             "ETH3D", eth3d.Eth3d, eth3d.SPLITS, "all", ("pose-standard", *_VIDEO_DEPTH), _POSE_AND_DEPTH, _TEN_DRAWN
         ),
-        # Without a COLMAP model there is no truth, and a comparison with the float model is all that can be measured.
+        # Without a COLMAP model there is no ground truth: only fidelity to the float model can be evaluated.
         "folder": DatasetInfo("folder of images", folder.ImageFolder, folder.SPLITS, "all", ("pose-standard",), ()),
     }
 )
-"""Datasets by the name that commands take."""
+"""Name -> dataset."""
 
 
 def open_dataset(
@@ -118,14 +118,14 @@ def open_dataset(
 
     Args:
         name: a key of DATASETS.
-        root: its folder; None for one that is not read from a folder.
+        root: its folder; None for rooms.
         split: None for the dataset's default.
         landmarks: of rooms, 0..1 in place of the split's own value.
-        frames: that are wanted of a scene; where scenes are made as they are needed, they are made that long.
+        frames: least number of frames per room; ignored by datasets on disk.
 
     Raises:
-        QvggtError: the dataset or split is not known, the folder is not given or does not exist, or an argument makes
-            no sense for this dataset.
+        QvggtError: the dataset or split is unknown, the folder is not given or does not exist, or an argument does
+            not apply to this dataset.
     """
     info = DATASETS.get(name)
     if info is None:
@@ -133,10 +133,10 @@ def open_dataset(
     split = info.default_split if split is None else split
     if not info.on_disk:
         if root is not None:
-            raise QvggtError(f"{name} are made as they are needed: leave out the data folder {root}")
+            raise QvggtError(f"{name} are rendered, not read from a folder: leave out the data folder {root}")
         return RoomsReader(split, landmarks, frames)
     if landmarks is not None:
         raise QvggtError(f"landmarks are a property of rooms: leave them out for {name}")
     if root is None:
-        raise QvggtError(f"the dataset {name} is read from a folder: give the one that holds it, with --data-root")
+        raise QvggtError(f"the dataset {name} is read from a folder: give it with --data-root")
     return info.open(root, split)

@@ -1,4 +1,4 @@
-"""Which frames of each sequence a measurement is made on, and which sequences."""
+"""Choose the sequences of a dataset and the frames of each that are evaluated."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class FrameChoice:
     """A rule that chooses frames of a sequence.
 
     Attributes:
-        rule: ``all`` in order, ``random`` without replacement (see ``draw_frames``), or ``every`` so many-th.
-        count: of ``random``, how many; of ``every``, the step, from the first frame on; ``all`` takes no notice.
+        rule: ``all`` in order, ``random`` without replacement (see ``draw_frames``), or ``every`` n-th.
+        count: of ``random``, the number of frames; of ``every``, the step, from the first frame on; unused by ``all``.
 
     Raises:
         QvggtError: ``count`` is below one.
@@ -28,7 +28,7 @@ class FrameChoice:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise QvggtError(f"the number of frames, or the step between them, must be at least 1, not {self.count}.")
+            raise QvggtError(f"the number of frames, or the step between them, must be at least 1, not {self.count}")
 
     def __str__(self) -> str:
         return {"all": "all frames in order", "random": f"{self.count} frames drawn", "every": f"every {self.count}th"}[
@@ -48,7 +48,7 @@ def choose_frames(
         records: the sequences.
         choice: the rule.
         seed: of the draw.
-        id_map: an earlier choice, which then decides instead: its sequences, restricted to ``records``.
+        id_map: an earlier choice to use instead; sequences that ``records`` lacks are ignored.
 
     Returns:
         Sequence name -> indices into the record's ``frames``, for the sequences to be evaluated.
@@ -60,15 +60,18 @@ def choose_frames(
 
 
 def choose_sequences(records: Sequence[SequenceRecord], count: int, seed: int) -> list[SequenceRecord]:
-    """Choose ``count`` sequences by a hash of the seed and their names, or all if there are no more; the order stays.
+    """Choose at most ``count`` sequences by a hash of the seed and their names; their order is kept.
 
-    With one seed the choice of few is part of the choice of many, so that an evaluation can be made larger later.
+    With one seed a smaller choice is part of a larger one, so that an evaluation can be extended later.
 
     Raises:
         QvggtError: ``count`` is below one.
     """
     if count < 1:
-        raise QvggtError(f"the number of scenes must be at least 1, not {count}.")
-    chosen = sorted(records, key=lambda record: hashlib.sha256(f"{seed}\n{record.name}".encode()).digest())[:count]
-    names = {record.name for record in chosen}
+        raise QvggtError(f"the number of scenes must be at least 1, not {count}")
+
+    def rank(record: SequenceRecord) -> bytes:
+        return hashlib.sha256(f"{seed}\n{record.name}".encode(errors="surrogateescape")).digest()
+
+    names = {record.name for record in sorted(records, key=rank)[:count]}
     return [record for record in records if record.name in names]

@@ -1,4 +1,4 @@
-"""ScanNet, as its ``.sens`` files are extracted: RGB-D videos of rooms, used here for calibration.
+"""ScanNet, extracted from its ``.sens`` files: RGB-D videos of rooms, used here for calibration.
 
 ROOT/scans/<scene>/color/0.jpg, 1.jpg, …            also ROOT/scans_test/<scene>/… or ROOT/<scene>/…
 ROOT/scans/<scene>/depth/0.png, …                   millimeters, pixels of the depth camera
@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from qvggt.data.checks import check_intrinsics, check_name
 from qvggt.data.dataset import SequenceRecord, chosen_frames
-from qvggt.data.files import image_names, photo_size, read_matrix, read_millimeters, read_text, require_folder
+from qvggt.data.files import AGAIN, image_names, photo_size, read_matrix, read_millimeters, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, scale_intrinsics
+from qvggt.files.read import read_text
 from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
@@ -28,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class ScanNet:
-    """Reads the scenes of a split that are there; those of the split file that are not are counted in the log.
+    """Reads the scenes of a split that are on disk; missing ones are counted in the log.
 
     Args:
         root: the folder with ``scannetv2_<split>.txt`` and the extracted scenes.
@@ -66,7 +68,7 @@ class ScanNet:
     @cached_property
     def _records(self) -> tuple[SequenceRecord, ...]:
         path = self.root / f"scannetv2_{self.split}.txt"
-        wanted = sorted(set(read_text(path, "the ScanNet split file").split()))
+        wanted = sorted({check_name(name, path) for name in read_text(path, AGAIN, "the ScanNet split file").split()})
         records = [self._record(name) for name in wanted if (self._folder(name) / "color").is_dir()]
         if not records:
             raise QvggtError(
@@ -91,14 +93,14 @@ class ScanNet:
 
 
 def _read_intrinsics(path: Path) -> np.ndarray:
-    """Return [3, 3] intrinsics for pixel centers at integers and a half; the file's are at integers."""
+    """Return intrinsics [3, 3] for a first pixel center at (0.5, 0.5); the file's is at (0, 0)."""
     intrinsics = read_matrix(path, 4, 4, "the camera intrinsics")[:3, :3]
     intrinsics[:2, 2] += 0.5
-    return intrinsics
+    return check_intrinsics(intrinsics, str(path))
 
 
 def _read_depth(path: Path, color: np.ndarray, depth: np.ndarray) -> DepthMap:
-    # Both cameras are taken to be at one place, as the poses are: ScanNet's depth is aligned to color when recorded.
+    # Both cameras count as one: the files give the depth camera no pose of its own.
     to_depth = depth @ np.linalg.inv(color)
 
     def lookup(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

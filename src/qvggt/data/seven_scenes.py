@@ -18,8 +18,9 @@ from typing import Literal
 import numpy as np
 
 from qvggt.data.dataset import SequenceRecord, chosen_frames
-from qvggt.data.files import image_names, read_matrix, read_millimeters, read_text, require_folder
+from qvggt.data.files import AGAIN, image_names, read_matrix, read_millimeters, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, pinhole, scale_intrinsics
+from qvggt.files.read import read_text, shown
 from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
@@ -34,7 +35,7 @@ _INTRINSICS = scale_intrinsics(pinhole((525.0, 525.0), (320.5, 240.5)), 1 / 640,
 
 
 class SevenScenes:
-    """Reads the sequences that each scene's split file names: 18 in ``test`` when all seven scenes are there.
+    """Reads the sequences that each scene's split file names: 18 in ``test`` if all seven scenes are there.
 
     Args:
         root: the folder that holds the scene folders (chess, fire, …).
@@ -91,12 +92,14 @@ class SevenScenes:
 
 
 def _sequence_folders(split_file: Path) -> list[Path]:
-    lines = read_text(split_file, "the 7-Scenes split file").split("\n")
+    lines = read_text(split_file, AGAIN, "the 7-Scenes split file").split("\n")
     folders = []
     for line in filter(None, map(str.strip, lines)):
-        number = re.fullmatch(r"sequence\s*(\d+)", line)
+        number = re.fullmatch(r"sequence\s*([0-9]{1,9})", line)
         if number is None:
-            raise QvggtError(f"{split_file} has a line {line!r} that is not like 'sequence3': unpack the scene again")
+            raise QvggtError(
+                f"{split_file} has a line {shown(line[:60])!r} that is not like 'sequence3': unpack the scene again"
+            )
         folders.append(split_file.parent / f"seq-{int(number[1]):02d}")
     return sorted(folders)
 

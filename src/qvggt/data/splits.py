@@ -1,16 +1,16 @@
-"""Which scenes a model was calibrated or trained on, so that it is never evaluated on them.
+"""Keep calibration and training scenes out of evaluations.
 
-The provenance of a quantized checkpoint says it in ``calibration``, a JSON mapping::
+The provenance of a quantized checkpoint lists its calibration scenes in ``calibration``, a JSON mapping::
 
     {"dataset": "rooms", "split": "calib", "scenes": ["calib/00003", "calib/00017"], "seed": 0, ...}
 
 - ``dataset``: the ``name`` of the dataset's reader (``seven_scenes`` for both forms of 7-Scenes);
-- ``split``: the split that the scenes are from; absent if it is not known;
+- ``split``: the split of the scenes; absent if unknown;
 - ``scenes``: names of the sequences, as the reader lists them; absent or empty if all of the split may have been used;
-- everything else (seed, number of images, ...) is the method's own.
+- other keys (seed, number of images, ...) belong to the method.
 
 Calibration on several datasets or splits is ``{"parts": [mapping, mapping, ...], ...}``. A mapping without ``dataset``
-(a user's own photographs, for example) names nothing that could be evaluated on.
+(a user's own photographs, for example) excludes nothing.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from qvggt.types import QvggtError
 RESERVED: Mapping[str, Mapping[str, str]] = {
     "rooms": {"calib": "is for calibration", "train": "is what the carried models were trained on"},
 }
-"""Splits that nothing is ever evaluated on, by dataset, and why."""
+"""Dataset -> splits that are never evaluated on, and why."""
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Scenes that a model has seen.
+    """Scenes that a model was calibrated on.
 
     Attributes:
         dataset: name of the dataset's reader.
-        split: their split; None if it is not known.
+        split: their split; None if unknown.
         scenes: their names; empty if all of the split may have been used.
     """
 
@@ -43,10 +43,10 @@ class CalibrationSet:
 
 
 def calibration_sets(calibration: Mapping[str, Any]) -> tuple[CalibrationSet, ...]:
-    """Return what a provenance's ``calibration`` names; nothing for an empty one.
+    """Return the scenes that a provenance's ``calibration`` names.
 
     Raises:
-        QvggtError: it has another form than this module describes.
+        QvggtError: it does not have the form that this module describes.
     """
     try:
         return tuple(
@@ -54,9 +54,9 @@ def calibration_sets(calibration: Mapping[str, Any]) -> tuple[CalibrationSet, ..
             for part in calibration.get("parts", [calibration])
             if "dataset" in part
         )
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
         raise QvggtError(
-            f"the recipe does not say clearly what it was calibrated on ({error}): quantize again to evaluate it"
+            f"the recipe's calibration data is damaged ({error}): quantize again to evaluate it"
         ) from error
 
 
@@ -65,21 +65,21 @@ def check_split(dataset: str, split: str) -> None:
     reason = RESERVED.get(dataset, {}).get(split)
     if reason is not None:
         raise QvggtError(
-            f"the {dataset} split {split!r} {reason}, so figures on it would say nothing: evaluate on another split"
+            f"the {dataset} split {split!r} {reason}, so figures on it are not valid: evaluate on another split"
         )
 
 
 def check_disjoint(
     model: str, calibration: Mapping[str, Any], dataset: str, split: str, scenes: Collection[str]
 ) -> None:
-    """Raise QvggtError if a model was calibrated on what it is to be evaluated on.
+    """Raise QvggtError if a model was calibrated on scenes that it is to be evaluated on.
 
     Args:
-        model: as it was named, for the error.
+        model: its name, for the error.
         calibration: of the model's provenance.
         dataset: name of the dataset's reader.
-        split: that is to be evaluated.
-        scenes: names of the sequences that are to be evaluated; a name means the same in every split.
+        split: the split to evaluate.
+        scenes: names of the sequences to evaluate; a name means the same in every split.
     """
     for seen in calibration_sets(calibration):
         if seen.dataset != dataset:

@@ -1,19 +1,20 @@
-"""Rooms as files that any other program can read: images, COLMAP cameras and depth, one folder a scene.
+"""Write rooms as files that other programs can read: images, COLMAP cameras and depth, one folder per scene.
 
-FOLDER/index.json                   what the rooms are, their seeds, and the conventions of all files
+FOLDER/index.json                   options and seeds of the rooms, and the conventions of all files
 FOLDER/<scene>/images/000.png, …    8-bit RGB, or .jpg
 FOLDER/<scene>/depth/000.npy, …     float32 [H, W], meters along the optical axis, exact
 FOLDER/<scene>/depth_mm/000.png, …  the same rounded to millimeters, 16-bit
 FOLDER/<scene>/sparse/0/*.txt       COLMAP text model: cameras, images, and points to start from
 FOLDER/<scene>/cameras.json         the same cameras as matrices, and the measured overlap
 
-A scene's folder gets its name when all of it is written, so a folder that is there is whole, and a run that was cut
-short goes on where it stopped. ``ImageFolder`` reads what is written here.
+A scene's folder gets its name when it is complete, so that an interrupted run can be resumed. ``ImageFolder`` reads
+these folders.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,18 +25,19 @@ import torch
 from PIL import Image
 
 from qvggt import geometry
-from qvggt.data.files import read_json
 from qvggt.data.rooms.family import RoomBatch, RoomSplit, render_rooms
 from qvggt.files import make_folder, new_folder, write_json
+from qvggt.files.read import read_json, reading
 from qvggt.types import OnProgress, PathLike, QvggtError
 from qvggt.version import __version__
 
 INDEX = "index.json"
 FORMAT, VERSION = "qvggt-rooms", 1
 POINTS = 4096
-"""At most so many points are written to ``points3D.txt``."""
+"""Largest number of points in ``points3D.txt``."""
 
 _MOST_SCENES = 1_000_000
+_SCENE = re.compile(r"[\w. -]{1,200}-[0-9]{5,7}")
 
 CONVENTIONS = (
     "cam_from_world = [R|t] takes world points to camera coordinates, x_cam = R x_world + t, with OpenCV axes "
@@ -54,7 +56,7 @@ class Pictures:
     Attributes:
         image_hw: height and width in pixels.
         samples: samples * samples rays are averaged for the color of a pixel.
-        jpeg_quality: 1..95 for JPEG images; None for PNG, which loses nothing.
+        jpeg_quality: 1..95 for JPEG images; None for lossless PNG.
     """
 
     image_hw: tuple[int, int] = (518, 518)
@@ -72,7 +74,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Written:
-    """What a run of ``write_rooms`` did: scenes that it rendered, and scenes that were there already."""
+    """Numbers of scenes that ``write_rooms`` rendered, and that were complete before."""
 
     rendered: int
     kept: int
@@ -86,15 +88,15 @@ def write_rooms(
     overwrite: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Written:
-    """Render rooms into a folder, or go on with what an earlier run with the same options began.
+    """Render rooms into a folder, or resume an earlier run with the same options.
 
     Args:
-        folder: where to; missing folders are made.
+        folder: the output folder; it is made if it is missing.
         part: seeds, frames and family, e.g. ``SPLITS["test"]``.
         pictures: size, samples and file format.
-        name: what scenes are called before their number: ``test`` gives ``test-00000``.
-        overwrite: whether rooms of other options, written there before, are removed first.
-        on_progress: called with the scene and the share that is done, 0..1.
+        name: prefix of the scenes' names: ``test`` gives ``test-00000``.
+        overwrite: whether rooms of other options in the folder are removed first.
+        on_progress: called with the scene's name and the share of scenes done.
 
     Raises:
         QvggtError: the folder holds other rooms, or other files; there are too many scenes, or a seed is out of range.
@@ -140,22 +142,32 @@ def _index(part: RoomSplit, pictures: Pictures, name: str) -> dict[str, Any]:
 
 
 def _prepare(folder: Path, index: dict[str, Any], overwrite: bool) -> None:
-    """Make the folder ready: it holds an index of these rooms afterwards, and no scenes of others."""
+    """Write the index into the folder, and remove scenes of other rooms."""
     path = folder / INDEX
     if path.is_file():
-        old = read_json(path, "the index of rooms")
-        if not isinstance(old, dict) or old.get("format") != FORMAT:
-            raise QvggtError(f"{path} is not an index of rooms: choose another folder")
+        old = _read_index(path)
         if _identity(old) != _identity(index):
             if not overwrite:
                 raise QvggtError(f"{folder} holds rooms of other options: choose another folder, or allow overwriting")
             _remove_scenes(folder, old)
         elif len(old["scenes"]) > len(index["scenes"]):
-            return  # it is the longer one, and its scenes are there or were asked for
+            return  # an earlier run asked for more scenes: keep its index
     elif folder.is_dir() and any(folder.iterdir()):
         raise QvggtError(f"{folder} holds other files: choose another folder")
     make_folder(folder)
     write_json(path, index)
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    remedy = "remove it, or choose another folder"
+    index = read_json(path, remedy, "the index of rooms")
+    with reading(path, remedy, "the index of rooms"):
+        if index["format"] != FORMAT:
+            raise ValueError("not an index of rooms")
+        for scene in index["scenes"]:
+            if not _SCENE.fullmatch(scene["name"]):
+                raise ValueError(f"a scene named {scene['name']!r:.60}")
+        return index
 
 
 def _identity(index: dict[str, Any]) -> dict[str, Any]:
@@ -164,9 +176,8 @@ def _identity(index: dict[str, Any]) -> dict[str, Any]:
 
 def _remove_scenes(folder: Path, index: dict[str, Any]) -> None:
     for scene in index["scenes"]:
-        name = str(scene["name"])
-        if Path(name).name == name and (folder / name / "cameras.json").is_file():
-            shutil.rmtree(folder / name)
+        if (folder / scene["name"] / "cameras.json").is_file():
+            shutil.rmtree(folder / scene["name"])
 
 
 def _write_scene(folder: Path, batch: RoomBatch, seed: int, pictures: Pictures) -> None:
@@ -220,7 +231,7 @@ def _write_colmap(
 
 
 def _write_points(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
-    """Write evenly picked points: programs that fit a scene to the images start from them."""
+    """Write evenly picked points, from which other programs initialize a reconstruction."""
     picked = np.linspace(0, len(points) - 1, min(len(points), POINTS)).astype(np.int64)
     lines = ["# POINT3D_ID X Y Z R G B ERROR, without tracks"]
     for number, index in enumerate(picked, 1):
