@@ -13,7 +13,7 @@ from torch import nn
 from engine import Engine, Run, Source
 from qvggt.backends import BACKENDS
 from qvggt.methods.rtn import rtn_recipe
-from qvggt.nn.convert import convert, quantizable_layers
+from qvggt.nn.convert import convert_layers, quantizable_layers
 from timing import Failed
 
 _FILE = "module.pt"
@@ -64,7 +64,8 @@ def ours(backend: str, module: nn.Module) -> nn.Module:
     chosen = BACKENDS[backend]
     if reason := chosen.unsupported_reason(torch.device("cpu")):
         raise Failed(reason)
-    return convert(module, rtn_recipe(quantizable_layers(module)), chosen)
+    convert_layers(module, rtn_recipe(quantizable_layers(module)), chosen)
+    return module
 
 
 def _check_linear(module: nn.Module) -> None:

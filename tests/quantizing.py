@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from golden.make_golden import seeded_model
 from qvggt.calibration.data import SceneBatch
@@ -29,6 +30,25 @@ MODEL = "seeded:small"
 PHOTOS = CalibrationOptions(str(SAMPLE), scenes=3, frames=2)
 ROOMS = CalibrationOptions("rooms", scenes=2, frames=2)
 OPTIONS = QuantizeOptions(Scheme(4, 16), Scheme(8, 16), calibration=PHOTOS)
+
+
+class StateDictSource:
+    """Named tensors that are in memory already."""
+
+    def __init__(self, state_dict: Mapping[str, Tensor]) -> None:
+        self.state_dict = state_dict
+
+    def names(self) -> list[str]:
+        """Return the names of all tensors."""
+        return list(self.state_dict)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape."""
+        return tuple(self.state_dict[name].shape)
+
+    def tensor(self, name: str) -> Tensor:
+        """Return a tensor."""
+        return self.state_dict[name]
 
 
 def small_model() -> VGGT:

@@ -2,6 +2,7 @@ import pytest
 
 import qvggt
 from qvggt.api.model_card import describe, describe_loaded
+from qvggt.checkpoint.open import open_model
 from qvggt.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
 from qvggt.weights.open import load_float, open_weights
@@ -14,16 +15,18 @@ def checkpoint(tmp_path):
 
 
 def test_a_checkpoint_says_where_it_came_from(checkpoint):
-    card, config = describe(checkpoint)
+    opened = open_model(checkpoint)
+    card, config = describe(opened), opened.config
     assert (card.name, card.method, config.image_size) == (str(checkpoint), "rtn", 56)
     assert card.source.startswith("seeded:micro")
-    assert card.checkpoint_bytes == sum(path.stat().st_size for path in checkpoint.iterdir())
+    files = (checkpoint / name for name in ("config.json", "model.safetensors", "recipe.json"))
+    assert card.checkpoint_bytes == sum(path.stat().st_size for path in files)
 
 
 def test_the_hash_follows_the_weights_and_nothing_else(checkpoint, tmp_path):
     qvggt.quantize_to("seeded:micro", tmp_path / "b", "rtn", QuantizeOptions(Scheme(4, 32)))
     qvggt.quantize_to("seeded:micro", tmp_path / "c", "rtn", QuantizeOptions(Scheme(3, 32)))
-    first, same, other = (describe(tmp_path / name)[0].hash for name in "abc")
+    first, same, other = (describe(open_model(tmp_path / name)).hash for name in "abc")
     assert first == same != other
 
 
@@ -33,13 +36,13 @@ def test_a_float_model_has_its_type_s_bits_and_its_files_hash(tmp_path):
     weights = open_weights("seeded:micro")
     path = tmp_path / "micro.safetensors"
     save_file({name: weights.source.tensor(name).half() for name in weights.source.names()}, path)
-    card, _ = describe(path)
+    card = describe(open_model(path))
     assert (card.method, card.average_bits, card.checkpoint_bytes) == ("float", 16, path.stat().st_size)
-    assert card.hash == open_weights(path).fingerprint()
+    assert card.hash == open_weights(path).hash()
 
 
 def test_stand_in_weights_have_a_rule_and_no_file():
-    card, _ = describe("seeded:micro")
+    card = describe(open_model("seeded:micro"))
     assert (card.hash, card.checkpoint_bytes, card.average_bits) == ("seeded:micro", None, 32)
 
 

@@ -246,8 +246,8 @@ def test_a_real_kill_while_a_unit_is_written_is_resumed(tmp_path, whole):
     script = f"""
 import os, signal
 from quantizing import *
-from qvggt.model import checkpoint
-from qvggt.stages import unit_store
+from qvggt.weights import open as checkpoint
+from qvggt.calibration import unit_store
 from qvggt.api.quantize import quantize_to
 checkpoint.PRESETS["small"] = lambda: SMALL
 real, calls = unit_store.save_file, []

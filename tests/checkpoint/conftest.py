@@ -1,14 +1,14 @@
 import pytest
 import torch
 
+from quantizing import StateDictSource
 from qvggt.checkpoint.folder import write_checkpoint
-from qvggt.methods.common import model_layers
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGT, VGGTConfig
+from qvggt.nn.convert import model_layers
 from qvggt.options import QuantizeOptions
 from qvggt.quant.recipe import Provenance
 from qvggt.quant.scheme import Scheme
-from qvggt.quant.source import StateDictSource
 
 
 @pytest.fixture

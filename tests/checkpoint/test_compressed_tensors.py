@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from qvggt.checkpoint.folder import read_checkpoint, write_checkpoint
-from qvggt.methods.common import model_layers
+from qvggt.checkpoint.folder import open_checkpoint, write_checkpoint
 from qvggt.methods.rtn import rtn, rtn_recipe
+from qvggt.nn.convert import model_layers
 from qvggt.nn.linear import PackedLayer
 from qvggt.options import QuantizeOptions
 from qvggt.quant.affine import dequantize, fit_grid, quantize
@@ -65,7 +65,7 @@ def test_the_library_decodes_a_whole_checkpoint_by_its_config(tmp_path, config, 
     QuantizationConfig.model_validate(json.loads((folder / "config.json").read_text())["quantization_config"])
     decode = converters.CompressedTensorsDequantizer(str(folder), dtype=torch.float16)
     decoded = decode.validate(load_file(folder / "model.safetensors"))
-    packed = {n: m for n, m in read_checkpoint(folder).named_modules() if isinstance(m, PackedLayer)}
+    packed = {n: m for n, m in open_checkpoint(folder).load().named_modules() if isinstance(m, PackedLayer)}
     assert packed.keys() == recipe.quantized.keys()
     assert not [name for name in decoded if "weight_" in name]
     for name, layer in packed.items():

@@ -6,12 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from qvggt.checkpoint.folder import read_checkpoint, save_checkpoint
+from qvggt.checkpoint.folder import open_checkpoint, save_checkpoint
 from qvggt.checkpoint.report import inspect_checkpoint
-from qvggt.methods.common import model_layers
 from qvggt.methods.rtn import rtn_recipe
 from qvggt.model import VGGT
-from qvggt.nn.convert import convert
+from qvggt.nn.convert import convert, model_layers
 from qvggt.nn.linear import QuantLinear
 from qvggt.options import QuantizeOptions
 from qvggt.quant.hadamard import rotate, rotate_weight
@@ -54,14 +53,14 @@ def floating(config, weights):
 
 @torch.inference_mode()
 def test_reading_gives_the_model_that_conversion_in_memory_gives(checkpoint, floating, recipe, images):
-    model = read_checkpoint(checkpoint)
+    model = open_checkpoint(checkpoint).load()
     expected = convert(floating, recipe)(images)
     assert all(torch.equal(value, expected[name]) for name, value in model(images).items())
     assert model.aggregator.frame_blocks[0].attn.qkv.scheme == recipe.layers["aggregator.frame_blocks.0.attn.qkv"]
 
 
 def test_saving_what_was_read_gives_the_same_bytes(checkpoint, tmp_path):
-    save_checkpoint(read_checkpoint(checkpoint), tmp_path / "again")
+    save_checkpoint(open_checkpoint(checkpoint).load(), tmp_path / "again")
     assert all((checkpoint / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in FILES)
 
 
@@ -73,11 +72,11 @@ def test_a_rotation_that_someone_took_out_of_the_recipe_is_noticed(checkpoint, s
         layer.pop("activation_bits", None)
     path.write_text(json.dumps(contents))
     with pytest.raises(QvggtError, match="was changed after it was written"):
-        read_checkpoint(checkpoint)
+        open_checkpoint(checkpoint).load()
 
 
 def test_inspect_reports_the_input(checkpoint, scheme):
-    layers = {layer.name: layer for layer in inspect_checkpoint(checkpoint).layers}
+    layers = {layer.name: layer for layer in inspect_checkpoint(open_checkpoint(checkpoint)).layers}
     qkv = layers["aggregator.frame_blocks.0.attn.qkv"]
     assert (qkv.bits, qkv.activation_bits, qkv.rotation) == (scheme.bits, scheme.activation_bits, scheme.rotation)
     conv = layers["depth_head.projects.0"]
@@ -100,7 +99,7 @@ def test_the_library_parses_the_config_and_decodes_what_is_stored(checkpoint, sc
 
     config = QuantizationConfig.model_validate(config_of(checkpoint))
     tensors = load_file(checkpoint / "model.safetensors")
-    model = read_checkpoint(checkpoint)
+    model = open_checkpoint(checkpoint).load()
     seen = set()
     for group in config.config_groups.values():
         compressor = BaseCompressor.get_value_from_registry(group.format)
@@ -119,7 +118,7 @@ def test_the_library_parses_the_config_and_decodes_what_is_stored(checkpoint, sc
 def test_the_library_applies_our_transforms_as_we_do(checkpoint, scheme, floating, images):
     transform = pytest.importorskip("compressed_tensors.transform")
     pytest.importorskip("transformers")
-    model = read_checkpoint(checkpoint)
+    model = open_checkpoint(checkpoint).load()
     rotated = {n: m for n, m in model.named_modules() if isinstance(m, QuantLinear) and m.scheme.rotation}
     if not scheme.rotation:
         assert not rotated

@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from qvggt.checkpoint.tensors import TensorFileWriter, hash_tensors, read_header
+from qvggt.checkpoint.tensors import TensorFileWriter
 from qvggt.types import QvggtError
+from qvggt.weights.tensor_file import hash_tensors, read_header
 
 TENSORS = {
     "half": torch.randn(3, 5).half(),

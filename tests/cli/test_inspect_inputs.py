@@ -3,9 +3,9 @@ import json
 from commands import WEIGHTS
 
 from qvggt.checkpoint.folder import write_checkpoint
-from qvggt.methods.common import model_layers
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGTConfig
+from qvggt.nn.convert import model_layers
 from qvggt.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
 

@@ -9,13 +9,13 @@ import torch
 from quantizing import OPTIONS, PHOTOS, ROOMS, SAMPLE, SMALL, contents, scenes, small_model, with_options
 from qvggt.api.quantize import quantize, quantize_to
 from qvggt.calibration.size import storage_of
-from qvggt.checkpoint.folder import read_checkpoint, save_checkpoint
+from qvggt.checkpoint.folder import open_checkpoint, save_checkpoint
 from qvggt.data.splits import check_disjoint
 from qvggt.methods import qvggt
 from qvggt.methods.base import Method
 from qvggt.methods.qvggt import QvggtPlus
 from qvggt.methods.registry import METHODS, RTN
-from qvggt.nn.convert import quantizable_layers, recipe_of
+from qvggt.nn.convert import quantizable_layers
 from qvggt.nn.linear import PackedLayer
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.types import QvggtError
@@ -48,7 +48,7 @@ def packed_layers(model):
 
 def test_every_layer_of_the_recipe_is_packed_and_lies_on_its_grid(made, small):
     _, model = made
-    recipe, layers = recipe_of(model), packed_layers(model)
+    recipe, layers = model.recipe, packed_layers(model)
     assert set(recipe.layers) == set(quantizable_layers(small))
     assert set(layers) == set(recipe.quantized)
     for name, layer in layers.items():
@@ -75,9 +75,9 @@ def test_the_answer_is_finite_and_near_the_float_models_at_8_bits(small):
 def test_the_checkpoint_answers_bit_for_bit_like_the_model_in_memory(made, tmp_path):
     method, model = made
     save_checkpoint(model, tmp_path / method)
-    loaded = read_checkpoint(tmp_path / method)
-    assert recipe_of(loaded).quantized == recipe_of(model).quantized
-    assert recipe_of(loaded).compensation == recipe_of(model).compensation
+    loaded = open_checkpoint(tmp_path / method).load()
+    assert loaded.recipe.quantized == model.recipe.quantized
+    assert loaded.recipe.compensation == model.recipe.compensation
     images = scenes(7).images
     with torch.inference_mode():
         expected, found = model(images), loaded(images)
@@ -88,9 +88,9 @@ def test_the_checkpoint_answers_bit_for_bit_like_the_model_in_memory(made, tmp_p
 def test_the_same_seed_gives_the_same_bytes_through_files_and_in_memory(made, named_small, tmp_path):
     method, model = made
     report = quantize_to(named_small, tmp_path / "a", method, OPTIONS)
-    found = recipe_of(read_checkpoint(tmp_path / "a")).provenance
+    found = open_checkpoint(tmp_path / "a").load().recipe.provenance
     assert (found.source, found.source_hash) == (named_small, named_small)
-    recipe = recipe_of(model)
+    recipe = model.recipe
     about = replace(recipe.provenance, source=named_small, source_hash=named_small)
     model = copy.copy(model)
     model.recipe = replace(recipe, provenance=about)
@@ -110,7 +110,7 @@ def test_another_choice_of_scenes_gives_other_bytes(tmp_path):
 
 def test_provenance_says_how_on_what_and_what_came_of_it(made):
     method, model = made
-    provenance = recipe_of(model).provenance
+    provenance = model.recipe.provenance
     assert provenance.method == method
     assert provenance.options["scheme"] == Scheme(4, 16).to_json()
     assert provenance.options["supervision"] == "teacher"
@@ -130,12 +130,12 @@ def test_the_recorded_loss_is_that_of_the_model_as_it_is_loaded(made):
     _, model = made
     data = without_truth(load_calibration(PHOTOS, SMALL.image_size, SMALL.patch_size))
     task = make_task(small_model(), data.held_out, "teacher")
-    assert recipe_of(model).provenance.stages["held_out_loss"]["quantized"] == task.total(model)
+    assert model.recipe.provenance.stages["held_out_loss"]["quantized"] == task.total(model)
 
 
 def test_rooms_are_recorded_so_that_no_evaluation_takes_them():
     model = quantize(small_model(), "gptq", with_options(calibration=ROOMS, supervision="truth"))
-    calibration = recipe_of(model).provenance.calibration
+    calibration = model.recipe.provenance.calibration
     assert (calibration["dataset"], calibration["split"]) == ("rooms", "calib")
     assert len(calibration["scenes"]) == 2
     with pytest.raises(QvggtError, match="was calibrated on 1 of the scenes"):
@@ -175,10 +175,10 @@ def test_a_budget_of_average_bits_is_kept(method, bits):
     without = ("task", "compensate") if method == "qvggt" else ("tune", "compensate")
     scheme = Scheme(3, 32)
     model = quantize(small_model(), method, with_options(scheme=scheme, average_bits=bits, without=without))
-    spent = storage_of(SMALL).average_bits(recipe_of(model).layers)
+    spent = storage_of(SMALL).average_bits(model.recipe.layers)
     assert spent <= bits
     assert spent > bits - 0.5, "the budget is left unspent"
-    assert recipe_of(model).provenance.stages["allocation"]["average_bits"] == spent
+    assert model.recipe.provenance.stages["allocation"]["average_bits"] == spent
 
 
 def test_a_budget_of_bytes_is_kept_and_one_too_small_is_refused_leaving_nothing(named_small, tmp_path):
@@ -195,7 +195,7 @@ def test_a_budget_of_bytes_is_kept_and_one_too_small_is_refused_leaving_nothing(
 
 def test_a_choice_of_schemes_predicts_what_it_loses():
     model = quantize(small_model(), "qvggt", with_options(without=("task",)))
-    losses = recipe_of(model).provenance.stages["held_out_loss"]
+    losses = model.recipe.provenance.stages["held_out_loss"]
     assert losses["predicted"] >= 0
     assert losses.keys() == {"float_model", "quantized", "predicted"}
 

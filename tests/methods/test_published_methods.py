@@ -13,7 +13,6 @@ from qvggt.methods.gptq import Gptq
 from qvggt.methods.scale_search import SearchOptions, plan_unit
 from qvggt.methods.smoothquant import ALPHA, QuaRot, SmoothQuant, smoothing_scale
 from qvggt.model.producers import scale_paths
-from qvggt.nn.convert import recipe_of
 from qvggt.quant.affine import dequantize, fit_grid, quantize
 from qvggt.quant.hadamard import rotate_weight
 from qvggt.quant.scheme import Scheme
@@ -127,7 +126,7 @@ def test_smoothing_alone_leaves_the_model_as_it_is(small):
     ],
 )
 def test_activations_are_rounded_and_rotated_as_the_method_says(method, asked, expected, rotation, small):
-    recipe = recipe_of(quantize_model(small_model(), method, with_options(activation_bits=asked)))
+    recipe = quantize_model(small_model(), method, with_options(activation_bits=asked)).recipe
     for name, scheme in recipe.quantized.items():
         if small.get_parameter(f"{name}.weight").ndim == 2:
             width = small.get_parameter(f"{name}.weight").shape[1]
@@ -147,9 +146,9 @@ def test_quarots_codes_are_those_of_the_rotated_weight(small):
 
 def test_rounded_activations_count_in_the_loss():
     coarse, fine = (
-        recipe_of(
-            quantize_model(small_model(), "smoothquant", with_options(scheme=Scheme(8, 16), activation_bits=bits))
-        ).provenance.stages["held_out_loss"]["quantized"]
+        quantize_model(
+            small_model(), "smoothquant", with_options(scheme=Scheme(8, 16), activation_bits=bits)
+        ).recipe.provenance.stages["held_out_loss"]["quantized"]
         for bits in (4, 8)
     )
     assert coarse != fine

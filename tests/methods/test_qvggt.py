@@ -17,7 +17,7 @@ from qvggt.methods.compensate import Compensation
 from qvggt.methods.qvggt import Qvggt, QvggtPlus, candidate_schemes
 from qvggt.methods.tune import Tuned
 from qvggt.model import VGGT
-from qvggt.nn.convert import quantizable_layers, recipe_of
+from qvggt.nn.convert import quantizable_layers
 from qvggt.quant.affine import quantize as round_to_nearest
 from qvggt.quant.scheme import MAX_BITS, Scheme
 from qvggt.types import QvggtError
@@ -125,7 +125,7 @@ def test_the_token_is_kept_only_if_it_helps(monkeypatch, after, accepted):
     token = torch.randn(1, 1, 2 * SMALL.embed_dim)
     monkeypatch.setattr(module, "try_compensation", lambda *args: Compensation(token, 1.0, after))
     model = quantize(small_model(), "qvggt", PLAIN)
-    recipe = recipe_of(model)
+    recipe = model.recipe
     assert recipe.compensation is accepted
     assert recipe.provenance.stages["compensate"] == {"before": 1.0, "after": after, "accepted": accepted}
     if accepted:
@@ -136,7 +136,7 @@ def test_the_token_is_kept_only_if_it_helps(monkeypatch, after, accepted):
 
 def test_without_compensation_nobody_tries(monkeypatch):
     monkeypatch.setattr(module, "try_compensation", lambda *args: pytest.fail("asked for"))
-    recipe = recipe_of(quantize(small_model(), "qvggt", replace(PLAIN, without=("select", "task", "compensate"))))
+    recipe = quantize(small_model(), "qvggt", replace(PLAIN, without=("select", "task", "compensate"))).recipe
     assert not recipe.compensation
     assert "compensate" not in recipe.provenance.stages
 
@@ -190,7 +190,7 @@ def test_tuning_changes_what_stays_floating_too(monkeypatch, small):
     monkeypatch.setattr(QvggtPlus, "tuning", replace(QvggtPlus.tuning, steps=4))
     monkeypatch.setattr(module, "try_compensation", lambda *args: Compensation(torch.ones(1, 1, 64), 1.0, 2.0))
     model = quantize(small_model(), "qvggt+", with_options(without=("select",)))
-    notes = recipe_of(model).provenance.stages["tune"]
+    notes = model.recipe.provenance.stages["tune"]
     norm = "aggregator.global_blocks.0.norm1.weight"
     kept = torch.equal(model.get_parameter(norm), small.get_parameter(norm).half().float())
     assert kept is not notes["accepted"]

@@ -6,8 +6,9 @@ from torch import nn
 
 from qvggt.backends import BACKENDS
 from qvggt.nn.conv import CastConv2d, QuantConv2d
-from qvggt.nn.convert import convert, fill, quantizable_layers, recipe_of, shell, stored_layout, stored_tensors
+from qvggt.nn.convert import convert, fill, quantizable_layers, shell, stored_layout, stored_tensors
 from qvggt.nn.linear import CastLinear, QuantLinear
+from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.quant.recipe import Recipe, build_recipe
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.types import QvggtError
@@ -47,7 +48,7 @@ def test_convert_equals_filling_a_shell(model, config, images):
 
 def test_layout_is_what_a_converted_model_stores(model, config):
     recipe = recipe_for(model, Scheme(3, 32, symmetric=False), "bfloat16")
-    layout = stored_layout(shell(config, recipe, BACKENDS["cpu"]), recipe)
+    layout = stored_layout(config, recipe)
     convert(model, recipe)
     assert {name: (t.dtype, tuple(t.shape)) for name, t in stored_tensors(model)} == dict(layout)
 
@@ -71,11 +72,12 @@ def test_float32_recipes_change_nothing(model, images):
 
 
 def test_the_recipe_travels_with_the_model(model):
-    with pytest.raises(QvggtError, match="not quantized"):
-        recipe_of(model)
+    assert not isinstance(model, QuantizedVGGT)
     recipe = recipe_for(model)
     convert(model, recipe)
-    assert recipe_of(copy.deepcopy(model)) == recipe
+    twin = copy.deepcopy(model)
+    assert isinstance(twin, QuantizedVGGT)
+    assert twin.recipe == recipe
 
 
 def test_layers_that_the_model_lacks_are_named(model):

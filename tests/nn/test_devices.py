@@ -6,9 +6,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from qvggt.backends import pick
-from qvggt.methods.common import model_layers
 from qvggt.methods.rtn import rtn_recipe
-from qvggt.nn.convert import shell
+from qvggt.nn.convert import model_layers, shell
 from qvggt.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from qvggt.methods.common import model_layers
 from qvggt.model import VGGTConfig
+from qvggt.nn.convert import model_layers
 from qvggt.quant.layer_names import part_of, select_layers
 from qvggt.quant.recipe import Provenance, Recipe, build_recipe
 from qvggt.quant.scheme import FloatScheme, LayerShape, Scheme

@@ -114,7 +114,6 @@ def test_empty_and_short_files_are_truncated_and_noise_is_no_checkpoint(tmp_path
         assert "is truncated" in refusal(path)
     path.write_bytes(b"this is a text and no model at all " * 40)
     assert "is not a" in refusal(path)
-    assert "checkpoint" in refusal(path)
     path.write_bytes(np.random.default_rng(0).bytes(5000))
     assert "is not a" in refusal(path)
 
@@ -181,7 +180,7 @@ def test_shards_outside_the_folder_are_refused(tmp_path, name):
 def test_a_missing_shard_is_named(tmp_path):
     index = write_shards(tmp_path)
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(QvggtError, match=r"no file .*model-00002-of-00003.safetensors.*get all shards"):
+    with pytest.raises(QvggtError, match=r"model-00002-of-00003.safetensors.*no such file"):
         open_weight_file(index)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from qvggt.api.model_card import describe, describe_loaded
 from qvggt.api.reconstruct import load
+from qvggt.checkpoint.open import open_model
 from qvggt.eval.code_hash import code_hash
 from qvggt.eval.evaluate import References, Subject, evaluate_plan
 from qvggt.eval.plan import plan_evaluation
@@ -67,8 +68,10 @@ def subject_of(model: VGGT | PathLike, run: RunOptions, revision: str | None = N
     """
     if isinstance(model, VGGT):
         return Subject(describe_loaded(model), model.config, partial(_itself, model))
-    card, config = describe(model, revision)
-    return Subject(card, config, partial(load, model, run.device, run.compute, revision, run.global_attention))
+    opened = open_model(model, revision)
+    return Subject(
+        describe(opened), opened.config, partial(load, model, run.device, run.compute, revision, run.global_attention)
+    )
 
 
 def _itself(model: VGGT) -> VGGT:

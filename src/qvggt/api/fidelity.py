@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qvggt.api.reconstruct import Images, load
-from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
+from qvggt.checkpoint.open import open_model
 from qvggt.eval.fidelity import Fidelity
 from qvggt.eval.fidelity import fidelity as differences_between
 from qvggt.export.frames import photo_mask
@@ -19,7 +19,6 @@ from qvggt.inference.predict import predict
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.options import ALL_HEADS, DENSE_FRAMES, ImageMode, ImageOptions
 from qvggt.types import ImageSet, OnProgress, PathLike, Prediction, QvggtError
-from qvggt.weights.open import locate, open_weights
 
 _IN_MEMORY = "a model in memory"
 
@@ -146,6 +145,7 @@ def fidelity(
     device: str = "cpu",
     dense_frames: int = DENSE_FRAMES,
     on_progress: OnProgress | None = None,
+    revision: str | None = None,
 ) -> FidelityReport:
     """Measure how far two models are apart on photographs of one scene, or a video: per head and per frame.
 
@@ -163,6 +163,7 @@ def fidelity(
         device: where models given by name compute.
         dense_frames: frames that the dense heads take at a time: fewer need less memory.
         on_progress: called with the stage and the share done of both models' work.
+        revision: branch, tag or commit of ``model``, if it is a hub id.
 
     Raises:
         QvggtError: a model or the images cannot be read, the models take images of different size or patch, or an
@@ -172,22 +173,27 @@ def fidelity(
         raise QvggtError(f"the number of frames at a time in the dense heads must be at least 1, not {dense_frames}")
     report = on_progress or (lambda stage, share: None)
     report("reading images", 0.0)
-    size, patch = _common_input(model, other)
+    size, patch = _common_input(model, other, revision)
     pictures = load_images(images, ImageOptions(size, patch, mode, fps, frames))
-    ours = _predict(model, pictures, device, dense_frames, _half(report, 0))
+    ours = _predict(model, pictures, device, dense_frames, _half(report, 0), revision)
     theirs = _predict(other, pictures, device, dense_frames, _half(report, 1))
     far = differences_between(ours, theirs, photo_mask(ours))
     return FidelityReport(_name(model), _name(other), far, ours, theirs)
 
 
 def _predict(
-    model: VGGT | PathLike, pictures: ImageSet, device: str, dense_frames: int, on_progress: OnProgress
+    model: VGGT | PathLike,
+    pictures: ImageSet,
+    device: str,
+    dense_frames: int,
+    on_progress: OnProgress,
+    revision: str | None = None,
 ) -> Prediction:
     """Load a model if it is only named, run all its heads, and let it go."""
     name = _name(model)
     short = Path(name).name
     on_progress(f"loading {short}", 0.0)
-    network = model if isinstance(model, VGGT) else load(model, device)
+    network = model if isinstance(model, VGGT) else load(model, device, revision=revision)
     try:
         return predict(
             network, pictures, ALL_HEADS, dense_frames, lambda stage, share: on_progress(f"{short}, {stage}", share)
@@ -201,9 +207,9 @@ def _half(report: OnProgress, done: int) -> OnProgress:
     return lambda stage, share: report(stage, (done + share) / 2)
 
 
-def _common_input(model: VGGT | PathLike, other: VGGT | PathLike) -> tuple[int, int]:
+def _common_input(model: VGGT | PathLike, other: VGGT | PathLike, revision: str | None) -> tuple[int, int]:
     """Return image size and patch in pixels of two models that take the same images."""
-    ours, theirs = _config(model), _config(other)
+    ours, theirs = _config(model, revision), _config(other)
     size, patch = ours.image_size, ours.patch_size
     if (theirs.image_size, theirs.patch_size) != (size, patch):
         raise QvggtError(
@@ -213,14 +219,11 @@ def _common_input(model: VGGT | PathLike, other: VGGT | PathLike) -> tuple[int, 
     return size, patch
 
 
-def _config(model: VGGT | PathLike) -> VGGTConfig:
+def _config(model: VGGT | PathLike, revision: str | None = None) -> VGGTConfig:
     """Return a model's architecture, read from its files where it is not in memory."""
     if isinstance(model, VGGT):
         return model.config
-    place = locate(model)
-    if isinstance(place, Path) and is_checkpoint(place):
-        return open_checkpoint(place).config
-    return open_weights(place).config
+    return open_model(model, revision).config
 
 
 def _name(model: VGGT | PathLike) -> str:

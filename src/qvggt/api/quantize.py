@@ -12,22 +12,21 @@ from typing import Any
 
 from torch import Tensor
 
-from qvggt.api.reconstruct import load
 from qvggt.calibration.unit_store import check_store, remove_store
-from qvggt.checkpoint.folder import check_place, is_checkpoint, save_checkpoint, write_checkpoint
-from qvggt.checkpoint.report import inspect_checkpoint
+from qvggt.checkpoint.folder import check_place, open_checkpoint, save_checkpoint, write_checkpoint
+from qvggt.checkpoint.open import open_float
 from qvggt.inference.process_memory import StageClock, StageCost
-from qvggt.methods.common import model_layers
 from qvggt.methods.registry import RTN, find_method
 from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.methods.run import Losses, quantize_calibrated
 from qvggt.model import VGGT
-from qvggt.nn.convert import convert, recipe_of
+from qvggt.nn.convert import convert, model_layers
+from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.options import QuantizeOptions
 from qvggt.quant.layer_names import part_of
 from qvggt.quant.recipe import Provenance
 from qvggt.types import OnProgress, PathLike, QvggtError
-from qvggt.weights.open import FloatWeights, load_float, locate, open_weights
+from qvggt.weights.open import FloatWeights, load_float
 
 log = logging.getLogger(__name__)
 
@@ -60,25 +59,30 @@ class QuantizeReport:
     costs: tuple[StageCost, ...] = ()
 
 
-def quantize(model: PathLike | VGGT, method: str = RTN, options: QuantizeOptions | None = None) -> VGGT:
+def quantize(
+    model: PathLike | VGGT,
+    method: str = RTN,
+    options: QuantizeOptions | None = None,
+    revision: str | None = None,
+) -> QuantizedVGGT:
     """Quantize a model in memory.
 
     Args:
         model: whatever ``load`` takes as a float model, or a float model, which is changed in place.
         method: a name in ``qvggt.methods.registry``.
         options: of the method.
+        revision: branch, tag or commit of a hub id.
 
     Raises:
         QvggtError: the model is quantized already, cannot be read, or an option is impossible.
     """
-    float_model = model if isinstance(model, VGGT) else load(model)
-    if hasattr(float_model, "recipe"):
-        raise QvggtError("the model is quantized already: quantize the float model instead")
+    float_model = model if isinstance(model, VGGT) else load_float(open_float(model, revision))
+    if isinstance(float_model, QuantizedVGGT):
+        raise QvggtError("the model is quantized already: give the float model instead")
     options = options or QuantizeOptions()
     source = Provenance("" if isinstance(model, VGGT) else str(model))
     if method == RTN:
-        convert(float_model, rtn_recipe(model_layers(float_model.config), options, source))
-        return float_model.eval()
+        return convert(float_model, rtn_recipe(model_layers(float_model.config), options, source)).eval()
     return quantize_calibrated(float_model, method, find_method(method), source, options)[0]
 
 
@@ -119,9 +123,9 @@ def quantize_to(
         chosen(options)  # which may refuse them
         _check_work(work, overwrite, resume)
     report_to("opening", 0.0)
-    weights = _open_float(model, revision)
+    weights = open_float(model, revision)
     report_to("hashing", 0.0)
-    source = Provenance(str(model), source_hash=weights.fingerprint())
+    source = Provenance(str(model), source_hash=weights.hash())
     losses, stages = None, {}
     if chosen is None:
         recipe = rtn_recipe(model_layers(weights.config), options, source)
@@ -131,20 +135,13 @@ def quantize_to(
         float_model = load_float(weights)
         with _kept(work):
             quantized, losses = quantize_calibrated(float_model, method, chosen, source, options, work, report_to)
-        stages = recipe_of(quantized).provenance.stages
+        stages = quantized.recipe.provenance.stages
         report_to("writing", 1.0)
         save_checkpoint(quantized, folder, overwrite)
         remove_store(work)
-    made = inspect_checkpoint(folder)
-    sizes = made.parameters, made.average_bits, made.checkpoint_bytes, 4 * made.parameters
+    made = open_checkpoint(folder)
+    sizes = made.parameters, made.average_bits, made.file_bytes, 4 * made.parameters
     return QuantizeReport(Path(folder), *sizes, losses, stages, report_to.costs())
-
-
-def _open_float(model: PathLike, revision: str | None) -> FloatWeights:
-    place = locate(model, revision)
-    if isinstance(place, Path) and is_checkpoint(place):
-        raise QvggtError(f"{str(model)!r} is quantized already: quantize the float model instead")
-    return open_weights(place, revision)
 
 
 @contextmanager

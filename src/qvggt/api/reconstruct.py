@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from qvggt.checkpoint.folder import is_checkpoint, read_checkpoint, save_checkpoint
+from qvggt.checkpoint.folder import save_checkpoint
+from qvggt.checkpoint.open import open_model
 from qvggt.images.preprocess import load_images
 from qvggt.inference.memory_plan import model_size, plan_memory
 from qvggt.inference.memory_sums import PassSize
@@ -31,7 +32,6 @@ from qvggt.options import (
     WindowOptions,
 )
 from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
-from qvggt.weights.open import load_float, locate, open_weights
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +63,9 @@ def load(
     """
     if global_attention not in get_args(GlobalAttention):
         raise QvggtError(f"global attention is {' or '.join(get_args(GlobalAttention))}, not {global_attention!r}")
-    place = locate(model, revision)
+    opened = open_model(model, revision)
     _check_device(device)
-    if isinstance(place, Path) and is_checkpoint(place):
-        loaded = read_checkpoint(place, device, compute)
-    else:
-        loaded = load_float(open_weights(place, revision), device)
+    loaded = opened.load(device, compute)
     loaded.aggregator.global_attention = global_attention
     return loaded
 

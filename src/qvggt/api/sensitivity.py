@@ -11,6 +11,7 @@ from qvggt.calibration.task import make_task
 from qvggt.geometry import Truth
 from qvggt.methods.gptq import second_order_weights
 from qvggt.model import VGGT
+from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.options import TOKEN_CLASSES, CalibrationOptions, SensitivityOptions
 from qvggt.types import OnProgress, PathLike, QvggtError
 
@@ -43,7 +44,7 @@ def sensitivity(
     report_to = on_progress or (lambda stage, share: None)
     report_to("loading", 0.0)
     network = model if isinstance(model, VGGT) else load(model, device, revision=revision)
-    if hasattr(network, "recipe"):
+    if isinstance(network, QuantizedVGGT):
         raise QvggtError("the model is quantized already: measure the float model instead")
     report_to("reading scenes", 0.0)
     data = load_calibration(calibration, network.config.image_size, network.config.patch_size)

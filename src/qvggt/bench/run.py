@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qvggt.api.model_card import describe
 from qvggt.bench.job import Job, Measured
 from qvggt.bench.machine import describe_machine
 from qvggt.bench.report import BenchReport, BenchRow, relative_differences
+from qvggt.checkpoint.open import open_model
 from qvggt.options import BenchOptions
 from qvggt.types import OnProgress, QvggtError
 
@@ -39,7 +39,7 @@ def bench(options: BenchOptions, on_progress: OnProgress = lambda what, share: N
         QvggtError: a model cannot be found, or the one that all are compared with cannot run.
     """
     contenders = contenders_of(options)
-    sizes = {job.model: describe(job.model)[0].checkpoint_bytes for job in contenders}
+    sizes = {job.model: open_model(job.model).file_bytes for job in contenders}
     jobs = [replace(job, frames=frames) for frames in options.frames for job in contenders]
     runs: dict[Job, list[Measured]] = {job: [] for job in jobs}
     errors: dict[Job, str] = {}

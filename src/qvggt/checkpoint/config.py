@@ -14,32 +14,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
-from qvggt.nn.convert import quantizable_modules
+from qvggt.model import VGGTConfig
+from qvggt.nn.convert import model_layers
 from qvggt.quant.hadamard import hadamard_size
 from qvggt.quant.recipe import Recipe
 from qvggt.quant.scheme import PER_CHANNEL, Scheme
 
 
-def quantization_config(model: nn.Module, recipe: Recipe) -> dict[str, Any]:
-    """Describe a quantized model (`shell` is enough) to other readers, as JSON-ready values."""
+def quantization_config(config: VGGTConfig, recipe: Recipe) -> dict[str, Any]:
+    """Describe a quantized model to other readers, as JSON-ready values."""
+    quantized = recipe.quantized
     layers_of: dict[Scheme, list[str]] = {}
-    for name, scheme in recipe.quantized.items():
+    for name, scheme in quantized.items():
         layers_of.setdefault(scheme, []).append(name)
-    config: dict[str, Any] = {
+    values: dict[str, Any] = {
         "quant_method": "compressed-tensors",
         "format": "pack-quantized",
         "quantization_status": "compressed",
         "config_groups": {
             f"group_{index}": _group(names, scheme) for index, (scheme, names) in enumerate(layers_of.items())
         },
-        "ignore": [*quantizable_modules(model)],  # what is still a float layer
+        "ignore": [name for name in model_layers(config) if name not in quantized],
     }
-    transforms = _transforms(model, recipe)
+    transforms = _transforms(config, recipe)
     if transforms:
-        config["transform_config"] = {"config_groups": transforms}
-    return config
+        values["transform_config"] = {"config_groups": transforms}
+    return values
 
 
 def _group(names: list[str], scheme: Scheme) -> dict[str, Any]:
@@ -67,12 +67,11 @@ def _weight_args(scheme: Scheme) -> dict[str, Any]:
     }
 
 
-def _transforms(model: nn.Module, recipe: Recipe) -> dict[str, Any]:
-    layers_of: dict[int, list[str]] = {}
+def _transforms(config: VGGTConfig, recipe: Recipe) -> dict[str, Any]:
+    layers, layers_of = model_layers(config), dict[int, list[str]]()
     for name, scheme in recipe.quantized.items():
         if scheme.rotation:
-            size = hadamard_size(model.get_submodule(name).in_features)  # pyright: ignore[reportArgumentType]
-            layers_of.setdefault(size, []).append(name)
+            layers_of.setdefault(hadamard_size(layers[name].width), []).append(name)
     return {
         f"hadamard_{size}": {
             "type": "hadamard",

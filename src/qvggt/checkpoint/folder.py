@@ -20,16 +20,19 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from qvggt.backends import BACKENDS, pick
+from qvggt.backends import pick
 from qvggt.checkpoint.config import quantization_config
-from qvggt.checkpoint.tensors import TensorFile, TensorFileWriter, hash_bytes, hash_tensors, read_header
+from qvggt.checkpoint.tensors import TensorFileWriter
 from qvggt.files import check_folder, check_space, explain, finish_folder, new_folder
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.nn.convert import fill, recipe_of, shell, stored_layout, stored_tensors
+from qvggt.nn.convert import fill, parameter_shapes, shell, stored_layout, stored_tensors
+from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.options import Compute
 from qvggt.quant.recipe import Recipe
+from qvggt.quant.source import check_tensors
 from qvggt.types import PathLike, QvggtError
 from qvggt.version import __version__
+from qvggt.weights.tensor_file import TensorFile, hash_bytes, hash_tensors, read_header
 
 FORMAT_VERSION = 1
 CONFIG, TENSORS, RECIPE = "config.json", "model.safetensors", "recipe.json"
@@ -38,21 +41,94 @@ _FILES = (CONFIG, TENSORS, RECIPE)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint's small files and its header say, checked against one another.
+    """A quantized checkpoint, opened: its small files and the tensors' header, checked against one another.
 
     Attributes:
-        folder: where it is.
+        name: the model's name, as the user gave it.
+        folder: the checkpoint's folder.
         config: the architecture.
         recipe: how it was quantized.
         file: the header of ``model.safetensors``.
-        hashes: what every tensor's hash shall be.
+        hashes: the expected hash of every tensor.
     """
 
+    name: str
     folder: Path
     config: VGGTConfig
     recipe: Recipe
     file: TensorFile
     hashes: Mapping[str, str]
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of the float model."""
+        return sum(math.prod(shape) for shape in parameter_shapes(self.config).values())
+
+    @property
+    def average_bits(self) -> float:
+        """Bits of tensor data per parameter, scales and everything that stayed floating included."""
+        names = parameter_shapes(self.config).keys() | self.recipe.quantized
+        stored = (entry.nbytes for name, entry in self.file.entries.items() if name in names or _layer(name) in names)
+        return 8 * sum(stored) / self.parameters
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the three files together."""
+        return sum((self.folder / name).stat().st_size for name in _FILES)
+
+    def hash(self) -> str:
+        """Return a hash of what determines the model's values: architecture, schemes and tensors."""
+        values = {
+            "layers": {name: scheme.to_json() for name, scheme in self.recipe.layers.items()},
+            "float_type": self.recipe.float_type,
+            "config": self.config.to_json(),
+            "tensors": dict(self.hashes),
+        }
+        return hash_bytes(json.dumps(values, sort_keys=True).encode())
+
+    def shell(self, compute: Compute = "float") -> QuantizedVGGT:
+        """Return the model on the meta device, without values, as it computes on a CPU."""
+        return shell(self.config, self.recipe, pick("cpu", compute))
+
+    def load(
+        self,
+        device: str | torch.device = "cpu",
+        compute: Compute = "float",
+        dtype: torch.dtype = torch.float32,
+        check_hashes: bool = True,
+    ) -> QuantizedVGGT:
+        """Return the model; on a CPU its packed weights stay in the file's memory map.
+
+        Args:
+            device: the model's device.
+            compute: how packed layers multiply.
+            dtype: the type of activations, and of all weights that are not packed.
+            check_hashes: whether to read every tensor once and compare its hash (about half a second per gigabyte, and
+                the first inference reads them anyway); names, shapes, types and sizes are always checked.
+
+        Raises:
+            QvggtError: a tensor is damaged, or the device unsupported.
+        """
+        backend = pick(device, compute)
+        if check_hashes:
+            self.verify()
+        model = shell(self.config, self.recipe, backend, dtype)
+        return fill(model, _tensors(self.file), device).eval()
+
+    def verify(self) -> int:
+        """Hash every tensor anew and return their number.
+
+        Raises:
+            QvggtError: a hash differs (the first few tensors are named), or the file cannot be read.
+        """
+        found = hash_tensors(self.file)
+        bad = sorted(name for name, value in found.items() if self.hashes.get(name) != value)
+        if bad:
+            raise QvggtError(
+                f"{len(bad)} of {len(found)} tensors in {self.file.path} are damaged "
+                f"({', '.join(bad[:3])}{', ...' if len(bad) > 3 else ''}): get an intact copy"
+            )
+        return len(found)
 
 
 def write_checkpoint(
@@ -74,14 +150,13 @@ def write_checkpoint(
         QvggtError: the folder is taken, the disk full, read-only and so on, or what ``tensors`` raises.
         ValueError: the tensors are not those of ``config`` and ``recipe``.
     """
-    model = shell(config, recipe, BACKENDS["reference"])
-    layout = stored_layout(model, recipe)
+    layout = stored_layout(config, recipe)
     with new_folder(folder, _FILES, overwrite) as temporary:
         check_space(folder, sum(dtype.itemsize * math.prod(shape) for dtype, shape in layout.values()))
         with TensorFileWriter(temporary / TENSORS, layout, {"format": "pt"}) as writer:
             for name, tensor in tensors:
                 writer.write(name, tensor)
-        config_text = json.dumps(_config_json(config, recipe, model), indent=2)
+        config_text = json.dumps(_config_json(config, recipe), indent=2)
         (temporary / CONFIG).write_text(config_text, encoding="utf-8")
         contents = {
             **recipe.to_json(),
@@ -100,50 +175,14 @@ def check_place(folder: PathLike, overwrite: bool = False) -> None:
 
 
 def save_checkpoint(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:
-    """Write a quantized model's checkpoint; see `write`.
+    """Write a quantized model's checkpoint; see ``write_checkpoint``.
 
     Raises:
         QvggtError: the model is not quantized, or the folder cannot be written.
     """
-    return write_checkpoint(folder, model.config, recipe_of(model), stored_tensors(model), overwrite)
-
-
-def read_checkpoint(
-    folder: PathLike,
-    device: str | torch.device = "cpu",
-    compute: Compute = "float",
-    dtype: torch.dtype = torch.float32,
-    check_hashes: bool = True,
-) -> VGGT:
-    """Load a checkpoint for inference; packed weights stay in the file's memory map on a CPU.
-
-    Args:
-        folder: of `write`.
-        device: where the model shall live.
-        compute: how packed layers multiply.
-        dtype: the type of activations, and of all weights that are not packed.
-        check_hashes: whether to read every tensor once and compare its hash (about half a second per gigabyte, and
-            the first inference reads them anyway); names, shapes, types and sizes are always checked.
-
-    Raises:
-        QvggtError: the checkpoint is missing, damaged, of another version or inconsistent, or the device unsupported.
-    """
-    backend = pick(device, compute)
-    checkpoint = open_checkpoint(folder)
-    if check_hashes:
-        _verify(checkpoint)
-    model = shell(checkpoint.config, checkpoint.recipe, backend, dtype)
-    fill(model, _tensors(checkpoint.file), device)
-    return model.eval()
-
-
-def verify_checkpoint(folder: PathLike) -> int:
-    """Hash every tensor of a checkpoint anew and return how many there are.
-
-    Raises:
-        QvggtError: a hash differs (the first few tensors are named), or the checkpoint cannot be read at all.
-    """
-    return _verify(open_checkpoint(folder))
+    if not isinstance(model, QuantizedVGGT):
+        raise QvggtError("the model is not quantized: quantize it first")
+    return write_checkpoint(folder, model.config, model.recipe, stored_tensors(model), overwrite)
 
 
 def is_checkpoint(path: PathLike) -> bool:
@@ -151,8 +190,12 @@ def is_checkpoint(path: PathLike) -> bool:
     return (Path(path) / RECIPE).is_file()
 
 
-def open_checkpoint(folder: PathLike) -> Checkpoint:
-    """Read and check everything but the tensors' bytes.
+def open_checkpoint(folder: PathLike, name: str | None = None) -> Checkpoint:
+    """Read and check everything but the tensors' bytes; no model is built.
+
+    Args:
+        folder: from ``write_checkpoint``.
+        name: the model's name, as the user gave it; the folder if None.
 
     Raises:
         QvggtError: a file is missing, damaged, of another version, or disagrees with another.
@@ -163,33 +206,22 @@ def open_checkpoint(folder: PathLike) -> Checkpoint:
     config = _config_from_json(folder / CONFIG, config_text)
     recipe = Recipe.from_json(contents)
     file = read_header(folder / TENSORS)
-    layout = stored_layout(shell(config, recipe, BACKENDS["reference"]), recipe)
-    _check_layout(file, layout)
+    found = {name: (entry.dtype, entry.shape) for name, entry in file.entries.items()}
+    check_tensors(f"{file.path} does not fit its {CONFIG} and {RECIPE}", found, stored_layout(config, recipe))
     try:
         expected = (contents.pop("hash"), contents["config"], contents["header"])
         hashes = dict(contents["tensors"])
     except (KeyError, TypeError, ValueError) as error:
         raise QvggtError(f"{folder / RECIPE} is damaged ({error} is missing): get an intact copy") from error
-    for name, found, wanted in zip(
+    for part, computed, written in zip(
         (RECIPE, CONFIG, f"the header of {TENSORS}"),
         (_own_hash(contents), hash_bytes(config_text.encode()), file.header_hash),
         expected,
         strict=True,
     ):
-        if found != wanted:
-            raise QvggtError(f"{name} in {folder} was changed after it was written: get an intact copy")
-    return Checkpoint(folder, config, recipe, file, hashes)
-
-
-def _verify(checkpoint: Checkpoint) -> int:
-    found = hash_tensors(checkpoint.file)
-    bad = sorted(name for name, value in found.items() if checkpoint.hashes.get(name) != value)
-    if bad:
-        raise QvggtError(
-            f"{len(bad)} of {len(found)} tensors in {checkpoint.file.path} are damaged "
-            f"({', '.join(bad[:3])}{', ...' if len(bad) > 3 else ''}): get an intact copy"
-        )
-    return len(found)
+        if computed != written:
+            raise QvggtError(f"{part} in {folder} was changed after it was written: get an intact copy")
+    return Checkpoint(name or str(folder), folder, config, recipe, file, hashes)
 
 
 def _tensors(file: TensorFile) -> Iterator[tuple[str, Tensor]]:
@@ -198,23 +230,7 @@ def _tensors(file: TensorFile) -> Iterator[tuple[str, Tensor]]:
             yield name, stream.get_tensor(name)
 
 
-def _check_layout(file: TensorFile, layout: Mapping[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
-    missing, left_over = sorted(set(layout) - set(file.entries)), sorted(set(file.entries) - set(layout))
-    if missing or left_over:
-        raise QvggtError(
-            f"{file.path} does not fit its config.json and recipe.json: {len(missing)} tensors are missing, "
-            f"{len(left_over)} left over, {(missing or left_over)[0]!r} for one"
-        )
-    for name, (dtype, shape) in layout.items():
-        entry = file.entries[name]
-        if (entry.dtype, entry.shape) != (dtype, shape):
-            raise QvggtError(
-                f"{file.path} does not fit its config.json and recipe.json: {name!r} is "
-                f"{_text(entry.dtype)} {list(entry.shape)} instead of {_text(dtype)} {list(shape)}"
-            )
-
-
-def _config_json(config: VGGTConfig, recipe: Recipe, model: VGGT) -> dict[str, Any]:
+def _config_json(config: VGGTConfig, recipe: Recipe) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "qvggt_version": __version__,
@@ -222,7 +238,7 @@ def _config_json(config: VGGTConfig, recipe: Recipe, model: VGGT) -> dict[str, A
         "architectures": ["VGGT"],
         "torch_dtype": recipe.float_type,
         "vggt": config.to_json(),
-        "quantization_config": quantization_config(model, recipe),
+        "quantization_config": quantization_config(config, recipe),
     }
 
 
@@ -271,5 +287,5 @@ def _own_hash(contents: Mapping[str, Any]) -> str:
     return hash_bytes(json.dumps(contents, sort_keys=True).encode())
 
 
-def _text(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import torch
-
-from qvggt.checkpoint.folder import CONFIG, RECIPE, Checkpoint, open_checkpoint
-from qvggt.model import VGGT
-from qvggt.nn.convert import quantizable_layers
+from qvggt.checkpoint.folder import Checkpoint
+from qvggt.nn.convert import model_layers, parameter_shapes
 from qvggt.quant.layer_names import part_of
-from qvggt.quant.recipe import Provenance
+from qvggt.quant.recipe import Provenance, Recipe
 from qvggt.quant.scheme import LayerShape, Scheme
-from qvggt.types import LayerId, PathLike
+from qvggt.types import LayerId
 
 
 @dataclass(frozen=True)
@@ -67,56 +65,38 @@ class CheckpointReport:
         return asdict(self)
 
 
-def inspect_checkpoint(folder: PathLike) -> CheckpointReport:
-    """Report what is in a checkpoint, reading only its small files and the tensors' header.
-
-    Raises:
-        QvggtError: the checkpoint is missing, damaged, of another version or inconsistent.
-    """
-    checkpoint = open_checkpoint(folder)
-    with torch.device("meta"):
-        model = VGGT(checkpoint.config)
-    shapes = quantizable_layers(model)
+def inspect_checkpoint(checkpoint: Checkpoint) -> CheckpointReport:
+    """Report an opened checkpoint's layers, bits and bytes; no tensor is read."""
+    shapes, recipe = model_layers(checkpoint.config), checkpoint.recipe
+    counts = {name: math.prod(shape) for name, shape in parameter_shapes(checkpoint.config).items()}
     stored = _stored_bytes(checkpoint)
-    numbers = Counter({name: tensor.numel() for name, tensor in model.state_dict().items()})
-    layers, taken = [], set()
+    layers = []
     for name, shape in shapes.items():
-        parameters = numbers[f"{name}.weight"] + numbers[f"{name}.bias"]
-        layers.append(_layer(checkpoint, name, shape, parameters, stored[name]))
-        taken.add(name)
-    rest_numbers, rest_bytes = Counter(), Counter()
-    for name, count in numbers.items():
-        if name.rpartition(".")[0] not in taken:
-            rest_numbers[part_of(name)] += count
-            rest_bytes[part_of(name)] += _entry_bytes(checkpoint, name)
-    bits = 32 if checkpoint.recipe.float_type == "float32" else 16
-    layers += [
-        LayerReport(part, part, "rest", bits, None, rest_numbers[part], rest_bytes[part]) for part in rest_numbers
-    ]
-    parameters, data = sum(numbers.values()), sum(layer.bytes for layer in layers)
-    small = sum((checkpoint.folder / name).stat().st_size for name in (CONFIG, RECIPE))
-    return CheckpointReport(
-        parameters, 8 * data / parameters, small + checkpoint.file.size, tuple(layers), checkpoint.recipe.provenance
-    )
+        parameters = counts[f"{name}.weight"] + counts.get(f"{name}.bias", 0)
+        layers.append(_layer(recipe, name, shape, parameters, stored[name]))
+    rest_counts, rest_bytes = Counter[str](), Counter[str]()
+    for name, count in counts.items():
+        if LayerId(name.rpartition(".")[0]) not in shapes:
+            rest_counts[part_of(name)] += count
+            rest_bytes[part_of(name)] += checkpoint.file.entries[name].nbytes
+    bits = 32 if recipe.float_type == "float32" else 16
+    rest = [LayerReport(part, part, "rest", bits, None, rest_counts[part], rest_bytes[part]) for part in rest_counts]
+    sizes = checkpoint.parameters, checkpoint.average_bits, checkpoint.file_bytes
+    return CheckpointReport(*sizes, (*layers, *rest), recipe.provenance)
 
 
-def _layer(checkpoint: Checkpoint, name: LayerId, shape: LayerShape, parameters: int, size: int) -> LayerReport:
-    scheme = checkpoint.recipe.layers.get(name)
+def _layer(recipe: Recipe, name: LayerId, shape: LayerShape, parameters: int, size: int) -> LayerReport:
+    scheme = recipe.layers.get(name)
     if isinstance(scheme, Scheme):
         figures = scheme.bits, scheme.group_size, parameters, size, scheme.activation_bits, scheme.rotation
         return LayerReport(name, part_of(name), shape.kind, *figures)
-    bits = 32 if checkpoint.recipe.float_type_of(name) == "float32" else 16
+    bits = 32 if recipe.float_type_of(name) == "float32" else 16
     return LayerReport(name, part_of(name), shape.kind, bits, None, parameters, size)
 
 
 def _stored_bytes(checkpoint: Checkpoint) -> Counter[str]:
-    # Bytes of all tensors directly in a module, by the module's name.
-    sizes: Counter[str] = Counter()
-    for name in checkpoint.file.entries:
-        sizes[name.rpartition(".")[0]] += _entry_bytes(checkpoint, name)
+    """Return the bytes of all tensors directly in a module, by the module's name."""
+    sizes = Counter[str]()
+    for name, entry in checkpoint.file.entries.items():
+        sizes[name.rpartition(".")[0]] += entry.nbytes
     return sizes
-
-
-def _entry_bytes(checkpoint: Checkpoint, name: str) -> int:
-    entry = checkpoint.file.entries[name]
-    return entry.end - entry.start

@@ -1,72 +1,21 @@
-"""Safetensors files: written tensor by tensor with a hash each, and checked before anything in them is trusted.
-
-8 bytes     little-endian length n of the header
-n bytes     header: JSON {name: {"dtype", "shape", "data_offsets": [start, end]}, "__metadata__": {...}}, and spaces
-the rest    data: every tensor at its offsets, row-major, little-endian
-"""
+"""Writing safetensors files tensor by tensor, with a hash each (``qvggt.weights.tensor_file`` draws the format)."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import torch
 from torch import Tensor
 
-from qvggt.files import explain
-from qvggt.types import QvggtError
+from qvggt.weights.tensor_file import DTYPES, Entry, hash_bytes
 
-DTYPES: Mapping[str, torch.dtype] = {
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-}
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_MAX_HEADER = 100_000_000
-_CHUNK = 1 << 22
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Where one tensor lies.
-
-    Attributes:
-        dtype: its type.
-        shape: its shape.
-        start: first byte in the file.
-        end: one past its last byte in the file.
-    """
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class TensorFile:
-    """A file's header.
-
-    Attributes:
-        path: the file.
-        entries: every tensor by name.
-        size: bytes of the whole file.
-        header_hash: hash of length and header.
-    """
-
-    path: Path
-    entries: Mapping[str, Entry]
-    size: int
-    header_hash: str
 
 
 class TensorFileWriter:
@@ -138,72 +87,6 @@ class TensorFileWriter:
         missing = sorted(set(self.layout) - set(self.hashes))
         if missing and error is None:
             raise ValueError(f"{len(missing)} tensors were not written, {missing[0]!r} for one")
-
-
-def read_header(path: Path) -> TensorFile:
-    """Read and check a file's header; nothing else is read.
-
-    Raises:
-        QvggtError: the file cannot be read, is cut short, or is not consistent.
-    """
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _MAX_HEADER):
-                raise QvggtError(f"{path} is cut short or is no safetensors file: get an intact copy")
-            text = file.read(length)
-    except OSError as error:
-        raise explain(error, path, "read") from error
-    try:
-        header = json.loads(text)
-        header.pop("__metadata__", None)
-        entries = {name: _entry(values, 8 + length) for name, values in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise QvggtError(f"the header of {path} is damaged: get an intact copy") from error
-    expected = 8 + length
-    for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.end)):
-        if entry.start != expected:
-            raise QvggtError(f"the header of {path} is damaged (tensors overlap or leave gaps): get an intact copy")
-        expected = entry.end
-    if size != expected:
-        what = "is cut short" if size < expected else "has bytes to spare"
-        raise QvggtError(f"{path} {what} ({size} bytes instead of {expected}): get an intact copy")
-    return TensorFile(path, entries, size, hash_bytes(length.to_bytes(8, "little") + text))
-
-
-def hash_tensors(file: TensorFile) -> dict[str, str]:
-    """Return the hash of every tensor's bytes, read in small pieces.
-
-    Raises:
-        QvggtError: the file cannot be read.
-    """
-    hashes, buffer = {}, memoryview(bytearray(_CHUNK))
-    try:
-        with open(file.path, "rb", buffering=0) as stream:
-            for name, entry in sorted(file.entries.items(), key=lambda item: item[1].start):
-                digest, left = hashlib.sha256(), entry.end - entry.start
-                stream.seek(entry.start)
-                while left > 0 and (count := stream.readinto(buffer[: min(left, _CHUNK)])):
-                    digest.update(buffer[:count])
-                    left -= count
-                hashes[name] = f"sha256:{digest.hexdigest()}"
-    except OSError as error:
-        raise explain(error, file.path, "read") from error
-    return hashes
-
-
-def hash_bytes(data: bytes | memoryview) -> str:
-    """Return the hash of bytes, its name in front."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def _entry(values: Mapping, data_start: int) -> Entry:
-    dtype, shape = DTYPES[values["dtype"]], tuple(values["shape"])
-    start, end = values["data_offsets"]
-    if start < 0 or end - start != dtype.itemsize * math.prod(shape):
-        raise ValueError("offsets do not fit the shape")
-    return Entry(dtype, shape, data_start + start, data_start + end)
 
 
 def _reserve(descriptor: int, size: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from qvggt.cli.arguments import DenseFrames, Device, FrameCount, FramesPerSecond, Images, Json, Mode
+from qvggt.cli.arguments import DenseFrames, Device, FrameCount, FramesPerSecond, Images, Json, Mode, Revision
 
 if TYPE_CHECKING:
     from qvggt.api.fidelity import FidelityReport
@@ -32,6 +32,7 @@ def fidelity(
     frames: FrameCount = None,
     dense_frames: DenseFrames = 8,
     device: Device = "cpu",
+    revision: Revision = None,
     json: Json = None,
     plot: Plot = None,
 ) -> None:
@@ -52,7 +53,7 @@ def fidelity(
     check_figures(json)
     started = time.perf_counter()
     with progress("fidelity") as update:
-        report = measure(model, other, images, mode, fps, frames, device, dense_frames, update)
+        report = measure(model, other, images, mode, fps, frames, device, dense_frames, update, revision=revision)
     seconds, peak = time.perf_counter() - started, peak_memory_bytes()
     save_figures(json, report.to_json() | {"seconds": seconds, "peak_memory_bytes": peak})
     if plot is not None:

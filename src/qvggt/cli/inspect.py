@@ -28,7 +28,7 @@ def inspect(
     """Show a checkpoint's layers, bits, bytes and origin."""
     from rich.table import Table
 
-    from qvggt.checkpoint.folder import is_checkpoint, verify_checkpoint
+    from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
     from qvggt.checkpoint.report import inspect_checkpoint
     from qvggt.cli.show import check_figures, save_figures, say, say_table
     from qvggt.inference.process_memory import size_text
@@ -36,8 +36,9 @@ def inspect(
     if not is_checkpoint(checkpoint):
         raise QvggtError(f"{str(checkpoint)!r} is no quantized checkpoint: give a folder that qvggt quantize wrote")
     check_figures(json)
-    report = inspect_checkpoint(checkpoint)
-    checked = verify_checkpoint(checkpoint) if verify else None
+    opened = open_checkpoint(checkpoint)
+    report = inspect_checkpoint(opened)
+    checked = opened.verify() if verify else None
     total = sum(layer.bytes for layer in report.layers)
     inputs = any(_input_text(layer) for layer in report.layers)
     columns = ("part", "layers", "bits", "group", *(("input",) if inputs else ()), "parameters", "bytes", "share")

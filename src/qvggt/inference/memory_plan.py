@@ -5,15 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from qvggt.backends import pick
-from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
+from qvggt.checkpoint.open import open_model
 from qvggt.inference.memory_sums import (
     FLOAT_BYTES,
     LIBRARY_BYTES,
@@ -25,10 +22,8 @@ from qvggt.inference.memory_sums import (
 )
 from qvggt.inference.process_memory import mapped_files, resident_memory_bytes, size_text
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.nn.convert import shell
 from qvggt.options import Compute
 from qvggt.types import PathLike, QvggtError
-from qvggt.weights.open import locate, open_weights
 
 CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
 """Tokens at a time that are tried, the most first: fewer take longer, as weights are unpacked more often."""
@@ -116,13 +111,7 @@ def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Com
     if isinstance(model, VGGT):
         program = resident_memory_bytes() - _resident_bytes(list(model.state_dict().values()))
         return ModelSize(model.config, _bytes(model), max(PROGRAM_BYTES, program), _held(model))
-    place = locate(model, revision)
-    if isinstance(place, Path) and is_checkpoint(place):
-        checkpoint = open_checkpoint(place)
-        network = shell(checkpoint.config, checkpoint.recipe, pick("cpu", compute))
-    else:
-        with torch.device("meta"):
-            network = VGGT(open_weights(place, revision).config)
+    network = open_model(model, revision).shell(compute)
     program = resident_memory_bytes() + _READER_BYTES + _TENSOR_BYTES * len(network.state_dict())
     return ModelSize(network.config, _bytes(network), program, _held(network))
 

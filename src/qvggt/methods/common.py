@@ -6,12 +6,9 @@ from collections.abc import Mapping
 
 import torch
 
-from qvggt.model import VGGT, VGGTConfig
-from qvggt.nn.convert import quantizable_layers
 from qvggt.options import QuantizeOptions
 from qvggt.quant.layer_names import select_layers
 from qvggt.quant.scheme import LayerScheme, LayerShape
-from qvggt.quant.source import TensorSource
 from qvggt.types import LayerId, QvggtError
 from qvggt.version import __version__
 
@@ -19,26 +16,6 @@ from qvggt.version import __version__
 def current_versions() -> dict[str, str]:
     """Return the versions that a recipe's provenance records."""
     return {"qvggt": __version__, "torch": str(torch.__version__)}
-
-
-def check_source(source: TensorSource, wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise QvggtError if a tensor is missing from the source or has another shape than the architecture's."""
-    names = set(source.names())
-    missing = sorted(set(wanted) - names)
-    if missing:
-        raise QvggtError(f"{len(missing)} tensors are missing from the weights, {missing[0]!r} for one")
-    wrong = sorted(name for name, shape in wanted.items() if source.shape(name) != shape)
-    if wrong:
-        raise QvggtError(
-            f"{len(wrong)} tensors have another shape than the architecture, {wrong[0]!r} for one: "
-            f"{list(source.shape(wrong[0]))} instead of {list(wanted[wrong[0]])}"
-        )
-
-
-def model_layers(config: VGGTConfig) -> dict[LayerId, LayerShape]:
-    """Return every layer of an architecture that can be quantized, without building its weights."""
-    with torch.device("meta"):
-        return quantizable_layers(VGGT(config))
 
 
 def refuse_budget(options: QuantizeOptions) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
-from qvggt.methods.common import check_source, current_versions, refuse_budget, uniform_schemes
-from qvggt.model import VGGT, VGGTConfig
-from qvggt.nn.convert import quantize_layer, stored_dtype, to_stored, torch_dtype
+from qvggt.methods.common import current_versions, refuse_budget, uniform_schemes
+from qvggt.model import VGGTConfig
+from qvggt.nn.convert import parameter_shapes, quantize_layer, stored_dtype, to_stored, torch_dtype
 from qvggt.options import QuantizeOptions
 from qvggt.quant.recipe import Provenance, Recipe, build_recipe
 from qvggt.quant.scheme import LayerShape
-from qvggt.quant.source import TensorSource
+from qvggt.quant.source import TensorSource, check_tensors
 from qvggt.types import LayerId
 
 
@@ -51,9 +50,9 @@ def rtn(source: TensorSource, config: VGGTConfig, recipe: Recipe) -> Iterator[tu
     Raises:
         QvggtError: a tensor is missing, of another shape, or holds NaN or infinity.
     """
-    with torch.device("meta"):
-        wanted = VGGT(config).state_dict()
-    check_source(source, {name: tuple(tensor.shape) for name, tensor in wanted.items()})
+    wanted = parameter_shapes(config)
+    found = {name: source.shape(name) for name in source.names() if name in wanted}
+    check_tensors("the weights do not fit the architecture", found, wanted)
     quantized = recipe.quantized
     for name in wanted:
         layer, _, leaf = name.rpartition(".")

@@ -17,6 +17,7 @@ from qvggt.methods.base import Bench, Method, Outcome, Plan
 from qvggt.methods.common import current_versions
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, quantizable_layers, torch_dtype
+from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.options import QuantizeOptions
 from qvggt.quant.recipe import Provenance, build_recipe
 from qvggt.types import OnProgress, PathLike
@@ -45,7 +46,7 @@ def quantize_calibrated(
     options: QuantizeOptions,
     work: PathLike | None = None,
     on_progress: OnProgress = lambda what, share: None,
-) -> tuple[VGGT, Losses]:
+) -> tuple[QuantizedVGGT, Losses]:
     """Quantize a float model, in place.
 
     The same model, options and seed give the same bytes, interrupted or not.
@@ -84,13 +85,13 @@ def quantize_calibrated(
         compensation=model.camera_head.compensation is not None,
     )
     on_progress("measuring the result", 1.0)
-    convert(model, recipe, weights=outcome.weights).eval()
+    quantized = convert(model, recipe, weights=outcome.weights).eval()
     # Of the model as it will be loaded: what stays floating has its stored type, and inputs are rounded.
-    losses = Losses(before, bench.held_out.total(model), plan.notes.get("predicted_increase"))
+    losses = Losses(before, bench.held_out.total(quantized), plan.notes.get("predicted_increase"))
     stages = {**outcome.stages, "allocation": plan.notes, "held_out_loss": vars(losses)}
     about = replace(about, sensitivities=plan.sensitivities, stages=_finite(stages))
-    model.recipe = replace(recipe, provenance=about)  # pyright: ignore[reportArgumentType]
-    return model, losses
+    quantized.recipe = replace(recipe, provenance=about)
+    return quantized, losses
 
 
 def _finite(values: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +14,18 @@ from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.layers import Arithmetic, use_arithmetic
 from qvggt.nn.conv import CastConv2d, QuantConv2d
 from qvggt.nn.linear import CastLinear, PackedLayer, QuantLinear
+from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.quant.affine import QuantizedTensor, quantize
 from qvggt.quant.hadamard import rotate_weight
-from qvggt.quant.packing import PackedWeight, pack
+from qvggt.quant.packing import PackedWeight, pack, packed_layout
 from qvggt.quant.recipe import Recipe
 from qvggt.quant.scheme import FloatType, LayerShape, Scheme, check_kind
 from qvggt.types import LayerId, QvggtError
 
 TensorLayout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 """Type and shape of named tensors."""
+
+_COMPENSATION = "camera_head.compensation"
 
 
 def quantizable_modules(model: nn.Module) -> dict[LayerId, nn.Linear | nn.Conv2d]:
@@ -36,93 +41,140 @@ def quantizable_layers(model: nn.Module) -> dict[LayerId, LayerShape]:
     }
 
 
+@lru_cache(maxsize=8)
+def parameter_shapes(config: VGGTConfig) -> Mapping[str, tuple[int, ...]]:
+    """Return the shape of every parameter of a float model, in the model's order."""
+    return MappingProxyType({name: tuple(tensor.shape) for name, tensor in _on_meta(config).state_dict().items()})
+
+
+@lru_cache(maxsize=8)
+def model_layers(config: VGGTConfig) -> Mapping[LayerId, LayerShape]:
+    """Return kind and shape of every layer of an architecture that a recipe may quantize, in the model's order."""
+    return MappingProxyType(quantizable_layers(_on_meta(config)))
+
+
 def convert(
-    model: nn.Module,
+    model: VGGT,
     recipe: Recipe,
     backend: Backend | None = None,
     dtype: torch.dtype = torch.float32,
     weights: Mapping[LayerId, QuantizedTensor] | None = None,
-) -> nn.Module:
-    """Quantize a model's weights, in place, as they would be after writing and reading a checkpoint.
+) -> QuantizedVGGT:
+    """Quantize a float model in place: the same object, whose class is ``QuantizedVGGT`` from then on.
 
-    Weights that the recipe keeps floating are rounded to the recipe's type. Those of linear layers and convolutions
-    rest in it and are widened at use if that saves memory; all others (norms, tokens, biases) are widened here.
+    Its weights are those of a checkpoint that was written and read again (see ``convert_layers``).
 
     Args:
         model: a float model, possibly on the meta device; it then becomes a quantized model without values.
-        recipe: which layer becomes what.
-        backend: what multiplies; picked for the model's device if None.
+        recipe: the scheme of each layer.
+        backend: computes products and attention; picked for the model's device if None.
         dtype: the type in which the model computes.
         weights: integers for layers that a method has rounded already; all others are rounded to nearest.
-
-    Returns:
-        The same model, with the recipe attached (`recipe_of`).
 
     Raises:
         QvggtError: the recipe names a layer that the model lacks, or rounds or rotates a convolution's input, or a
             weight is NaN or infinite.
     """
-    layers = quantizable_modules(model)
+    convert_layers(model, recipe, backend or pick(_device_of(model)), dtype, weights)
+    # In place, so that float weights are freed layer by layer and all references see the quantized model.
+    model.__class__ = QuantizedVGGT
+    assert isinstance(model, QuantizedVGGT)
+    model.recipe = recipe
+    return model
+
+
+def convert_layers(
+    module: nn.Module,
+    recipe: Recipe,
+    backend: Backend,
+    dtype: torch.dtype = torch.float32,
+    weights: Mapping[LayerId, QuantizedTensor] | None = None,
+) -> None:
+    """Quantize the layers of any module in place, and have its attention computed by the backend.
+
+    Weights that the recipe keeps floating are rounded to the recipe's type. Those of linear layers and convolutions
+    stay in it and are widened at use if that saves memory; all others (norms, tokens, biases) are widened here.
+
+    Raises:
+        QvggtError: as ``convert``.
+    """
+    layers = quantizable_modules(module)
+    check_recipe(recipe, quantizable_layers(module))
+    for name, scheme in recipe.quantized.items():
+        layer = layers.pop(name)  # so that nothing keeps the float weights of layers that are done
+        given = None if weights is None else weights.get(name)
+        _replace(module, name, _quantized(name, layer, scheme, torch_dtype(recipe.float_type), backend, given))
+    for name, parameter in module.named_parameters():
+        parameter.data = to_stored(name, parameter.detach(), stored_dtype(recipe, name)).to(dtype)
+    for name, layer in quantizable_modules(module).items():
+        stored = stored_dtype(recipe, f"{name}.weight")
+        if stored.itemsize < dtype.itemsize:
+            new = CastLinear.like(layer, stored) if isinstance(layer, nn.Linear) else CastConv2d.like(layer, stored)
+            _replace(module, name, new)
+    use_arithmetic(module, Arithmetic(backend.attend, backend.held_dtype))
+
+
+def check_recipe(recipe: Recipe, layers: Mapping[LayerId, LayerShape]) -> None:
+    """Raise QvggtError if a recipe names a layer that is not there, or rounds or rotates a convolution's input."""
     unknown = sorted(set(recipe.layers) - set(layers))
     if unknown:
         raise QvggtError(f"the recipe names {len(unknown)} layers that the model lacks, {unknown[0]!r} for one")
     for name, scheme in recipe.layers.items():
-        check_kind("linear" if isinstance(layers[name], nn.Linear) else "conv2d", scheme, name)
-    backend = backend or pick(_device_of(model))
-    for name, scheme in recipe.quantized.items():
-        layer = layers.pop(name)  # so that nothing keeps the float weights of layers that are done
-        given = None if weights is None else weights.get(name)
-        _replace(model, name, _quantized(name, layer, scheme, torch_dtype(recipe.float_type), backend, given))
-    for name, parameter in model.named_parameters():
-        parameter.data = to_stored(name, parameter.detach(), stored_dtype(recipe, name)).to(dtype)
-    for name, layer in quantizable_modules(model).items():
-        resting = stored_dtype(recipe, f"{name}.weight")
-        if resting.itemsize < dtype.itemsize:
-            new = CastLinear.like(layer, resting) if isinstance(layer, nn.Linear) else CastConv2d.like(layer, resting)
-            _replace(model, name, new)
-    use_arithmetic(model, Arithmetic(backend.attend, backend.held_dtype))
-    model.recipe = recipe  # pyright: ignore[reportArgumentType]
-    return model
+        check_kind(layers[name].kind, scheme, name)
 
 
-def shell(config: VGGTConfig, recipe: Recipe, backend: Backend, dtype: torch.dtype = torch.float32) -> VGGT:
-    """Return the quantized model on the meta device: every layer in place, no values yet (`fill`).
+def shell(config: VGGTConfig, recipe: Recipe, backend: Backend, dtype: torch.dtype = torch.float32) -> QuantizedVGGT:
+    """Return the quantized model on the meta device: all layers, no values yet (see ``fill``).
 
     Raises:
         QvggtError: the recipe names a layer that the architecture lacks.
     """
-    with torch.device("meta"):
-        model = VGGT(config)
-        if recipe.compensation:
-            model.camera_head.compensation = nn.Parameter(torch.empty(1, 1, 2 * config.embed_dim))
-    convert(model, recipe, backend, dtype)
-    return model.requires_grad_(False)
+    model = _on_meta(config)
+    if recipe.compensation:
+        model.camera_head.compensation = nn.Parameter(torch.empty(_compensation_shape(config), device="meta"))
+    return convert(model, recipe, backend, dtype).requires_grad_(False)
 
 
-def fill(model: nn.Module, tensors: Iterable[tuple[str, Tensor]], device: str | torch.device = "cpu") -> nn.Module:
+def fill(
+    model: QuantizedVGGT, tensors: Iterable[tuple[str, Tensor]], device: str | torch.device = "cpu"
+) -> QuantizedVGGT:
     """Give a shell its values, without a copy where a tensor has the model's type and device already.
 
     Args:
-        model: from `shell`.
-        tensors: a tensor for every name in its state dict; floating ones are brought to the type that they rest in.
-        device: where the model shall live.
+        model: from ``shell``.
+        tensors: a tensor for every name in its state dict; floating ones are cast to the type the model keeps them in.
+        device: the model's device.
 
     Raises:
         RuntimeError: a name or a shape does not belong, or a name is missing.
     """
-    resting = {name: tensor.dtype for name, tensor in model.state_dict().items()}
-    state = {name: tensor.to(device, resting.get(name, tensor.dtype)) for name, tensor in tensors}
+    dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    state = {name: tensor.to(device, dtypes.get(name, tensor.dtype)) for name, tensor in tensors}
     model.load_state_dict(state, strict=True, assign=True)
     return model
 
 
-def stored_layout(model: nn.Module, recipe: Recipe) -> TensorLayout:
-    """Return type and shape of every tensor of a quantized model's checkpoint."""
-    packed = _packed_names(model)
-    return {
-        name: (tensor.dtype if name in packed else stored_dtype(recipe, name), tuple(tensor.shape))
-        for name, tensor in model.state_dict().items()
-    }
+def stored_layout(config: VGGTConfig, recipe: Recipe) -> TensorLayout:
+    """Return type and shape of every tensor of a checkpoint, from the architecture's shapes alone.
+
+    Raises:
+        QvggtError: the recipe names a layer that the architecture lacks.
+    """
+    layers = model_layers(config)
+    check_recipe(recipe, layers)
+    layout, schemes, scale_dtype = {}, recipe.quantized, torch_dtype(recipe.float_type)
+    for name, shape in parameter_shapes(config).items():
+        layer, _, leaf = name.rpartition(".")
+        scheme = schemes.get(LayerId(layer)) if leaf == "weight" else None
+        if scheme is None:
+            layout[name] = stored_dtype(recipe, name), shape
+            continue
+        rows, width = layers[LayerId(layer)].rows, layers[LayerId(layer)].width
+        for packed, entry in packed_layout((rows, width), scheme.for_width(width), scale_dtype).items():
+            layout[f"{layer}.{packed}"] = entry
+    if recipe.compensation:
+        layout[_COMPENSATION] = stored_dtype(recipe, _COMPENSATION), _compensation_shape(config)
+    return layout
 
 
 def stored_dtype(recipe: Recipe, name: str) -> torch.dtype:
@@ -131,15 +183,11 @@ def stored_dtype(recipe: Recipe, name: str) -> torch.dtype:
     return torch_dtype(recipe.float_type_of(layer) if leaf == "weight" else recipe.float_type)
 
 
-def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor of a quantized model as its checkpoint stores it.
-
-    Raises:
-        QvggtError: the model is not quantized.
-    """
-    recipe, packed = recipe_of(model), _packed_names(model)
+def stored_tensors(model: QuantizedVGGT) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of a quantized model as its checkpoint stores it."""
+    packed = _packed_names(model)
     for name, tensor in model.state_dict().items():
-        yield name, tensor if name in packed else to_stored(name, tensor, stored_dtype(recipe, name))
+        yield name, tensor if name in packed else to_stored(name, tensor, stored_dtype(model.recipe, name))
 
 
 def to_stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -155,18 +203,6 @@ def to_stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
             "use an intact checkpoint, or another float type"
         )
     return stored
-
-
-def recipe_of(model: nn.Module) -> Recipe:
-    """Return the recipe that a model was quantized by.
-
-    Raises:
-        QvggtError: the model is not quantized.
-    """
-    recipe = getattr(model, "recipe", None)
-    if not isinstance(recipe, Recipe):
-        raise QvggtError("the model is not quantized: quantize it first")
-    return recipe
 
 
 def torch_dtype(name: FloatType) -> torch.dtype:
@@ -218,6 +254,15 @@ def _packed_names(model: nn.Module) -> set[str]:
 def _replace(model: nn.Module, name: str, new: nn.Module) -> None:
     parent, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, new)
+
+
+def _on_meta(config: VGGTConfig) -> VGGT:
+    with torch.device("meta"):
+        return VGGT(config)
+
+
+def _compensation_shape(config: VGGTConfig) -> tuple[int, int, int]:
+    return 1, 1, 2 * config.embed_dim
 
 
 def _device_of(model: nn.Module) -> torch.device:

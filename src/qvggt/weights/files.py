@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from qvggt.types import QvggtError
+from qvggt.weights.tensor_file import read_header
 
 SAFETENSORS_INDEX = ".safetensors.index.json"
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
@@ -25,36 +26,34 @@ _CHUNK = 1 << 22
 _ZIP = b"PK"  # how torch's .pt begins, and how it began before torch 1.6
 _TORCH_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 _WANTS_CODE = ("unsupported global", "call reduce", "can only")  # in torch's words
-_HEADER_MAX = 100_000_000  # the format's own limit
 
 
 class SafetensorsSource:
     """Tensors of one or several safetensors files, memory-mapped: what is read is the file's pages, not a copy.
 
     Attributes:
-        files: the files.
-        metadata: the first file's.
+        files: the files; a tensor of a later one replaces an earlier one's.
+        metadata: strings of the first header that has any.
 
     Raises:
-        QvggtError: a file is missing, cut short, or no safetensors file.
+        QvggtError: a file is missing, truncated, or no safetensors file.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = tuple(files)
-        self.metadata: Mapping[str, str] = {}
-        self._handles: dict[str, Any] = {}
-        for path in self.files:
-            handle = _open(path)
-            self.metadata = self.metadata or handle.metadata() or {}
-            self._handles |= dict.fromkeys(handle.keys(), handle)
+        headers = [read_header(path) for path in self.files]
+        self.metadata: Mapping[str, str] = next((file.metadata for file in headers if file.metadata), {})
+        self._entries = {name: entry for file in headers for name, entry in file.entries.items()}
+        opened = [(file, _open(file.path)) for file in headers]
+        self._handles = {name: handle for file, handle in opened for name in file.entries}
 
     def names(self) -> list[str]:
         """Return the names of all tensors."""
-        return list(self._handles)
+        return list(self._entries)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape without reading it."""
-        return tuple(self._handles[name].get_slice(name).get_shape())
+        return self._entries[name].shape
 
     def tensor(self, name: str) -> Tensor:
         """Return a tensor on the file's own pages."""
@@ -117,21 +116,9 @@ def hash_files(files: Sequence[Path]) -> str:
 
 def _open(path: Path) -> Any:
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(9)
         return safe_open(path, framework="pt")
-    except FileNotFoundError:
-        raise QvggtError(f"there is no file {str(path)!r}; check the path, or get all shards") from None
-    except OSError as error:
-        raise QvggtError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
-    except SafetensorError as error:
-        # The file is the header's length (8 bytes), the header (JSON), then the tensors' bytes without a gap.
-        header = int.from_bytes(start[:8], "little")
-        begun = header <= _HEADER_MAX and start[8:] in (b"", b"{")
-        if begun and (size < 8 + header or "ncomplete" in str(error)):
-            raise QvggtError(f"{str(path)!r} is truncated; get an intact copy") from None
-        raise QvggtError(f"{str(path)!r} is not a safetensors checkpoint ({error}); get an intact copy") from None
+    except (OSError, SafetensorError) as error:
+        raise QvggtError(f"{path} cannot be read ({error}): get an intact copy") from None
 
 
 def _shards(index: Path) -> list[Path]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
+from qvggt.backends import Compute
 from qvggt.model.config import VGGTConfig
 from qvggt.model.vggt import VGGT
+from qvggt.nn.convert import parameter_shapes
+from qvggt.quant.source import TensorSource, check_tensors
 from qvggt.types import PathLike, QvggtError
 from qvggt.weights.files import (
     FILE_NAMES,
     SAFETENSORS_INDEX,
     TORCH_SUFFIXES,
     SafetensorsSource,
+    TorchSource,
     hash_files,
     open_weight_file,
 )
@@ -39,23 +42,6 @@ EMBEDDED = {
 _IGNORED = "track_head."
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILE_SUFFIXES = (".safetensors", ".json", *TORCH_SUFFIXES)
-_LISTED = 10
-
-
-class Tensors(Protocol):
-    """Named tensors that are read one at a time."""
-
-    def names(self) -> list[str]:
-        """Return the names of all tensors."""
-        ...
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape without reading it."""
-        ...
-
-    def tensor(self, name: str) -> Tensor:
-        """Read a tensor."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -63,20 +49,52 @@ class FloatWeights:
     """A float model's weights, opened and checked but not yet read.
 
     Attributes:
-        name: how the model was asked for.
+        name: the model's name, as the user gave it.
         config: its architecture.
         source: its tensors; those of a track head are left out when a model is built.
-        files: where they lie; none for stand-ins.
+        files: the files they are in; none for stand-in weights.
     """
 
     name: str
     config: VGGTConfig
-    source: Tensors
+    source: TensorSource
     files: tuple[Path, ...] = ()
 
-    def fingerprint(self) -> str:
-        """Return a hash of all files' bytes, or the rule's name; reads everything once."""
+    @property
+    def recipe(self) -> None:
+        """No recipe: the model is not quantized."""
+        return None
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return sum(math.prod(shape) for shape in parameter_shapes(self.config).values())
+
+    @property
+    def average_bits(self) -> float:
+        """Bits per parameter in the files; 32 for stand-in weights."""
+        if not self.files:
+            return 32.0
+        size = sum(self.source.tensor(name).nbytes for name in parameter_shapes(self.config))  # mapped, not read
+        return 8 * size / self.parameters
+
+    @property
+    def file_bytes(self) -> int | None:
+        """Size of all files; None for stand-in weights."""
+        return sum(path.stat().st_size for path in self.files) or None
+
+    def hash(self) -> str:
+        """Return a hash of all files' bytes, read once, or the name of stand-in weights."""
         return hash_files(self.files) if self.files else self.name
+
+    def shell(self, compute: Compute = "float") -> VGGT:
+        """Return the model on the meta device, without values."""
+        with torch.device("meta"):
+            return VGGT(self.config)
+
+    def load(self, device: str | torch.device = "cpu", compute: Compute = "float") -> VGGT:
+        """Return the model in float32; ``compute`` concerns packed layers only."""
+        return load_float(self, device)
 
 
 def locate(model: PathLike, revision: str | None = None) -> Path | str:
@@ -112,9 +130,21 @@ def open_weights(model: PathLike, revision: str | None = None) -> FloatWeights:
         revision: branch, tag or commit of a hub id.
 
     Raises:
-        QvggtError: it is not found, cannot be read, or is no VGGT; the sentence says which.
+        QvggtError: it is not found, cannot be read, or is not a VGGT.
     """
-    place = locate(model, revision)
+    return open_located(locate(model, revision), str(model))
+
+
+def open_located(place: Path | str, name: str) -> FloatWeights:
+    """Open a float model's weights where ``locate`` found them.
+
+    Args:
+        place: a path, or the name of an embedded or seeded model.
+        name: the model's name, as the user gave it.
+
+    Raises:
+        QvggtError: as ``open_weights``.
+    """
     if isinstance(place, str) and place.startswith("seeded:"):
         preset = PRESETS.get(place.removeprefix("seeded:"))
         if preset is None:
@@ -130,7 +160,7 @@ def open_weights(model: PathLike, revision: str | None = None) -> FloatWeights:
     skipped = sum(name.startswith(_IGNORED) for name in source.names())
     if skipped:
         log.info("left out the track head (%d tensors): reconstruction does not use it", skipped)
-    return FloatWeights(str(model), config, source, source.files)
+    return FloatWeights(name, config, source, source.files)
 
 
 def load_float(weights: FloatWeights, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> VGGT:
@@ -141,8 +171,7 @@ def load_float(weights: FloatWeights, device: str | torch.device = "cpu", dtype:
         device: where the model shall live.
         dtype: type of all weights and activations.
     """
-    with torch.device("meta"):
-        model = VGGT(weights.config)
+    model = weights.shell()
     state = {name: weights.source.tensor(name).to(device, dtype) for name in model.state_dict()}
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()
@@ -163,9 +192,9 @@ def _file_in(folder: Path) -> Path:
     raise QvggtError(f"folder {str(folder)!r} should hold one of {', '.join(FILE_NAMES)}, and holds {found}")
 
 
-def _config_of(source: Tensors, file: Path) -> VGGTConfig:
+def _config_of(source: SafetensorsSource | TorchSource, file: Path) -> VGGTConfig:
     """Return the architecture: as the file or a config.json beside it says, or the preset of that width."""
-    text = getattr(source, "metadata", {}).get("config")
+    text = source.metadata.get("config")
     beside = file.parent / "config.json"
     try:
         if text:
@@ -185,28 +214,10 @@ def _config_of(source: Tensors, file: Path) -> VGGTConfig:
     return VGGTConfig.vggt_1b()
 
 
-def _check(source: Tensors, config: VGGTConfig, file: Path) -> None:
-    with torch.device("meta"):
-        wanted = {name: tuple(tensor.shape) for name, tensor in VGGT(config).state_dict().items()}
-    found = {name for name in source.names() if not name.startswith(_IGNORED)}
-    if not found & set(wanted):
+def _check(source: TensorSource, config: VGGTConfig, file: Path) -> None:
+    wanted = parameter_shapes(config)
+    found = {name: source.shape(name) for name in source.names() if not name.startswith(_IGNORED)}
+    if not found.keys() & wanted.keys():
         sample = ", ".join(sorted(found)[:3]) or "nothing"
-        raise QvggtError(f"{str(file)!r} is a checkpoint of something else than VGGT (it holds {sample}, ...)")
-    missing, left_over = sorted(set(wanted) - found), sorted(found - set(wanted))
-    if missing or left_over:
-        raise QvggtError(
-            f"{str(file)!r} does not fit VGGT: {len(missing)} names are missing{_listed(missing)}, "
-            f"{len(left_over)} are left over{_listed(left_over)}"
-        )
-    wrong = sorted(name for name, shape in wanted.items() if source.shape(name) != shape)
-    if wrong:
-        shapes = [f"{n} {list(source.shape(n))} instead of {list(wanted[n])}" for n in wrong[:_LISTED]]
-        more = f" and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
-        raise QvggtError(f"{str(file)!r} has the names of VGGT but wrong shapes: {'; '.join(shapes)}{more}")
-
-
-def _listed(names: list[str]) -> str:
-    if not names:
-        return ""
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f" ({', '.join(names[:_LISTED])}{more})"
+        raise QvggtError(f"{str(file)!r} is a checkpoint of another model than VGGT (it holds {sample}, ...)")
+    check_tensors(f"{str(file)!r} does not fit VGGT", found, wanted)

@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 
 from qvggt.model.config import VGGTConfig
-from qvggt.model.vggt import VGGT
+from qvggt.nn.convert import parameter_shapes
 
 
 class SeededSource:
     """The stand-in weights of an architecture, drawn one tensor at a time."""
 
     def __init__(self, config: VGGTConfig) -> None:
-        with torch.device("meta"):
-            self.shapes = {name: tuple(tensor.shape) for name, tensor in VGGT(config).state_dict().items()}
+        self.shapes = parameter_shapes(config)
 
     def names(self) -> list[str]:
         """Return the names of all tensors."""
