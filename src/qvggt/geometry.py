@@ -8,8 +8,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """A similarity transform, Sim(3): x -> scale * rotation @ x + translation.
+
+    Attributes:
+        scale: at least 0.
+        rotation: [3, 3] float64, determinant +1.
+        translation: [3] float64.
+    """
+
+    scale: float
+    rotation: np.ndarray
+    translation: np.ndarray
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Transform points [..., 3] and return them as float64."""
+        return self.scale * (points.astype(np.float64) @ self.rotation.T) + self.translation
 
 
 def quaternion_to_matrix(xyzw: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def test_memory_is_the_peak_so_far(clock):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other C libraries have their own ways")
-@pytest.mark.parametrize(("policy", "stays"), [("keep_memory", True), ("give_memory_back", False)])
+@pytest.mark.parametrize(("policy", "stays"), [("retain_freed_memory", True), ("release_freed_memory", False)])
 def test_memory_that_is_freed_stays_or_goes(policy, stays):
     code = (
         "import sys, torch; from qvggt.inference import process_memory as costs\n"
@@ -56,8 +56,8 @@ def test_memory_that_is_freed_stays_or_goes(policy, stays):
 def test_memory_that_was_kept_can_still_go_back():
     code = (
         "import sys, torch; from qvggt.inference import process_memory as costs\n"
-        "costs.keep_memory()\n"
+        "costs.retain_freed_memory()\n"
         "blocks = [torch.ones(1_000_000) for _ in range(30)]; before = costs.resident_memory_bytes(); del blocks[:-1]\n"
-        "costs.give_memory_back(); sys.exit(int(before - costs.resident_memory_bytes() < 60e6))"
+        "costs.release_freed_memory(); sys.exit(int(before - costs.resident_memory_bytes() < 60e6))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -16,7 +16,7 @@ from qvggt.checkpoint.open import open_model
 from qvggt.images.preprocess import load_images
 from qvggt.inference.memory_plan import model_size, plan_memory
 from qvggt.inference.memory_sums import PassSize
-from qvggt.inference.process_memory import give_memory_back, keep_memory
+from qvggt.inference.process_memory import release_freed_memory, retain_freed_memory
 from qvggt.inference.windows import predict_windows
 from qvggt.model import VGGT
 from qvggt.model.chunking import default_chunk_tokens
@@ -112,7 +112,7 @@ def reconstruct(
     if on_progress is not None:
         on_progress("reading images", 0.0)
     if memory_bytes is not None:
-        give_memory_back()  # or what was freed and kept would count as the program's, as images would
+        release_freed_memory()  # or what was freed and kept would count as the program's, as images would
         measured = model_size(model)
     size, patch = model.config.image_size, model.config.patch_size
     pictures = load_images(images, ImageOptions(size, patch, mode, fps, frames))
@@ -122,7 +122,7 @@ def reconstruct(
         pass_size = PassSize.of(pictures.images.shape, windows and windows.frames, wanted, dense_frames, usual)
         planned = plan_memory(measured, pass_size, memory_bytes, written_points)
         if planned.peak_bytes <= _AMPLE_SHARE * memory_bytes:
-            keep_memory()
+            retain_freed_memory()
         dense_frames, chunk_tokens = planned.size.dense_frames, planned.size.chunk_tokens
     return predict_windows(model, pictures, windows, wanted, dense_frames, on_progress, chunk_tokens=chunk_tokens)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qvggt.api import reconstruct as api
 from qvggt.bench.job import Job, Measured
-from qvggt.inference.process_memory import keep_memory, peak_memory_bytes, resident_memory_bytes
+from qvggt.inference.process_memory import peak_memory_bytes, resident_memory_bytes, retain_freed_memory
 from qvggt.model import chunking
 from qvggt.types import QvggtError
 
@@ -41,7 +41,7 @@ def measure(job: Job) -> Measured:
     """
     if job.threads is not None:
         torch.set_num_threads(job.threads)
-    keep_memory()  # as the command line does
+    retain_freed_memory()  # as the command line does
     base = resident_memory_bytes()
     started = time.perf_counter()
     model = api.load(job.model, job.device, job.compute, global_attention=job.global_attention)

@@ -64,7 +64,7 @@ def evaluate(
     from qvggt.options import RunOptions, Selection, WindowOptions
 
     check_figures(json)
-    costs.keep_memory()
+    costs.retain_freed_memory()
     selection = Selection(data_root, frames, every, seed, id_map, scenes, landmarks)
     windows = None if window is None else WindowOptions(window, overlap)
     store = store or default_store()

@@ -78,7 +78,7 @@ def reconstruct(
     check_source(images)
     check_figures(json)
     if limit is None:
-        costs.keep_memory()
+        costs.retain_freed_memory()
     clock = [time.perf_counter()]
     with new_folder(output, ("prediction.npz", *CONTENTS), overwrite) as folder, progress(model) as update:
         update("loading", 0.0)

@@ -76,7 +76,7 @@ class StageClock:
         self._since = now
 
 
-def give_memory_back() -> None:
+def release_freed_memory() -> None:
     """Let what this process has freed, and frees from now on, go back to the system, but for some small pieces.
 
     As a rule the C library keeps some of it for later, and how much is hard to foresee. Does nothing where the C
@@ -86,7 +86,7 @@ def give_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def keep_memory() -> None:
+def retain_freed_memory() -> None:
     """Let what this process frees from now on stay with it for later.
 
     A pass through the model frees and takes the same large pieces again and again; new ones from the system are cleared

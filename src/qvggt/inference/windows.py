@@ -7,14 +7,14 @@ one another, and that errors of the similarities add up along the sequence.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from qvggt import geometry
+from qvggt.geometry import Similarity
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT
 from qvggt.options import DENSE_FRAMES, HEADS_FOR, Head, WindowOptions
@@ -28,21 +28,6 @@ def check_window_heads(heads: Collection[Head]) -> None:
     """Raise ``QvggtError`` unless the heads tell cameras and depth, by which windows are laid upon one another."""
     if not set(HEADS_FOR["depth"]) <= set(heads):
         raise QvggtError("windows are laid upon one another by cameras and depth: compute both of them")
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """What takes points of a window to the points of all: scale * rotation @ x + translation.
-
-    Attributes:
-        scale: above zero.
-        rotation: [3, 3].
-        translation: [3].
-    """
-
-    scale: float
-    rotation: Tensor
-    translation: Tensor
 
 
 def predict_windows(
@@ -97,12 +82,12 @@ def predict_windows(
 
 
 def similarity(wanted: Prediction, found: Prediction) -> Similarity:
-    """Return what takes one reconstruction to another of the same frames.
+    """Return the similarity transform that maps one reconstruction of some frames to another.
 
-    The scale is the median ratio of depths where both are surer than usual; the rest follows from the cameras, for each
-    frame by itself, and is averaged.
+    The scale is the median ratio of depths, over pixels of at least median confidence in both. Rotation and translation
+    are averages over frames, each of which determines both by its camera.
     """
-    sure = np.ones_like(_given(wanted.depth), dtype=bool)
+    sure = np.ones_like(_given(wanted.depth), dtype=bool)  # [S, H, W]
     for each in (wanted, found):
         confidence = _given(each.depth_conf)
         sure &= confidence >= np.median(confidence, axis=(1, 2), keepdims=True)
@@ -110,33 +95,30 @@ def similarity(wanted: Prediction, found: Prediction) -> Similarity:
         float(np.median((_given(wanted.depth) / np.maximum(_given(found.depth), 1e-9))[sure])) if sure.any() else 1.0
     )
     ours, theirs = (torch.from_numpy(_given(each.cam_from_world)).double() for each in (wanted, found))
-    back = ours[:, :, :3].transpose(1, 2)
+    back = ours[:, :, :3].transpose(1, 2)  # [S, 3, 3]
     total = (back @ theirs[:, :, :3]).sum(0)
     left, _, right = torch.linalg.svd(total)
     flip = torch.diag(torch.tensor([1.0, 1.0, float(torch.det(left @ right).sign())], dtype=total.dtype))
     translation = (back @ (scale * theirs[:, :, 3:] - ours[:, :, 3:])).mean(0)[:, 0]
-    return Similarity(scale, left @ flip @ right, translation)
+    return Similarity(scale, (left @ flip @ right).numpy(), translation.numpy())
 
 
 def transformed(prediction: Prediction, by: Similarity) -> Prediction:
-    """Return a reconstruction after a similarity of its world."""
-    cameras = torch.from_numpy(_given(prediction.cam_from_world)).double()
+    """Return a reconstruction whose world is mapped by a similarity transform."""
+    cameras = _given(prediction.cam_from_world).astype(np.float64)
     rotation = cameras[:, :, :3] @ by.rotation.T
     translation = by.scale * cameras[:, :, 3:] - rotation @ by.translation[:, None]
-    moved = torch.cat((rotation, translation), 2)
+    moved = torch.from_numpy(np.concatenate((rotation, translation), 2)).float()  # [S, 3, 4]
     depth = _given(prediction.depth) * np.float32(by.scale)
     intrinsics = torch.from_numpy(_given(prediction.intrinsics))
     size = (depth.shape[1], depth.shape[2])
     points = prediction.world_points
-    if points is not None:
-        turned = points.astype(np.float64) @ by.rotation.numpy().T * by.scale + by.translation.numpy()
-        points = turned.astype(np.float32)
     return replace(
         prediction,
-        cam_from_world=moved.float().numpy(),
-        pose_enc=geometry.cameras_to_pose_encoding(moved.float(), intrinsics, size).numpy(),
+        cam_from_world=moved.numpy(),
+        pose_enc=geometry.cameras_to_pose_encoding(moved, intrinsics, size).numpy(),
         depth=depth,
-        world_points=points,
+        world_points=None if points is None else by.apply(points).astype(np.float32),
     )
 
 

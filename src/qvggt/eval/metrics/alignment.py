@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from qvggt.geometry import Similarity
 from qvggt.types import QvggtError
 
 ICP_DISTANCE_M = 0.1
@@ -13,25 +12,6 @@ ICP_DISTANCE_M = 0.1
 
 _ICP_ITERATIONS = 30
 _ICP_FEWEST_POINTS = 10
-
-
-@dataclass(frozen=True)
-class Similarity:
-    """The map x -> scale * rotation @ x + translation.
-
-    Attributes:
-        scale: at least 0.
-        rotation: [3, 3] float64, determinant +1.
-        translation: [3] float64.
-    """
-
-    scale: float
-    rotation: np.ndarray
-    translation: np.ndarray
-
-    def apply(self, points: np.ndarray) -> np.ndarray:
-        """Return the images of points [..., 3] as float64."""
-        return self.scale * (points.astype(np.float64) @ self.rotation.T) + self.translation
 
 
 def check_points(points: np.ndarray, minimum: int = 1) -> np.ndarray:
