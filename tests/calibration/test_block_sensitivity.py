@@ -11,7 +11,7 @@ from qvggt.calibration.data import SceneBatch
 from qvggt.calibration.sensitivity import PARTS, SensitivityReport, items_of, measure_sensitivity
 from qvggt.calibration.task import make_task
 from qvggt.calibration.units import model_units
-from qvggt.methods.gptq import second_order_weights
+from qvggt.methods.gptq import second_order_rounder
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.fake import fake_quantized
 from qvggt.options import TOKEN_CLASSES
@@ -150,7 +150,7 @@ def test_weights_that_are_given_are_those_that_are_measured(model, task, report)
 def test_second_order_rounding_loses_less_than_to_nearest(model, task):
     coarse = (Scheme(2, 32),)
     nearest = measure_sensitivity(model, task, coarse, "unit")
-    second = measure_sensitivity(model, task, coarse, "unit", rounder=second_order_weights(TOKEN_CLASSES))
+    second = measure_sensitivity(model, task, coarse, "unit", rounder=second_order_rounder(TOKEN_CLASSES))
     pairs = [
         (one.total, other.total)
         for one, other in zip(second.rows, nearest.rows, strict=True)

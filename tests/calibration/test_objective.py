@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qvggt import geometry
 from qvggt.calibration.data import SceneBatch
-from qvggt.calibration.objective import TaskLoss, TaskWeights, make_target, mean_loss, task_losses
+from qvggt.calibration.objective import TaskLoss, make_target, mean_loss, task_losses
 from qvggt.calibration.task import make_task
 from qvggt.calibration.units import advance, model_units, run_units, start
 from qvggt.types import QvggtError
@@ -171,7 +171,7 @@ def test_nan_is_infinitely_bad(model, task):
     model.get_parameter("camera_head.pose_branch.fc2.bias").data[0] = float("nan")
     loss = task.loss(model)
     assert loss.camera == math.inf
-    assert loss.total(TaskWeights()) == math.inf
+    assert loss.total == math.inf
     assert math.isfinite(loss.depth)
 
 
@@ -201,10 +201,8 @@ def test_batches_weigh_by_their_scenes():
     assert mean_loss([few, many], [1, 3]) == TaskLoss(4.0, 4.0, 4.0, 4.0)
 
 
-def test_the_total_is_weighted():
-    loss = TaskLoss(camera=1.0, depth=10.0, point=100.0, geometry=1000.0)
-    assert loss.total(TaskWeights()) == 1111
-    assert loss.total(TaskWeights(camera=2, depth=0.1, point=0.1, geometry=0)) == 13
+def test_total__is_the_sum_of_all_parts():
+    assert TaskLoss(camera=1.0, depth=10.0, point=100.0, geometry=1000.0).total == 1111
 
 
 def test_gradients_reach_every_output():

@@ -1,7 +1,6 @@
-"""The choice of schemes under a budget, against brute force, and what is stored of a model."""
+"""Allocation under a budget, against brute force, and the size estimates that it relies on."""
 
 import itertools
-import json
 import math
 from dataclasses import replace
 
@@ -10,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvggt.calibration.objective import TaskLoss, TaskWeights
+from qvggt.calibration.objective import TaskLoss
 from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, items_of
 from qvggt.calibration.size import storage_of
 from qvggt.calibration.units import model_units
 from qvggt.checkpoint.folder import open_checkpoint, save_checkpoint
 from qvggt.checkpoint.report import inspect_checkpoint
-from qvggt.methods.allocate import Budget, allocate, allocation_of, knapsack, prediction_error
+from qvggt.methods.allocate import Budget, allocate, knapsack, predicted_increase
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import convert
 from qvggt.quant.recipe import build_recipe
@@ -38,15 +37,17 @@ def report(granularity="part", loss=lambda item, scheme: (sum(map(ord, item.name
             total = loss(item, scheme)
             parts = TaskLoss(total, 0, 0, 0)
             rows.append(SensitivityRow(item, scheme, parts, parts, total, 1))
-    return SensitivityReport(granularity, TaskLoss(0, 0.1, 0.1, 0), TaskWeights(), tuple(rows))
+    return SensitivityReport(granularity, TaskLoss(0, 0.1, 0.1, 0), tuple(rows))
 
 
 REPORT = report()
+TEACHER = replace(REPORT, baseline=TaskLoss(0, 0, 0, 0.1))
+"""The same measurements against the float model's own predictions."""
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_knapsack_is_the_optimum(data):
+def test_knapsack__is_the_optimum(data):
     sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
     costs = [data.draw(st.lists(st.integers(0, 50), min_size=n, max_size=n)) for n in sizes]
     losses = [
@@ -67,13 +68,13 @@ def test_knapsack_is_the_optimum(data):
     assert chosen == knapsack(costs, losses, limit)
 
 
-def test_of_equal_losses_the_smaller_is_taken():
+def test_knapsack__equal_losses_take_the_smaller():
     assert knapsack([[3, 1, 2], [5, 9, 5]], [[0.0] * 3] * 2, 100)[0] == 1
     assert knapsack([[4000000000, 1]], [[1.0, 1.0]], 1 << 40) == [1]
 
 
 @pytest.mark.parametrize("granularity", ["unit", "part", "layer"])
-def test_budgets_are_kept_and_more_of_them_never_loses_more(granularity):
+def test_allocate__keeps_the_budget_and_a_larger_one_never_loses_more(granularity):
     table, before = report(granularity), math.inf
     for bits in (3.1, 3.6, 4.0, 4.5, 6.0, 9.0, 16.0):
         found = allocate(table, STORAGE, Budget(average_bits=bits))
@@ -90,30 +91,32 @@ def test_budgets_are_kept_and_more_of_them_never_loses_more(granularity):
     assert before == 0
 
 
-@pytest.mark.parametrize("additivity", ["sum", "squares"])
-def test_the_prediction_adds_up_what_was_measured(additivity):
-    found = allocate(REPORT, STORAGE, Budget(average_bits=4.6), additivity=additivity)
-    rows = {(row.item, row.scheme): row.total for row in REPORT.rows}
-    losses = [rows.get((item, found.schemes[item.layers[0]]), 0.0) for item in REPORT.items]
-    expected = sum(losses) if additivity == "sum" else math.hypot(*losses)
+@pytest.mark.parametrize("table", [REPORT, TEACHER], ids=["sum", "squares"])
+def test_predicted_increase__adds_up_increases_or_their_squares(table):
+    found = allocate(table, STORAGE, Budget(average_bits=4.6))
+    rows = {(row.item, row.scheme): row.total for row in table.rows}
+    losses = [rows.get((item, found.schemes[item.layers[0]]), 0.0) for item in table.items]
+    expected = sum(losses) if table is REPORT else math.hypot(*losses)
     assert found.predicted_increase == pytest.approx(expected)
-    assert (found.additivity, found.to_json()["additivity"]) == (additivity, additivity)
-    assert json.loads(json.dumps(found.to_json()))["prediction"] is None
-    assert found.measured(2 * expected).to_json()["prediction"]["ratio"] == pytest.approx(2)
-    assert prediction_error(0.0, 0.1).ratio is None
+    assert found.figures_json()["additivity"] == ("sum" if table is REPORT else "squares")
+    assert found.figures_json()["prediction"] is None
 
 
-def test_squares_add_up_where_the_float_model_is_the_target():
-    teacher = replace(REPORT, baseline=TaskLoss(0, 0, 0, 0.1))
+def test_allocate__minimizes_what_it_predicts():
     budget = Budget(average_bits=4.6)
-    assert allocate(REPORT, STORAGE, budget) == allocate(REPORT, STORAGE, budget, additivity="sum")
-    squares = allocate(teacher, STORAGE, budget)
-    assert squares == allocate(REPORT, STORAGE, budget, additivity="squares")
-    other = allocation_of(allocate(REPORT, STORAGE, budget).schemes, STORAGE, REPORT, "squares")
-    assert squares.predicted_increase <= other.predicted_increase + 1e-9
+    by_squares, by_sum = (allocate(table, STORAGE, budget).schemes for table in (TEACHER, REPORT))
+    for table, best, other in ((TEACHER, by_squares, by_sum), (REPORT, by_sum, by_squares)):
+        assert predicted_increase(best, STORAGE, table) <= predicted_increase(other, STORAGE, table) + 1e-9
 
 
-def test_convolutions_are_given_under_a_budget_of_bits():
+def test_predicted_increase__unmeasured_schemes_have_none():
+    assert predicted_increase(dict.fromkeys(STORAGE.shapes, Scheme(5, 32)), STORAGE, REPORT) is None
+    first, *_ = (item for item in REPORT.items if len(item.layers) > 1)
+    mixed = dict.fromkeys(STORAGE.shapes, SCHEMES[0]) | {first.layers[0]: SCHEMES[1]}
+    assert predicted_increase(mixed, STORAGE, REPORT) is None
+
+
+def test_allocate__convolutions_are_fixed_under_a_budget_of_bits():
     conv = [layer for layer, shape in STORAGE.shapes.items() if shape.kind == "conv2d"]
     found = allocate(REPORT, STORAGE, Budget(average_bits=4.0)).schemes
     assert {found[layer] for layer in conv} == {SCHEMES[-1]}
@@ -121,21 +124,21 @@ def test_convolutions_are_given_under_a_budget_of_bits():
     assert {found[layer] for layer in conv} == {FLOAT16}
 
 
-def test_lucky_measurements_are_not_believed():
+def test_predicted_increase__is_smoothed():
     def loss(item, scheme):  # 3 bits by chance better than 8, and better than float
         return {2: 1.0, 3: -0.5, 4: 0.2, 8: 0.1}[scheme.bits]
 
-    found = allocation_of(dict.fromkeys(STORAGE.shapes, SCHEMES[1]), STORAGE, report(loss=loss))
-    assert found.predicted_increase == pytest.approx(0.2 * len(REPORT.items))
+    found = predicted_increase(dict.fromkeys(STORAGE.shapes, SCHEMES[1]), STORAGE, report(loss=loss))
+    assert found == pytest.approx(0.2 * len(REPORT.items))
 
 
-def test_answers_that_are_not_finite_are_never_chosen():
+def test_allocate__infinite_losses_are_never_chosen():
     table = report(loss=lambda item, scheme: math.inf if scheme.bits < 8 else 1.0)
     found = allocate(table, STORAGE, Budget(average_bits=9.5))
     assert {scheme.bits for scheme in found.schemes.values()} <= {8, 16}
 
 
-def test_what_does_not_fit_is_refused_with_the_least_that_would():
+def test_allocate__too_small_a_budget_names_the_least_that_fits():
     with pytest.raises(QvggtError, match="at least") as refusal:
         allocate(REPORT, STORAGE, Budget(average_bits=1.0))
     least = float(str(refusal.value).partition("at least ")[2].partition(",")[0])
@@ -149,14 +152,14 @@ def test_what_does_not_fit_is_refused_with_the_least_that_would():
             Budget(**impossible)
 
 
-def test_another_models_report_is_refused():
+def test_allocate__refuses_another_models_report():
     other = replace(REPORT, rows=REPORT.rows[4:])
     with pytest.raises(QvggtError, match="other layers"):
         allocate(other, STORAGE, Budget(average_bits=4.0))
 
 
 @pytest.mark.parametrize("scheme", [Scheme(4, 32), Scheme(3, 32, symmetric=False), FLOAT16])
-def test_storage_agrees_with_a_checkpoint(tmp_path, scheme):
+def test_storage_of__agrees_with_a_checkpoint(tmp_path, scheme):
     schemes = {layer: scheme if s.kind == "linear" else SCHEMES[-1] for layer, s in STORAGE.shapes.items()}
     recipe = build_recipe(STORAGE.shapes, schemes)
     model = VGGT(CONFIG).requires_grad_(False)
@@ -169,7 +172,7 @@ def test_storage_agrees_with_a_checkpoint(tmp_path, scheme):
     assert written.checkpoint_bytes <= STORAGE.checkpoint_bytes(schemes) <= 1.3 * written.checkpoint_bytes
 
 
-def test_average_bits_count_scales_of_linear_layers_only():
+def test_average_bits__count_scales_of_linear_layers_only():
     schemes = {layer: Scheme(4, 32) if shape.kind == "linear" else FLOAT16 for layer, shape in STORAGE.shapes.items()}
     groups = sum(s.rows * Scheme(4, 32).groups(s.width) for s in STORAGE.shapes.values() if s.kind == "linear")
     # A row whose codes do not fill whole words takes a little more: the camera head reads nine numbers.

@@ -1,6 +1,7 @@
 """What AWQ, GPTQ, SmoothQuant and QuaRot say in their papers."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from qvggt.api.quantize import quantize as quantize_model
 from qvggt.calibration.statistics import pooled
 from qvggt.methods.awq import Awq
 from qvggt.methods.gptq import Gptq
-from qvggt.methods.scale_search import SearchOptions, plan_unit
+from qvggt.methods.scale_search import SearchOptions, search_scales
 from qvggt.methods.smoothquant import ALPHA, QuaRot, SmoothQuant, smoothing_scale
 from qvggt.model.producers import scale_paths
 from qvggt.quant.affine import dequantize, fit_grid, quantize
@@ -36,12 +37,12 @@ def method_on(kind, context, **changes):
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_awq_only_clips_what_no_producer_scales(small, unit):
+def test_awq__only_clips_layers_that_no_producer_scales(small, unit):
     context = context_of(small, [scenes()], unit, SCHEME)
     found = method_on(Awq, context)
     consumers = {path.consumer for path in scale_paths(small.get_submodule(context.unit.module), context.unit.module)}
     with torch.no_grad():
-        clipped = plan_unit(context, SearchOptions(scales=False))
+        clipped = search_scales(context, SearchOptions(grid_points=1))
     moved = {name.removesuffix(".weight") for name in found.parameters}
     producers = {path.producer for path in scale_paths(small.get_submodule(context.unit.module), context.unit.module)}
     plain = set(context.schemes) - consumers - producers - moved
@@ -52,20 +53,19 @@ def test_awq_only_clips_what_no_producer_scales(small, unit):
         assert torch.equal(found.weights[layer].codes, quantize(ready.weight, ready.scheme, ready.grid).codes)
 
 
-def test_the_exponent_zero_is_clipping_alone(small):
+def test_search_scales__one_exponent_is_clipping_alone(small):
     context = context_of(small, [scenes()], "global/1", SCHEME)
     with torch.no_grad():
-        zero, clipped = (
-            plan_unit(context, SearchOptions(grid_points=1)),
-            plan_unit(context, SearchOptions(scales=False)),
-        )
-    for layer, ready in zero.layers.items():
-        assert torch.equal(ready.weight, clipped.layers[layer].weight)
-        assert torch.equal(ready.grid.scale, clipped.layers[layer].grid.scale)
-    assert zero.parameters == clipped.parameters == {}
+        found = search_scales(context, SearchOptions(grid_points=1))
+    assert found.parameters == {}
+    for layer, ready in found.layers.items():
+        gram = pooled(context.statistics[layer]).gram
+        clipped = fit_grid(weight_of(context, layer), replace(SCHEME, scale_rule="mse"), gram=gram)
+        assert torch.equal(ready.weight, weight_of(context, layer))
+        assert torch.equal(ready.grid.scale, clipped.scale)
 
 
-def test_awq_looks_at_the_tokens_it_is_told_to(small):
+def test_awq__uses_the_token_classes_asked_for(small):
     context = context_of(small, [scenes()], "frame/0", SCHEME)
     everything, patch = method_on(Awq, context), method_on(Awq, context, tokens="patch")
     assert any(everything.notes[layer] != patch.notes[layer] for layer in context.schemes)
@@ -74,7 +74,7 @@ def test_awq_looks_at_the_tokens_it_is_told_to(small):
 
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("scheme", [SCHEME, Scheme(4, 32, symmetric=False)])
-def test_gptq_loses_less_of_a_layers_output_than_rounding_to_nearest(small, unit, scheme):
+def test_gptq__loses_less_of_a_layers_output_than_rounding_to_nearest(small, unit, scheme):
     context = context_of(small, [scenes(), scenes(1)], unit, scheme)
     found = method_on(Gptq, context)
     assert set(found.weights) == set(context.schemes)
@@ -89,7 +89,7 @@ def test_gptq_loses_less_of_a_layers_output_than_rounding_to_nearest(small, unit
     assert ours < nearest
 
 
-def test_smoothing_shares_the_difficulty_between_weights_and_activations():
+def test_smoothing_scale__balances_weights_and_activations():
     largest, weight = torch.tensor([4.0, 1.0, 0.0]), torch.tensor([[1.0, -4.0, 2.0], [-0.5, 1.0, 0.0]])
     scale = smoothing_scale(largest, weight)
     assert scale[:2].tolist() == pytest.approx([(4 / 1) ** ALPHA, (1 / 4) ** ALPHA])
@@ -98,7 +98,7 @@ def test_smoothing_shares_the_difficulty_between_weights_and_activations():
     assert (scale > 0).all()
 
 
-def test_smoothing_alone_leaves_the_model_as_it_is(small):
+def test_smoothquant__smoothing_leaves_the_float_function_unchanged(small):
     for unit in ("frame/1", "camera"):
         context = context_of(small, [scenes()], unit, Scheme(8, 1))
         found = method_on(SmoothQuant, context)
@@ -125,7 +125,7 @@ def test_smoothing_alone_leaves_the_model_as_it_is(small):
         ("quarot", 8, 8, True),
     ],
 )
-def test_activations_are_rounded_and_rotated_as_the_method_says(method, asked, expected, rotation, small):
+def test_smoothquant_quarot__set_activation_bits_and_rotation(method, asked, expected, rotation, small):
     recipe = quantize_model(small_model(), method, with_options(activation_bits=asked)).recipe
     for name, scheme in recipe.quantized.items():
         if small.get_parameter(f"{name}.weight").ndim == 2:
@@ -136,7 +136,7 @@ def test_activations_are_rounded_and_rotated_as_the_method_says(method, asked, e
             assert scheme.weights_only
 
 
-def test_quarots_codes_are_those_of_the_rotated_weight(small):
+def test_quarot__codes_are_those_of_the_rotated_weight(small):
     context = context_of(small, [scenes()], "global/0", Scheme(4, 16, rotation=True))
     found = method_on(QuaRot, context)
     fc2 = next(layer for layer in context.schemes if layer.endswith("mlp.fc2"))  # nothing is smoothed into it
@@ -144,7 +144,7 @@ def test_quarots_codes_are_those_of_the_rotated_weight(small):
     assert torch.equal(found.weights[fc2].codes, expected.codes)
 
 
-def test_rounded_activations_count_in_the_loss():
+def test_smoothquant__loss_includes_rounded_activations():
     coarse, fine = (
         quantize_model(
             small_model(), "smoothquant", with_options(scheme=Scheme(8, 16), activation_bits=bits)
@@ -155,7 +155,7 @@ def test_rounded_activations_count_in_the_loss():
 
 
 @pytest.mark.parametrize("kind", [Awq, Gptq, SmoothQuant, QuaRot])
-def test_a_method_leaves_the_model_of_its_context_as_it_is(kind, small):
+def test_quantize_unit__leaves_the_model_unchanged(kind, small):
     model = copy.deepcopy(small)
     method_on(kind, context_of(model, [scenes()], "frame/1", SCHEME))
     assert all(torch.equal(model.get_parameter(name), value) for name, value in small.named_parameters())

@@ -96,8 +96,8 @@ def test_what_was_measured_in_this_process_is_not_measured_again(monkeypatch):
     assert measured == [False, True, False]
 
 
-def test_a_report_that_cannot_be_read_is_refused_before_anything_is_done(tmp_path):
-    with pytest.raises(QvggtError, match="give what qvggt sensitivity wrote"):
+def test_qvggt__refuses_an_unreadable_report_before_anything_is_done(tmp_path):
+    with pytest.raises(QvggtError, match="sensitivity report"):
         Qvggt(with_options(sensitivities=tmp_path / "none.json"))
 
 

@@ -10,9 +10,9 @@ from qvggt.calibration.statistics import observe, pooled
 from qvggt.calibration.task import make_task
 from qvggt.calibration.unit_store import UnitResult
 from qvggt.calibration.units import advance, model_units, start
-from qvggt.methods.scale_search import SearchOptions, _scale, plan_unit
+from qvggt.methods.scale_search import SearchOptions, _scale, search_scales
 from qvggt.model.producers import scale_paths
-from qvggt.quant.affine import dequantize, fit_grid, quantize
+from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.scheme import Scheme
 from reference import relative_error
 
@@ -32,13 +32,13 @@ def context_of(model, batches, unit_id, scheme=SCHEME, task=None):
     raise AssertionError(unit_id)
 
 
-def plan(context, options=RECONSTRUCTION):
+def search(context, options=RECONSTRUCTION):
     with torch.no_grad():
-        return plan_unit(context, options)
+        return search_scales(context, options)
 
 
-def moved(model, found):
-    """Return a copy of a model with a plan's weights and parameters before they are rounded."""
+def scaled(model, found):
+    """Return a copy of a model with the scales applied but nothing rounded."""
     model = copy.deepcopy(model)
     for name, value in found.parameters.items():
         model.get_parameter(name).data = value
@@ -53,10 +53,10 @@ def relative_loss(weight, rounded, gram):
 
 
 @pytest.mark.parametrize("unit", ["patch_embed/0", "frame/1", "global/2", "camera"])
-def test_moving_the_scales_leaves_the_float_function_as_it_is(micro, batches, unit):
-    found = plan(context_of(micro, batches, unit))
+def test_search_scales__scaling_leaves_the_float_function_unchanged(micro, batches, unit):
+    found = search(context_of(micro, batches, unit))
     assert any(note["exponent"] > 0 for note in found.notes.values())
-    changed = moved(micro, found)
+    changed = scaled(micro, found)
     with torch.inference_mode():
         for batch in batches:
             expected, outputs = micro(batch.images), changed(batch.images)
@@ -65,29 +65,29 @@ def test_moving_the_scales_leaves_the_float_function_as_it_is(micro, batches, un
 
 
 @pytest.mark.parametrize("unit", ["global/0", "camera"])
-def test_the_plans_gram_is_that_of_the_inputs_after_scales_have_moved(micro, batches, unit):
+def test_search_scales__gram_is_that_of_the_scaled_inputs(micro, batches, unit):
     context = context_of(micro, batches, unit)
-    found = plan(context)
+    found = search(context)
     with torch.no_grad():
-        statistics = observe(moved(micro, found), context.unit, context.states)
+        statistics = observe(scaled(micro, found), context.unit, context.states)
     for layer, part in found.layers.items():
         expected = pooled(statistics[layer]).gram
         assert relative_error(part.gram, expected) < 1e-4, layer
 
 
 @pytest.mark.parametrize("unit", ["frame/1", "camera"])
-def test_no_layer_loses_more_than_without_scales(micro, batches, unit):
+def test_search_scales__no_layer_loses_more_than_without_scales(micro, batches, unit):
     context = context_of(micro, batches, unit)
-    found, plain = plan(context), plan(context, SearchOptions(scales=False))
+    found, plain = search(context), search(context, SearchOptions(grid_points=1))
     for layer, note in found.notes.items():
         assert note["reconstruction"] <= plain.notes[layer]["reconstruction"]
         assert plain.notes[layer]["exponent"] == 0
     assert plain.parameters == {}
 
 
-def test_the_loss_in_the_notes_is_that_of_the_layers_output(micro, batches):
+def test_search_scales__notes_hold_the_layers_output_error(micro, batches):
     context = context_of(micro, batches, "frame/1")
-    found = plan(context)
+    found = search(context)
     for layer, part in found.layers.items():
         if layer.endswith("qkv") and found.notes[layer.replace("qkv", "proj")]["exponent"]:
             continue  # its rows have moved for proj since
@@ -97,23 +97,12 @@ def test_the_loss_in_the_notes_is_that_of_the_layers_output(micro, batches):
         )
 
 
-def test_without_scales_and_clipping_it_is_rounding_to_nearest(micro, batches):
-    found = plan(context_of(micro, batches, "global/1"), SearchOptions(scales=False, clip=False))
-    assert found.parameters == {}
-    for layer, part in found.layers.items():
-        weight = micro.get_parameter(f"{layer}.weight")
-        assert torch.equal(part.weight, weight)
-        assert torch.equal(part.grid.scale, fit_grid(weight, SCHEME).scale)
-        assert found.notes[layer]["exponent"] == 0
-        assert found.notes[layer]["clip"] is False
-
-
-def test_only_layers_whose_producer_absorbs_scales_get_any(micro, batches):
+def test_search_scales__only_layers_whose_producer_absorbs_scales_get_any(micro, batches):
     for unit in ("frame/1", "camera"):
         context = context_of(micro, batches, unit)
         module = micro.get_submodule(context.unit.module)
         consumers = {path.consumer for path in scale_paths(module, context.unit.module)}
-        found = plan(context)
+        found = search(context)
         assert {layer for layer, note in found.notes.items() if note["exponent"]} <= consumers
         assert {layer for layer in found.layers if layer not in consumers}
         for name in found.parameters:
@@ -121,31 +110,31 @@ def test_only_layers_whose_producer_absorbs_scales_get_any(micro, batches):
             assert name.removesuffix(".weight") not in found.layers  # integers carry those
 
 
-def test_a_float_producer_takes_its_scales_as_a_parameter(micro, batches):
+def test_search_scales__a_float_producer_takes_its_scales_as_a_parameter(micro, batches):
     context = context_of(micro, batches, "global/2")
     proj = next(layer for layer in context.schemes if layer.endswith("attn.proj"))
     context = UnitContext(micro, context.unit, context.index, context.states, context.statistics, {proj: SCHEME}, None)
-    found = plan(context, SearchOptions(grid_points=4, clip=False))
+    found = search(context, SearchOptions(grid_points=4))
     assert found.notes[proj]["exponent"] > 0
     qkv = proj.replace("proj", "qkv")
     assert set(found.parameters) == {f"{qkv}.weight", f"{qkv}.bias"}
-    changed, images = moved(micro, found), batches[0].images
+    changed, images = scaled(micro, found), batches[0].images
     with torch.inference_mode():
         assert relative_error(changed(images)["depth"], micro(images)["depth"]) < 2e-5
 
 
-def test_the_search_leaves_the_model_as_it_is(micro, batches):
+def test_search_scales__leaves_the_model_unchanged(micro, batches):
     model = copy.deepcopy(micro)
     task = make_task(model, batches, "teacher")
     context = context_of(model, batches, "frame/1", task=task)
     places = {name: parameter.data_ptr() for name, parameter in model.named_parameters()}
-    plan(context, SearchOptions(grid_points=3, shortlist=2))
+    search(context, SearchOptions(grid_points=3, shortlist=2))
     for name, parameter in micro.named_parameters():
         assert torch.equal(model.get_parameter(name), parameter), name
         assert model.get_parameter(name).data_ptr() == places[name]
 
 
-def test_the_search_leaves_the_model_as_it_is_after_an_error(micro, batches, monkeypatch):
+def test_search_scales__restores_the_model_after_an_error(micro, batches, monkeypatch):
     model = copy.deepcopy(micro)
     context = context_of(model, batches, "frame/1", task=make_task(model, batches, "teacher"))
     calls, score = [], UnitContext.task_loss
@@ -158,24 +147,24 @@ def test_the_search_leaves_the_model_as_it_is_after_an_error(micro, batches, mon
 
     monkeypatch.setattr(UnitContext, "task_loss", failing)
     with pytest.raises(KeyboardInterrupt):
-        plan(context, SearchOptions(grid_points=3, shortlist=1))
+        search(context, SearchOptions(grid_points=3, shortlist=1))
     assert all(torch.equal(model.get_parameter(name), parameter) for name, parameter in micro.named_parameters())
 
 
-def test_the_shortlist_is_judged_by_reconstruction_and_task(micro, batches):
+def test_search_scales__shortlist_is_decided_by_reconstruction_and_task(micro, batches):
     model = copy.deepcopy(micro)
     task = make_task(model, batches, "teacher")
     context = context_of(model, batches, "global/3", task=task)
     first = next(iter(context.schemes))
-    chosen = plan(context, SearchOptions(grid_points=5, shortlist=9)).notes[first]
-    plain = plan(context, SearchOptions(grid_points=1, clip=True, shortlist=1)).notes[first]
+    chosen = search(context, SearchOptions(grid_points=5, shortlist=9)).notes[first]
+    plain = search(context, SearchOptions(grid_points=1, shortlist=1)).notes[first]
     assert chosen["reconstruction"] + chosen["task"] <= plain["reconstruction"] + plain["task"] + 1e-9
     assert chosen["task"] > 0
 
 
-def test_token_classes_decide_what_counts(micro, batches):
+def test_search_scales__uses_the_token_classes_asked_for(micro, batches):
     context = context_of(micro, batches, "global/1")
-    patch, everything = (plan(context, SearchOptions(tokens=t, grid_points=4)) for t in (("patch",), ("camera",)))
+    patch, everything = (search(context, SearchOptions(tokens=t, grid_points=4)) for t in (("patch",), ("camera",)))
     layer = next(iter(context.schemes))
     assert not torch.allclose(patch.layers[layer].gram, everything.layers[layer].gram)
     exponent = patch.notes[layer]["exponent"]
@@ -188,7 +177,7 @@ def test_token_classes_decide_what_counts(micro, batches):
 
 @given(st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=8), st.floats(0.01, 0.99))
 @settings(deadline=None, max_examples=50)
-def test_scales_are_positive_finite_and_balanced(mean_abs, exponent):
+def test_scale__is_positive_finite_and_balanced(mean_abs, exponent):
     scale = _scale(torch.tensor(mean_abs), exponent)
     assert scale is not None
     assert torch.isfinite(scale).all()
@@ -196,22 +185,27 @@ def test_scales_are_positive_finite_and_balanced(mean_abs, exponent):
     assert float(scale.max() * scale.min()) == pytest.approx(1, rel=1e-3)
 
 
+class Nearest:
+    def quantize_unit(self, context):
+        return UnitResult(
+            {k: quantize(context.model.get_parameter(f"{k}.weight"), v) for k, v in context.schemes.items()}
+        )
+
+
 class Searching:
     def __init__(self, options):
         self.options = options
 
     def quantize_unit(self, context):
-        found = plan_unit(context, self.options)
-        weights = {layer: quantize(part.weight, part.scheme, part.grid) for layer, part in found.layers.items()}
-        return UnitResult(weights, found.parameters, found.notes)
+        return search_scales(context, self.options).rounded()
 
 
-def test_a_searched_model_is_nearer_to_the_float_model_than_a_rounded_one(micro, batches):
+def test_search_scales__brings_the_model_nearer_to_the_float_model_than_rounding(micro, batches):
     task, losses = make_task(micro, batches, "teacher"), []
-    for options in (SearchOptions(scales=False, clip=False), SearchOptions(grid_points=5)):
+    for method in (Nearest(), Searching(SearchOptions(grid_points=5))):
         model = copy.deepcopy(micro)
         schemes = {layer: Scheme(3, 32) for unit in model_units(model) for layer in unit.linear}
-        result = quantize_units(model, Searching(options), schemes, batches)
+        result = quantize_units(model, method, schemes, batches)
         assert set(result.weights) == set(schemes)
         for layer, weight in result.weights.items():
             assert torch.equal(model.get_parameter(f"{layer}.weight"), dequantize(weight))

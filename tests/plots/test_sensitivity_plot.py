@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from qvggt import QvggtError
-from qvggt.calibration.objective import TaskLoss, TaskWeights
+from qvggt.calibration.objective import TaskLoss
 from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, items_of, read_sensitivity
 from qvggt.calibration.units import model_units
 from qvggt.model import VGGT, VGGTConfig
@@ -27,7 +27,7 @@ def made_up(config, granularity, bits=(3, 4), scale=1.0):
             loss = TaskLoss(*values.tolist())
             rows.append(SensitivityRow(item, scheme, loss, loss, float(values.sum()), 1))
     about = {"model": "a/$model$", "scenes": 3, "images": 6}
-    return SensitivityReport(granularity, TaskLoss(0, 0, 0, 0), TaskWeights(), tuple(rows), about)
+    return SensitivityReport(granularity, TaskLoss(0, 0, 0, 0), tuple(rows), about)
 
 
 def pixels(path):

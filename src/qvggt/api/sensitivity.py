@@ -9,7 +9,7 @@ from qvggt.calibration.data import SceneBatch, check_truth, load_calibration
 from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, measure_sensitivity
 from qvggt.calibration.task import make_task
 from qvggt.geometry import Truth
-from qvggt.methods.gptq import second_order_weights
+from qvggt.methods.gptq import second_order_rounder
 from qvggt.model import VGGT
 from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.options import TOKEN_CLASSES, CalibrationOptions, SensitivityOptions
@@ -56,7 +56,7 @@ def sensitivity(
     def tell(row: SensitivityRow, share: float) -> None:
         report_to(f"{row.item.name} at {row.scheme.bits} bits", share)
 
-    rounder = second_order_weights(TOKEN_CLASSES) if options.rounding == "second-order" else None
+    rounder = second_order_rounder(TOKEN_CLASSES) if options.rounding == "second-order" else None
     report = measure_sensitivity(network, task, options.schemes, options.granularity, tell, rounder=rounder)
     name = "a model in memory" if isinstance(model, VGGT) else str(model)
     scenes = sum(batch.scenes for batch in data.batches)

@@ -1,4 +1,4 @@
-"""Where activations wait: in memory up to a budget, beyond it in files that vanish with their last use."""
+"""Activation cache: RAM up to a budget, then memory-mapped temporary files."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from qvggt.files import explain
 from qvggt.types import PathLike
 
 
-class Shelf:
-    """Keeps tensors; those beyond the budget are memory-mapped files, whose pages the system may drop and read again.
+class ActivationCache:
+    """Keeps tensors in RAM up to a budget; the rest become memory-mapped files, which the system can page out.
 
-    A file is unlinked as soon as it is mapped, so nothing stays behind, whatever ends the process.
+    Files are unlinked as soon as they are mapped, so none remain, however the process ends.
 
     Args:
-        budget_bytes: of memory.
-        folder: for files; the system's folder for temporary files if None.
+        budget_bytes: RAM budget.
+        folder: folder for the files; the system's folder for temporary files if None.
     """
 
     def __init__(self, budget_bytes: int, folder: PathLike | None = None) -> None:
         self.budget_bytes, self.folder = budget_bytes, folder
-        self.held_bytes = 0
+        self.used_bytes = 0
         self.mapped_bytes = 0
 
     def put(self, tensor: Tensor) -> Tensor:
-        """Return the tensor with the same values, kept in memory or in a file.
+        """Return a tensor with the same values, in RAM or mapped from a file.
 
         Raises:
             QvggtError: the disk is full or the folder cannot be written.
         """
         size = tensor.numel() * tensor.element_size()
-        if tensor.device.type != "cpu" or self.held_bytes + size <= self.budget_bytes:
-            self.held_bytes += size
-            weakref.finalize(tensor, self._let_go, size)
+        if tensor.device.type != "cpu" or self.used_bytes + size <= self.budget_bytes:
+            self.used_bytes += size
+            weakref.finalize(tensor, self._release, size)
             return tensor
         try:
             with tempfile.NamedTemporaryFile(dir=self.folder, prefix="qvggt-", suffix=".act") as file:
@@ -52,20 +52,20 @@ class Shelf:
         return mapped.view(tensor.shape)
 
     def put_state(self, state: WalkState, before: WalkState) -> WalkState:
-        """Return a state whose tensors are kept here; those that the state before it held are kept already."""
-        places = {id(tensor): tensor for tensor in before.tensors()}
+        """Return a state with cached tensors; tensors shared with the state before it are already cached."""
+        cached = {id(tensor): tensor for tensor in before.tensors()}
 
-        def place(tensor: Tensor) -> Tensor:
-            if id(tensor) not in places:
-                places[id(tensor)] = self.put(tensor)
-            return places[id(tensor)]
+        def put(tensor: Tensor) -> Tensor:
+            if id(tensor) not in cached:
+                cached[id(tensor)] = self.put(tensor)
+            return cached[id(tensor)]
 
         return replace(
             state,
-            tokens=place(state.tokens),
-            in_frame=None if state.in_frame is None else place(state.in_frame),
-            kept={layer: place(tensor) for layer, tensor in state.kept.items()},
+            tokens=put(state.tokens),
+            in_frame=None if state.in_frame is None else put(state.in_frame),
+            kept={layer: put(tensor) for layer, tensor in state.kept.items()},
         )
 
-    def _let_go(self, size: int) -> None:
-        self.held_bytes -= size
+    def _release(self, size: int) -> None:
+        self.used_bytes -= size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,23 +18,6 @@ POSE_HUBER = 0.001
 
 Quantization moves cameras by thousandths: were those squared, depth and points, which are never, would decide alone.
 """
-
-
-@dataclass(frozen=True)
-class TaskWeights:
-    """Weights of the parts of the objective, after the paper's text; its supplement sets depth and point to 0.1.
-
-    Attributes:
-        camera: Huber error of the pose encoding.
-        depth: α, error of depth.
-        point: β, error of points.
-        geometry: distance between the point map and depth placed by the camera.
-    """
-
-    camera: float = 1.0
-    depth: float = 1.0
-    point: float = 1.0
-    geometry: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -53,9 +36,10 @@ class TaskLoss:
     point: float
     geometry: float
 
-    def total(self, weights: TaskWeights) -> float:
-        """Return the weighted sum."""
-        return sum(getattr(weights, name) * value for name, value in asdict(self).items())
+    @property
+    def total(self) -> float:
+        """The sum of all parts: each has weight one, as in the paper's text (its supplement has 0.1 for two)."""
+        return self.camera + self.depth + self.point + self.geometry
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from qvggt.calibration.activation_cache import Shelf
+from qvggt.calibration.activation_cache import ActivationCache
 from qvggt.calibration.data import SceneBatch
 from qvggt.calibration.statistics import LayerStatistics, observe
 from qvggt.calibration.task import Task
@@ -131,7 +131,7 @@ def quantize_units(
         QvggtError: weights or activations are not finite, or a file cannot be written.
     """
     options = options or PassOptions()
-    shelf = Shelf(options.memory_bytes)
+    cache = ActivationCache(options.memory_bytes)
     units = model_units(model)
     states = [start(batch.images) for batch in batches]
     weights: dict[LayerId, QuantizedTensor] = {}
@@ -147,18 +147,18 @@ def quantize_units(
                 store.put(unit.id, result)
         ends = unit.kind in HEADS
         if options.propagate == "float" and not ends:
-            states = _after(model, unit, states, shelf)
+            states = _after(model, unit, states, cache)
         apply(model, result)
         if options.propagate == "quantized" and not ends:
-            states = _after(model, unit, states, shelf)
+            states = _after(model, unit, states, cache)
         weights |= result.weights
         notes[unit.id] = result.notes
         on_unit(unit.id, (index + 1) / len(units), result.notes)
-    return PassResult(weights, notes, shelf.mapped_bytes)
+    return PassResult(weights, notes, cache.mapped_bytes)
 
 
-def _after(model: VGGT, unit: Unit, states: Sequence[WalkState], shelf: Shelf) -> list[WalkState]:
-    return [shelf.put_state(advance(model, unit, state), state) for state in states]
+def _after(model: VGGT, unit: Unit, states: Sequence[WalkState], cache: ActivationCache) -> list[WalkState]:
+    return [cache.put_state(advance(model, unit, state), state) for state in states]
 
 
 def apply(model: VGGT, result: UnitResult) -> None:

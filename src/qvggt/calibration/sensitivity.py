@@ -1,4 +1,4 @@
-"""How much the model's answer loses when one part of it is quantized and everything else stays as it is."""
+"""Sensitivity of the model's predictions to quantizing one part while everything else stays in floating point."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from qvggt.calibration.activation_cache import Shelf
-from qvggt.calibration.objective import TaskLoss, TaskWeights
+from qvggt.calibration.activation_cache import ActivationCache
+from qvggt.calibration.objective import TaskLoss
 from qvggt.calibration.size import Storage, storage_of
 from qvggt.calibration.task import Task
 from qvggt.calibration.units import HEADS, Unit, WalkState, advance, start
@@ -27,7 +27,7 @@ REPORT_VERSION = 1
 
 
 Part = Literal["all", "qkv", "proj", "fc1", "fc2", "other", "conv"]
-"""Kinds of layers in a unit; ``other`` are the camera head's linear layers outside its blocks, ``all`` a whole unit."""
+"""Kinds of layers in a unit: ``other`` are the camera head's linear layers outside its blocks, ``all`` a whole unit."""
 
 PARTS: tuple[Part, ...] = ("qkv", "proj", "fc1", "fc2", "other", "conv")
 
@@ -40,9 +40,9 @@ class Item:
 
     Attributes:
         name: ``frame/3``, ``frame/3 qkv``, or a layer's name.
-        unit: that they belong to.
-        part: of the unit.
-        layers: in the model's order.
+        unit: the block or head that they belong to.
+        part: kind of the layers.
+        layers: their names, in the model's order.
     """
 
     name: str
@@ -53,15 +53,15 @@ class Item:
 
 @dataclass(frozen=True)
 class SensitivityRow:
-    """What one item under one scheme does to the model.
+    """Loss of the model with one item quantized by one scheme.
 
     Attributes:
-        item: what was quantized.
-        scheme: to what; group sizes are as asked for, before they are made to divide a layer's width.
-        loss: of the model with it.
-        increase: of the loss over the float model's, part by part; below zero where the answer got better by chance.
-        total: the increase, weighted; infinite where the answer is not finite.
-        bytes: of the item's weights in a checkpoint.
+        item: the layers that were quantized.
+        scheme: their scheme, with its group size as requested, before it is made to divide a layer's width.
+        loss: loss of the model.
+        increase: increase of each part of the loss over the float model's; below zero if it decreased by chance.
+        total: sum of the increases; infinite if the prediction is not finite.
+        bytes: size of the item's weights in a checkpoint.
     """
 
     item: Item
@@ -73,57 +73,54 @@ class SensitivityRow:
 
 
 OnRow = Callable[[SensitivityRow, float], None]
-"""Called with each row as it comes, and the share of the work that is done, 0..1."""
-
+"""Called with each row as soon as it is measured, and the share of the work done, 0 to 1."""
 
 Rounder = Callable[[VGGT, Unit, Sequence[WalkState], LayerScheme], Mapping[LayerId, Tensor]]
-"""Gives the weights [out, in] that a unit's linear layers have under a scheme, from the states that enter the unit."""
+"""Returns the quantized weights [out, in] of a unit's linear layers under a scheme, given the unit's inputs."""
 
 
 @dataclass(frozen=True)
 class SensitivityReport:
-    """What every item under every scheme does to the model.
+    """Sensitivity of every item under every scheme.
 
     Attributes:
         granularity: of the items.
         baseline: loss of the float model.
-        weights: of the loss's parts.
-        rows: item by item in running order, the schemes of each in the order in which they were asked for.
-        about: JSON-ready facts of the measurement: the model, the calibration scenes, the supervision.
+        rows: one per item and scheme, items in execution order, schemes in the order requested.
+        about: JSON-ready facts about the measurement: the model, the calibration scenes, the supervision.
     """
 
     granularity: Granularity
     baseline: TaskLoss
-    weights: TaskWeights
     rows: tuple[SensitivityRow, ...]
     about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def schemes(self) -> tuple[LayerScheme, ...]:
-        """The schemes, each once."""
+        """All schemes, without repetition."""
         return tuple(dict.fromkeys(row.scheme for row in self.rows))
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """The items, each once."""
+        """All items, without repetition."""
         return tuple(dict.fromkeys(row.item for row in self.rows))
 
     @property
     def scheme_nearest_4_bits(self) -> LayerScheme:
-        """The scheme that tables and pictures show in full; of two that are as near the one with fewer bits."""
+        """The scheme that tables and plots show in full; if two are equally near, the one with fewer bits."""
         return min(self.schemes, key=lambda scheme: (abs(scheme.bits - 4), scheme.bits))
 
     def most_fragile(self, scheme: LayerScheme) -> list[SensitivityRow]:
-        """Return the rows of a scheme, those that lose the most first."""
+        """Return the rows of a scheme, largest increase first."""
         return sorted((row for row in self.rows if row.scheme == scheme), key=lambda row: -row.total)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready mapping that ``from_json`` reads; what is infinite is None."""
+        """Return a JSON-ready mapping that ``from_json`` reads; infinity becomes None."""
         return {
             "version": REPORT_VERSION,
             **self.about,
             "granularity": self.granularity,
-            "loss_weights": asdict(self.weights),
+            "loss_weights": dict.fromkeys(asdict(self.baseline), 1.0),  # part of the report format
             "float_loss": _finite(self.baseline),
             "rows": [
                 {
@@ -142,7 +139,7 @@ class SensitivityReport:
         }
 
     def totals_json(self) -> dict[str, Any]:
-        """Return the total increases alone, by item, and by bits and group size, as JSON-ready values."""
+        """Return only the total increases, by item and by bits and group size, as JSON-ready values."""
         totals: dict[str, dict[str, float | None]] = {}
         for row in self.rows:
             total = row.total if math.isfinite(row.total) else None
@@ -155,12 +152,12 @@ class SensitivityReport:
         """Rebuild a report from ``to_json``.
 
         Raises:
-            QvggtError: it is of another version, damaged, or no report at all.
+            QvggtError: the mapping has another version, is damaged, or is not a report.
         """
         version = values.get("version") if isinstance(values, Mapping) else None
         if version != REPORT_VERSION:
             raise QvggtError(
-                f"the sensitivity report has version {version!r}, and this qvggt reads version {REPORT_VERSION}: "
+                f"the sensitivity report has version {version!r}, but this qvggt reads version {REPORT_VERSION}: "
                 "measure again with qvggt sensitivity"
             )
         own = ("version", "granularity", "loss_weights", "float_loss", "rows")
@@ -168,7 +165,6 @@ class SensitivityReport:
             return cls(
                 values["granularity"],
                 _loss(values["float_loss"]),
-                TaskWeights(**values["loss_weights"]),
                 tuple(_row(row) for row in values["rows"]),
                 {name: value for name, value in values.items() if name not in own},
             )
@@ -182,19 +178,19 @@ def read_sensitivity(path: PathLike) -> SensitivityReport:
     """Read a report that ``qvggt sensitivity`` wrote.
 
     Raises:
-        QvggtError: there is no such file, or it holds no report.
+        QvggtError: the file does not exist, or is not a report.
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise QvggtError(
-            f"{path} cannot be read as a sensitivity report ({error}): give what qvggt sensitivity wrote"
+            f"{path} cannot be read as a sensitivity report ({error}): give a file that qvggt sensitivity wrote"
         ) from error
     return SensitivityReport.from_json(values)
 
 
 def items_of(unit: Unit, granularity: Granularity) -> list[Item]:
-    """Return what of a unit is quantized at a time; together all of its layers."""
+    """Split a unit's layers into items of the given granularity."""
     layers = (*unit.linear, *unit.conv)
     if granularity == "unit":
         return [Item(unit.id, unit.id, "all", layers)]
@@ -220,19 +216,19 @@ def measure_sensitivity(
 ) -> SensitivityReport:
     """Measure the loss of the whole model with exactly one item quantized, for all items and schemes.
 
-    The float model is walked through once; an item costs what comes from its unit on.
+    The float model runs once, unit by unit; each measurement then runs the model from the item's unit onward.
 
     Args:
-        model: the float model; it is as it was afterwards.
+        model: the float model; its weights are restored afterwards.
         task: the objective, with its scenes.
-        schemes: to try.
+        schemes: schemes to measure.
         granularity: of the items.
-        on_row: called with each row as it comes.
-        memory_bytes: of activations in memory; what is beyond waits in temporary files.
-        rounder: of linear layers' weights; they are rounded to nearest if None, as convolutions are in any case.
+        on_row: called with each row as soon as it is measured.
+        memory_bytes: memory budget for activations; the rest is kept in temporary files.
+        rounder: quantizes linear layers; they are rounded to nearest if None, as convolutions always are.
 
     Raises:
-        ValueError: there is no scheme.
+        ValueError: no scheme is given.
         QvggtError: weights are not finite, or a scheme would change a convolution's input.
     """
     if not schemes:
@@ -241,56 +237,49 @@ def measure_sensitivity(
     storage, baseline = storage_of(model.config), task.loss(model)
     work = [len(items_of(unit, granularity)) * len(_tail(task, index)) for index, unit in enumerate(task.units)]
     done, rows = 0.0, []
-    for index, (unit, states) in enumerate(_walk(model, task, Shelf(memory_bytes))):
+    for index, (unit, states) in enumerate(_unit_inputs(model, task, ActivationCache(memory_bytes))):
         tail = replace(task, units=_tail(task, index))
-        given = {} if rounder is None else {scheme: rounder(model, unit, states, scheme) for scheme in schemes}
+        rounded = {} if rounder is None else {scheme: rounder(model, unit, states, scheme) for scheme in schemes}
         for item in items_of(unit, granularity):
             for scheme in schemes:
-                own = {layer: weight for layer, weight in given.get(scheme, {}).items() if layer in item.layers}
+                own = {layer: weight for layer, weight in rounded.get(scheme, {}).items() if layer in item.layers}
                 nearest: dict[str, LayerScheme] = {layer: scheme for layer in item.layers if layer not in own}
                 with fake_quantized(model, nearest), weights_replaced(model, own):
                     loss = tail.loss(model, 0, states)
                 done += len(tail.units) / (len(schemes) * sum(work))
-                rows.append(_measured(item, scheme, loss, baseline, task.weights, storage))
+                rows.append(_row_of(item, scheme, loss, baseline, storage))
                 on_row(rows[-1], min(done, 1.0))
-    return SensitivityReport(granularity, baseline, task.weights, tuple(rows))
+    return SensitivityReport(granularity, baseline, tuple(rows))
 
 
 def _tail(task: Task, index: int) -> tuple[Unit, ...]:
-    """Return the units whose answers depend on a unit: no head reads what another gives."""
+    """Return the units to run from a unit onward: heads do not depend on each other."""
     unit = task.units[index]
     return (unit,) if unit.kind in HEADS else task.units[index:]
 
 
-def _walk(model: VGGT, task: Task, shelf: Shelf) -> Iterator[tuple[Unit, list[WalkState]]]:
-    """Yield each unit with the float states that enter it; those of a head hold every head's answer already.
+def _unit_inputs(model: VGGT, task: Task, cache: ActivationCache) -> Iterator[tuple[Unit, list[WalkState]]]:
+    """Yield each unit with the float model's states before it.
 
-    Run on such a state, a head replaces its own answer and leaves those of the others.
+    The states before a head already contain the outputs of all heads: running one head replaces its own output only.
     """
     states = [start(batch.images) for batch in task.batches]
     trunk = [unit for unit in task.units if unit.kind not in HEADS]
     heads = [unit for unit in task.units if unit.kind in HEADS]
     for unit in trunk:
         yield unit, states
-        states = [shelf.put_state(advance(model, unit, state), state) for state in states]
+        states = [cache.put_state(advance(model, unit, state), state) for state in states]
     for unit in heads:
         states = [advance(model, unit, state) for state in states]
     for unit in heads:
         yield unit, states
 
 
-def _measured(
-    item: Item, scheme: LayerScheme, loss: TaskLoss, baseline: TaskLoss, weights: TaskWeights, storage: Storage
-) -> SensitivityRow:
+def _row_of(item: Item, scheme: LayerScheme, loss: TaskLoss, baseline: TaskLoss, storage: Storage) -> SensitivityRow:
     increase = TaskLoss(**{name: value - getattr(baseline, name) for name, value in asdict(loss).items()})
     size = sum(storage.layer_bytes(layer, scheme) for layer in item.layers)
-    return SensitivityRow(item, scheme, loss, increase, _total(increase, weights), size)
-
-
-def _total(increase: TaskLoss, weights: TaskWeights) -> float:
-    if not all(map(math.isfinite, asdict(increase).values())):
-        return math.inf  # also where a weight of zero would make it NaN
-    return increase.total(weights)
+    total = increase.total if all(map(math.isfinite, asdict(increase).values())) else math.inf
+    return SensitivityRow(item, scheme, loss, increase, total, size)
 
 
 def _part(unit: Unit, layer: LayerId) -> Part:

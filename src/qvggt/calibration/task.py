@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from qvggt.calibration.data import SceneBatch
-from qvggt.calibration.objective import Target, TaskLoss, TaskWeights, make_target, mean_loss, task_losses
+from qvggt.calibration.objective import Target, TaskLoss, make_target, mean_loss, task_losses
 from qvggt.calibration.units import Unit, WalkState, model_units, run_units, start
 from qvggt.model import VGGT
 from qvggt.options import Supervision
@@ -22,13 +22,11 @@ class Task:
         batches: the scenes.
         targets: one a batch.
         units: of the model, all of them.
-        weights: of the objective's parts.
     """
 
     batches: tuple[SceneBatch, ...]
     targets: tuple[Target, ...]
     units: tuple[Unit, ...]
-    weights: TaskWeights = field(default_factory=TaskWeights)
 
     @torch.no_grad()
     def loss(self, model: VGGT, first: int = 0, states: Sequence[WalkState] | None = None) -> TaskLoss:
@@ -54,8 +52,8 @@ class Task:
         return replace(self, batches=batches, targets=targets)
 
     def total(self, model: VGGT, first: int = 0, states: Sequence[WalkState] | None = None) -> float:
-        """Return the weighted sum of ``loss``."""
-        return self.loss(model, first, states).total(self.weights)
+        """Return the sum of the parts of ``loss``."""
+        return self.loss(model, first, states).total
 
 
 def first_of_batches(sizes: Sequence[int], scenes: int) -> list[int]:
@@ -68,16 +66,13 @@ def first_of_batches(sizes: Sequence[int], scenes: int) -> list[int]:
 
 
 @torch.no_grad()
-def make_task(
-    model: VGGT, batches: Sequence[SceneBatch], supervision: Supervision, weights: TaskWeights | None = None
-) -> Task:
+def make_task(model: VGGT, batches: Sequence[SceneBatch], supervision: Supervision) -> Task:
     """Run the float model over scenes and return what a quantized model is to match.
 
     Args:
         model: the float model.
         batches: the scenes.
         supervision: ``truth`` needs scenes whose geometry is known; ``teacher`` takes what the float model says.
-        weights: of the objective's parts.
 
     Raises:
         ValueError: truth is asked for where it is not known.
@@ -90,4 +85,4 @@ def make_task(
             raise ValueError("expected scenes whose geometry is known")
         outputs = run_units(model, units, start(batch.images)).outputs
         targets.append(make_target(outputs, batch.truth if supervision == "truth" else None))
-    return Task(tuple(batches), tuple(targets), units, weights or TaskWeights())
+    return Task(tuple(batches), tuple(targets), units)

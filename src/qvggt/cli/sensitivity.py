@@ -109,9 +109,7 @@ def _print(report: SensitivityReport) -> None:
             *(_cell(value) for value in (parts.camera, parts.depth, parts.point, parts.geometry)),
             size_text(row.bytes),
         )
-    say(
-        f"increase of the loss in thousandths; the float model's is {1000 * report.baseline.total(report.weights):.1f}:"
-    )
+    say(f"increase of the loss in thousandths; the float model's is {1000 * report.baseline.total:.1f}:")
     say_table(table)
     if len(ranked) > _LISTED:
         say(f"and {len(ranked) - _LISTED} more in the report")

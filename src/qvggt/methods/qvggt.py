@@ -24,13 +24,12 @@ from qvggt.methods.allocate import Budget, allocate
 from qvggt.methods.base import Bench, Method, Outcome, Plan
 from qvggt.methods.common import uniform_schemes
 from qvggt.methods.compensate import try_compensation
-from qvggt.methods.gptq import second_order, second_order_weights
+from qvggt.methods.gptq import second_order, second_order_rounder
 from qvggt.methods.reorder import reorder_hidden_units
-from qvggt.methods.scale_search import SearchOptions, plan_unit
+from qvggt.methods.scale_search import SearchOptions, search_scales
 from qvggt.methods.tune import TuneOptions, tune
 from qvggt.model import VGGT
 from qvggt.options import TOKEN_CLASSES, QuantizeOptions, TokenClass
-from qvggt.quant.gptq import GptqOptions
 from qvggt.quant.scheme import MAX_BITS, MIN_BITS, FloatScheme, LayerScheme, Scheme
 from qvggt.types import LayerId
 
@@ -115,7 +114,7 @@ class Qvggt(Method):
     def quantize_unit(self, context: UnitContext) -> UnitResult:
         """Search scales and ranges by the task objective, and round to nearest."""
         shortlist = 3 if self.has("task") else 0
-        return plan_unit(context, SearchOptions(self.token_classes, shortlist=shortlist)).rounded()
+        return search_scales(context, SearchOptions(self.token_classes, shortlist)).rounded()
 
     def finish(self, bench: Bench, outcome: Outcome) -> Outcome:
         """Give the camera head a compensation token, if that lowers the objective on scenes held out."""
@@ -135,7 +134,7 @@ class QvggtPlus(Qvggt):
     stages = ("reorder", "select", "compensate", "tune")
     tokens = "all"
     tuning = TuneOptions()
-    rounding = GptqOptions(damping=0.002)
+    damping: ClassVar[float] = 0.002
 
     @property
     def needs_teacher(self) -> bool:
@@ -145,7 +144,7 @@ class QvggtPlus(Qvggt):
     @property
     def rounder(self) -> Rounder | None:
         """By second order, as ``quantize_unit`` does: parts lose something else then, and less of it."""
-        return second_order_weights(self.token_classes, self.rounding)
+        return second_order_rounder(self.token_classes, self.damping)
 
     def prepare(self, model: VGGT) -> None:
         """Let columns of like size share their scales."""
@@ -154,7 +153,7 @@ class QvggtPlus(Qvggt):
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
         """Round by second order, on ranges that cover every weight."""
-        return second_order(context, self.token_classes, self.rounding)
+        return second_order(context, self.token_classes, self.damping)
 
     def finish(self, bench: Bench, outcome: Outcome) -> Outcome:
         """Tune against the float model; kept if it lowers the objective on scenes held out."""

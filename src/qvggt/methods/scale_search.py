@@ -1,4 +1,4 @@
-"""Scales per input channel and clipped ranges, chosen by what a layer's output or the whole model's answer loses."""
+"""AWQ's search for scales per input channel and clipped ranges, by layer output error or by the task objective."""
 
 from __future__ import annotations
 
@@ -20,40 +20,36 @@ from qvggt.quant.scheme import Scheme
 from qvggt.types import LayerId, QvggtError
 
 SMALLEST_SCALE = 1e-4
+SCORE_SCENES = 4
+"""Calibration scenes on which the shortlist is scored."""
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What is searched, and how it is judged.
+    """Search space and criterion.
 
     Attributes:
-        tokens: classes of tokens whose activations count.
-        grid_points: exponents a in 0..1 that are tried for the scale mean|x|^a.
-        scales: whether scales are searched at all.
-        clip: whether ranges are clipped.
-        shortlist: candidates, best by reconstruction, that are scored by the task objective; 0 leaves it at
-            reconstruction.
-        score_scenes: calibration scenes on which the short list is scored.
+        tokens: token classes whose activations are used.
+        shortlist: number of candidates, best by reconstruction, that are scored by the task objective; 0 decides by
+            reconstruction alone.
+        grid_points: number of exponents a in [0, 1) that are tried for the scale mean|x|^a; 1 tries no scale.
     """
 
     tokens: tuple[TokenClass, ...] = TOKEN_CLASSES
-    grid_points: int = 20
-    scales: bool = True
-    clip: bool = True
     shortlist: int = 0
-    score_scenes: int = 4
+    grid_points: int = 20
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to round a layer.
+    """One way to round a layer, and its loss.
 
     Attributes:
         exponent: a of the scale, 0 for none.
         scale: [in], or None.
         clip: whether the range is clipped.
         reconstruction: relative squared error of the layer's output.
-        task: weighted task objective with it, or None if that was not asked for.
+        task: task objective of the whole model, or None if not scored.
     """
 
     exponent: float
@@ -64,19 +60,19 @@ class Candidate:
 
     @property
     def loss(self) -> float:
-        """What is minimised."""
+        """The quantity that the search minimizes."""
         return self.reconstruction + (self.task or 0.0)
 
 
 @dataclass(frozen=True)
-class LayerPlan:
-    """A layer ready to be rounded.
+class ScaledLayer:
+    """A layer with its scales applied, before rounding.
 
     Attributes:
-        weight: [out, in] after scales have moved.
-        gram: [in, in] of its inputs after scales have moved.
-        grid: its levels.
-        scheme: their scheme.
+        weight: [out, in], scaled.
+        gram: [in, in], Gram matrix of the scaled inputs.
+        grid: levels fitted to the scaled weight.
+        scheme: scheme of the grid.
     """
 
     weight: Tensor
@@ -86,86 +82,83 @@ class LayerPlan:
 
 
 @dataclass(frozen=True)
-class UnitPlan:
-    """What a search found for a unit.
+class ScaledUnit:
+    """A unit with the best scales applied, before rounding.
 
     Attributes:
-        layers: every layer that is to hold integers.
+        layers: every layer to quantize.
         parameters: float parameters that absorbed scales, by full name.
         notes: exponents and losses by layer.
     """
 
-    layers: Mapping[LayerId, LayerPlan]
+    layers: Mapping[LayerId, ScaledLayer]
     parameters: Mapping[str, Tensor]
     notes: Mapping[str, Any]
 
     def rounded(self) -> UnitResult:
-        """Return every layer at its nearest levels."""
-        weights = {layer: quantize(ready.weight, ready.scheme, ready.grid) for layer, ready in self.layers.items()}
+        """Round every layer to its nearest levels."""
+        weights = {name: quantize(layer.weight, layer.scheme, layer.grid) for name, layer in self.layers.items()}
         return UnitResult(weights, self.parameters, self.notes)
 
 
-def plan_unit(context: UnitContext, options: SearchOptions) -> UnitPlan:
-    """Choose scales and ranges for every layer of a unit, one layer after the other in the order in which they run.
+def search_scales(context: UnitContext, options: SearchOptions) -> ScaledUnit:
+    """Choose scales and ranges for every layer of a unit, layer by layer in execution order.
 
-    With a shortlist, layers whose choice is made stay rounded while the next ones are scored.
+    With a shortlist, layers that are already decided stay rounded while the next ones are scored.
 
     Args:
         context: the unit.
-        options: of the search.
+        options: search space and criterion.
 
     Raises:
-        QvggtError: a scheme rotates its layer's inputs, after which their channels are not those that a scale moves.
+        QvggtError: a scheme rotates its layer's inputs, which mixes the channels that the scales belong to.
     """
     rotated = [layer for layer, scheme in context.schemes.items() if scheme.rotation]
     if rotated:
-        raise QvggtError(f"{rotated[0]} is to be rotated, and scales are searched for layers that are not: use gptq")
+        raise QvggtError(f"{rotated[0]} has a rotated scheme, but scales are searched per input channel: use gptq")
     model, module = context.model, context.model.get_submodule(context.unit.module)
     paths = {LayerId(path.consumer): path for path in scale_paths(module, context.unit.module)}
     found: dict[LayerId, Candidate] = {}
     own = {layer: model.get_parameter(f"{layer}.weight").data for layer in context.schemes}
-    with weights_replaced(model, own):  # with themselves: what is tried meanwhile is undone
+    with weights_replaced(model, own):  # with themselves, so that candidates are undone at the end
         for layer, scheme in context.schemes.items():
             statistics = pooled(context.statistics[layer], options.tokens)
             weight = model.get_parameter(f"{layer}.weight").detach()
-            exponents = _exponents(options) if layer in paths and options.scales else (0.0,)
+            exponents = _exponents(options) if layer in paths else (0.0,)
             candidates = [
-                _candidate(
-                    weight, scheme, statistics.gram, _scale(statistics.mean_abs, exponent), exponent, options.clip
-                )
+                _candidate(weight, scheme, statistics.gram, _scale(statistics.mean_abs, exponent), exponent)
                 for exponent in exponents
             ]
             if options.shortlist:
-                if options.clip:
-                    candidates.append(_candidate(weight, scheme, statistics.gram, None, 0.0, False))
+                candidates.append(_candidate(weight, scheme, statistics.gram, None, 0.0, clip=False))
                 candidates = _scored(context, layer, statistics.gram, candidates, options)
             best = min(candidates, key=lambda candidate: candidate.loss)
             found[layer] = best
             if options.shortlist:
                 effective = _effective(weight, scheme, statistics.gram, best)
                 model.get_parameter(f"{layer}.weight").data = effective
-    return _moved(context, options, paths, found)
+    return _apply_scales(context, options, paths, found)
 
 
 def _scored(
     context: UnitContext, layer: LayerId, gram: Tensor, candidates: Sequence[Candidate], options: SearchOptions
 ) -> list[Candidate]:
-    # The plain candidate (no scale, clipped as asked) is always among those that are scored.
+    # The first candidate (no scale, clipped) is always scored.
     best = sorted(candidates, key=lambda candidate: candidate.reconstruction)[: options.shortlist]
     best += [candidate for candidate in candidates[:1] if candidate not in best]
     parameter, scheme = context.model.get_parameter(f"{layer}.weight"), context.schemes[layer]
     weight, scored = parameter.data, []
     for candidate in best:
         parameter.data = _effective(weight, scheme, gram, candidate)
-        scored.append(replace(candidate, task=context.task_loss(options.score_scenes)))
+        scored.append(replace(candidate, task=context.task_loss(SCORE_SCENES)))
     parameter.data = weight
     return scored
 
 
-def _moved(
+def _apply_scales(
     context: UnitContext, options: SearchOptions, paths: Mapping[LayerId, ScalePath], found: Mapping[LayerId, Candidate]
-) -> UnitPlan:
-    """Move the chosen scales into their producers and fit the grids to the weights as they are then."""
+) -> ScaledUnit:
+    """Absorb the chosen scales into their producers and fit the grids to the scaled weights."""
     model, parameters = context.model, {}
     for layer in found:
         parameters[f"{layer}.weight"] = model.get_parameter(f"{layer}.weight").detach()
@@ -185,9 +178,8 @@ def _moved(
             gram = gram / candidate.scale / candidate.scale[:, None]
         scheme = context.schemes[layer]
         weight = parameters[f"{layer}.weight"].float()
-        layers[layer] = LayerPlan(
-            weight, gram, _grid(weight, scheme, gram, candidate.clip, context.scale_dtype), scheme
-        )
+        grid = _grid(weight, scheme, gram, candidate.clip, context.scale_dtype)
+        layers[layer] = ScaledLayer(weight, gram, grid, scheme)
     integer = {f"{layer}.weight" for layer in found}
     kept = {name: parameters[name] for name in sorted(changed - integer)}
     notes: dict[str, Any] = {
@@ -199,11 +191,11 @@ def _moved(
         }
         for layer, candidate in found.items()
     }
-    return UnitPlan(layers, kept, notes)
+    return ScaledUnit(layers, kept, notes)
 
 
 def _candidate(
-    weight: Tensor, scheme: Scheme, gram: Tensor, scale: Tensor | None, exponent: float, clip: bool
+    weight: Tensor, scheme: Scheme, gram: Tensor, scale: Tensor | None, exponent: float, clip: bool = True
 ) -> Candidate:
     candidate = Candidate(exponent, scale, clip, 0.0)
     difference = _effective(weight, scheme, gram, candidate) - weight
@@ -212,7 +204,7 @@ def _candidate(
 
 
 def _effective(weight: Tensor, scheme: Scheme, gram: Tensor, candidate: Candidate) -> Tensor:
-    """Return what the layer would multiply its present inputs by."""
+    """Return the quantized weight with its scale divided out again, for the unscaled inputs."""
     if candidate.scale is None:
         grid = _grid(weight, scheme, gram, candidate.clip)
         return dequantize(quantize(weight, scheme, grid)).to(weight.dtype)
@@ -233,7 +225,7 @@ def _exponents(options: SearchOptions) -> tuple[float, ...]:
 
 
 def _scale(mean_abs: Tensor, exponent: float) -> Tensor | None:
-    """Return mean|x|^a, with its extremes made reciprocal to each other, as published."""
+    """Return mean|x|^a, normalized so that its minimum and maximum are reciprocal, as published."""
     if exponent == 0:
         return None
     scale = mean_abs.clamp(min=SMALLEST_SCALE) ** exponent

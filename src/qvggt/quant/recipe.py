@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -97,10 +96,6 @@ class Recipe:
             return cls(layers, values["float_type"], Provenance(**values["provenance"]), compensation)
         except (KeyError, TypeError, AttributeError) as error:
             raise QvggtError(f"the recipe is damaged ({error}): quantize again") from error
-
-    def dumps(self) -> str:
-        """Return the recipe as JSON text."""
-        return json.dumps(self.to_json(), indent=2)
 
 
 def build_recipe(
