@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -246,10 +247,10 @@ def test_a_real_kill_while_a_unit_is_written_is_resumed(tmp_path, whole):
     script = f"""
 import os, signal
 from quantizing import *
-from qvggt.weights import open as checkpoint
+from qvggt.weights import open as weights
 from qvggt.calibration import unit_store
 from qvggt.api.quantize import quantize_to
-checkpoint.PRESETS["small"] = lambda: SMALL
+weights.PRESETS["small"] = lambda: SMALL
 real, calls = unit_store.save_file, []
 def save(tensors, path, metadata):
     calls.append(None)
@@ -260,7 +261,7 @@ def save(tensors, path, metadata):
 unit_store.save_file = save
 quantize_to(MODEL, {str(tmp_path / "out")!r}, "gptq", OPTIONS)
 """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((os.path.dirname(__file__), *sys.path))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(Path(__file__).parents[1]), *sys.path))}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr
     left = sorted(path.name for path in work_of(tmp_path / "out").iterdir())
