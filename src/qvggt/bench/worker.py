@@ -50,7 +50,10 @@ def measure(job: Job) -> Measured:
     if job.size_px % patch:
         raise QvggtError(f"images of {job.size_px} px cannot be cut into patches of {patch} px: choose a multiple")
     generator = torch.Generator().manual_seed(job.seed)
-    images = torch.rand(1, job.frames, 3, job.size_px, job.size_px, generator=generator).to(job.device)
+    images = torch.rand(
+        1, job.frames, 3, job.size_px, job.size_px, generator=generator, dtype=torch.float32, device="cpu"
+    )
+    images = images.to(job.device)
     with torch.inference_mode():
         small = torch.device(job.device).type == "cpu"
         model(images[:, :1, :, : 4 * patch, : 4 * patch] if small else images, heads=job.heads)

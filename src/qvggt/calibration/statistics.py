@@ -86,7 +86,7 @@ class _Sums:
 
     def __init__(self, width: int) -> None:
         self.width, self.count = width, 0
-        self.absolute = self.largest = self.gram = torch.zeros(())
+        self.absolute = self.largest = self.gram = torch.zeros((), dtype=torch.float32, device="cpu")
 
     def add(self, rows: Tensor) -> None:
         """Add tokens [N, in]."""
@@ -103,8 +103,8 @@ class _Sums:
     def finished(self) -> InputStatistics:
         """Return what was added."""
         if self.count == 0:
-            empty = torch.zeros(self.width)
-            return InputStatistics(0, empty, empty, torch.zeros(1, 1).expand(self.width, self.width))
+            empty = self.gram.expand(self.width)
+            return InputStatistics(0, empty, empty, self.gram.expand(self.width, self.width))
         return InputStatistics(self.count, self.absolute, self.largest, self.gram)
 
 

@@ -126,7 +126,7 @@ def _image(
     source: Path, name: str, camera_id: int, wxyz: tuple[float, ...], translation: tuple[float, ...]
 ) -> ColmapImage:
     w, x, y, z = wxyz
-    rotation = geometry.quaternion_to_matrix(torch.tensor([x, y, z, w], dtype=torch.float64)).numpy()
+    rotation = geometry.quaternion_to_matrix(torch.tensor([x, y, z, w], dtype=torch.float64, device="cpu")).numpy()
     pose = np.concatenate((rotation, np.array(translation, dtype=np.float64)[:, None]), axis=1)
     if not np.isfinite(pose).all():
         raise ValueError(f"the pose of image {shown(name)} is not finite")

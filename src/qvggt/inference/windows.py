@@ -98,7 +98,9 @@ def similarity(wanted: Prediction, found: Prediction) -> Similarity:
     back = ours[:, :, :3].transpose(1, 2)  # [S, 3, 3]
     total = (back @ theirs[:, :, :3]).sum(0)
     left, _, right = torch.linalg.svd(total)
-    flip = torch.diag(torch.tensor([1.0, 1.0, float(torch.det(left @ right).sign())], dtype=total.dtype))
+    flip = torch.diag(
+        torch.tensor([1.0, 1.0, float(torch.det(left @ right).sign())], dtype=total.dtype, device=total.device)
+    )
     translation = (back @ (scale * theirs[:, :, 3:] - ours[:, :, 3:])).mean(0)[:, 0]
     return Similarity(scale, (left @ flip @ right).numpy(), translation.numpy())
 

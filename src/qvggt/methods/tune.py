@@ -226,10 +226,11 @@ def _draw(
     scenes: Sequence[tuple[SceneBatch, int]], options: TuneOptions, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Draw scenes of one size, and the frames of each for the dense heads."""
-    order = [scenes[int(index)] for index in torch.randperm(len(scenes), generator=generator)]
+    order = [scenes[int(index)] for index in torch.randperm(len(scenes), generator=generator, device=generator.device)]
     shape = order[0][0].images.shape[1:]
     chosen = [batch.images[row] for batch, row in order if batch.images.shape[1:] == shape][: options.scenes_per_step]
     images = torch.stack(chosen)
     count = min(options.dense_frames, images.shape[1])
-    frames = torch.stack([torch.randperm(images.shape[1], generator=generator)[:count] for _ in chosen])
+    drawn = [torch.randperm(images.shape[1], generator=generator, device=generator.device)[:count] for _ in chosen]
+    frames = torch.stack(drawn)
     return images, frames.to(images.device)

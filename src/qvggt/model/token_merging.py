@@ -102,10 +102,10 @@ def patch_groups(frames: int, special: int, rows: int, columns: int, side: int) 
     Groups at the lower and right edge may be smaller.
     """
     across = -(-columns // side)
-    row, column = torch.arange(rows) // side, torch.arange(columns) // side
+    row, column = (torch.arange(n, device="cpu") // side for n in (rows, columns))
     patch_group = (row[:, None] * across + column).flatten()  # [rows * columns]
-    merged = torch.cat((torch.arange(special), special + patch_group))  # [P], group of a frame's tokens
-    first = torch.arange(special + rows * columns)  # [P]
+    merged = torch.cat((torch.arange(special, device="cpu"), special + patch_group))  # [P], group of a frame's tokens
+    first = torch.arange(special + rows * columns, device="cpu")  # [P]
     size = int(merged.max()) + 1
     others = [len(first) + index * size + merged for index in range(frames - 1)]
     groups = torch.cat((first, *others))  # [S*P]

@@ -57,7 +57,7 @@ class PackedWeight:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that a checkpoint stores, by the names that it gives them within the layer."""
-        shape = torch.tensor(self.shape, dtype=torch.int64)
+        shape = torch.tensor(self.shape, dtype=torch.int64, device=self.packed.device)
         named = {"weight_packed": self.packed, "weight_scale": self.scale, "weight_shape": shape}
         if self.zero_point is not None:
             named["weight_zero_point"] = self.zero_point

@@ -46,7 +46,8 @@ def _motion_blur(image: Tensor, length: float, angle: float) -> Tensor:
     if length == 0.0:
         return image
     height, width = image.shape[-2:]
-    v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    rows, columns = (torch.arange(n, dtype=image.dtype, device=image.device) + 0.5 for n in (height, width))
+    v, u = torch.meshgrid(rows, columns, indexing="ij")
     grids = []
     for share in np.linspace(-0.5, 0.5, 7):
         shift = float(share) * length * width

@@ -35,8 +35,8 @@ def measure_overlap(rooms: PackedRooms, cam_from_world: Tensor, intrinsics: Tens
         there, within 5 % of the range of the four rays around; and depth [B, S, h, w].
     """
     rows, columns = GRID_HW
-    v = (torch.arange(rows, device=intrinsics.device) + 0.5) * (image_hw[0] / rows) - 0.5
-    u = (torch.arange(columns, device=intrinsics.device) + 0.5) * (image_hw[1] / columns) - 0.5
+    v = (torch.arange(rows, dtype=torch.float32, device=intrinsics.device) + 0.5) * (image_hw[0] / rows) - 0.5
+    u = (torch.arange(columns, dtype=torch.float32, device=intrinsics.device) + 0.5) * (image_hw[1] / columns) - 0.5
     grid_v, grid_u = (g.flatten() for g in torch.meshgrid(v, u, indexing="ij"))
     origin, rays = camera_rays(cam_from_world, intrinsics, grid_u, grid_v)
     depth, _ = trace(rooms, ray_cones(origin, rays), rays)

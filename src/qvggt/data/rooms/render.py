@@ -57,8 +57,8 @@ def render(
     batch, frames = cameras[0].shape[:2]
     device = cameras[0].device
     pixels = image_hw[0] * image_hw[1]
-    images = torch.empty(batch, frames, 3, pixels, device=device)
-    depth = torch.empty(batch, frames, pixels, device=device)
+    images = torch.empty(batch, frames, 3, pixels, dtype=torch.float32, device=device)
+    depth = torch.empty(batch, frames, pixels, dtype=torch.float32, device=device)
     most = _CPU_RAYS if device.type == "cpu" else _GPU_RAYS
     rooms_at_once = max(1, most // (frames * (pixels + _LANES)))
     pixels_at_once = max(1, most // (min(batch, rooms_at_once) * frames) // _LANES) * _LANES
@@ -100,7 +100,7 @@ def _render_pixels(view: View, u: Tensor, v: Tensor, samples: int) -> tuple[Tens
     hits, rays = hit_pixels(view.rooms, view.cam_from_world, view.intrinsics, u, v)
     if samples == 1:
         return shade(view.rooms, view.floor, hits, rays, pixel_rad), hits.distance
-    depth, color = hits.distance, torch.zeros(())
+    depth, color = hits.distance, hits.distance.new_zeros(())
     for index in range(samples * samples):
         shift_u = (index % samples + 0.5) / samples - 0.5
         shift_v = (index // samples + 0.5) / samples - 0.5

@@ -180,4 +180,4 @@ def load_atlas(device: str = "cpu") -> Atlas:
         parts.append(np.pad(strip, ((0, 0), (0, 0), (0, PAGE_PX + 2 - strip.shape[2]))))
         level = 0.25 * (level[..., ::2, ::2] + level[..., 1::2, ::2] + level[..., ::2, 1::2] + level[..., 1::2, 1::2])
     picture = torch.from_numpy(np.concatenate(parts, axis=1))[None]
-    return Atlas(picture, torch.tensor(rows, dtype=torch.float32))
+    return Atlas(picture, torch.tensor(rows, dtype=torch.float32, device=picture.device))

@@ -101,7 +101,7 @@ def _nearest_body(rooms: PackedRooms, origin: Tensor, rays: tuple[Tensor, Tensor
     table = rooms.bodies[frame // frames, body + 1, :, None]  # [P, 9, 1]
     start = origin.reshape(-1, 3)[frame][..., None] - table[:, :3]  # [P, 3, 1]
     code = (body + 1).to(torch.int32)[:, None]
-    hits = torch.empty(len(frame) + 1, rays_each, device=origin.device)
+    hits = torch.empty(len(frame) + 1, rays_each, dtype=torch.float32, device=origin.device)
     hits[-1] = _FAR
     at_once = max(1, _BLOCK // rays_each) if origin.device.type == "cpu" else len(frame) + 1
     for kind, hit in enumerate((_hit_boxes, _hit_cylinders, _hit_ellipsoids)):
@@ -200,13 +200,13 @@ def floor_light(rooms: PackedRooms) -> Tensor:
     Rows run along y and columns along x, from wall to wall.
     """
     batch, device = len(rooms.half), rooms.half.device
-    spots = torch.tensor(_SPOTS, device=device)
+    spots = torch.tensor(_SPOTS, dtype=torch.float32, device=device)
     lamp = rooms.lights[:, :1, :3]
     spread = torch.cat(
         (rooms.half[:, None, :2] * spots, (2.0 * rooms.half[:, 2] - 0.1)[:, None, None].expand(-1, len(spots), 1)), -1
     )
     origin = torch.cat((lamp, spread), 1)  # [B, S, 3]
-    steps = (torch.arange(FLOOR_CELLS, device=device) + 0.5) * (2.0 / FLOOR_CELLS) - 1.0
+    steps = (torch.arange(FLOOR_CELLS, dtype=torch.float32, device=device) + 0.5) * (2.0 / FLOOR_CELLS) - 1.0
     x = (rooms.half[:, :1] * steps)[:, None, :].expand(batch, FLOOR_CELLS, -1).reshape(batch, 1, -1)
     y = (rooms.half[:, 1:2] * steps)[:, :, None].expand(batch, -1, FLOOR_CELLS).reshape(batch, 1, -1)
     rays = (x - origin[..., 0, None], y - origin[..., 1, None], (-origin[..., 2, None]).expand(-1, -1, x.shape[-1]))
