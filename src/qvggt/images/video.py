@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from qvggt.images.files import evenly_spread, os_reason, quote
+from qvggt.images.color import HDR_NAMES
+from qvggt.images.files import os_reason, quote
+from qvggt.images.video_frames import FrameConverter
 from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)
@@ -21,8 +24,8 @@ DEFAULT_FRAMES = 16
 # Containers round time stamps, some to milliseconds: a frame may be this early, in seconds.
 _TOLERANCE_S = 1e-3
 
-# Counter-clockwise, as both the display matrix and Pillow count.
-_TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+_MISSING_SHARE = 0.01
+"""Share of frames, or of the duration, that may be missing from the end of a file that still counts as whole."""
 
 
 def read_video(path: Path, fps: float | None = None, frames: int | None = None) -> Iterator[tuple[str, Image.Image]]:
@@ -31,7 +34,7 @@ def read_video(path: Path, fps: float | None = None, frames: int | None = None) 
     The file is read twice: for its time stamps, without decoding, and to decode up to the last selected frame.
 
     Args:
-        path: of the video; its first video stream is read.
+        path: of the video; its main video stream is read.
         fps: frames per second of video time, or None.
         frames: maximum number, evenly spaced over those that ``fps`` selects. If both are None, ``DEFAULT_FRAMES``.
 
@@ -57,6 +60,8 @@ def read_video(path: Path, fps: float | None = None, frames: int | None = None) 
             with av.open(file) as container:
                 yield from _frames_at(container, chosen, path)
     except (FFmpegError, OSError, ValueError) as error:
+        if _is_cut_mp4(path):
+            raise QvggtError(f"{quote(path)} is cut short, its index is missing: copy or record it again") from error
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise QvggtError(f"{quote(path)} cannot be read as a video ({reason}): convert it to MP4") from error
 
@@ -67,29 +72,82 @@ def choose_times(times: Sequence[float], fps: float | None, frames: int | None) 
     Args:
         times: seconds, ascending.
         fps: take the first frame of each interval of 1 / fps seconds; None for all.
-        frames: then at most this many, evenly spaced. If both are None, ``DEFAULT_FRAMES``.
+        frames: then at most this many, evenly spaced in time. If both are None, ``DEFAULT_FRAMES``.
 
     >>> choose_times([0.0, 0.5, 1.0, 1.5, 2.0], fps=1, frames=None)
     [0.0, 1.0, 2.0]
     """
     if fps is None:
-        return evenly_spread(times, DEFAULT_FRAMES if frames is None else frames)
+        return _spread_in_time(times, DEFAULT_FRAMES if frames is None else frames)
     stamps = np.asarray(times)
     intervals = np.floor((stamps - stamps[0] + _TOLERANCE_S) * fps)
-    return evenly_spread(stamps[np.unique(intervals, return_index=True)[1]].tolist(), frames)
+    return _spread_in_time(stamps[np.unique(intervals, return_index=True)[1]].tolist(), frames)
+
+
+def _spread_in_time(times: Sequence[float], limit: int | None) -> list[float]:
+    """Return at most ``limit`` distinct times, as evenly spaced as there are, including the first and the last."""
+    if limit is None or len(times) <= limit:
+        return list(times)
+    stamps = np.asarray(times)
+    wanted = np.linspace(stamps[0], stamps[-1], limit)
+    chosen: list[int] = []
+    for position, index in enumerate(np.abs(stamps - wanted[:, None]).argmin(1).tolist()):
+        least = chosen[-1] + 1 if chosen else 0
+        chosen.append(min(max(index, least), len(stamps) - limit + position))
+    return stamps[chosen].tolist()
+
+
+def _main_stream(container: Any, path: Path) -> Any:
+    """Return the video stream with the largest frames, of equal ones the first; cover pictures count least."""
+    if not container.streams.video:
+        raise QvggtError(f"{quote(path)} has no video stream: give a video or a folder of images")
+
+    def rank(stream: Any) -> tuple[bool, int]:
+        return not stream.disposition & type(stream.disposition).attached_pic, stream.width * stream.height
+
+    return max(container.streams.video, key=rank)
 
 
 def _frame_times(container: Any, path: Path) -> list[float]:
     """Return the times in seconds at which frames are shown, ascending, from the packets without decoding."""
-    if not container.streams.video:
-        raise QvggtError(f"{quote(path)} has no video stream: give a video or a folder of images")
-    stream = container.streams.video[0]
-    stamps = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    stream = _main_stream(container, path)
+    packets = [packet for packet in container.demux(stream) if packet.size]
+    stamps = [packet.pts for packet in packets if not packet.is_discard and not packet.is_corrupt]
     if not stamps:
         raise QvggtError(f"{quote(path)} has no frames: record or convert it again")
     if any(stamp is None for stamp in stamps):
-        return [number / _rate(stream) for number in range(len(stamps))]
-    return sorted(stamp * float(stream.time_base) for stamp in stamps)
+        times = [number / _rate(stream) for number in range(len(stamps))]
+    else:
+        times = sorted(stamp * float(stream.time_base) for stamp in stamps)
+    missing = _missing_share(container, stream, len(packets), times[-1])
+    if missing > _MISSING_SHARE:
+        log.warning("%s is cut short: the last %d %% of it are missing", quote(path), round(100 * missing))
+    return times
+
+
+def _missing_share(container: Any, stream: Any, packets: int, last: float) -> float:
+    """Return the share that is missing of what the file's header announces, 0 if it announces nothing."""
+    if stream.frames and packets < stream.frames - 1:
+        return 1 - packets / stream.frames
+    if "matroska" in container.format.name and container.duration:
+        announced = container.duration / 1e6
+        return max(0.0, 1 - (last + 2 / _rate(stream)) / announced)
+    return 0.0
+
+
+def _is_cut_mp4(path: Path) -> bool:
+    """Return whether a file begins as MP4 or QuickTime does but has no index (``moov``), which is often at the end."""
+    with path.open("rb") as file:
+        kinds = set()
+        while len(head := file.read(16)) >= 8:
+            size, kind = struct.unpack_from(">I4s", head)
+            kinds.add(kind)
+            if size == 1 and len(head) == 16:
+                size = struct.unpack_from(">Q", head, 8)[0]
+            if size < 8:
+                break
+            file.seek(size - len(head), 1)
+    return b"ftyp" in kinds and b"moov" not in kinds
 
 
 def _rate(stream: Any) -> float:
@@ -99,14 +157,17 @@ def _rate(stream: Any) -> float:
 
 def _frames_at(container: Any, times: Sequence[float], path: Path) -> Iterator[tuple[str, Image.Image]]:
     """Yield the first decoded frame at or after each of the times."""
-    stream = container.streams.video[0]
+    stream = _main_stream(container, path)
     stream.thread_type = "AUTO"
-    taken = 0
+    converter, taken = FrameConverter(stream), 0
     for number, frame in enumerate(_decoded(container, stream)):
         time = number / _rate(stream) if frame.pts is None else frame.pts * float(stream.time_base)
         if time < times[taken]:
             continue
-        yield f"{path.name}#{number}", _upright(frame)
+        transfer = converter.coding_points(frame).transfer
+        if taken == 0 and transfer in HDR_NAMES:
+            log.warning("%s is HDR (%s): tone-mapped to SDR", quote(path), HDR_NAMES[transfer])
+        yield f"{path.name}#{number}", converter.image(frame)
         taken += 1
         if taken == len(times):
             return
@@ -124,10 +185,3 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
         except InvalidDataError:  # a damaged packet loses its own frame only
             continue
         yield from frames
-
-
-def _upright(frame: Any) -> Image.Image:
-    """Return the frame as RGB, rotated by the display matrix (phones record sideways and store the rotation)."""
-    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
-    turn = _TURNS.get(round(frame.rotation) % 360)
-    return image if turn is None else image.transpose(turn)
