@@ -36,7 +36,7 @@ class TokenNorms:
 @torch.inference_mode()
 def token_norms(model: VGGT, scenes: Iterable[Scene]) -> list[TokenNorms]:
     """Return the norms of every AA pair, averaged over scenes of one size."""
-    channels, special = model.config.embed_dim, model.aggregator.special_tokens
+    channels, special = model.config.embed_dim, model.special_tokens
     pairs = range(model.config.depth)
     sums = torch.zeros(len(pairs), 3, dtype=torch.float64)
     count = 0

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qvggt.calibration.activation_cache import ActivationCache
-from qvggt.calibration.units import WalkState, advance, model_units, start
+from qvggt.calibration.units import ForwardState, advance, model_units, start
 from qvggt.types import QvggtError
 
 
@@ -66,12 +66,12 @@ def test_a_walk_is_the_same_from_the_cache_and_leaves_nothing(micro, batches, tm
 def test_what_a_state_shares_is_kept_once(tmp_path):
     cache = ActivationCache(0, tmp_path)
     tokens, old = torch.ones(10), torch.ones(20)
-    before = cache.put_state(WalkState(torch.zeros(0), torch.zeros(0), kept={0: old}), start(torch.zeros(0)))
+    before = cache.put_state(ForwardState(torch.zeros(0), torch.zeros(0), pairs={0: old}), start(torch.zeros(0)))
     written = cache.mapped_bytes
-    after = cache.put_state(WalkState(torch.zeros(0), tokens, tokens, before.kept), before)
+    after = cache.put_state(ForwardState(torch.zeros(0), tokens, tokens, before.pairs), before)
     assert cache.mapped_bytes == written + 40
     assert after.tokens is after.in_frame
-    assert after.kept[0] is before.kept[0]
+    assert after.pairs[0] is before.pairs[0]
 
 
 def test_a_folder_that_cannot_be_written_is_explained(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qvggt.calibration.units import WalkState
+from qvggt.calibration.units import ForwardState
 from qvggt.files import explain
 from qvggt.types import PathLike
 
@@ -51,7 +51,7 @@ class ActivationCache:
         self.mapped_bytes += size
         return mapped.view(tensor.shape)
 
-    def put_state(self, state: WalkState, before: WalkState) -> WalkState:
+    def put_state(self, state: ForwardState, before: ForwardState) -> ForwardState:
         """Return a state with cached tensors; tensors shared with the state before it are already cached."""
         cached = {id(tensor): tensor for tensor in before.tensors()}
 
@@ -64,7 +64,7 @@ class ActivationCache:
             state,
             tokens=put(state.tokens),
             in_frame=None if state.in_frame is None else put(state.in_frame),
-            kept={layer: put(tensor) for layer, tensor in state.kept.items()},
+            pairs={layer: put(tensor) for layer, tensor in state.pairs.items()},
         )
 
     def _release(self, size: int) -> None:

@@ -15,7 +15,7 @@ from qvggt.calibration.data import SceneBatch
 from qvggt.calibration.statistics import LayerStatistics, observe
 from qvggt.calibration.task import Task
 from qvggt.calibration.unit_store import UnitResult, UnitStore
-from qvggt.calibration.units import HEADS, Unit, WalkState, advance, model_units, start
+from qvggt.calibration.units import HEADS, ForwardState, Unit, advance, model_units, start
 from qvggt.model import VGGT
 from qvggt.quant.affine import QuantizedTensor, dequantize, quantize
 from qvggt.quant.hadamard import rotate
@@ -49,7 +49,7 @@ class UnitContext:
     model: VGGT
     unit: Unit
     index: int
-    states: Sequence[WalkState]
+    states: Sequence[ForwardState]
     statistics: Mapping[LayerId, LayerStatistics]
     schemes: Mapping[LayerId, Scheme]
     task: Task | None
@@ -157,7 +157,7 @@ def quantize_units(
     return PassResult(weights, notes, cache.mapped_bytes)
 
 
-def _after(model: VGGT, unit: Unit, states: Sequence[WalkState], cache: ActivationCache) -> list[WalkState]:
+def _after(model: VGGT, unit: Unit, states: Sequence[ForwardState], cache: ActivationCache) -> list[ForwardState]:
     return [cache.put_state(advance(model, unit, state), state) for state in states]
 
 

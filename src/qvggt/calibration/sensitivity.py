@@ -16,7 +16,7 @@ from qvggt.calibration.activation_cache import ActivationCache
 from qvggt.calibration.objective import TaskLoss
 from qvggt.calibration.size import Storage, storage_of
 from qvggt.calibration.task import Task
-from qvggt.calibration.units import HEADS, Unit, WalkState, advance, start
+from qvggt.calibration.units import HEADS, ForwardState, Unit, advance, start
 from qvggt.model import VGGT
 from qvggt.nn.fake import fake_quantized, weights_replaced
 from qvggt.options import Granularity
@@ -75,7 +75,7 @@ class SensitivityRow:
 OnRow = Callable[[SensitivityRow, float], None]
 """Called with each row as soon as it is measured, and the share of the work done, 0 to 1."""
 
-Rounder = Callable[[VGGT, Unit, Sequence[WalkState], LayerScheme], Mapping[LayerId, Tensor]]
+Rounder = Callable[[VGGT, Unit, Sequence[ForwardState], LayerScheme], Mapping[LayerId, Tensor]]
 """Returns the quantized weights [out, in] of a unit's linear layers under a scheme, given the unit's inputs."""
 
 
@@ -258,7 +258,7 @@ def _tail(task: Task, index: int) -> tuple[Unit, ...]:
     return (unit,) if unit.kind in HEADS else task.units[index:]
 
 
-def _unit_inputs(model: VGGT, task: Task, cache: ActivationCache) -> Iterator[tuple[Unit, list[WalkState]]]:
+def _unit_inputs(model: VGGT, task: Task, cache: ActivationCache) -> Iterator[tuple[Unit, list[ForwardState]]]:
     """Yield each unit with the float model's states before it.
 
     The states before a head already contain the outputs of all heads: running one head replaces its own output only.

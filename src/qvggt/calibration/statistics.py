@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from qvggt.calibration.units import Unit, WalkState, advance
+from qvggt.calibration.units import ForwardState, Unit, advance
 from qvggt.model import VGGT
 from qvggt.options import TOKEN_CLASSES, TokenClass
 from qvggt.types import LayerId, QvggtError
@@ -59,7 +59,7 @@ def pooled(statistics: LayerStatistics, classes: Collection[TokenClass] = TOKEN_
 
 
 @torch.no_grad()
-def observe(model: VGGT, unit: Unit, states: Sequence[WalkState]) -> dict[LayerId, LayerStatistics]:
+def observe(model: VGGT, unit: Unit, states: Sequence[ForwardState]) -> dict[LayerId, LayerStatistics]:
     """Run a unit on every state and return its linear layers' statistics.
 
     Raises:
@@ -112,7 +112,7 @@ class _Sums:
 def _watched_inputs(
     model: VGGT, unit: Unit, images: Tensor, sums: Mapping[LayerId, Mapping[TokenClass, _Sums]]
 ) -> Iterator[None]:
-    patch, special = model.config.patch_size, model.aggregator.special_tokens
+    patch, special = model.config.patch_size, model.special_tokens
     frame = special + (images.shape[-2] // patch) * (images.shape[-1] // patch)  # tokens of a frame
     camera = 0 if unit.kind == "patch_embed" else 1
 

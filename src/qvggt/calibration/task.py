@@ -9,7 +9,7 @@ import torch
 
 from qvggt.calibration.data import SceneBatch
 from qvggt.calibration.objective import Target, TaskLoss, make_target, mean_loss, task_losses
-from qvggt.calibration.units import Unit, WalkState, model_units, run_units, start
+from qvggt.calibration.units import ForwardState, Unit, model_units, run_units, start
 from qvggt.model import VGGT
 from qvggt.options import Supervision
 
@@ -29,7 +29,7 @@ class Task:
     units: tuple[Unit, ...]
 
     @torch.no_grad()
-    def loss(self, model: VGGT, first: int = 0, states: Sequence[WalkState] | None = None) -> TaskLoss:
+    def loss(self, model: VGGT, first: int = 0, states: Sequence[ForwardState] | None = None) -> TaskLoss:
         """Run the model from a unit on and return the objective's parts.
 
         Args:
@@ -51,7 +51,7 @@ class Task:
         targets = tuple(target.first(count) for target, count in zip(self.targets, counts, strict=False))
         return replace(self, batches=batches, targets=targets)
 
-    def total(self, model: VGGT, first: int = 0, states: Sequence[WalkState] | None = None) -> float:
+    def total(self, model: VGGT, first: int = 0, states: Sequence[ForwardState] | None = None) -> float:
         """Return the sum of the parts of ``loss``."""
         return self.loss(model, first, states).total
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from qvggt.model import VGGT
-from qvggt.model.units import WalkState, unit_modules
+from qvggt.model.units import ForwardState, unit_modules
 from qvggt.options import ALL_HEADS, DENSE_FRAMES
 from qvggt.types import BlockId, LayerId
 
@@ -45,9 +45,9 @@ class Unit:
         return int(index) if index else None
 
 
-def start(images: Tensor) -> WalkState:
+def start(images: Tensor) -> ForwardState:
     """Return the state before the first unit, for images [B, S, 3, H, W]."""
-    return WalkState(images, images.new_empty(0))
+    return ForwardState(images, images.new_empty(0))
 
 
 def model_units(model: VGGT) -> tuple[Unit, ...]:
@@ -55,12 +55,12 @@ def model_units(model: VGGT) -> tuple[Unit, ...]:
     return tuple(_unit(model, unit, module) for unit, module in unit_modules(model.config).items())
 
 
-def advance(model: VGGT, unit: Unit, state: WalkState, dense_frames: int = DENSE_FRAMES) -> WalkState:
+def advance(model: VGGT, unit: Unit, state: ForwardState, dense_frames: int = DENSE_FRAMES) -> ForwardState:
     """Run one unit on the state before it and return the state after it."""
     return model.advance(unit.id, state, dense_frames)
 
 
-def run_units(model: VGGT, units: Sequence[Unit], state: WalkState) -> WalkState:
+def run_units(model: VGGT, units: Sequence[Unit], state: ForwardState) -> ForwardState:
     """Run units one after the other."""
     for unit in units:
         state = advance(model, unit, state)

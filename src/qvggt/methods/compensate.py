@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qvggt.calibration.task import Task
-from qvggt.calibration.units import HEADS, WalkState, model_units, run_units, start
+from qvggt.calibration.units import HEADS, ForwardState, model_units, run_units, start
 from qvggt.model import VGGT
 
 COMPONENTS = 32
@@ -82,9 +82,9 @@ def try_compensation(model: VGGT, calibration: Task, held_out: Task) -> Compensa
     return Compensation(token, before, after)
 
 
-def _camera_and_patches(model: VGGT, states: Sequence[WalkState]) -> tuple[Tensor, float]:
+def _camera_and_patches(model: VGGT, states: Sequence[ForwardState]) -> tuple[Tensor, float]:
     """Return the camera tokens [N, 2C] of the last layer and the mean norm of its patch tokens."""
-    last, special = model.config.depth - 1, model.aggregator.special_tokens
-    cameras = torch.cat([state.kept[last][:, :, 0].flatten(0, 1) for state in states])
-    norms = torch.cat([state.kept[last][:, :, special:].norm(dim=-1).flatten() for state in states])
+    last, special = model.config.depth - 1, model.special_tokens
+    cameras = torch.cat([model.camera_tokens(state.pairs).flatten(0, 1) for state in states])
+    norms = torch.cat([state.pairs[last][:, :, special:].norm(dim=-1).flatten() for state in states])
     return cameras, float(norms.mean())

@@ -14,7 +14,7 @@ from qvggt.calibration.run import UnitContext
 from qvggt.calibration.sensitivity import Rounder
 from qvggt.calibration.statistics import observe, pooled
 from qvggt.calibration.unit_store import UnitResult
-from qvggt.calibration.units import Unit, WalkState
+from qvggt.calibration.units import ForwardState, Unit
 from qvggt.methods.base import Method
 from qvggt.model import VGGT
 from qvggt.options import TokenClass
@@ -62,7 +62,7 @@ def second_order_rounder(tokens: Collection[TokenClass], damping: float = DAMPIN
         damping: of the Hessian, as a share of its mean diagonal.
     """
 
-    def rounded(model: VGGT, unit: Unit, states: Sequence[WalkState], scheme: LayerScheme) -> dict[LayerId, Tensor]:
+    def rounded(model: VGGT, unit: Unit, states: Sequence[ForwardState], scheme: LayerScheme) -> dict[LayerId, Tensor]:
         if not isinstance(scheme, Scheme) or not unit.linear:
             return {}
         widths = {layer: model.get_parameter(f"{layer}.weight").shape[1] for layer in unit.linear}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from qvggt.calibration.data import SceneBatch
-from qvggt.calibration.units import WalkState, advance, model_units, run_units, start
+from qvggt.calibration.units import ForwardState, advance, model_units, run_units, start
 from qvggt.model import VGGT
 from qvggt.quant.affine import Grid, QuantizedTensor
 from qvggt.types import LayerId, QvggtError
@@ -202,10 +202,10 @@ def _answers(model: VGGT, images: Tensor, frames: Tensor) -> dict[str, Tensor]:
     *blocks, camera, depth, point = model_units(model)
     state = run_units(model, blocks, start(images))
     rows = torch.arange(len(images), device=images.device)[:, None]
-    few = WalkState(
+    few = ForwardState(
         images[rows, frames],
         state.tokens,
-        kept={layer: kept[rows, frames] for layer, kept in state.kept.items()},
+        pairs={layer: pair[rows, frames] for layer, pair in state.pairs.items()},
     )
     poses = advance(model, camera, state).outputs["pose_enc_iterations"]
     few = run_units(model, (depth, point), few)

@@ -42,35 +42,35 @@ ACTIVATIONS: Mapping[DenseHeadName, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class WalkState:
+class ForwardState:
     """The state between two units of the forward pass, for scenes of one size.
 
     Attributes:
         images: [B, S, 3, H, W] in 0..1.
         tokens: [B*S, P, C], the next block's input; empty before the first unit.
         in_frame: [B*S, P, C], the latest frame block's output, between it and its global block.
-        kept: AA pair -> [B, S, P, 2C], for the pairs that heads read.
+        pairs: AA pair -> its tokens [B, S, P, 2C], for the pairs that heads read.
         outputs: of the heads that have run, by the names that ``VGGT.forward`` gives them.
     """
 
     images: Tensor
     tokens: Tensor
     in_frame: Tensor | None = None
-    kept: Mapping[int, Tensor] = field(default_factory=dict)
+    pairs: Mapping[int, Tensor] = field(default_factory=dict)
     outputs: Mapping[str, Tensor] = field(default_factory=dict)
 
     def tensors(self) -> list[Tensor]:
         """Return the activations: every tensor except images and outputs."""
-        return [self.tokens, *([] if self.in_frame is None else [self.in_frame]), *self.kept.values()]
+        return [self.tokens, *([] if self.in_frame is None else [self.in_frame]), *self.pairs.values()]
 
-    def first(self, scenes: int) -> WalkState:
+    def first(self, scenes: int) -> ForwardState:
         """Return the state of the first scenes, as views and without outputs."""
         frames = scenes * self.images.shape[1]
-        return WalkState(
+        return ForwardState(
             self.images[:scenes],
             self.tokens[:frames],
             None if self.in_frame is None else self.in_frame[:frames],
-            {layer: kept[:scenes] for layer, kept in self.kept.items()},
+            {layer: tokens[:scenes] for layer, tokens in self.pairs.items()},
         )
 
 

@@ -15,7 +15,7 @@ from qvggt.model.camera_head import CameraHead
 from qvggt.model.config import VGGTConfig
 from qvggt.model.dense_head import DenseHead, run_in_frames
 from qvggt.model.layers import Arithmetic
-from qvggt.model.units import ACTIVATIONS, HEAD_OUTPUTS, OUTPUT_CHANNELS, DenseHeadName, WalkState, unit_modules
+from qvggt.model.units import ACTIVATIONS, HEAD_OUTPUTS, OUTPUT_CHANNELS, DenseHeadName, ForwardState, unit_modules
 from qvggt.options import ALL_HEADS, DENSE_FRAMES, Head
 from qvggt.types import BlockId
 
@@ -95,7 +95,7 @@ class VGGT(nn.Module):
         last = {self.config.depth - 1} if "camera" in heads else set()
         return last | set(self.config.dpt_layers if set(heads) - {"camera"} else ())
 
-    def advance(self, unit: BlockId, state: WalkState, dense_frames: int = DENSE_FRAMES) -> WalkState:
+    def advance(self, unit: BlockId, state: ForwardState, dense_frames: int = DENSE_FRAMES) -> ForwardState:
         """Run one unit of the forward pass, with all heads: the state before it to the state after it.
 
         Args:
@@ -120,11 +120,11 @@ class VGGT(nn.Module):
                 x = aggregator.scene_attention(int(number), x, aggregator.layout(images, x.dtype))
                 is_read = int(number) in self.pairs_read_by(ALL_HEADS)
                 read = {int(number): aggregator.joined(in_frame, x, images)} if is_read else {}
-                return replace(state, tokens=x, in_frame=None, kept={**state.kept, **read})
+                return replace(state, tokens=x, in_frame=None, pairs={**state.pairs, **read})
             case "camera":
-                return replace(state, outputs={**state.outputs, **self.cameras(state.kept)})
+                return replace(state, outputs={**state.outputs, **self.cameras(state.pairs)})
             case "depth" | "point":
-                return replace(state, outputs={**state.outputs, **self.maps(kind, state.kept, images, dense_frames)})
+                return replace(state, outputs={**state.outputs, **self.maps(kind, state.pairs, images, dense_frames)})
         raise ValueError(f"expected one of the model's units, got {unit!r}")
 
     def check(

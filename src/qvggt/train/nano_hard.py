@@ -57,7 +57,7 @@ def harden(model: VGGT, images: Sequence[Tensor], strength: Strength | None = No
     """
     strength = strength or Strength()
     rng = np.random.Generator(np.random.Philox(key=seed))
-    special = model.aggregator.special_tokens
+    special = model.special_tokens
     patches = images[0][0, 0].numel() // model.config.patch_size**2
     with seen_by_mlps(model) as seen:
         for scene in images:
