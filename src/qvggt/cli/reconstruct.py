@@ -93,7 +93,7 @@ def reconstruct(
         count, _, height, width = prediction.images.shape
         update(f"{count_text(count, 'frame')}, writing files", 1.0)
         save_prediction(prediction, folder / "prediction.npz")
-        caption = f"{count_text(count, 'frame')} of {width}x{height} px in {clock[2] - clock[1]:.1f} s"
+        caption = f"{count_text(count, 'frame')} of {width}x{height} px"
         written = ["prediction.npz", *write_all(prediction, folder, options, caption)]
     clock.append(time.perf_counter())
     _finish(model, (count, height, width), clock, written, output, json)
