@@ -2,7 +2,7 @@
 
     python scripts/torture.py [PART ...] [--kills N] [--inputs N] [--json FILE] [--page docs/reliability.md]
 
-Parts: kills, disks, readers, memory, threads, compile. Needs a system with fork; `disks` needs root for its tmpfs mounts.
+Parts: kills, disks, readers, memory, threads, compile. Needs a system with fork; `disks` needs root, to mount tmpfs.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
         (),
     ),
     "sensitivity": (
-        lambda out: ["sensitivity", MODEL, "-o", str(out / "s.json"), "--granularity", "unit", "--bits", "4", *CALIBRATION],
+        lambda out: [
+            "sensitivity", MODEL, "-o", str(out / "s.json"), "--granularity", "unit", "--bits", "4", *CALIBRATION,
+        ],
         (),
     ),
 }  # fmt: skip

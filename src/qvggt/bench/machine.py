@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from qvggt.version import __version__
@@ -24,7 +25,7 @@ def describe_machine(device: str = "cpu", threads: int | None = None) -> dict[st
         "cores": os.cpu_count(),
         "threads": threads or torch.get_num_threads(),
         "cpu_features": [name for name in FEATURES if capabilities.get(name)],
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "torch": str(torch.__version__),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from qvggt.types import OnProgress
 
@@ -106,12 +107,22 @@ def _mallopt(parameter: int, value: int) -> bool:
 
 def peak_memory_bytes() -> int:
     """Return the largest resident memory that this process has had."""
-    return _linux_status("VmHWM") or _usage()
+    try:  # not getrusage, whose peak includes that of the process that started this one
+        status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def resident_memory_bytes() -> int:
-    """Return the resident memory of this process now; its peak where the system does not tell."""
-    return _linux_status("VmRSS") or _usage()
+    """Return the resident memory of this process now."""
+    return psutil.Process().memory_info().rss
 
 
 @dataclass(frozen=True)
@@ -155,17 +166,3 @@ def size_text(count: float) -> str:
     if count >= 1e9:
         return f"{count / 1e9:.2f} GB"
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
-def _usage() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _linux_status(field: str) -> int:
-    # getrusage's peak counts that of the process that started this one.
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
