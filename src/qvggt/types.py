@@ -88,11 +88,12 @@ class Prediction:
         names: one name per frame.
         maps: one FrameMap per frame, from pixels of the photograph to pixels of ``images``.
         cam_from_world: [S, 3, 4] float32, OpenCV axes; the first camera is near the identity.
-        intrinsics: [S, 3, 3] float32 in pixels of the processed image.
+        intrinsics: [S, 3, 3] float32 in pixels of the processed image, the first pixel's center at (0.5, 0.5).
         pose_enc: [S, 9] float32: translation, quaternion xyzw, vertical and horizontal field of view in radians.
         depth: [S, H, W] float32, in the model's unit.
         depth_conf: [S, H, W] float32, at least 1.
-        world_points: [S, H, W, 3] float32, in the frame of ``cam_from_world``.
+        world_points: [S, H, W, 3] float32, in the frame of ``cam_from_world``. Unprojected from depth they are those
+            of the published model, which has the first pixel's center at (0, 0).
         world_points_conf: [S, H, W] float32, at least 1.
     """
 

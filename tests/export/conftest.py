@@ -65,7 +65,7 @@ def make_room(width: int = 56, height: int = 42, frames: int = 4, fov_deg: float
     poses = [look_at(c, np.array([2.3 - 0.3 * t, 2.6, 0.8])) for c, t in zip(centers, turns, strict=True)]
     focal = width / 2 / np.tan(np.radians(fov_deg) / 2)
     intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
-    v, u = np.mgrid[:height, :width].astype(float)
+    v, u = np.mgrid[:height, :width] + 0.5  # centers of pixels, as the intrinsics count them
     local = np.stack(((u - width / 2) / focal, (v - height / 2) / focal, np.ones_like(u)), -1).reshape(-1, 3)
     first = np.vstack((poses[0], (0, 0, 0, 1)))
     images, depths, cameras, points = [], [], [], []

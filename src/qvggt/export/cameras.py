@@ -16,10 +16,10 @@ CAMERAS_VERSION = 1
 
 CONVENTIONS = (
     "cam_from_world = [R|t] takes world points to camera coordinates: x_cam = R x_world + t, OpenCV axes (x right, "
-    "y down, z forward). quaternion_xyzw is R; position is the camera's centre in the world, -R^T t. Lengths are in "
-    "the model's unit, which is not meters. Focal lengths and principal points are in pixels, with the centre of the "
+    "y down, z forward). quaternion_xyzw is R; position is the camera's center in the world, -R^T t. Lengths are in "
+    "the model's unit, which is not meters. Focal lengths and principal points are in pixels, with the center of the "
     "top left pixel at (0.5, 0.5): 'processed' for the image that the model saw, 'original' for the photograph after "
-    "its EXIF orientation."
+    "its EXIF orientation. Points taken from depth project onto the centers of their pixels."
 )
 
 

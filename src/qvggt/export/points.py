@@ -110,5 +110,7 @@ def _frame_points(prediction: Prediction, source: PointsFrom, frame: int) -> np.
     assert prediction.depth is not None
     assert prediction.intrinsics is not None
     assert prediction.cam_from_world is not None
-    arrays = (prediction.depth[frame], prediction.intrinsics[frame], prediction.cam_from_world[frame])
+    # ``unproject`` has the first pixel's center at (0, 0), the intrinsics of a prediction at (0.5, 0.5).
+    intrinsics = prediction.intrinsics[frame] - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+    arrays = (prediction.depth[frame], intrinsics, prediction.cam_from_world[frame])
     return unproject(*(torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in arrays)).numpy()
