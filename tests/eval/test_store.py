@@ -11,31 +11,31 @@ from qvggt.eval.store import ResultStore, default_store
 from qvggt.types import QvggtError
 
 SETTINGS = {"dataset": "rooms", "split": "test", "model": "m", "protocols": ["pose-standard"]}
-JOB = SceneTask(SequenceRecord("test/00001", ("a", "b", "c")), (2, 0))
+TASK = SceneTask(SequenceRecord("test/00001", ("a", "b", "c")), (2, 0))
 RESULT = SceneResult("test/00001", "g", ("pose-standard",), 2, (0.1,), (math.inf,), {"absrel": 1 / 3}, ("a note",))
 
 
 def test_what_is_put_is_got_to_the_bit(tmp_path):
     store = ResultStore(tmp_path, SETTINGS)
-    assert store.get(JOB) is None
-    store.put(JOB, RESULT)
-    assert store.get(JOB) == RESULT
-    assert ResultStore(tmp_path, dict(reversed(SETTINGS.items()))).get(JOB) == RESULT
+    assert store.get(TASK) is None
+    store.put(TASK, RESULT)
+    assert store.get(TASK) == RESULT
+    assert ResultStore(tmp_path, dict(reversed(SETTINGS.items()))).get(TASK) == RESULT
     assert not [path for path in store.folder.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("change", [{"model": "n"}, {"protocols": ["pose-vggt"]}, {"split": "val"}, {"threads": 2}])
 def test_other_settings_are_another_store(tmp_path, change):
-    ResultStore(tmp_path, SETTINGS).put(JOB, RESULT)
-    assert ResultStore(tmp_path, SETTINGS | change).get(JOB) is None
+    ResultStore(tmp_path, SETTINGS).put(TASK, RESULT)
+    assert ResultStore(tmp_path, SETTINGS | change).get(TASK) is None
 
 
 def test_other_frames_are_another_result(tmp_path):
     store = ResultStore(tmp_path, SETTINGS)
-    store.put(JOB, RESULT)
+    store.put(TASK, RESULT)
     for frames in ((0, 2), (2,), (2, 1)):
-        assert store.get(replace(JOB, frames=frames)) is None
-    renamed = replace(JOB, record=SequenceRecord("test/00001", ("a", "b", "x")))
+        assert store.get(replace(TASK, frames=frames)) is None
+    renamed = replace(TASK, record=SequenceRecord("test/00001", ("a", "b", "x")))
     assert store.get(renamed) is None
 
 
@@ -51,12 +51,22 @@ def test_names_that_look_alike_are_kept_apart(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"frame_names": ["c", "a"]}', '{"frame_names": ["c"], "result": {}}'])
-def test_a_damaged_result_is_measured_again(tmp_path, text):
+def test_get_ignores_a_damaged_result(tmp_path, text):
     store = ResultStore(tmp_path, SETTINGS)
-    store.put(JOB, RESULT)
+    store.put(TASK, RESULT)
     (path,) = store.folder.glob("test_00001*.json")
     path.write_text(text)
-    assert store.get(JOB) is None
+    assert store.get(TASK) is None
+
+
+def test_get_ignores_a_result_with_a_changed_digit(tmp_path):
+    store = ResultStore(tmp_path, SETTINGS)
+    store.put(TASK, RESULT)
+    (path,) = store.folder.glob("test_00001*.json")
+    text = path.read_text()
+    digit = next(i for i in range(text.index('"values"'), len(text)) if text[i].isdigit())
+    path.write_text(text[:digit] + str((int(text[digit]) + 1) % 10) + text[digit + 1 :])
+    assert store.get(TASK) is None
 
 
 def test_settings_can_be_read(tmp_path):

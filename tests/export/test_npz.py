@@ -52,7 +52,7 @@ def test_the_name_is_kept_as_it_is_and_not_taken_twice(prediction, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 broken"])
 def test_what_is_no_prediction_is_refused(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(QvggtError, match="not a prediction"):
+    with pytest.raises(QvggtError, match=r"prediction .* is damaged"):
         load_prediction(tmp_path / "x")
 
 
@@ -62,16 +62,40 @@ def test_other_arrays_and_truncated_files_are_refused(prediction, tmp_path):
     save_prediction(prediction, tmp_path / "c.npz")
     (tmp_path / "c.npz").write_bytes((tmp_path / "c.npz").read_bytes()[:-100])
     for name in ("a.npz", "b.npz.npy", "c.npz"):
-        with pytest.raises(QvggtError, match="not a prediction"):
+        with pytest.raises(QvggtError, match=r"prediction .* is damaged"):
             load_prediction(tmp_path / name)
 
 
 def test_pickles_are_not_opened(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.array([print], dtype=object))
-    with pytest.raises(QvggtError, match="not a prediction"):
+    with pytest.raises(QvggtError, match=r"prediction .* is damaged"):
         load_prediction(tmp_path / "x.npz")
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(QvggtError, match=r"cannot read .*x\.npz: there is no such file$"):
+    with pytest.raises(QvggtError, match=r"prediction is missing: .*x\.npz was looked for"):
+        load_prediction(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("images", lambda x: x[:, :2]),
+        ("images", lambda x: (255 * x).astype(np.uint8)),
+        ("depth", lambda x: x[:-1]),
+        ("depth", lambda x: x * np.nan),
+        ("cam_from_world", lambda x: np.eye(3)[None]),
+        ("names", lambda x: x[:-1]),
+        ("names", lambda x: np.arange(len(x))),
+        ("map_scale", lambda x: x * 0),
+        ("map_offset", lambda x: x[:-1]),
+        ("map_original_size", lambda x: x[:, :1]),
+    ],
+)
+def test_load_prediction_refuses_wrong_shapes_and_values(prediction, tmp_path, name, change):
+    save_prediction(prediction, tmp_path / "x.npz")
+    with np.load(tmp_path / "x.npz") as stored:
+        arrays = dict(stored)
+    np.savez(tmp_path / "x.npz", **(arrays | {name: change(arrays.get(name))}))
+    with pytest.raises(QvggtError, match=r"prediction .* is damaged"):
         load_prediction(tmp_path / "x.npz")

@@ -25,6 +25,7 @@ from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
 from qvggt.data.registry import DATASETS
 from qvggt.eval.code_hash import code_hash
 from qvggt.files import make_folder, write_json
+from qvggt.files.read import read_json, reading
 from qvggt.images.files import list_images, match_paths
 from qvggt.methods.common import current_versions
 from qvggt.methods.registry import METHODS, RTN, find_method
@@ -174,6 +175,7 @@ def _timed(folder: Path, on_progress: OnProgress | None) -> Iterator[OnProgress]
 
 def _seconds(folder: Path) -> float:
     try:
-        return float(json.loads((folder / SECONDS).read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
+        with reading(folder / SECONDS):
+            return float(read_json(folder / SECONDS)["seconds"])
+    except QvggtError:
         return 0.0

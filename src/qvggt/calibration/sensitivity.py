@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,6 +15,7 @@ from qvggt.calibration.objective import TaskLoss
 from qvggt.calibration.size import Storage, storage_of
 from qvggt.calibration.task import Task
 from qvggt.calibration.units import HEADS, ForwardState, Unit, advance, start
+from qvggt.files.read import read_json, reading
 from qvggt.model import VGGT
 from qvggt.nn.fake import fake_quantized, weights_replaced
 from qvggt.options import Granularity
@@ -168,7 +167,7 @@ class SensitivityReport:
                 tuple(_row(row) for row in values["rows"]),
                 {name: value for name, value in values.items() if name not in own},
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise QvggtError(
                 f"the sensitivity report is damaged ({error}): measure again with qvggt sensitivity"
             ) from error
@@ -180,13 +179,10 @@ def read_sensitivity(path: PathLike) -> SensitivityReport:
     Raises:
         QvggtError: the file does not exist, or is not a report.
     """
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise QvggtError(
-            f"{path} cannot be read as a sensitivity report ({error}): give a file that qvggt sensitivity wrote"
-        ) from error
-    return SensitivityReport.from_json(values)
+    remedy, what = "measure again with qvggt sensitivity", "the sensitivity report"
+    values = read_json(path, remedy, what)
+    with reading(path, remedy, what):
+        return SensitivityReport.from_json(values)
 
 
 def items_of(unit: Unit, granularity: Granularity) -> list[Item]:
@@ -295,9 +291,9 @@ def _loss(values: Mapping[str, float | None]) -> TaskLoss:
 
 
 def _row(values: Mapping[str, Any]) -> SensitivityRow:
-    layers = tuple(LayerId(layer) for layer in values["layers"])
+    layers = tuple(LayerId(str(layer)) for layer in values["layers"])
     return SensitivityRow(
-        Item(values["item"], BlockId(values["unit"]), values["part"], layers),
+        Item(str(values["item"]), BlockId(str(values["unit"])), values["part"], layers),
         scheme_from_json(values["scheme"]),
         _loss(values["loss"]),
         _loss(values["increase"]),

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qvggt.files import make_folder, new_file
+from qvggt.files.read import parse_json, read_json, read_text, reading
 from qvggt.quant.affine import Grid, QuantizedTensor
 from qvggt.quant.scheme import LayerScheme, Scheme, scheme_from_json
 from qvggt.types import BlockId, LayerId, PathLike, QvggtError
@@ -58,7 +59,7 @@ class UnitStore:
         if not path.exists():
             with new_file(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
-        elif path.read_text(encoding="utf-8") != text:
+        elif read_text(path) != text:
             raise QvggtError(
                 f"{self.folder} holds an interrupted quantization with other settings: resume with the same options, "
                 "or remove the folder to begin anew"
@@ -79,16 +80,16 @@ class UnitStore:
         if not path.exists():
             return None
         try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads(file.metadata()["about"])
+            with reading(path), safe_open(path, framework="pt") as file:
+                about = parse_json(file.metadata()["about"], path, allow_nan=True)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            weights = {
-                LayerId(layer): _weight(tensors, layer, scheme_from_json(scheme))
-                for layer, scheme in about["schemes"].items()
-            }
-            parameters = {name: tensors[f"{name}/value"] for name in about["parameters"]}
-            return UnitResult(weights, parameters, about["notes"])
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, QvggtError):
+                weights = {
+                    LayerId(layer): _weight(tensors, layer, scheme_from_json(scheme))
+                    for layer, scheme in about["schemes"].items()
+                }
+                parameters = {name: tensors[f"{name}/value"] for name in about["parameters"]}
+                return UnitResult(weights, parameters, dict(about["notes"]))
+        except (SafetensorError, QvggtError):
             return None  # damaged: it is made again
 
     def put(self, unit: BlockId, result: UnitResult) -> None:
@@ -114,9 +115,11 @@ class UnitStore:
     def get_plan(self) -> tuple[dict[LayerId, LayerScheme], dict[str, Any]] | None:
         """Return the schemes and what was noted of their choice, or None."""
         try:
-            values = json.loads((self.folder / PLAN).read_text(encoding="utf-8"))
-            return {LayerId(name): scheme_from_json(one) for name, one in values["schemes"].items()}, values["about"]
-        except (OSError, ValueError, KeyError, AttributeError, QvggtError):
+            values = read_json(self.folder / PLAN, allow_nan=True)
+            with reading(self.folder / PLAN):
+                schemes = {LayerId(name): scheme_from_json(one) for name, one in values["schemes"].items()}
+                return schemes, dict(values["about"])
+        except QvggtError:
             return None  # not made yet, or damaged: it is made again
 
     def put_plan(self, schemes: Mapping[LayerId, LayerScheme], about: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Results of scenes on disk, one file each, so that an interrupted evaluation can be resumed.
 
 STORE/<dataset>-<split>-<key>/settings.json           everything that determines the figures; the key is its hash
-STORE/<dataset>-<split>-<key>/<scene>.<frames>.json   one scene's result and the names of its frames
+STORE/<dataset>-<split>-<key>/<scene>.<frames>.json   one scene's result, the names of its frames, and a hash
 
 Files are written atomically. Several processes may write to one store: equal keys mean equal contents.
 """
@@ -19,12 +19,14 @@ from typing import Any
 from qvggt.eval.plan import SceneTask
 from qvggt.eval.results import SceneResult
 from qvggt.files import new_file, user_cache
-from qvggt.types import PathLike
+from qvggt.files.read import read_json_object, reading
+from qvggt.types import PathLike, QvggtError
 
 log = logging.getLogger(__name__)
 
 _KEY_CHARACTERS = 16
 _NAME_CHARACTERS = 80
+_AGAIN = "the scene is evaluated again"
 
 
 def default_store() -> Path:
@@ -54,15 +56,20 @@ class ResultStore:
     def get(self, task: SceneTask) -> SceneResult | None:
         """Return the result of a scene with exactly these frames, or None if it is missing or damaged."""
         path = self._path(task)
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            if stored["frame_names"] == task.frame_names and stored["result"]["scene"] == task.record.name:
-                return SceneResult.from_json(stored["result"])
-        except FileNotFoundError:
+        if not path.exists():
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("the stored result %s is damaged (%s): measured again", path, error)
-        return None
+        what = "the stored result"
+        try:
+            stored = read_json_object(path, _AGAIN, what)
+            with reading(path, _AGAIN, what):
+                if stored["hash"] != _hash(stored["result"]):
+                    raise ValueError("its hash differs")
+                if stored["frame_names"] != task.frame_names or stored["result"]["scene"] != task.record.name:
+                    raise ValueError("it is another scene's")
+                return SceneResult.from_json(stored["result"])
+        except QvggtError as error:
+            log.warning("%s", error)
+            return None
 
     def put(self, task: SceneTask, result: SceneResult) -> None:
         """Store a result atomically.
@@ -70,12 +77,18 @@ class ResultStore:
         Raises:
             QvggtError: it cannot be written.
         """
-        _write(self._path(task), json.dumps({"frame_names": task.frame_names, "result": result.to_json()}) + "\n")
+        values = result.to_json()
+        stored = {"frame_names": task.frame_names, "result": values, "hash": _hash(values)}
+        _write(self._path(task), json.dumps(stored) + "\n")
 
     def _path(self, task: SceneTask) -> Path:
         identity = json.dumps([task.record.name, task.frame_names])
         digest = hashlib.sha256(identity.encode()).hexdigest()[:_KEY_CHARACTERS]
         return self.folder / f"{_plain(task.record.name)}.{digest}.json"
+
+
+def _hash(values: Mapping[str, Any]) -> str:
+    return f"sha256:{hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()}"
 
 
 def _plain(name: str) -> str:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from qvggt.files import explain, finish_folder, new_file
-from qvggt.types import FrameMap, PathLike, Prediction, QvggtError
+from qvggt.files import finish_folder, new_file
+from qvggt.files.arrays import read_npz
+from qvggt.files.read import reading
+from qvggt.types import FrameMap, PathLike, Prediction
 
-_ARRAYS = (
-    "images",
-    "cam_from_world",
-    "intrinsics",
-    "pose_enc",
-    "depth",
-    "depth_conf",
-    "world_points",
-    "world_points_conf",
-)
+_SHAPES: Mapping[str, tuple[str | int, ...]] = {
+    "images": ("S", 3, "H", "W"),
+    "cam_from_world": ("S", 3, 4),
+    "intrinsics": ("S", 3, 3),
+    "pose_enc": ("S", 9),
+    "depth": ("S", "H", "W"),
+    "depth_conf": ("S", "H", "W"),
+    "world_points": ("S", "H", "W", 3),
+    "world_points_conf": ("S", "H", "W"),
+}
+_TEXT_AND_MAPS = ("names", "map_original_size", "map_scale", "map_offset")
 
 
 def save_prediction(prediction: Prediction, path: PathLike, overwrite: bool = False) -> None:
@@ -31,7 +34,7 @@ def save_prediction(prediction: Prediction, path: PathLike, overwrite: bool = Fa
     Raises:
         QvggtError: if the file exists and ``overwrite`` is false, or cannot be written.
     """
-    arrays = {name: value for name in _ARRAYS if (value := getattr(prediction, name)) is not None}
+    arrays = {name: value for name in _SHAPES if (value := getattr(prediction, name)) is not None}
     arrays["names"] = np.array(prediction.names, dtype=np.str_)
     arrays["map_original_size"] = _pairs([m.original_size for m in prediction.maps], np.int64)
     arrays["map_scale"] = _pairs([m.scale for m in prediction.maps], np.float64)
@@ -47,24 +50,36 @@ def load_prediction(path: PathLike) -> Prediction:
         QvggtError: if the file cannot be read or is not a prediction.
     """
     finish_folder(Path(path).parent)
-    try:
-        opened = np.load(Path(path), allow_pickle=False)
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with opened as stored:
-            arrays = {name: stored[name] for name in _ARRAYS if name in stored.files}
-            names = tuple(str(name) for name in stored["names"])
-            maps = zip(stored["map_original_size"], stored["map_scale"], stored["map_offset"], strict=True)
-            frames = tuple(
-                FrameMap((int(size[0]), int(size[1])), (float(scale[0]), float(scale[1])), (float(at[0]), float(at[1])))
-                for size, scale, at in maps
-            )
-            images = arrays.pop("images")
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise QvggtError(f"{path} is not a prediction or is damaged: reconstruct again") from error
-    except OSError as error:
-        raise explain(error, path, "read") from error
-    return Prediction(images=images, names=names, maps=frames, **arrays)
+    remedy, what = "reconstruct again", "the prediction"
+    arrays = read_npz(path, (*_SHAPES, *_TEXT_AND_MAPS), remedy, what)
+    with reading(path, remedy, what):
+        names, sizes, scales, offsets = (arrays.pop(name) for name in _TEXT_AND_MAPS)
+        _check_shapes(arrays)
+        frames = len(arrays["images"])
+        if names.shape != (frames,) or names.dtype.kind != "U":
+            raise ValueError(f"names of {frames} frames, got {names.dtype} {names.shape}")
+        maps = [_frame_map(size, scale, offset) for size, scale, offset in zip(sizes, scales, offsets, strict=True)]
+        if len(maps) != frames:
+            raise ValueError(f"expected {frames} frame maps, got {len(maps)}")
+        return Prediction(names=tuple(map(str, names)), maps=tuple(maps), **arrays)
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:
+    frames, _, height, width = arrays["images"].shape
+    sizes = {"S": frames, "H": height, "W": width}
+    for name, array in arrays.items():
+        shape = tuple(sizes.get(str(axis), axis) for axis in _SHAPES[name])
+        if array.dtype.kind != "f" or array.shape != shape or 0 in shape:
+            raise ValueError(f"expected {name} as floats {shape}, got {array.dtype} {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite")
+
+
+def _frame_map(size: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> FrameMap:
+    (width, height), (scale_x, scale_y), (offset_x, offset_y) = size.tolist(), scale.tolist(), offset.tolist()
+    if not (min(width, height, scale_x, scale_y) > 0 and np.isfinite((scale_x, scale_y, offset_x, offset_y)).all()):
+        raise ValueError(f"a frame map of size {width}x{height}, scale {scale_x}, {scale_y}")
+    return FrameMap((int(width), int(height)), (float(scale_x), float(scale_y)), (float(offset_x), float(offset_y)))
 
 
 def _pairs(values: list[tuple], dtype: type) -> np.ndarray:
