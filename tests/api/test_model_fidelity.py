@@ -114,9 +114,9 @@ def test_the_typical_frame_is_the_median(report):
 def test_the_models_are_never_in_memory_together(monkeypatch):
     loaded, alive = [], []
 
-    def load(*arguments):
+    def load(*arguments, **options):
         alive.append([model() for model in loaded if model() is not None])
-        model = qvggt.load(*arguments)
+        model = qvggt.load(*arguments, **options)
         loaded.append(weakref.ref(model))
         return model
 

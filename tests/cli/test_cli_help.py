@@ -95,8 +95,8 @@ def test_output_that_cannot_be_written_is_one_sentence():
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")])
 def test_too_little_memory_is_one_sentence(refused, photos, tmp_path, monkeypatch, error):
-    def load(*_):
+    def load(*_, **__):
         raise error
 
     monkeypatch.setattr("qvggt.api.reconstruct.load", load)
-    assert "memory ran out" in refused("reconstruct", MODEL, photos, "-o", tmp_path / "out")
+    assert "out of memory" in refused("reconstruct", MODEL, photos, "-o", tmp_path / "out")

@@ -123,7 +123,7 @@ def test_a_hub_that_cannot_be_reached(photos, tmp_path):
 
 def test_what_is_no_checkpoint(refused, photos, tmp_path):
     for folder in (photos, tmp_path / "none"):
-        assert "no quantized checkpoint" in refused("inspect", folder)
+        assert "not a quantized checkpoint" in refused("inspect", folder)
     assert "not a checkpoint" in refused("quantize", photos / "p0.jpg", "-o", tmp_path / "4bit")
 
 

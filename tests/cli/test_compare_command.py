@@ -71,7 +71,7 @@ def test_a_method_that_fails_is_said_after_the_table(qvggt, photos, tmp_path):
     ("arguments", "words"),
     [
         (("nowhere",), "'nowhere' not found"),
-        ((MODEL, "--plot", "x.pdf"), "ends in .png"),
+        ((MODEL, "--plot", "x.pdf"), ".png"),
         ((MODEL, "--bits", "9"), "from 2 to 8"),
         ((MODEL, "--methods", "magic"), "there is no method 'magic'"),
         ((MODEL, "--calib-scenes", "1"), "at least 2 scenes"),

@@ -55,7 +55,7 @@ def test_options_reach_the_images(qvggt, tmp_path):
     [
         ((MODEL, "seeded:nano"), "compare models that take the same images"),
         ((MODEL, "nowhere"), "'nowhere' not found"),
-        ((MODEL, MODEL, "--plot", "x.pdf"), "ends in .png"),
+        ((MODEL, MODEL, "--plot", "x.pdf"), ".png"),
         ((MODEL, MODEL, "--device", "abacus"), "device 'abacus' cannot be used"),
         ((MODEL, MODEL, "--dense-frames", "0"), "at least 1"),
     ],

@@ -27,7 +27,7 @@ def test_plan_prints_and_writes_every_stage(qvggt, tmp_path):
     held = values["program_bytes"] + values["weight_bytes"] + values["working_bytes"]
     assert values["peak_bytes"] == held + max(stage["total"] for stage in values["stages"])
     assert values["writing_bytes"] == values["program_bytes"] + LIBRARY_BYTES + values["writing"]["total"]
-    assert f"peak {values['peak_bytes'] / 1e9:.2f} GB with 1536 tokens at a time" in done.out
+    assert f"peak {values['peak_bytes'] / 1e9:.2f} GB with chunks of 1536 tokens" in done.out
 
 
 def test_plan_of_less_memory_and_of_windows(qvggt, tmp_path):
@@ -39,8 +39,8 @@ def test_plan_of_less_memory_and_of_windows(qvggt, tmp_path):
     assert windows < free
     tight = qvggt("plan", *FULL, "--memory", f"{(free - 3 * 10**7) // 10**6}MB")
     assert tight.status == 0
-    assert "with 1536 tokens" not in tight.out
-    assert "compute both" in qvggt("plan", *FULL, "--window", 4, "--heads", "depth").sentence
+    assert "chunks of 1536 tokens" not in tight.out
+    assert "camera" in qvggt("plan", *FULL, "--window", 4, "--heads", "depth").sentence
     assert "--window" in qvggt("plan", *FULL, "--memory", f"{windows // 10**6 + 9}MB").sentence
 
 
@@ -51,8 +51,8 @@ def test_plan_of_less_memory_and_of_windows(qvggt, tmp_path):
         (["--size", 28, 28, 28], "a width and a height"),
         (["--frames", 0], "at least 1"),
         (["--max-points", 0], "at least 1"),
-        (["--window", 0], "at least 1"),
-        (["--memory", "much"], "is no size"),
+        (["--window", 0], "at least 2"),
+        (["--memory", "much"], "invalid size"),
     ],
 )
 def test_plan_refuses_what_cannot_be(qvggt, arguments, sentence):
@@ -75,7 +75,7 @@ def test_the_peak_of_the_whole_command_is_within_15_percent_of_the_plan(tmp_path
 def test_reconstruct_obeys_or_refuses(qvggt, photos, tmp_path):
     done = qvggt("reconstruct", MODEL, photos, "-o", tmp_path / "a", "--memory", "20GB")
     assert (done.status, done.err) == (0, "")
-    for size, sentence in (("1MB", "need at least"), ("4 parsecs", "is no size")):
+    for size, sentence in (("1MB", "need at least"), ("4 parsecs", "invalid size")):
         assert sentence in qvggt("reconstruct", MODEL, photos, "-o", tmp_path / "b", "--memory", size).sentence
     assert not (tmp_path / "b").exists()
 
@@ -87,5 +87,5 @@ def test_sizes_in_words(text, expected):
 
 @pytest.mark.parametrize("text", ["", "0", "0GB", "-1GB", "4GBs", "GB", "1e9", "nan"])
 def test_what_is_no_size(text):
-    with pytest.raises(QvggtError, match="is no size"):
+    with pytest.raises(QvggtError, match="invalid size"):
         size_bytes(text)

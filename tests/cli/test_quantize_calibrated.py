@@ -17,7 +17,7 @@ def test_a_summary_figures_and_a_checkpoint_that_reconstructs(qvggt, photos, tmp
     assert done.status == 0
     lines = done.out.splitlines()
     assert re.fullmatch(rf"{re.escape(str(place))}: 0\.\d M parameters at \d\.\d\d bits, .*", lines[0])
-    assert re.fullmatch(r"loss on scenes held out: \d+\.\d{4} \(float model \d+\.\d{4}\)", lines[1])
+    assert re.fullmatch(r"loss on held-out scenes: \d+\.\d{4} \(float model \d+\.\d{4}\)", lines[1])
     assert re.fullmatch(r"stage +s +peak memory so far", lines[2])
     assert [line.split()[0] for line in lines[3:-1]] == [
         "opening", "hashing", "reading", "running", "quantizing", "measuring", "writing"
@@ -57,16 +57,16 @@ def test_rounding_to_nearest_says_nothing_of_losses(qvggt, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--method", "magic"), "there is no method 'magic': choose one of rtn, awq"),
+        (("--method", "magic"), "magic"),
         (("--method", "gptq", "--without", "magic"), "no stage 'magic' to leave out"),
         (("--method", "qvggt", "--without", "tune"), "choose from select, filter, compensate, task"),
-        (("--method", "gptq", "--tokens", "magic"), "there are no 'magic' tokens"),
+        (("--method", "gptq", "--tokens", "magic"), "token class 'magic'"),
         (("--method", "gptq", "--calib", "nowhere"), "nowhere"),
         (("--method", "gptq", "--calib-scenes", "1"), "at least 2 scenes"),
         (("--method", "gptq", "--calib-frames", "0"), "at least 1 frame"),
         (("--method", "gptq", "--supervision", "truth"), "is not known"),
         (("--method", "smoothquant", "--activation-bits", "3"), "activation bits must be"),
-        (("--method", "qvggt", "--average-bits", "4", "--max-bytes", "1000"), "exclude each other"),
+        (("--method", "qvggt", "--average-bits", "4", "--max-bytes", "1000"), "budgets"),
         (("--method", "gptq", "--bits", "9"), "from 2 to 8, got 9"),
         (("--method", "gptq", "--layers", "magic"), "no layer matches 'magic'"),
     ],

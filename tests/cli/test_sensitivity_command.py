@@ -53,7 +53,7 @@ def test_photographs_of_ones_own(qvggt, photos, tmp_path):
     ("arguments", "words"),
     [
         (("nowhere",), "'nowhere' not found"),
-        ((MODEL, "--plot", "x.pdf"), "ends in .png"),
+        ((MODEL, "--plot", "x.pdf"), ".png"),
         ((MODEL, "--bits", "9"), "from 2 to 8"),
         ((MODEL, "--calib-scenes", "1"), "at least 2 scenes"),
         ((MODEL, "--device", "abacus"), "device 'abacus' cannot be used"),

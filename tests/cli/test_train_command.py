@@ -24,7 +24,7 @@ def test_training_shows_its_pace_and_leaves_weights_and_a_curve(recipe, tmp_path
     main(["train", str(recipe), "-o", str(tmp_path / "run")])
     shown = capsys.readouterr().out
     assert "step 50 of 50" in shown
-    assert "s a step" in shown
+    assert "s per step" in shown
     assert "min left" in shown
     assert open_weights(tmp_path / "run" / "weights.safetensors").config.embed_dim == 64
     assert {path.name for path in (tmp_path / "run").iterdir()} == {

@@ -12,6 +12,7 @@ import qvggt
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.inference.memory_plan import model_size, plan_memory
 from qvggt.inference.memory_sums import PassSize
+from qvggt.options import InferenceOptions, WindowOptions
 from qvggt.weights.pretrained import sample_images
 
 RECONSTRUCT = """
@@ -21,10 +22,10 @@ from qvggt.api import reconstruct as api
 from qvggt.inference.process_memory import peak_memory_bytes
 from qvggt.inference.memory_plan import model_size, plan_memory
 from qvggt.inference.memory_sums import PassSize
-from qvggt.inference.windows import WindowOptions
+from qvggt.options import InferenceOptions, WindowOptions
 
 frames, window, limit = json.loads(sys.argv[1])
-size = PassSize.of((frames, 3, 252, 252), window, ("camera", "depth"))
+size = PassSize.of((frames, 3, 252, 252), ("camera", "depth"), InferenceOptions(windows=WindowOptions.of(window)))
 planned = plan_memory(model_size("seeded:nano"), size, limit)
 model = api.load("seeded:nano")
 model.config = type(model.config)(**{**vars(model.config), "image_size": 252})
@@ -52,7 +53,7 @@ def test_files_are_written_without_the_model():
     assert whole.program_bytes < whole.writing_bytes < whole.weight_bytes
     small = model_size("seeded:micro")
     limit = plan_memory(small, size).peak_bytes
-    many = PassSize.of((99, 3, 518, 518), 8, ("camera", "depth"))
+    many = PassSize.of((99, 3, 518, 518), ("camera", "depth"), InferenceOptions(windows=WindowOptions(8)))
     assert plan_memory(small, many, written_points=10**7).peak_bytes > plan_memory(small, many).peak_bytes
     with pytest.raises(qvggt.QvggtError, match="take fewer frames, or smaller ones"):
         plan_memory(small, many, limit, 10**7)
@@ -69,15 +70,19 @@ def test_less_goes_through_at_a_time_where_memory_is_short():
     assert plan_memory(model, size, free.peak_bytes).size == size
 
 
+def forty_frames_in(window):
+    return PassSize.of((40, 3, 518, 518), options=InferenceOptions(windows=WindowOptions(window)))
+
+
 def test_too_little_memory_names_what_would_do():
     model = model_size("seeded:vggt-1b")
     size = PassSize.of((40, 3, 518, 518))
-    limit = plan_memory(model, PassSize.of((40, 3, 518, 518), 6)).peak_bytes
+    limit = plan_memory(model, forty_frames_in(6)).peak_bytes
     with pytest.raises(qvggt.QvggtError, match=r"40 frames of 518x518 px need at least .* more than") as caught:
         plan_memory(model, size, limit)
     window = int(str(caught.value).split("--window ")[1].rstrip(")"))
     assert 6 <= window < 40
-    assert plan_memory(model, PassSize.of((40, 3, 518, 518), window), limit).peak_bytes <= limit
+    assert plan_memory(model, forty_frames_in(window), limit).peak_bytes <= limit
     with pytest.raises(qvggt.QvggtError, match=r"more than 100\.0 kB: allow that much, take fewer frames, or take a"):
         plan_memory(model, size, 10**5)
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from qvggt.inference.memory_sums import PassSize, stage_memory
 from qvggt.model import VGGTConfig
+from qvggt.options import InferenceOptions, WindowOptions
 
 FULL = VGGTConfig.vggt_1b()
 
@@ -49,6 +50,6 @@ def test_long_sequences_hold_keys_and_values_and_no_more():
 
 @pytest.mark.parametrize(("window", "expected"), [(None, (20, 0)), (8, (8, 12)), (30, (20, 0))])
 def test_windows_pass_one_after_the_other(window, expected):
-    size = PassSize.of((20, 3, 84, 98), window)
+    size = PassSize.of((20, 3, 84, 98), options=InferenceOptions(windows=WindowOptions.of(window)))
     assert (size.frames, size.other_frames) == expected
     assert (size.height_px, size.width_px) == (84, 98)

@@ -15,8 +15,10 @@ from qvggt.data.rooms.family import room_scene
 from qvggt.geometry import Similarity
 from qvggt.inference.predict import predict
 from qvggt.inference.windows import predict_windows, similarity, transformed
-from qvggt.options import WindowOptions
+from qvggt.options import InferenceOptions, WindowOptions
 from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError
+
+WINDOWS = InferenceOptions(windows=WindowOptions(4, 2))
 
 
 @given(st.integers(2, 12), st.data())
@@ -96,9 +98,9 @@ def test_all_fields_move_alike(world):
 def test_windows_of_one_world_fit_together(world, monkeypatch):
     answers = iter([frames_of(world, 0, 4), *(transformed(frames_of(world, *ends), some_similarity(seed))
                                               for seed, ends in enumerate([(2, 6), (3, 7)]))])  # fmt: skip
-    monkeypatch.setattr("qvggt.inference.windows.predict", lambda *_: next(answers))
+    monkeypatch.setattr("qvggt.inference.windows.predict", lambda *_, **__: next(answers))
     images = ImageSet(world.images, world.maps, world.names)
-    whole = predict_windows(None, images, WindowOptions(4, 2), ("camera", "depth"))
+    whole = predict_windows(None, images, ("camera", "depth"), WINDOWS)
     assert whole.names == world.names
     assert len(whole.maps) == 7
     for name in ("cam_from_world", "depth", "world_points", "pose_enc"):
@@ -121,7 +123,7 @@ def image_set(count):
 def test_a_model_reconstructs_a_long_sequence_in_windows():
     model, images, told = qvggt.load("nano"), image_set(7), []
     report = lambda stage, share: told.append((stage, share))  # noqa: E731
-    found = predict_windows(model, images, WindowOptions(4, 2), ("camera", "depth", "point"), on_progress=report)
+    found = predict_windows(model, images, options=WINDOWS, on_progress=report)
     assert found.names == images.names
     assert found.depth.shape == (7, 28, 28)
     first = predict(model, ImageSet(images.images[:4], images.maps[:4], images.names[:4]), ("camera", "depth", "point"))
@@ -134,10 +136,10 @@ def test_a_model_reconstructs_a_long_sequence_in_windows():
 
 def test_what_fits_in_a_window_is_reconstructed_at_once():
     model, images = qvggt.load("nano"), image_set(3)
-    found = predict_windows(model, images, WindowOptions(4, 2), ("camera",))
+    found = predict_windows(model, images, ("camera",), WINDOWS)
     np.testing.assert_array_equal(found.pose_enc, predict(model, images, ("camera",)).pose_enc)
 
 
 def test_windows_need_cameras_and_depth():
     with pytest.raises(QvggtError, match="compute both of them"):
-        predict_windows(qvggt.load("nano"), image_set(5), WindowOptions(4, 2), ("camera",))
+        predict_windows(qvggt.load("nano"), image_set(5), ("camera",), WINDOWS)

@@ -19,7 +19,7 @@ from qvggt.eval.report import Evaluation
 from qvggt.eval.stats import paired_difference, summarize_runs
 from qvggt.files import user_cache
 from qvggt.methods.registry import RTN, parse_variant
-from qvggt.options import CompareOptions, QuantizeOptions, RunOptions, Selection
+from qvggt.options import DATASET, CompareOptions, QuantizeOptions, RunOptions, Selection
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.types import OnProgress, PathLike, QvggtError
 
@@ -64,7 +64,7 @@ def _tasks(options: CompareOptions) -> list[_Task]:
 def compare(
     model: PathLike,
     options: CompareOptions | None = None,
-    dataset: str = "rooms",
+    dataset: str = DATASET,
     split: str | None = None,
     protocols: Sequence[str] = (),
     selection: Selection | None = None,

@@ -14,13 +14,13 @@ from qvggt.eval.evaluate import References, Subject, evaluate_plan
 from qvggt.eval.plan import plan_evaluation
 from qvggt.eval.report import Evaluation
 from qvggt.model import VGGT
-from qvggt.options import RunOptions, Selection
+from qvggt.options import DATASET, RunOptions, Selection
 from qvggt.types import OnProgress, PathLike
 
 
 def evaluate(
     model: VGGT | PathLike,
-    dataset: str = "rooms",
+    dataset: str = DATASET,
     split: str | None = None,
     protocols: Sequence[str] = (),
     selection: Selection | None = None,

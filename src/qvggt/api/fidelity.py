@@ -17,7 +17,7 @@ from qvggt.export.frames import photo_mask
 from qvggt.images.preprocess import load_images
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.options import ALL_HEADS, DENSE_FRAMES, ImageMode, ImageOptions
+from qvggt.options import ImageMode, ImageOptions, InferenceOptions, LoadOptions
 from qvggt.types import ImageSet, OnProgress, PathLike, Prediction, QvggtError
 
 _IN_MEMORY = "a model in memory"
@@ -139,11 +139,11 @@ def fidelity(
     model: VGGT | PathLike,
     other: VGGT | PathLike,
     images: Images,
-    mode: ImageMode = "crop",
+    mode: ImageMode = ImageOptions.mode,
     fps: float | None = None,
     frames: int | None = None,
-    device: str = "cpu",
-    dense_frames: int = DENSE_FRAMES,
+    device: str = LoadOptions.device,
+    dense_frames: int = InferenceOptions.dense_frames,
     on_progress: OnProgress | None = None,
     revision: str | None = None,
 ) -> FidelityReport:
@@ -169,14 +169,13 @@ def fidelity(
         QvggtError: a model or the images cannot be read, the models take images of different size or patch, or an
             answer is not finite; the sentence says which.
     """
-    if dense_frames < 1:
-        raise QvggtError(f"the number of frames at a time in the dense heads must be at least 1, not {dense_frames}")
+    options = InferenceOptions(dense_frames)
     report = on_progress or (lambda stage, share: None)
     report("reading images", 0.0)
     size, patch = _common_input(model, other, revision)
-    pictures = load_images(images, ImageOptions(size, patch, mode, fps, frames))
-    ours = _predict(model, pictures, device, dense_frames, _half(report, 0), revision)
-    theirs = _predict(other, pictures, device, dense_frames, _half(report, 1))
+    pictures = load_images(images, ImageOptions(size, patch, mode, fps=fps, frames=frames))
+    ours = _predict(model, pictures, options, _half(report, 0), device=device, revision=revision)
+    theirs = _predict(other, pictures, options, _half(report, 1), device=device)
     far = differences_between(ours, theirs, photo_mask(ours))
     return FidelityReport(_name(model), _name(other), far, ours, theirs)
 
@@ -184,9 +183,9 @@ def fidelity(
 def _predict(
     model: VGGT | PathLike,
     pictures: ImageSet,
-    device: str,
-    dense_frames: int,
+    options: InferenceOptions,
     on_progress: OnProgress,
+    device: str,
     revision: str | None = None,
 ) -> Prediction:
     """Load a model if it is only named, run all its heads, and let it go."""
@@ -196,7 +195,10 @@ def _predict(
     network = model if isinstance(model, VGGT) else load(model, device, revision=revision)
     try:
         return predict(
-            network, pictures, ALL_HEADS, dense_frames, lambda stage, share: on_progress(f"{short}, {stage}", share)
+            network,
+            pictures,
+            options=options,
+            on_progress=lambda stage, share: on_progress(f"{short}, {stage}", share),
         )
     except QvggtError as error:
         raise QvggtError(f"{name} cannot be compared: {error}") from None

@@ -22,7 +22,7 @@ from qvggt.methods.run import Losses, quantize_calibrated
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, model_layers
 from qvggt.nn.quantized import QuantizedVGGT
-from qvggt.options import QuantizeOptions
+from qvggt.options import METHOD, QuantizeOptions
 from qvggt.quant.layer_names import part_of
 from qvggt.quant.recipe import Provenance
 from qvggt.types import OnProgress, PathLike, QvggtError
@@ -61,7 +61,7 @@ class QuantizeReport:
 
 def quantize(
     model: PathLike | VGGT,
-    method: str = RTN,
+    method: str = METHOD,
     options: QuantizeOptions | None = None,
     revision: str | None = None,
 ) -> QuantizedVGGT:
@@ -89,7 +89,7 @@ def quantize(
 def quantize_to(
     model: PathLike,
     folder: PathLike,
-    method: str = RTN,
+    method: str = METHOD,
     options: QuantizeOptions | None = None,
     overwrite: bool = False,
     resume: bool = False,

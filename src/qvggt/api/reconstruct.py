@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
@@ -14,55 +14,57 @@ from PIL import Image
 from qvggt.checkpoint.folder import save_checkpoint
 from qvggt.checkpoint.open import open_model
 from qvggt.images.preprocess import load_images
-from qvggt.inference.memory_plan import model_size, plan_memory
+from qvggt.inference.memory_plan import MemoryPlan, model_size, plan_memory
 from qvggt.inference.memory_sums import PassSize
 from qvggt.inference.process_memory import release_freed_memory, retain_freed_memory
 from qvggt.inference.windows import predict_windows
 from qvggt.model import VGGT
 from qvggt.model.chunking import default_chunk_tokens
 from qvggt.options import (
-    DENSE_FRAMES,
     HEADS_FOR,
     Compute,
+    ExportOptions,
     GlobalAttention,
     Head,
     ImageMode,
     ImageOptions,
+    InferenceOptions,
+    LoadOptions,
     PointsFrom,
     WindowOptions,
+    check_heads,
 )
 from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
 
 log = logging.getLogger(__name__)
 
 _AMPLE_SHARE = 0.8
-"""Share of a limit up to which a plan leaves room for memory that is freed and kept: it came to an eighth of a plan."""
+"""Share of the limit below which freed memory may be kept: the allocator kept up to an eighth of a plan."""
 
 Images = PathLike | Sequence[PathLike | Image.Image | np.ndarray]
 
 
 def load(
     model: PathLike,
-    device: str = "cpu",
-    compute: Compute = "float",
+    device: str = LoadOptions.device,
+    compute: Compute = LoadOptions.compute,
     revision: str | None = None,
-    global_attention: GlobalAttention = "exact",
+    global_attention: GlobalAttention = LoadOptions.global_attention,
 ) -> VGGT:
     """Load a model for inference, float or quantized.
 
     Args:
-        model: ``nano`` (carried along), a hub id such as ``facebook/VGGT-1B``, a ``.safetensors`` or ``.pt`` file, a
-            folder with one, a quantized checkpoint, or ``seeded:vggt-1b`` (full size, stand-in weights).
+        model: ``nano`` (embedded), a hub id such as ``facebook/VGGT-1B``, a ``.safetensors`` or ``.pt`` file, a folder
+            with one, a quantized checkpoint, or ``seeded:vggt-1b`` (full size, stand-in weights).
         device: ``cpu``, ``cuda``, ...
-        compute: how packed layers multiply; float models take no notice.
+        compute: arithmetic of packed layers; float models ignore it.
         revision: branch, tag or commit of a hub id.
-        global_attention: ``merged`` looks at squares of patches as one: faster with many frames, and less accurate.
+        global_attention: ``merged`` merges patch tokens for global attention: faster with many frames, less accurate.
 
     Raises:
-        QvggtError: it is not found, damaged, or no VGGT; the sentence says which and how to mend it.
+        QvggtError: the model is not found, damaged, or not a VGGT, or an option is impossible.
     """
-    if global_attention not in get_args(GlobalAttention):
-        raise QvggtError(f"global attention is {' or '.join(get_args(GlobalAttention))}, not {global_attention!r}")
+    LoadOptions(device, compute, global_attention)  # raises for impossible ones
     opened = open_model(model, revision)
     _check_device(device)
     loaded = opened.load(device, compute)
@@ -74,11 +76,11 @@ def reconstruct(
     model: VGGT | PathLike,
     images: Images,
     heads: Collection[Head] | None = None,
-    points_from: PointsFrom = "depth",
-    mode: ImageMode = "crop",
+    points_from: PointsFrom = ExportOptions.points_from,
+    mode: ImageMode = ImageOptions.mode,
     fps: float | None = None,
     frames: int | None = None,
-    dense_frames: int = DENSE_FRAMES,
+    dense_frames: int = InferenceOptions.dense_frames,
     on_progress: OnProgress | None = None,
     windows: WindowOptions | None = None,
     memory_bytes: int | None = None,
@@ -90,41 +92,58 @@ def reconstruct(
         model: a model, or whatever ``load`` takes.
         images: folder, glob, video, image, or a list of image paths, PIL images or arrays.
         heads: what to compute; by default what ``points_from`` needs.
-        points_from: ``depth`` (depth and cameras, usually more accurate, and the point head is not run) or ``head``.
+        points_from: ``depth`` (depth and cameras; usually more accurate, and skips the point head) or ``head``.
         mode: ``crop`` or ``pad``; see ``ImageOptions``.
-        fps: of a video, frames per second to take.
-        frames: at most so many frames, evenly spread.
-        dense_frames: frames that the dense heads take at a time: fewer need less memory.
+        fps: frames per second to sample from a video.
+        frames: most frames to take, evenly spaced.
+        dense_frames: most frames that the dense heads process at a time: fewer need less memory.
         on_progress: called with the stage and the share done.
-        windows: how a long sequence is cut into overlapping windows; None for all frames at once.
-        memory_bytes: what the process may take in all: less goes through the model at a time where it has to.
-            From then on the process gives back what it frees, or where that is ample keeps it.
-        written_points: the most points of files that are written afterwards, once the model is let go, for which the
-            memory has to do as well; 0 where none are.
+        windows: how a long sequence is split into overlapping windows; None for all frames at once.
+        memory_bytes: process memory limit in bytes; chunk sizes are reduced to fit. Freed memory is returned to the
+            system from then on, unless the limit leaves ample room.
+        written_points: most points of files that will be written after the model is released, which the limit must
+            allow for too; 0 if none are written.
 
     Raises:
-        QvggtError: model or images cannot be read, the memory is not enough, or the answer is not finite.
+        QvggtError: model or images cannot be read, an option is impossible, the memory limit is too low, or the
+            prediction is not finite.
     """
+    options = InferenceOptions(dense_frames, windows, memory_bytes)
+    wanted = _heads(heads, points_from)
     if not isinstance(model, VGGT):
         model = load(model)
-    if dense_frames < 1:
-        raise QvggtError(f"the number of frames at a time in the dense heads must be at least 1, not {dense_frames}")
     if on_progress is not None:
         on_progress("reading images", 0.0)
+    measured = None
     if memory_bytes is not None:
-        release_freed_memory()  # or what was freed and kept would count as the program's, as images would
+        release_freed_memory()  # memory that was freed and kept would count as the program's
         measured = model_size(model)
     size, patch = model.config.image_size, model.config.patch_size
-    pictures = load_images(images, ImageOptions(size, patch, mode, fps, frames))
-    wanted, chunk_tokens = heads or HEADS_FOR[points_from], None
-    if memory_bytes is not None:
-        usual = default_chunk_tokens(next(model.parameters()).device)
-        pass_size = PassSize.of(pictures.images.shape, windows and windows.frames, wanted, dense_frames, usual)
-        planned = plan_memory(measured, pass_size, memory_bytes, written_points)
-        if planned.peak_bytes <= _AMPLE_SHARE * memory_bytes:
-            retain_freed_memory()
-        dense_frames, chunk_tokens = planned.size.dense_frames, planned.size.chunk_tokens
-    return predict_windows(model, pictures, windows, wanted, dense_frames, on_progress, chunk_tokens=chunk_tokens)
+    pictures = load_images(images, ImageOptions(size, patch, mode, fps=fps, frames=frames))
+    if measured is not None:
+        chunk = default_chunk_tokens(next(model.parameters()).device)
+        pass_size = PassSize.of(pictures.images.shape, wanted, options, chunk)
+        options = _fitted(options, plan_memory(measured, pass_size, memory_bytes, written_points))
+    return predict_windows(model, pictures, wanted, options, on_progress=on_progress)
+
+
+def _heads(heads: Collection[Head] | None, points_from: PointsFrom) -> Collection[Head]:
+    """Return the heads to run.
+
+    Raises:
+        QvggtError: one does not exist, or neither does the source of points.
+    """
+    ExportOptions(points_from)  # raises for an unknown source
+    check_heads(heads or ())
+    return heads or HEADS_FOR[points_from]
+
+
+def _fitted(options: InferenceOptions, planned: MemoryPlan) -> InferenceOptions:
+    """Return options whose chunk sizes are those of a plan; freed memory is kept if the plan leaves ample room."""
+    assert options.memory_bytes is not None
+    if planned.peak_bytes <= _AMPLE_SHARE * options.memory_bytes:
+        retain_freed_memory()
+    return replace(options, dense_frames=planned.size.dense_frames, chunk_tokens=planned.size.chunk_tokens)
 
 
 def save(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:

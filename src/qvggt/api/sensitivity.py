@@ -12,7 +12,7 @@ from qvggt.geometry import Truth
 from qvggt.methods.gptq import second_order_rounder
 from qvggt.model import VGGT
 from qvggt.nn.quantized import QuantizedVGGT
-from qvggt.options import TOKEN_CLASSES, CalibrationOptions, SensitivityOptions
+from qvggt.options import SENSITIVITY_CALIBRATION, TOKEN_CLASSES, CalibrationOptions, LoadOptions, SensitivityOptions
 from qvggt.types import OnProgress, PathLike, QvggtError
 
 
@@ -20,7 +20,7 @@ def sensitivity(
     model: VGGT | PathLike,
     options: SensitivityOptions | None = None,
     calibration: CalibrationOptions | None = None,
-    device: str = "cpu",
+    device: str = LoadOptions.device,
     revision: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> SensitivityReport:
@@ -31,7 +31,8 @@ def sensitivity(
     Args:
         model: a float model, or whatever ``load`` takes as one.
         options: what is tried.
-        calibration: the scenes; rooms if None.
+        calibration: the scenes; if None 8 scenes of rooms with 4 images each, fewer than other calibration: each part
+            is measured on all of them.
         device: where to compute, unless the model is in memory already.
         revision: of ``model``, if it is a hub id.
         on_progress: called with what was measured last, and the share of the work that is done.
@@ -40,7 +41,7 @@ def sensitivity(
         QvggtError: the model is quantized or cannot be read, or the scenes are too few or of unknown geometry; the
             sentence says which and how to mend it.
     """
-    options, calibration = options or SensitivityOptions(), calibration or CalibrationOptions()
+    options, calibration = options or SensitivityOptions(), calibration or SENSITIVITY_CALIBRATION
     report_to = on_progress or (lambda stage, share: None)
     report_to("loading", 0.0)
     network = model if isinstance(model, VGGT) else load(model, device, revision=revision)

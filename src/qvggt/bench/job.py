@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from qvggt.options import ALL_HEADS, Compute, GlobalAttention, Head
+from qvggt.options import ALL_HEADS, Compute, GlobalAttention, Head, ImageOptions, LoadOptions
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Job:
     """
 
     model: str
-    compute: Compute = "float"
+    compute: Compute = LoadOptions.compute
     frames: int = 1
-    size_px: int = 518
+    size_px: int = ImageOptions.size
     heads: Sequence[Head] = ALL_HEADS
     threads: int | None = None
-    device: str = "cpu"
+    device: str = LoadOptions.device
     seed: int = 0
-    global_attention: GlobalAttention = "exact"
+    global_attention: GlobalAttention = LoadOptions.global_attention
     answers: str = ""
 
     @property

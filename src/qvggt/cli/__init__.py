@@ -1,4 +1,4 @@
-"""The command line: a table of commands, one thin file for each, and one place where errors become sentences."""
+"""The command line: a table of commands, one thin file each, and one place where errors become one-line messages."""
 
 from __future__ import annotations
 
@@ -45,43 +45,43 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line: return if all went well, else exit.
+    """Run the command line; return on success, else exit.
 
-    The status is 1 if it could not be done, 2 if it was not understood, and 128 and the signal's number if it was
-    stopped (130 for Ctrl-C, 143 for a polite kill).
+    The exit status is 1 for an error, 2 for arguments that cannot be parsed, and 128 plus the signal's number if a
+    signal stopped the command (130 for Ctrl-C, 143 for SIGTERM).
 
     Raises:
         SystemExit: with that status.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if hasattr(sys.stdout, "reconfigure"):  # a file's name need not be text in the terminal's encoding
+    if hasattr(sys.stdout, "reconfigure"):  # file names may not be valid in the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     try:
         with messages_on_stderr(), clean_stop():
             run(arguments)
             sys.stdout.flush()
     except Stopped as stop:
-        fail(f"{stop}; nothing half written was left behind", stop.status)
+        fail(f"{stop}; no partial files were left behind", stop.status)
     except KeyboardInterrupt:
-        fail("interrupted; nothing half written was left behind", 130)
+        fail("interrupted; no partial files were left behind", 130)
     except QvggtError as error:
         fail(str(error), 1)
     except OSError as error:
         _abandon_stdout()
-        if isinstance(error, BrokenPipeError):  # who reads our output has seen enough of it
+        if isinstance(error, BrokenPipeError):  # the reader closed the pipe
             sys.exit(1)
-        fail(_system_sentence(error), 1)
+        fail(_system_message(error), 1)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        fail("the memory ran out: use fewer images, say --memory or --window, or take a smaller model", 1)
+        fail("out of memory: use fewer images, --memory or --window, or a smaller model", 1)
 
 
 def run(arguments: Sequence[str]) -> None:
     """Find the command, parse its arguments and call it.
 
     Raises:
-        SystemExit: there is no such command, its arguments are not understood, or its help was asked for.
+        SystemExit: the command does not exist, its arguments cannot be parsed, or its help was requested.
     """
     name, *rest = arguments or ["--help"]
     if name in ("-h", "--help"):
@@ -93,16 +93,16 @@ def run(arguments: Sequence[str]) -> None:
     else:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         meant = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(COMMANDS)}"
-        fail(f"there is no command {name!r}: {meant} (qvggt --help says more)", 2)
+        fail(f"unknown command {name!r}: {meant} (see qvggt --help)", 2)
 
 
 def fail(sentence: str, status: int) -> None:
-    """Say what is wrong in one line on standard error, and exit."""
+    """Print an error message on standard error, and exit."""
     say_why(sentence)
     sys.exit(status)
 
 
-def _system_sentence(error: OSError) -> str:
+def _system_message(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
         return "the disk is full: free some space or choose another place"
     reason = error.strerror or str(error) or type(error).__name__
@@ -115,7 +115,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _abandon_stdout() -> None:
-    """Give up what could not be written to standard output, or the interpreter would try, and complain, once more."""
+    """Discard unwritten output; at exit the interpreter would try to write it again, and complain."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-METHODS = "rtn, awq, gptq, smoothquant, quarot, qvggt, qvggt+, or one that another package brings"
+from qvggt import options
+
+METHODS = "rtn, awq, gptq, smoothquant, quarot, qvggt, qvggt+, or a method of another package"
+
+
+def argument(metavar: str, text: str, hint: str | None = None) -> object:
+    """Describe a positional argument; the hint stands behind its description."""
+    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=hint)
 
 
 def option(metavar: str, text: str, hint: str | None = "(optional)") -> object:
@@ -15,74 +22,62 @@ def option(metavar: str, text: str, hint: str | None = "(optional)") -> object:
     return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=hint)
 
 
-def number(text: str, default: str | None = None, metavar: str = "NUMBER") -> object:
+def number(text: str, hint: str | None = None, metavar: str = "NUMBER") -> object:
     """Describe an option that takes a number."""
-    return option(metavar, text, default)
+    return option(metavar, text, hint)
 
 
-Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL", help="which model: see qvggt --help")]
+def flag(text: str) -> object:
+    """Describe an option without a value."""
+    return tyro.conf.arg(help=text, help_behavior_hint="")
+
+
+Flag = tyro.conf.FlagCreatePairsOff
+Positional = tyro.conf.Positional
+Model = Annotated[str, Positional, argument("MODEL", "model: see qvggt --help")]
 Images = Annotated[
     tuple[str, ...],
-    tyro.conf.Positional,
-    tyro.conf.arg(
-        metavar="IMAGES", help="a folder, a glob, a video, or image files", help_behavior_hint="(at least one)"
-    ),
+    Positional,
+    argument("IMAGES", "a folder, a glob, a video, or image files", "(at least one)"),
 ]
-Output = Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR", help="folder to write to")]
-Json = Annotated[
-    Path | None,
-    tyro.conf.arg(metavar="FILE", help="write the figures to this file too", help_behavior_hint="(optional)"),
+Output = Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR", help="output folder")]
+Json = Annotated[Path | None, option("FILE", "also write the results to this JSON file")]
+Overwrite = Annotated[bool, Flag, flag("replace the output of an earlier run")]
+Device = Annotated[str, option("NAME", "device to run on: cpu, cuda or mps", None)]
+Compute = Annotated[
+    options.Compute, tyro.conf.arg(help="arithmetic of packed layers; int8 is faster, and rounds activations to 8 bits")
 ]
-Overwrite = Annotated[
-    bool,
-    tyro.conf.FlagCreatePairsOff,
-    tyro.conf.arg(help="replace what the command wrote there before", help_behavior_hint=""),
+GlobalAttention = Annotated[
+    options.GlobalAttention,
+    tyro.conf.arg(help="merged: merge patch tokens in global attention; faster with many frames, less accurate"),
 ]
-Device = Annotated[str, tyro.conf.arg(metavar="NAME", help="where to compute: cpu, cuda or mps")]
-ComputeMode = Annotated[
-    Literal["float", "int8"],
-    tyro.conf.arg(help="how packed layers multiply: int8 is faster, and rounds activations to 8 bits"),
-]
-GlobalAttentionMode = Annotated[
-    Literal["exact", "merged"],
-    tyro.conf.arg(help="merged looks at squares of patches as one: faster with many frames, and less accurate"),
-]
-Revision = Annotated[
-    str | None,
-    tyro.conf.arg(metavar="NAME", help="branch, tag or commit of a hub id", help_behavior_hint="(optional)"),
-]
-Mode = Annotated[Literal["crop", "pad"], tyro.conf.arg(help="cut tall images, or fill up to a square")]
+Revision = Annotated[str | None, option("NAME", "branch, tag or commit of a hub id")]
+Mode = Annotated[options.ImageMode, tyro.conf.arg(help="crop tall images, or pad all of them to a square")]
 FramesPerSecond = Annotated[
-    float | None, number("of a video, frames per second to take", "(default: 16 frames in all)")
+    float | None, number("frames per second to sample from a video", "(default: 16 frames in all)")
 ]
-FrameCount = Annotated[int | None, number("at most so many frames, evenly spread", "(optional)")]
+FrameCount = Annotated[int | None, number("most frames to take, evenly spaced", "(optional)")]
 MaxPoints = Annotated[int, number("most points in the point cloud")]
-DenseFrames = Annotated[int, number("frames at a time in the dense heads: fewer, less memory")]
-WindowFrames = Annotated[int | None, option("N", "reconstruct so many frames at a time: memory no longer grows")]
-WindowOverlap = Annotated[int | None, number("frames that neighbouring windows share", "(default: 4)")]
-Memory = Annotated[str | None, option("SIZE", "what the process may take in all, such as 4GB or 800MB")]
-GroupSize = Annotated[int, number("input channels that share a scale; -1: one scale a channel")]
-ZeroPoints = Annotated[
-    bool,
-    tyro.conf.FlagCreatePairsOff,
-    tyro.conf.arg(help="a zero point a group, in place of a symmetric range", help_behavior_hint=""),
+DenseFrames = Annotated[int, number("frames per step of the dense heads; fewer need less memory")]
+WindowFrames = Annotated[int | None, option("N", "frames per window; bounds memory for long sequences")]
+WindowOverlap = Annotated[int | None, number("frames shared by neighboring windows", "(default: 4)")]
+Memory = Annotated[
+    str | None, option("SIZE", "process memory limit, such as 4GB or 800MB; chunk sizes are reduced to fit")
 ]
-Calib = Annotated[
-    str, tyro.conf.arg(metavar="NAME|IMAGES", help="calibrate on a dataset, or on a folder, glob or video of your own")
-]
-CalibRoot = Annotated[
-    Path | None,
-    tyro.conf.arg(metavar="DIR", help="the dataset's folder; rooms need none", help_behavior_hint="(optional)"),
-]
-CalibScenes = Annotated[int, number("calibrate on so many scenes, a quarter of them held out")]
-CalibFrames = Annotated[int, number("images of a scene")]
-CalibSeed = Annotated[int, number("of the choice of scenes and images")]
+GroupSize = Annotated[int, number("input channels per scale; -1: one scale per output channel")]
+ZeroPoints = Annotated[bool, Flag, flag("asymmetric codes, with one zero point per group")]
+Calib = Annotated[str, option("NAME|IMAGES", "calibrate on a dataset, or on your own folder, glob or video", None)]
+CalibRoot = Annotated[Path | None, option("DIR", "folder of the calibration dataset; rooms need none")]
+CalibScenes = Annotated[int, number("most calibration scenes; a quarter of them is held out")]
+CalibFrames = Annotated[int, number("images per calibration scene")]
+CalibSeed = Annotated[int, number("random seed of the choice of calibration scenes and images")]
 Supervision = Annotated[
-    Literal["truth", "teacher"],
-    tyro.conf.arg(help="judge by the scenes' known geometry, or by the float model, for which photographs are enough"),
+    options.Supervision,
+    tyro.conf.arg(help="compare with the scenes' ground truth, or with the float model, which photographs suffice for"),
 ]
 Dataset = Annotated[str, option("NAME", "rooms, co3d, re10k, ...: see docs/datasets.md", None)]
-Split = Annotated[str | None, option("NAME", "of the dataset; by default its test split")]
-Protocol = Annotated[tuple[str, ...], option("NAME", "by default what is usual on the dataset", "")]
-DataRoot = Annotated[Path | None, option("DIR", "the dataset's folder; rooms need none")]
-DrawnFrames = Annotated[int | None, option("N", "draw so many frames of each scene")]
+Split = Annotated[str | None, option("NAME", "split of the dataset", "(default: its test split)")]
+Protocol = Annotated[tuple[str, ...], option("NAME", "metrics to compute", "(default: the dataset's published ones)")]
+DataRoot = Annotated[Path | None, option("DIR", "folder of the dataset; rooms need none")]
+DrawnFrames = Annotated[int | None, option("N", "number of frames per scene, drawn at random")]
+Threads = Annotated[int, option("N", "CPU threads per process", None)]

@@ -4,49 +4,58 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from qvggt.cli.arguments import Device, Json, number, option
+from qvggt import options as choices
+from qvggt.cli import arguments as given
+from qvggt.options import BenchOptions
 
 if TYPE_CHECKING:
     from qvggt.bench.report import BenchReport, BenchRow
 
+Models = Annotated[
+    tuple[str, ...], given.Positional, given.argument("MODEL", "contenders: see qvggt --help", "(at least one)")
+]
+Computes = Annotated[
+    tuple[choices.Compute, ...], tyro.conf.arg(help="arithmetic of packed layers, each for every model")
+]
+Attentions = Annotated[
+    tuple[choices.GlobalAttention, ...],
+    tyro.conf.arg(help="global attention over all tokens or merged ones, each for every model"),
+]
+
 
 def bench(
-    models: Annotated[
-        tuple[str, ...],
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="MODEL", help="contenders: see qvggt --help", help_behavior_hint="(at least one)"),
-    ],
-    compute: Annotated[
-        tuple[Literal["float", "int8"], ...], tyro.conf.arg(help="how packed layers multiply, each for every model")
-    ] = ("float", "int8"),
-    global_attention: Annotated[
-        tuple[Literal["exact", "merged"], ...], tyro.conf.arg(help="among all tokens or merged ones, each likewise")
-    ] = ("exact",),
-    against: Annotated[str, option("MODEL", "the float model that all are compared with", None)] = "seeded:vggt-1b",
-    frames: Annotated[tuple[int, ...], number("images of the scene, each for every model", metavar="N")] = (1,),
-    size: Annotated[int, number("width and height of the images in pixels", metavar="PX")] = 518,
-    repeats: Annotated[int, number("runs of each, in turns", metavar="N")] = 3,
-    threads: Annotated[int | None, option("N", "of the CPU; by default as many as torch takes")] = None,
-    device: Device = "cpu",
-    json: Json = None,
-    profile: Annotated[Path | None, option("FILE.png", "draw where the time goes to this file")] = None,
+    models: Models,
+    compute: Computes = BenchOptions.computes,
+    global_attention: Attentions = BenchOptions.global_attention,
+    against: Annotated[str, given.option("MODEL", "float model to compare with", None)] = BenchOptions.against,
+    frames: Annotated[
+        tuple[int, ...], given.number("number of images, each for every model", metavar="N")
+    ] = BenchOptions.frames,
+    size: Annotated[int, given.number("width and height of the images in pixels", metavar="PX")] = BenchOptions.size_px,
+    repeats: Annotated[int, given.number("runs of each, in turns", metavar="N")] = BenchOptions.repeats,
+    threads: Annotated[int | None, given.option("N", "CPU threads", "(default: torch's)")] = BenchOptions.threads,
+    device: given.Device = BenchOptions.device,
+    json: given.Json = None,
+    profile: Annotated[Path | None, given.option("FILE.png", "draw the time by part of the model to this file")] = None,
 ) -> None:
     """Measure time and memory of models, side by side.
 
-    Every run has a fresh process of its own, and models take turns. Memory is the process's peak above its level after
-    imports. Answers are compared with those of the float model, so that nobody is fast by being wrong.
+    Every run is a new process, and models take turns. Memory is the process's peak above its level after imports.
+    Predictions are compared with the float model's, so that a fast but wrong model shows.
     """
     from qvggt.bench.run import bench as measure
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
-    from qvggt.options import BenchOptions
 
     check_figures(json)
     check_picture(profile, "--profile")
-    options = BenchOptions(models, compute, global_attention, against, frames, size, repeats, threads, device)
+    options = BenchOptions(
+        models, compute, global_attention, against, frames=frames, size_px=size, repeats=repeats, threads=threads,
+        device=device,
+    )  # fmt: skip
     started = time.perf_counter()
     with progress("bench") as update:
         report = measure(options, update)
@@ -78,7 +87,7 @@ def _print(report: BenchReport) -> None:
             say(row.error)
     about = report.environment
     say("")
-    say("cameras, depth, points: how far answers are from the float model's, relative to their size")
+    say("cameras, depth, points: difference from the float model's predictions, relative to their norm")
     say(
         f"{about['cpu']}, {about['threads']} threads of {about['cores']} cores, {', '.join(about['cpu_features'])}; "
         f"{about.get('gpu', about['device'])}; torch {about['torch']}, qvggt {about['qvggt']}"

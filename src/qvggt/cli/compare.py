@@ -8,94 +8,87 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from qvggt.cli.arguments import (
-    METHODS,
-    Calib,
-    CalibFrames,
-    CalibRoot,
-    CalibScenes,
-    DataRoot,
-    Dataset,
-    Device,
-    DrawnFrames,
-    GroupSize,
-    Json,
-    Model,
-    Protocol,
-    Revision,
-    Split,
-    Supervision,
-    number,
-    option,
+from qvggt.cli import arguments as given
+from qvggt.options import (
+    DATASET,
+    CalibrationOptions,
+    CompareOptions,
+    QuantizeOptions,
+    RunOptions,
+    Selection,
 )
+from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
     from qvggt.eval.comparison import ComparisonReport
 
-
-_USUAL = ("rtn", "awq", "gptq", "smoothquant", "qvggt", "qvggt+")
-Methods = Annotated[tuple[str, ...], option("NAME", f"{METHODS}; qvggt-task and the like leave stages out", None)]
+Methods = Annotated[
+    tuple[str, ...], given.option("NAME", f"{given.METHODS}; qvggt-task and the like leave out stages", None)
+]
 Seeds = Annotated[
     tuple[int, ...],
     tyro.conf.arg(
-        aliases=["--seed"], metavar="N", help="of the calibration scenes: with several, quantize once for each"
+        aliases=["--seed"],
+        metavar="N",
+        help="random seeds of the calibration scenes; each method is quantized per seed",
     ),
 ]
+Store = Annotated[Path | None, given.option("DIR", "keep checkpoints and results here", "(default: the user's cache)")]
 
 
 def compare(
-    model: Model,
-    methods: Methods = _USUAL,
-    bits: Annotated[tuple[int, ...], number("widths of a linear layer's weight, each 2..8", metavar="N")] = (4,),
-    group_size: GroupSize = 128,
-    dataset: Dataset = "rooms",
-    split: Split = None,
-    protocol: Protocol = (),
-    data_root: DataRoot = None,
-    frames: DrawnFrames = None,
-    scenes: Annotated[int | None, option("N", "measure so many scenes")] = None,
-    calib: Calib = "rooms",
-    calib_root: CalibRoot = None,
-    calib_scenes: CalibScenes = 16,
-    calib_frames: CalibFrames = 8,
-    seeds: Seeds = (0,),
-    supervision: Supervision = "teacher",
-    store: Annotated[Path | None, option("DIR", "keep checkpoints and results here, not in the user's cache")] = None,
-    threads: Annotated[int, option("N", "of the CPU, for measuring", None)] = 1,
-    device: Device = "cpu",
-    revision: Revision = None,
-    json: Json = None,
-    plot: Annotated[Path | None, option("FILE.png", "draw accuracy against size to this file")] = None,
+    model: given.Model,
+    methods: Methods = CompareOptions.methods,
+    bits: Annotated[
+        tuple[int, ...], given.number("bits of linear layers' weights, each 2..8", metavar="N")
+    ] = CompareOptions.bits,
+    group_size: given.GroupSize = Scheme.group_size,
+    dataset: given.Dataset = DATASET,
+    split: given.Split = None,
+    protocol: given.Protocol = (),
+    data_root: given.DataRoot = None,
+    frames: given.DrawnFrames = Selection.frames,
+    scenes: Annotated[int | None, given.option("N", "most scenes to measure")] = Selection.scenes,
+    calib: given.Calib = CalibrationOptions.source,
+    calib_root: given.CalibRoot = None,
+    calib_scenes: given.CalibScenes = CalibrationOptions.scenes,
+    calib_frames: given.CalibFrames = CalibrationOptions.frames,
+    seeds: Seeds = CompareOptions.seeds,
+    supervision: given.Supervision = QuantizeOptions.supervision,
+    store: Store = None,
+    threads: given.Threads = RunOptions.threads,
+    device: given.Device = RunOptions.device,
+    revision: given.Revision = None,
+    json: given.Json = None,
+    plot: Annotated[Path | None, given.option("FILE.png", "draw accuracy against size to this file")] = None,
 ) -> None:
-    """Quantize by several methods and measure them all on the same frames.
+    """Quantize with several methods and measure all of them on the same frames.
 
-    Checkpoints and results are kept: a run that was interrupted goes on where it was, and what was made before with
-    the very same options is not made again.
+    Checkpoints and results are kept: an interrupted run resumes where it stopped, and results of the same options are
+    reused.
     """
     from qvggt.api.compare import compare as run_comparison
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
-    from qvggt.options import CalibrationOptions, CompareOptions, QuantizeOptions, RunOptions, Selection
-    from qvggt.quant.scheme import Scheme
 
     check_picture(plot, "--plot")
     check_figures(json)
     calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames)
-    scheme, conv = Scheme(group_size=group_size), Scheme(8, group_size)
+    scheme, conv = Scheme(group_size=group_size), Scheme(QuantizeOptions.conv.bits, group_size)
     base = QuantizeOptions(scheme, conv, supervision=supervision, calibration=calibration)
-    options, run = CompareOptions(methods, bits, seeds, base), RunOptions(threads=threads, device=device)
-    selection = Selection(data_root, frames, scenes=scenes)
     started = time.perf_counter()
     with progress(model) as update:
         report = run_comparison(
-            model, options, dataset, split, protocol, selection, store, run, revision, on_progress=update
-        )
+            model, CompareOptions(methods, bits, seeds, base), dataset, split, protocols=protocol,
+            selection=Selection(data_root, frames, scenes=scenes), store=store,
+            run=RunOptions(threads=threads, device=device), revision=revision, on_progress=update,
+        )  # fmt: skip
     save_figures(json, report.to_json())
     _show(report, plot)
     say(f"{(time.perf_counter() - started) / 60:.1f} min" + (f", picture: {plot}" if plot is not None else ""))
     errors = [error for row in report.rows for error in row.errors]
     if errors:
-        raise QvggtError(f"not everything could be compared; {errors[0]}")
+        raise QvggtError(f"some methods failed: {errors[0]}")
 
 
 def _show(report: ComparisonReport, plot: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""``qvggt demo``: the whole way on the model and the scene that qvggt carries."""
+"""``qvggt demo``: from quantization to reconstruction on the embedded model and sample scene."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from qvggt.cli.arguments import Json
+from qvggt.cli import arguments as given
+from qvggt.options import METHOD
+from qvggt.quant.scheme import Scheme
 
 
 def demo(
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR", help="folder to write to")] = Path("out/demo"),
-    bits: Annotated[int, tyro.conf.arg(help="of a linear layer's weight, 2 to 8")] = 4,
-    json: Json = None,
+    output: given.Output = Path("out/demo"),
+    bits: Annotated[int, given.number("bits of linear layers' weights", metavar="2..8")] = Scheme.bits,
+    json: given.Json = None,
 ) -> None:
-    """Quantize the nano model, reconstruct the sample scene with both models, and say how far they differ."""
+    """Quantize the nano model, reconstruct the sample scene with both models, and compare them."""
     from qvggt.api import reconstruct as api
     from qvggt.api.quantize import quantize_to
     from qvggt.cli.show import check_figures, progress, save_figures, say
@@ -26,13 +26,12 @@ def demo(
     from qvggt.export.npz import save_prediction
     from qvggt.inference.process_memory import size_text
     from qvggt.options import ExportOptions, QuantizeOptions
-    from qvggt.quant.scheme import Scheme
     from qvggt.weights.pretrained import sample_cameras, sample_images
 
     check_figures(json)
     started = time.perf_counter()
     checkpoint = output / f"nano-{bits}bit"
-    report = quantize_to("nano", checkpoint, "rtn", QuantizeOptions(Scheme(bits, 64)), overwrite=True)
+    report = quantize_to("nano", checkpoint, METHOD, QuantizeOptions(Scheme(bits, 64)), overwrite=True)
     say(f"quantized nano to {bits} bits in {time.perf_counter() - started:.1f} s")
 
     predictions = {}

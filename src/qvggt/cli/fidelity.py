@@ -6,41 +6,36 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
-
-from qvggt.cli.arguments import DenseFrames, Device, FrameCount, FramesPerSecond, Images, Json, Mode, Revision
+from qvggt.cli import arguments as given
+from qvggt.options import ImageOptions, InferenceOptions, LoadOptions
 
 if TYPE_CHECKING:
     from qvggt.api.fidelity import FidelityReport
 
-Plot = Annotated[
-    Path | None,
-    tyro.conf.arg(metavar="FILE.png", help="draw the differences to this file", help_behavior_hint="(optional)"),
+Reference = Annotated[
+    str, given.Positional, given.argument("MODEL_A", "compare with this model, usually the float one")
 ]
-
-
-def _model(metavar: str, text: str) -> object:
-    return tyro.conf.arg(metavar=metavar, help=text)
+Other = Annotated[str, given.Positional, given.argument("MODEL_B", "model to compare, usually a quantized one")]
 
 
 def fidelity(
-    model: Annotated[str, tyro.conf.Positional, _model("MODEL_A", "compare with this one, as a rule the float model")],
-    other: Annotated[str, tyro.conf.Positional, _model("MODEL_B", "how far this one is from it, as a rule quantized")],
-    images: Images,
-    mode: Mode = "crop",
-    fps: FramesPerSecond = None,
-    frames: FrameCount = None,
-    dense_frames: DenseFrames = 8,
-    device: Device = "cpu",
-    revision: Revision = None,
-    json: Json = None,
-    plot: Plot = None,
+    model: Reference,
+    other: Other,
+    images: given.Images,
+    mode: given.Mode = ImageOptions.mode,
+    fps: given.FramesPerSecond = ImageOptions.fps,
+    frames: given.FrameCount = ImageOptions.frames,
+    dense_frames: given.DenseFrames = InferenceOptions.dense_frames,
+    device: given.Device = LoadOptions.device,
+    revision: given.Revision = None,
+    json: given.Json = None,
+    plot: Annotated[Path | None, given.option("FILE.png", "draw the differences to this file")] = None,
 ) -> None:
-    """Say how far two models are apart on your own photographs.
+    """Measure how far two models' predictions differ on your own photographs.
 
     For every frame: the angles between the cameras' rotations and between their translations, both relative to the
     first frame, the mean relative difference of depth, and the mean distance between points in percent of their mean
-    distance from the origin. No ground truth is needed. The models are in memory one after the other.
+    distance from the origin. No ground truth is needed. Only one model is in memory at a time.
     """
     from qvggt.api.fidelity import fidelity as measure
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
@@ -53,7 +48,10 @@ def fidelity(
     check_figures(json)
     started = time.perf_counter()
     with progress("fidelity") as update:
-        report = measure(model, other, images, mode, fps, frames, device, dense_frames, update, revision=revision)
+        report = measure(
+            model, other, images, mode=mode, fps=fps, frames=frames, device=device, dense_frames=dense_frames,
+            revision=revision, on_progress=update,
+        )  # fmt: skip
     seconds, peak = time.perf_counter() - started, peak_memory_bytes()
     save_figures(json, report.to_json() | {"seconds": seconds, "peak_memory_bytes": peak})
     if plot is not None:

@@ -1,4 +1,4 @@
-"""``qvggt inspect``: what is in a checkpoint."""
+"""``qvggt inspect``: contents and origin of a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
-
-from qvggt.cli.arguments import Json
+from qvggt.cli import arguments as given
+from qvggt.cli.arguments import Flag, flag
 from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
@@ -16,14 +15,10 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR", help="a quantized checkpoint")],
-    verify: Annotated[
-        bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="hash every tensor anew", help_behavior_hint="")
-    ] = False,
-    layers: Annotated[
-        bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="a row a layer, not a part", help_behavior_hint="")
-    ] = False,
-    json: Json = None,
+    checkpoint: Annotated[Path, given.Positional, given.argument("DIR", "a quantized checkpoint")],
+    verify: Annotated[bool, Flag, flag("check the hash of every tensor")] = False,
+    layers: Annotated[bool, Flag, flag("one row per layer instead of per part of the model")] = False,
+    json: given.Json = None,
 ) -> None:
     """Show a checkpoint's layers, bits, bytes and origin."""
     from rich.table import Table
@@ -34,7 +29,7 @@ def inspect(
     from qvggt.inference.process_memory import size_text
 
     if not is_checkpoint(checkpoint):
-        raise QvggtError(f"{str(checkpoint)!r} is no quantized checkpoint: give a folder that qvggt quantize wrote")
+        raise QvggtError(f"{str(checkpoint)!r} is not a quantized checkpoint: give a folder that qvggt quantize wrote")
     check_figures(json)
     opened = open_checkpoint(checkpoint)
     report = inspect_checkpoint(opened)
@@ -64,7 +59,7 @@ def inspect(
     say_table(table)
     say(
         f"{report.parameters / 1e6:.1f} M parameters, {report.average_bits:.2f} bits on average, "
-        f"{size_text(report.checkpoint_bytes)} in all"
+        f"{size_text(report.checkpoint_bytes)} in total"
     )
     source = report.provenance
     say(
@@ -72,7 +67,7 @@ def inspect(
         + (f" ({source.source_hash})" if source.source_hash else "")
     )
     if checked is not None:
-        say(f"verified: all {checked} tensors are as they were written")
+        say(f"verified: the hashes of all {checked} tensors match")
     save_figures(json, report.to_json() | {"verified_tensors": checked})
 
 

@@ -1,4 +1,4 @@
-"""What the command line says besides its results: the help of all commands, log messages, and why it failed."""
+"""Messages of the command line besides results: help, log messages and errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ commands:
 {commands}
 
 MODEL is in every command one of
-  nano                  a small model that qvggt carries along, for first steps
-  facebook/VGGT-1B      an id on the Hugging Face hub (fetched once)
+  nano                  a small embedded model, for first steps
+  facebook/VGGT-1B      a Hugging Face hub id (downloaded once)
   FILE or FOLDER        weights as .safetensors or .pt
   FOLDER                a checkpoint that `qvggt quantize` wrote
   seeded:vggt-1b        full size with stand-in weights, for speed and memory
@@ -38,7 +38,7 @@ _INDENT = 15
 
 
 class _Handler(logging.Handler):
-    """Writes to what standard error is at the time, so that a progress line knows of it and gives way."""
+    """Writes to the current standard error, which a progress bar replaces to keep messages apart."""
 
     def emit(self, record: logging.LogRecord) -> None:
         warning = "warning: " if record.levelno >= logging.WARNING else ""
@@ -65,7 +65,7 @@ def say_why(sentence: str) -> None:
 
 @contextmanager
 def messages_on_stderr() -> Iterator[None]:
-    """Show what the library logs, one line a message."""
+    """Print the library's log messages, one line each."""
     logger, handler = logging.getLogger("qvggt"), _Handler()
     level = logger.level
     logger.addHandler(handler)

@@ -5,28 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from qvggt.cli.arguments import (
-    METHODS,
-    Calib,
-    CalibFrames,
-    CalibRoot,
-    CalibScenes,
-    CalibSeed,
-    GroupSize,
-    Json,
-    Model,
-    Output,
-    Overwrite,
-    Revision,
-    Supervision,
-    ZeroPoints,
-    number,
-    option,
-)
+from qvggt.cli import arguments as given
+from qvggt.cli.arguments import Flag, flag, number, option
+from qvggt.options import METHOD, CalibrationOptions, QuantizeOptions
+from qvggt.quant.scheme import FloatScheme, FloatType, ScaleRule, Scheme
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,99 +20,99 @@ if TYPE_CHECKING:
     from qvggt.api.quantize import QuantizeReport
     from qvggt.inference.process_memory import StageCost
 
-Method = Annotated[str, tyro.conf.arg(metavar="NAME", help=METHODS)]
-ScaleRule = Annotated[
-    Literal["absmax", "mse"], tyro.conf.arg(help="cover the largest weight, or clip for the least squared error")
-]
+Scales = Annotated[ScaleRule, tyro.conf.arg(help="cover the largest weight, or clip for the least squared error")]
+ConvBits = Annotated[int, number("bits of convolutions' weights; 16 keeps them float", metavar="2..8|16")]
 ActivationBits = Annotated[
-    int | None, number("of activations, for smoothquant and quarot", "(default: the method's)", "4..8")
+    int | None, number("bits of activations, for smoothquant and quarot", "(default: the method's)", "4..8")
 ]
 AverageBits = Annotated[
     float | None, number("budget over all linear layers, for qvggt and qvggt+", "(default: a little above BITS)")
 ]
+MaxBytes = Annotated[int | None, number("budget for the whole checkpoint, instead of --average-bits", "(optional)")]
 Sensitivities = Annotated[
     Path | None,
-    option(
-        "FILE.json",
-        "weigh what qvggt sensitivity measured of this model, for qvggt and qvggt+",
-        "(default: measure it)",
-    ),
+    option("FILE.json", "report of qvggt sensitivity on this model, for qvggt and qvggt+", "(default: measure it)"),
 ]
 Layers = Annotated[
     tuple[str, ...],
     tyro.conf.arg(metavar="PATTERN", help="groups, names, globs or re:EXPRESSION; other layers stay float"),
 ]
-FloatType = Annotated[Literal["float32", "float16", "bfloat16"], tyro.conf.arg(help="of all that is not quantized")]
+OtherType = Annotated[FloatType, tyro.conf.arg(help="type of everything that is not quantized")]
 Tokens = Annotated[
-    str | None, option("CLASSES", "activations that count: all, patch, camera+patch, ...", "(default: the method's)")
+    str | None,
+    option("CLASSES", "token classes to calibrate on: all, patch, camera+patch, ...", "(default: the method's)"),
 ]
 Without = Annotated[
     tuple[str, ...],
-    tyro.conf.arg(
-        metavar="STAGE",
-        help="leave out stages: select, filter, compensate, task of qvggt; reorder, select, compensate, tune of qvggt+",
-        help_behavior_hint="(optional)",
+    option(
+        "STAGE",
+        "leave out stages: select, filter, compensate, task of qvggt; reorder, select, compensate, tune of qvggt+",
     ),
-]
-Resume = Annotated[
-    bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help="go on with an interrupted run", help_behavior_hint="")
 ]
 
 
 def quantize(
-    model: Model,
-    output: Output,
-    method: Method = "rtn",
-    bits: Annotated[int, number("of a linear layer's weight", metavar="2..8")] = 4,
-    group_size: GroupSize = 128,
-    zero_points: ZeroPoints = False,
-    scale_rule: ScaleRule = "absmax",
-    conv_bits: Annotated[int, number("of a convolution's weight; 16 keeps it float", metavar="2..8|16")] = 8,
-    activation_bits: ActivationBits = None,
-    average_bits: AverageBits = None,
-    max_bytes: Annotated[int | None, number("budget for the whole checkpoint, in its place", "(optional)")] = None,
+    model: given.Model,
+    output: given.Output,
+    method: Annotated[str, option("NAME", given.METHODS, None)] = METHOD,
+    bits: Annotated[int, number("bits of linear layers' weights", metavar="2..8")] = Scheme.bits,
+    group_size: given.GroupSize = Scheme.group_size,
+    zero_points: given.ZeroPoints = not Scheme.symmetric,
+    scale_rule: Scales = Scheme.scale_rule,
+    conv_bits: ConvBits = QuantizeOptions.conv.bits,
+    activation_bits: ActivationBits = QuantizeOptions.activation_bits,
+    average_bits: AverageBits = QuantizeOptions.average_bits,
+    max_bytes: MaxBytes = QuantizeOptions.max_bytes,
     sensitivities: Sensitivities = None,
-    layers: Layers = ("all",),
-    float_type: FloatType = "float16",
-    tokens: Tokens = None,
-    without: Without = (),
-    supervision: Supervision = "teacher",
-    calib: Calib = "rooms",
-    calib_root: CalibRoot = None,
-    calib_scenes: CalibScenes = 16,
-    calib_frames: CalibFrames = 8,
-    seed: CalibSeed = 0,
-    revision: Revision = None,
-    overwrite: Overwrite = False,
-    resume: Resume = False,
-    json: Json = None,
+    layers: Layers = QuantizeOptions.layers,
+    float_type: OtherType = QuantizeOptions.float_type,
+    tokens: Tokens = QuantizeOptions.tokens,
+    without: Without = QuantizeOptions.without,
+    supervision: given.Supervision = QuantizeOptions.supervision,
+    calib: given.Calib = CalibrationOptions.source,
+    calib_root: given.CalibRoot = None,
+    calib_scenes: given.CalibScenes = CalibrationOptions.scenes,
+    calib_frames: given.CalibFrames = CalibrationOptions.frames,
+    seed: given.CalibSeed = CalibrationOptions.seed,
+    revision: given.Revision = None,
+    overwrite: given.Overwrite = False,
+    resume: Annotated[bool, Flag, flag("resume an interrupted run")] = False,
+    json: given.Json = None,
 ) -> None:
-    """Quantize a model to a checkpoint that other tools read too.
+    """Quantize a model to a checkpoint that other tools can read too.
 
-    rtn needs no images, and takes one layer at a time from the model's file to the checkpoint. All other methods are
-    calibrated on rooms, on a dataset, or on photographs of your own.
+    rtn needs no images and streams one layer at a time from the model's file to the checkpoint. All other methods are
+    calibrated on rooms, on a dataset, or on your own photographs.
     """
     from qvggt.api.quantize import quantize_to
     from qvggt.cli.show import check_figures, progress, save_figures
-    from qvggt.options import CalibrationOptions, QuantizeOptions
-    from qvggt.quant.scheme import FloatScheme, Scheme
 
     check_figures(json)
     scheme = Scheme(bits, group_size, not zero_points, scale_rule)
-    conv = FloatScheme(float_type) if conv_bits == 16 else replace(scheme, bits=conv_bits)
-    calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed)
     options = QuantizeOptions(
-        scheme, conv, layers, float_type, tokens, supervision, calibration, activation_bits, average_bits, max_bytes,
-        sensitivities, without,
-    )  # fmt: skip
+        scheme=scheme,
+        conv=FloatScheme(float_type) if conv_bits == 16 else replace(scheme, bits=conv_bits),
+        layers=layers,
+        float_type=float_type,
+        tokens=tokens,
+        supervision=supervision,
+        calibration=CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed),
+        activation_bits=activation_bits,
+        average_bits=average_bits,
+        max_bytes=max_bytes,
+        sensitivities=sensitivities,
+        without=without,
+    )
     started = time.perf_counter()
     with progress(model) as update:
-        report = quantize_to(model, output, method, options, overwrite, resume, revision, update)
+        report = quantize_to(
+            model, output, method, options, overwrite=overwrite, resume=resume, revision=revision, on_progress=update
+        )
     save_figures(json, _print(report, model, method, time.perf_counter() - started))
 
 
 def _print(report: QuantizeReport, model: str, method: str, seconds: float) -> dict[str, object]:
-    """Print what was made and return the figures."""
+    """Print the results and return them."""
     from qvggt.cli.show import say
     from qvggt.inference.process_memory import peak_memory_bytes, size_text
 
@@ -149,7 +135,7 @@ def _print(report: QuantizeReport, model: str, method: str, seconds: float) -> d
         losses = report.losses
         figures["held_out_loss"] = vars(losses)
         predicted = "" if losses.predicted is None else f", {losses.float_model + losses.predicted:.4f} predicted"
-        say(f"loss on scenes held out: {losses.quantized:.4f} (float model {losses.float_model:.4f}{predicted})")
+        say(f"loss on held-out scenes: {losses.quantized:.4f} (float model {losses.float_model:.4f}{predicted})")
         for stage, notes in report.stages.items():
             if "accepted" in notes:
                 verdict = "kept" if notes["accepted"] else "dropped"

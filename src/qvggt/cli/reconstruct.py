@@ -5,75 +5,55 @@ from __future__ import annotations
 import itertools
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from qvggt.cli.arguments import (
-    ComputeMode,
-    DenseFrames,
-    Device,
-    FrameCount,
-    FramesPerSecond,
-    GlobalAttentionMode,
-    Images,
-    Json,
-    MaxPoints,
-    Memory,
-    Mode,
-    Model,
-    Output,
-    Overwrite,
-    Revision,
-    WindowFrames,
-    WindowOverlap,
-    number,
-)
+from qvggt.cli import arguments as given
+from qvggt.options import ExportOptions, Head, ImageOptions, InferenceOptions, LoadOptions, PointsFrom, WindowOptions
 
-HeadName = Literal["camera", "depth", "point"]
+if TYPE_CHECKING:
+    from qvggt.types import Prediction
+
 Heads = Annotated[
-    tuple[HeadName, ...],
-    tyro.conf.arg(help="what to compute", help_behavior_hint="(default: what the points need)"),
+    tuple[Head, ...], tyro.conf.arg(help="what to compute", help_behavior_hint="(default: what the points need)")
 ]
-Confidence = Annotated[float, number("give no points to this share of pixels, the least confident", None, "PERCENT")]
+Source = Annotated[PointsFrom, tyro.conf.arg(help="points from depth maps and cameras, or from the point head")]
+Confidence = Annotated[float, given.number("drop this percentage of pixels, the least confident", None, "PERCENT")]
 
 
 def reconstruct(
-    model: Model,
-    images: Images,
-    output: Output,
+    model: given.Model,
+    images: given.Images,
+    output: given.Output,
     heads: Heads = (),
-    points_from: Annotated[
-        Literal["depth", "head"], tyro.conf.arg(help="depth and cameras, or the point head")
-    ] = "depth",
-    max_points: MaxPoints = 1_000_000,
-    confidence: Confidence = 25.0,
-    mode: Mode = "crop",
-    fps: FramesPerSecond = None,
-    frames: FrameCount = None,
-    compute: ComputeMode = "float",
-    global_attention: GlobalAttentionMode = "exact",
-    dense_frames: DenseFrames = 8,
-    window: WindowFrames = None,
-    overlap: WindowOverlap = None,
-    memory: Memory = None,
-    device: Device = "cpu",
-    revision: Revision = None,
-    overwrite: Overwrite = False,
-    json: Json = None,
+    points_from: Source = ExportOptions.points_from,
+    max_points: given.MaxPoints = ExportOptions.max_points,
+    confidence: Confidence = ExportOptions.drop_percent,
+    mode: given.Mode = ImageOptions.mode,
+    fps: given.FramesPerSecond = ImageOptions.fps,
+    frames: given.FrameCount = ImageOptions.frames,
+    compute: given.Compute = LoadOptions.compute,
+    global_attention: given.GlobalAttention = LoadOptions.global_attention,
+    dense_frames: given.DenseFrames = InferenceOptions.dense_frames,
+    window: given.WindowFrames = None,
+    overlap: given.WindowOverlap = WindowOptions.overlap,
+    memory: given.Memory = None,
+    device: given.Device = LoadOptions.device,
+    revision: given.Revision = None,
+    overwrite: given.Overwrite = False,
+    json: given.Json = None,
 ) -> None:
     """Reconstruct a scene: prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png."""
     from qvggt.api import reconstruct as api
-    from qvggt.cli.show import check_figures, count_text, progress, size_bytes
-    from qvggt.export import CONTENTS, write_all
-    from qvggt.export.npz import save_prediction
+    from qvggt.cli.show import check_figures, progress, save_figures, size_bytes
+    from qvggt.export import CONTENTS
     from qvggt.files import new_folder
     from qvggt.images.preprocess import check_source
     from qvggt.inference import process_memory as costs
-    from qvggt.options import ExportOptions, WindowOptions
 
     options = ExportOptions(points_from, max_points, confidence, title=model)
-    windows = None if window is None else WindowOptions(window, overlap)
+    windows = WindowOptions.of(window, overlap)
     limit = None if memory is None else size_bytes(memory)
     check_source(images)
     check_figures(json)
@@ -82,40 +62,55 @@ def reconstruct(
     clock = [time.perf_counter()]
     with new_folder(output, ("prediction.npz", *CONTENTS), overwrite) as folder, progress(model) as update:
         update("loading", 0.0)
-        network = api.load(model, device, compute, revision, global_attention)
+        network = api.load(model, device, compute, revision=revision, global_attention=global_attention)
         clock.append(time.perf_counter())
         prediction = api.reconstruct(
-            network, images, heads or None, points_from, mode, fps, frames, dense_frames, update, windows, limit,
-            max_points,
+            network, images, heads=heads or None, points_from=points_from, mode=mode, fps=fps, frames=frames,
+            dense_frames=dense_frames, windows=windows, memory_bytes=limit, written_points=max_points,
+            on_progress=update,
         )  # fmt: skip
         clock.append(time.perf_counter())
-        del network  # its place is for what writing needs
-        count, _, height, width = prediction.images.shape
-        update(f"{count_text(count, 'frame')}, writing files", 1.0)
-        save_prediction(prediction, folder / "prediction.npz")
-        caption = f"{count_text(count, 'frame')} of {width}x{height} px"
-        written = ["prediction.npz", *write_all(prediction, folder, options, caption)]
+        del network  # writing files needs its memory
+        update(f"{_size(prediction)}, writing files", 1.0)
+        written = _write(prediction, folder, options)
     clock.append(time.perf_counter())
-    _finish(model, (count, height, width), clock, written, output, json)
-
-
-def _finish(
-    model: str, shape: tuple[int, int, int], clock: list[float], written: list[str], output: Path, json: Path | None
-) -> None:
-    """Print what was done, and write it to a file too if one is named."""
-    from qvggt.cli.show import save_figures
-    from qvggt.inference import process_memory as costs
-
-    seconds = [end - start for start, end in itertools.pairwise(clock)]
-    figures = {
-        "model": model,
-        **dict(zip(("frames", "height_px", "width_px"), shape, strict=True)),
-        **dict(zip(("load_seconds", "reconstruct_seconds", "write_seconds"), seconds, strict=True)),
-        "peak_memory_bytes": costs.peak_memory_bytes(),
-        "files": written,
-    }
+    figures = _figures(model, prediction, clock, written)
     _print(figures, output)
     save_figures(json, figures)
+
+
+def _write(prediction: Prediction, folder: Path, options: ExportOptions) -> list[str]:
+    """Write all files and return their names."""
+    from qvggt.export import write_all
+    from qvggt.export.npz import save_prediction
+
+    save_prediction(prediction, folder / "prediction.npz")
+    return ["prediction.npz", *write_all(prediction, folder, options, _size(prediction))]
+
+
+def _size(prediction: Prediction) -> str:
+    from qvggt.cli.show import count_text
+
+    count, _, height, width = prediction.images.shape
+    return f"{count_text(count, 'frame')} of {width}x{height} px"
+
+
+def _figures(model: str, prediction: Prediction, clock: list[float], written: list[str]) -> dict[str, Any]:
+    from qvggt.inference.process_memory import peak_memory_bytes
+
+    count, _, height, width = prediction.images.shape
+    load, reconstruct, write = (end - start for start, end in itertools.pairwise(clock))
+    return {
+        "model": model,
+        "frames": count,
+        "height_px": height,
+        "width_px": width,
+        "load_seconds": load,
+        "reconstruct_seconds": reconstruct,
+        "write_seconds": write,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "files": written,
+    }
 
 
 def _print(figures: dict[str, Any], output: Path) -> None:

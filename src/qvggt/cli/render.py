@@ -6,38 +6,38 @@ import time
 from dataclasses import replace
 from typing import Annotated, Literal
 
-import tyro
-
-from qvggt.cli.arguments import Output, Overwrite
-
-
-def _option(metavar: str, text: str, hint: str | None = "(optional)"):
-    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint=hint)
+from qvggt.cli import arguments as given
+from qvggt.cli.arguments import option
+from qvggt.options import ImageOptions
 
 
 def render(
-    data: Annotated[Literal["rooms"], tyro.conf.Positional, _option("rooms", "what to render", "")],
-    output: Output,
-    split: Annotated[str, _option("NAME", "of the rooms: see docs/rooms.md", None)] = "test",
-    scenes: Annotated[int | None, _option("N", "the first N scenes; by default all, but train never ends")] = None,
-    frames: Annotated[int | None, _option("N", "pictures of each scene, in place of the split's 8")] = None,
-    size: Annotated[tuple[int, ...], _option("PX", "of a picture: one side, or width and height", None)] = (518,),
-    samples: Annotated[int, _option("N", "N x N rays make the colour of a pixel: 2 looks smooth", None)] = 1,
-    landmarks: Annotated[float | None, _option("0..1", "how much one picture tells its own pose")] = None,
-    baseline: Annotated[float | None, _option("FACTOR", "of the camera's motion")] = None,
-    path: Annotated[Literal["mixed", "walk", "orbit", "wander"] | None, _option("NAME", "of the camera")] = None,
-    seed: Annotated[int | None, _option("N", "of the first scene, in place of the split's own")] = None,
-    jpeg: Annotated[int | None, _option("1..95", "write JPEG of this quality in place of PNG")] = None,
-    overwrite: Overwrite = False,
+    data: Annotated[Literal["rooms"], given.Positional, given.argument("rooms", "what to render", "")],
+    output: given.Output,
+    split: Annotated[str, option("NAME", "split of the rooms: see docs/rooms.md", None)] = "test",
+    scenes: Annotated[
+        int | None, option("N", "render the first N scenes", "(default: all; required for train)")
+    ] = None,
+    frames: Annotated[int | None, option("N", "images per scene", "(default: the split's, 8)")] = None,
+    size: Annotated[tuple[int, ...], option("PX", "image size: one side, or width and height", None)] = (
+        ImageOptions.size,
+    ),
+    samples: Annotated[int, option("N", "average N x N rays per pixel; 2 is antialiased", None)] = 1,
+    landmarks: Annotated[float | None, option("0..1", "how much a single image reveals its own pose")] = None,
+    baseline: Annotated[float | None, option("FACTOR", "scale of the camera's motion")] = None,
+    path: Annotated[Literal["mixed", "walk", "orbit", "wander"] | None, option("NAME", "camera path")] = None,
+    seed: Annotated[int | None, option("N", "random seed of the first scene", "(default: the split's)")] = None,
+    jpeg: Annotated[int | None, option("1..95", "write JPEG of this quality instead of PNG")] = None,
+    overwrite: given.Overwrite = False,
 ) -> None:
-    """Render rooms to images, COLMAP cameras and depth; run again with the same options to go on."""
+    """Render rooms to images, COLMAP cameras and depth; run again with the same options to resume."""
     from qvggt.cli.show import progress, say
     from qvggt.data.rooms.export import Pictures, write_rooms
     from qvggt.data.rooms.family import choose_rooms
     from qvggt.types import QvggtError
 
     if len(size) not in (1, 2):
-        raise QvggtError(f"--size takes one side or width and height, not {len(size)} numbers")
+        raise QvggtError(f"--size takes one side, or width and height, not {len(size)} numbers")
     part = choose_rooms(split, scenes, frames, landmarks)
     family = part.family
     if baseline is not None:
@@ -50,8 +50,10 @@ def render(
     pictures = Pictures((size[-1], size[0]), samples, jpeg)
     started = time.perf_counter()
     with progress(f"{split}, {part.scenes} scenes") as update:
-        written = write_rooms(output, part, pictures, split if seed is None else "room", overwrite, update)
+        written = write_rooms(
+            output, part, pictures, split if seed is None else "room", overwrite=overwrite, on_progress=update
+        )
     seconds = time.perf_counter() - started
-    kept = f", {written.kept} were there" if written.kept else ""
+    kept = f", {written.kept} existed" if written.kept else ""
     say(f"{written.rendered} scenes of {part.frames} frames rendered in {seconds:.1f} s{kept}")
     say(f"in {output}: index.json and one folder a scene; evaluate reads them as --dataset folder")

@@ -4,81 +4,74 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from qvggt.cli.arguments import (
-    Calib,
-    CalibFrames,
-    CalibRoot,
-    CalibScenes,
-    CalibSeed,
-    Device,
-    GroupSize,
-    Model,
-    Revision,
-    Supervision,
-    ZeroPoints,
-    number,
+from qvggt.cli import arguments as given
+from qvggt.options import (
+    SENSITIVITY_BITS,
+    SENSITIVITY_CALIBRATION,
+    CalibrationOptions,
+    Granularity,
+    LoadOptions,
+    Rounding,
+    SensitivityOptions,
+    sensitivity_schemes,
 )
-from qvggt.types import QvggtError
+from qvggt.quant.scheme import Scheme
 
 if TYPE_CHECKING:
     from qvggt.calibration.sensitivity import SensitivityReport
 
 _LISTED = 12
 
+Report = Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE.json", help="write the report to this file")]
+Items = Annotated[
+    Granularity,
+    tyro.conf.arg(help="quantize one block or head at a time, the layers of one kind in it, or a single layer"),
+]
+
 
 def sensitivity(
-    model: Model,
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE.json", help="write the report to this file")],
-    plot: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="FILE.png", help="draw the report to this file", help_behavior_hint="(optional)"),
-    ] = None,
-    bits: Annotated[tuple[int, ...], number("try these widths, each 2..8", metavar="N")] = (3, 4, 8),
-    group_size: GroupSize = 128,
-    zero_points: ZeroPoints = False,
-    granularity: Annotated[
-        Literal["unit", "part", "layer"],
-        tyro.conf.arg(help="quantize a block or head at a time, layers of one kind in it, or a single layer"),
-    ] = "part",
+    model: given.Model,
+    output: Report,
+    plot: Annotated[Path | None, given.option("FILE.png", "draw the report to this file")] = None,
+    bits: Annotated[tuple[int, ...], given.number("bits to try, each 2..8", metavar="N")] = SENSITIVITY_BITS,
+    group_size: given.GroupSize = Scheme.group_size,
+    zero_points: given.ZeroPoints = not Scheme.symmetric,
+    granularity: Items = SensitivityOptions.granularity,
     rounding: Annotated[
-        Literal["nearest", "second-order"],
-        tyro.conf.arg(help="round to nearest, or by second order as gptq and qvggt+ do"),
-    ] = "nearest",
-    calib: Calib = "rooms",
-    calib_root: CalibRoot = None,
-    calib_scenes: CalibScenes = 8,
-    calib_frames: CalibFrames = 4,
-    seed: CalibSeed = 0,
-    supervision: Supervision = "teacher",
-    device: Device = "cpu",
-    revision: Revision = None,
+        Rounding, tyro.conf.arg(help="round to nearest, or by second order as gptq and qvggt+ do")
+    ] = SensitivityOptions.rounding,
+    calib: given.Calib = SENSITIVITY_CALIBRATION.source,
+    calib_root: given.CalibRoot = None,
+    calib_scenes: given.CalibScenes = SENSITIVITY_CALIBRATION.scenes,
+    calib_frames: given.CalibFrames = SENSITIVITY_CALIBRATION.frames,
+    seed: given.CalibSeed = SENSITIVITY_CALIBRATION.seed,
+    supervision: given.Supervision = SensitivityOptions.supervision,
+    device: given.Device = LoadOptions.device,
+    revision: given.Revision = None,
 ) -> None:
-    """Say which parts of a model are fragile.
+    """Measure how much each part of a model loses when it is quantized.
 
-    One part at a time is rounded to few bits, the rest stays floating, and the loss of the whole model is measured:
-    of cameras, depth, points, and of points against depth and cameras. What the report holds is what `qvggt quantize`
-    weighs when it is given a budget.
+    One part at a time is quantized to few bits, the rest stays float, and the loss of the whole model is measured:
+    of cameras, depth, points, and of points against depth and cameras. `qvggt quantize --sensitivities` uses the
+    report to distribute a budget of bits.
     """
     from qvggt.api.sensitivity import sensitivity as measure
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
     from qvggt.inference.process_memory import peak_memory_bytes, size_text
-    from qvggt.options import CalibrationOptions, SensitivityOptions, sensitivity_schemes
     from qvggt.plots.sensitivity import write_sensitivity_picture
 
     check_picture(plot, "--plot")
-    if not bits:
-        raise QvggtError("there is nothing to try: give --bits at least one width")
     check_figures(output)
     schemes = sensitivity_schemes(bits, group_size, not zero_points)
     options = SensitivityOptions(schemes, granularity, rounding, supervision)
     calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed)
     started = time.perf_counter()
     with progress(model) as update:
-        report = measure(model, options, calibration, device, revision, update)
+        report = measure(model, options, calibration, device=device, revision=revision, on_progress=update)
     save_figures(output, report.to_json())
     if plot is not None:
         write_sensitivity_picture(plot, report)
@@ -109,11 +102,12 @@ def _print(report: SensitivityReport) -> None:
             *(_cell(value) for value in (parts.camera, parts.depth, parts.point, parts.geometry)),
             size_text(row.bytes),
         )
-    say(f"increase of the loss in thousandths; the float model's is {1000 * report.baseline.total:.1f}:")
+    baseline = 1000 * report.baseline.total
+    say(f"increase of the loss in thousandths; the float model's loss is {baseline:.1f}:")
     say_table(table)
     if len(ranked) > _LISTED:
-        say(f"and {len(ranked) - _LISTED} more in the report")
+        say(f"{len(ranked) - _LISTED} more rows are in the report")
 
 
 def _cell(value: float) -> str:
-    return "no answer" if value == float("inf") else f"{1000 * value:+.3f}"
+    return "not finite" if value == float("inf") else f"{1000 * value:+.3f}"

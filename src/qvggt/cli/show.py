@@ -1,4 +1,4 @@
-"""What commands print: progress, sizes, times, and figures as JSON."""
+"""Output of commands: progress, tables, sizes, and results as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.table import Table
 from qvggt.files import new_file, write_json
 from qvggt.types import OnProgress, QvggtError
 
-# Names of files and models are shown as they are: "[bold]" and ":smile:" in them mean themselves.
+# Names of files and models are printed literally, even with "[bold]" or ":smile:" in them.
 _plain_console = partial(Console, highlight=False, markup=False, emoji=False)
 console = _plain_console()
 _WIDEST = 1000
@@ -24,15 +24,15 @@ _SIZE = re.compile(r"(\d+\.?\d*|\.\d+) *([kmgt])?(i)?b?")
 
 
 class _Tried(Exception):
-    """Undoes a trial."""
+    """Cancels a trial write."""
 
 
 @contextmanager
 def progress(title: str) -> Iterator[OnProgress]:
-    """Show a line with stage, share, elapsed and remaining time on a terminal; nothing where output is a file.
+    """Show a line with stage, share, elapsed and remaining time on a terminal; nothing if output is a file.
 
     Args:
-        title: a model's name; of a path, its last part is shown.
+        title: a model's name; only the last part of a path is shown.
     """
     title = Path(title).name
     columns = (
@@ -49,19 +49,19 @@ def progress(title: str) -> Iterator[OnProgress]:
         task = bars.add_task(title, total=1.0)
 
         def update(stage: str, share: float) -> None:
-            # Never the whole, at which the clock would stop: only the caller knows that nothing follows.
+            # The clock stops at 100 %, and only the caller knows that no other stage follows.
             bars.update(task, description=f"{title}: {stage}", completed=min(share, 0.999))
 
         yield update
 
 
 def say(text: str) -> None:
-    """Print a line of results, unbroken, so that names in it can be copied."""
+    """Print a line of results without wrapping it, so that names in it can be copied."""
     console.print(text, soft_wrap=True)
 
 
 def say_table(table: Table) -> None:
-    """Print a table with its cells in full, however narrow the terminal."""
+    """Print a table without truncating its cells, even on a narrow terminal."""
     needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
     _plain_console(width=max(console.width, needed)).print(table)
 
@@ -76,25 +76,25 @@ def count_text(count: int, noun: str) -> str:
 
 
 def size_bytes(text: str) -> int:
-    """Return the number of bytes that a size says, in decimal units or in binary ones.
+    """Return a size in bytes, given in decimal or binary units.
 
     >>> size_bytes("4GB"), size_bytes("1.5 GiB"), size_bytes("800m")
     (4000000000, 1610612736, 800000000)
 
     Raises:
-        QvggtError: it says none.
+        QvggtError: the text is not a size.
     """
     found = _SIZE.fullmatch(text.strip().lower())
     if found is None or float(found[1]) == 0:
-        raise QvggtError(f"{text!r} is no size: say, for example, 4GB, 1.5GiB or 800MB")
+        raise QvggtError(f"invalid size {text!r}: expected e.g. 4GB, 1.5GiB or 800MB")
     return int(float(found[1]) * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " "))
 
 
 def check_figures(path: Path | None) -> None:
-    """Refuse a file for figures that could not be written, before the work and not after it; nothing is left there.
+    """Check that a results file can be written, before the work; leaves nothing behind.
 
     Raises:
-        QvggtError: the name is a folder's, or the system refuses.
+        QvggtError: the path is a folder, or cannot be written.
     """
     if path is None:
         return
@@ -107,21 +107,21 @@ def check_figures(path: Path | None) -> None:
 
 
 def check_picture(path: Path | None, option: str) -> None:
-    """Refuse a file for a picture that is no PNG or could not be written, before the work; nothing is left there.
+    """Check that a picture can be written as PNG, before the work; leaves nothing behind.
 
     Args:
-        path: of the picture, if one was asked for.
-        option: by which.
+        path: of the picture, or None.
+        option: the option that names it.
 
     Raises:
-        QvggtError: the name ends otherwise or is a folder's, or the system refuses.
+        QvggtError: the name does not end in .png, the path is a folder, or it cannot be written.
     """
     if path is not None and path.suffix.lower() != ".png":
-        raise QvggtError(f"the picture is a PNG: give {option} a name that ends in .png, not {str(path)!r}")
+        raise QvggtError(f"{option} expects a name that ends in .png, got {str(path)!r}")
     check_figures(path)
 
 
 def save_figures(path: Path | None, figures: dict[str, Any]) -> None:
-    """Write the figures that a command printed as JSON, if a file was asked for."""
+    """Write the results that a command printed as JSON, if a file is given."""
     if path is not None:
         write_json(path, figures)

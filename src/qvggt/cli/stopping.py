@@ -1,4 +1,4 @@
-"""Ctrl-C and its like: one exception that unwinds the command, so that it cleans up, however often they come."""
+"""Stop signals (Ctrl-C, SIGTERM, SIGHUP): one exception unwinds the command, so that it cleans up."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _PATIENCE_S = 5.0
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the program to stop.
+    """A signal stopped the program.
 
     Attributes:
-        status: the exit status by which shells know it, 128 and the signal's number.
+        status: exit status, 128 plus the signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -27,10 +27,10 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def clean_stop() -> Iterator[None]:
-    """Turn the signals that ask a program to stop into ``Stopped``.
+    """Raise ``Stopped`` on stop signals.
 
-    Those that follow within a few seconds are not heeded: people press Ctrl-C twice, and the second would cut the
-    cleaning up short. One that was ignored from outside (``nohup``) stays ignored.
+    Further signals within a few seconds are ignored: a second Ctrl-C would interrupt the cleanup. A signal that the
+    parent process ignores (``nohup``) stays ignored.
     """
     last = float("-inf")
 
@@ -49,7 +49,7 @@ def clean_stop() -> Iterator[None]:
     try:
         yield
     except Stopped:
-        # Nothing is left to do but to end, which takes Python a moment.
+        # Cleanup is done; ignore signals while Python exits.
         before = dict.fromkeys(before, signal.SIG_IGN)
         raise
     finally:
@@ -58,4 +58,4 @@ def clean_stop() -> Iterator[None]:
 
 
 def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()  # no other may set handlers
+    return threading.current_thread() is threading.main_thread()  # only this one may set handlers

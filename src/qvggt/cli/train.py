@@ -1,34 +1,28 @@
-"""``qvggt train``: the small models that qvggt carries, from nothing."""
+"""``qvggt train``: train the small models from scratch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
-from qvggt.cli.arguments import Device, Output, option
+from qvggt.cli import arguments as given
+from qvggt.cli.arguments import Flag, flag, option
+from qvggt.options import LoadOptions
 from qvggt.types import QvggtError
 
 
-def _optional(metavar: str, text: str) -> object:
-    return tyro.conf.arg(metavar=metavar, help=text, help_behavior_hint="(optional)")
-
-
 def train(
-    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE", help="nano, micro, or a JSON file")],
-    output: Output,
-    start_from: Annotated[Path | None, _optional("FILE", "weights to begin with")] = None,
-    minutes: Annotated[float | None, _optional("NUMBER", "stop after this long, with a checkpoint")] = None,
-    threads: Annotated[int | None, _optional("NUMBER", "of the CPU")] = None,
-    device: Device = "cpu",
-    render_apart: Annotated[
-        bool, tyro.conf.FlagCreatePairsOff, option("", "render in a process of its own", "")
-    ] = False,
+    recipe: Annotated[str, given.Positional, given.argument("RECIPE", "nano, micro, or a JSON file")],
+    output: given.Output,
+    start_from: Annotated[Path | None, option("FILE", "initial weights")] = None,
+    minutes: Annotated[float | None, option("NUMBER", "stop after this long, with a checkpoint")] = None,
+    threads: Annotated[int | None, option("NUMBER", "CPU threads", "(default: torch's)")] = None,
+    device: given.Device = LoadOptions.device,
+    render_apart: Annotated[bool, Flag, flag("render in a separate process")] = False,
 ) -> None:
     """Train a small VGGT on procedural rooms.
 
-    Run again with the same folder, it goes on from its checkpoint.
+    Run again with the same folder to resume from its checkpoint.
     """
     import torch
 
@@ -47,10 +41,12 @@ def train(
     def show(progress: Progress) -> None:
         losses = "  ".join(f"{name} {value:.3f}" for name, value in progress.figures.items())
         say(
-            f"step {progress.step} of {progress.steps}  {progress.step_seconds:.2f} s a step  "
+            f"step {progress.step} of {progress.steps}  {progress.step_seconds:.2f} s per step  "
             f"{progress.remaining_seconds / 60:.0f} min left  {losses}"
         )
 
     weights = open_weights(start_from) if start_from is not None else None
-    path = run(load_recipe(recipe), output, device, weights, minutes, show, render_apart)
+    path = run(
+        load_recipe(recipe), output, device, weights, minutes=minutes, on_progress=show, render_apart=render_apart
+    )
     say(f"weights: {path}, learning curve: {plot_log(output / 'log.jsonl', output / 'curve.png')}")

@@ -18,7 +18,7 @@ from qvggt.eval.results import SceneResult
 from qvggt.eval.run import EvaluationPass, run, run_settings
 from qvggt.eval.stats import summarize
 from qvggt.model import VGGTConfig
-from qvggt.options import ImageOptions, RunOptions
+from qvggt.options import ImageOptions, InferenceOptions, RunOptions
 from qvggt.types import OnProgress, QvggtError
 from qvggt.version import __version__
 
@@ -124,16 +124,15 @@ class _Passes:
     notes: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
     def model(self, subject: Subject) -> Figures:
-        make = partial(
-            model_evaluator, subject.load, self.plan.protocols, self.options.dense_frames, self.options.windows
-        )
+        make = partial(model_evaluator, subject.load, self.plan.protocols, self.options.inference)
         return self._run(subject.card, subject.images, make, {"model": _identity(subject)})
 
     def chance(self, images: ImageOptions) -> Figures:
         return self._run(CHANCE, images, partial(chance_evaluator, self.plan.protocols), {"model": "chance"})
 
     def fidelity(self, subject: Subject, reference: Subject) -> Figures:
-        make = partial(fidelity_evaluator, subject.load, reference.load, self.options.dense_frames)
+        options = InferenceOptions(self.options.dense_frames)
+        make = partial(fidelity_evaluator, subject.load, reference.load, options)
         identity = {"model": _identity(subject), "reference": _identity(reference), "protocols": [FIDELITY]}
         return self._run(subject.card, subject.images, make, identity)
 

@@ -19,7 +19,7 @@ from qvggt.eval.protocols import DepthProtocol, PoseProtocol, Protocol, measure,
 from qvggt.eval.results import SceneResult
 from qvggt.inference.windows import predict_windows
 from qvggt.model import VGGT
-from qvggt.options import ALL_HEADS, DENSE_FRAMES, HEADS_FOR, Head, WindowOptions
+from qvggt.options import ALL_HEADS, HEADS_FOR, Head, InferenceOptions
 from qvggt.types import FrameMap, ImageSet, Prediction, Scene
 
 Evaluator = Callable[[Scene], SceneResult]
@@ -45,23 +45,22 @@ def heads_for(protocols: Sequence[Protocol]) -> tuple[Head, ...]:
 
 
 def model_evaluator(
-    load: LoadModel,
-    protocols: Sequence[Protocol],
-    dense_frames: int = DENSE_FRAMES,
-    windows: WindowOptions | None = None,
+    load: LoadModel, protocols: Sequence[Protocol], options: InferenceOptions = InferenceOptions()
 ) -> Evaluator:
     """Return an evaluator of a model against ground truth; with windows it always runs the camera and depth heads."""
-    model, needed = load(), {*heads_for(protocols), *(() if windows is None else HEADS_FOR["depth"])}
+    model, needed = load(), {*heads_for(protocols), *(() if options.windows is None else HEADS_FOR["depth"])}
     heads: tuple[Head, ...] = tuple(head for head in ALL_HEADS if head in needed)
-    return lambda scene: measure(scene, predict_scene(model, scene, heads, dense_frames, windows), protocols)
+    return lambda scene: measure(scene, predict_scene(model, scene, heads, options), protocols)
 
 
-def fidelity_evaluator(load: LoadModel, load_reference: LoadModel, dense_frames: int = DENSE_FRAMES) -> Evaluator:
+def fidelity_evaluator(
+    load: LoadModel, load_reference: LoadModel, options: InferenceOptions = InferenceOptions()
+) -> Evaluator:
     """Return an evaluator of a model against another one, usually the float model, without ground truth."""
     model, reference = load(), load_reference()
 
     def compare(scene: Scene) -> SceneResult:
-        wanted, found = (predict_scene(each, scene, ALL_HEADS, dense_frames) for each in (reference, model))
+        wanted, found = (predict_scene(each, scene, ALL_HEADS, options) for each in (reference, model))
         return measure_fidelity(scene.name, wanted, found)
 
     return compare
@@ -78,14 +77,10 @@ def chance_evaluator(protocols: Sequence[Protocol]) -> Evaluator:
 
 
 def predict_scene(
-    model: VGGT,
-    scene: Scene,
-    heads: Collection[Head],
-    dense_frames: int = DENSE_FRAMES,
-    windows: WindowOptions | None = None,
+    model: VGGT, scene: Scene, heads: Collection[Head], options: InferenceOptions = InferenceOptions()
 ) -> Prediction:
     """Return a model's prediction for a scene, finite or not."""
-    return predict_windows(model, _image_set(scene), windows, heads, dense_frames, finite=False)
+    return predict_windows(model, _image_set(scene), heads, options, finite=False)
 
 
 def chance_prediction(scene: Scene) -> Prediction:

@@ -13,7 +13,7 @@ from qvggt.model.chunking import CHUNK_TOKENS, TILE_VALUES
 from qvggt.model.config import VGGTConfig
 from qvggt.model.dense_head import dense_frames_at_a_time
 from qvggt.model.units import OUTPUT_CHANNELS, DenseHeadName
-from qvggt.options import ALL_HEADS, DENSE_FRAMES, Head
+from qvggt.options import ALL_HEADS, DENSE_FRAMES, Head, InferenceOptions
 
 FLOAT_BYTES = 4
 LIBRARY_BYTES = 60_000_000
@@ -57,15 +57,22 @@ class PassSize:
     def of(
         cls,
         images: Sequence[int],
-        window: int | None = None,
         heads: Collection[Head] = ALL_HEADS,
-        dense_frames: int = DENSE_FRAMES,
+        options: InferenceOptions = InferenceOptions(),
         chunk_tokens: int = CHUNK_TOKENS,
     ) -> PassSize:
-        """Return the size of images [S, 3, H, W] that pass in windows of so many frames, or all at once."""
-        frames = min(window or images[0], images[0])
-        size = cls(frames, images[2], images[3], heads, dense_frames, chunk_tokens)
-        return replace(size, other_frames=images[0] - frames)
+        """Return the size of images [S, 3, H, W] that pass in windows or all at once.
+
+        Args:
+            images: their shape.
+            heads: what is computed.
+            options: how they pass through the model.
+            chunk_tokens: the device's chunk length, if the options give none.
+        """
+        window = images[0] if options.windows is None else min(options.windows.frames, images[0])
+        chunk = options.chunk_tokens or chunk_tokens
+        size = cls(window, images[2], images[3], heads=heads, dense_frames=options.dense_frames, chunk_tokens=chunk)
+        return replace(size, other_frames=images[0] - window)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from qvggt import geometry
 from qvggt.model import VGGT, chunking
 from qvggt.model.chunking import Observe
 from qvggt.model.dense_head import dense_frames_at_a_time
-from qvggt.options import DENSE_FRAMES, HEADS_FOR, Head
+from qvggt.options import ALL_HEADS, Head, InferenceOptions
 from qvggt.types import ImageSet, OnProgress, Prediction, QvggtError
 
 log = logging.getLogger(__name__)
@@ -35,11 +35,10 @@ _STAGES = {
 def predict(
     model: VGGT,
     images: ImageSet,
-    heads: Collection[Head] = HEADS_FOR["head"],
-    dense_frames: int = DENSE_FRAMES,
+    heads: Collection[Head] = ALL_HEADS,
+    options: InferenceOptions = InferenceOptions(),
     on_progress: OnProgress | None = None,
     finite: bool = True,
-    chunk_tokens: int | None = None,
 ) -> Prediction:
     """Reconstruct one scene.
 
@@ -47,10 +46,9 @@ def predict(
         model: float or quantized.
         images: from ``qvggt.images.preprocess``.
         heads: what to compute.
-        dense_frames: frames that the dense heads take at a time, at most: fewer where frames are large.
+        options: how the scene passes through the model, all frames at once; windows are ``predict_windows``'s.
         on_progress: called as the work goes on.
         finite: whether an answer that is not finite is refused; a measurement takes it, and scores it worst.
-        chunk_tokens: tokens that pass through a block's layers at a time; None for what suits the device.
 
     Raises:
         QvggtError: the model's answer is not finite, and shall be.
@@ -59,8 +57,10 @@ def predict(
     batch = torch.from_numpy(images.images)[None].to(parameter.device, parameter.dtype)  # [1, S, 3, H, W]
     frames = f"{len(images.names)} frame{'s' if len(images.names) > 1 else ''}"
     report = None if on_progress is None else lambda stage, share: on_progress(f"{frames}, {stage}", share)
-    observe = nullcontext if report is None else reporting(model, batch, heads, dense_frames, report)
-    outputs = chunking.run(model, batch, heads, dense_frames, chunk_tokens, observe)
+    observe = nullcontext if report is None else reporting(model, batch, heads, options.dense_frames, report=report)
+    outputs = chunking.run(
+        model, batch, heads, options.dense_frames, chunk_tokens=options.chunk_tokens, observe=observe
+    )
     result = {name: value.float().cpu() for name, value in outputs.items()}
     if report is not None:
         report("done", 1.0)

@@ -17,7 +17,7 @@ from qvggt import geometry
 from qvggt.geometry import Similarity
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT
-from qvggt.options import DENSE_FRAMES, HEADS_FOR, Head, WindowOptions
+from qvggt.options import ALL_HEADS, HEADS_FOR, Head, InferenceOptions
 from qvggt.types import ImageSet, OnProgress, Prediction, QvggtError
 
 _GIVEN = ("images", "names", "maps")
@@ -33,33 +33,31 @@ def check_window_heads(heads: Collection[Head]) -> None:
 def predict_windows(
     model: VGGT,
     images: ImageSet,
-    options: WindowOptions | None,
-    heads: Collection[Head],
-    dense_frames: int = DENSE_FRAMES,
+    heads: Collection[Head] = ALL_HEADS,
+    options: InferenceOptions = InferenceOptions(),
     on_progress: OnProgress | None = None,
     finite: bool = True,
-    chunk_tokens: int | None = None,
 ) -> Prediction:
     """Reconstruct a sequence window by window, in the frame and unit of the first window.
 
     Args:
         model: float or quantized.
         images: of the sequence.
-        options: how it is cut; None for all frames at once, as are those that fit in one window.
         heads: what to compute.
-        dense_frames: frames that the dense heads take at a time.
+        options: how it is split into windows, and how each passes through the model. Without windows, and if one window
+            holds them, all frames are processed at once.
         on_progress: called as the work goes on.
         finite: whether an answer that is not finite is refused.
-        chunk_tokens: tokens that pass through a block's layers at a time; None for what suits the device.
 
     Raises:
         QvggtError: the heads lack cameras or depth, by which windows are laid upon one another, or the model's answer
             is not finite, and shall be.
     """
-    if options is None or len(images.names) <= options.frames:
-        return predict(model, images, heads, dense_frames, on_progress, finite, chunk_tokens)
+    windows = options.windows
+    if windows is None or len(images.names) <= windows.frames:
+        return predict(model, images, heads, options, on_progress=on_progress, finite=finite)
     check_window_heads(heads)
-    ranges = options.ranges(len(images.names))
+    ranges = windows.ranges(len(images.names))
     whole: Prediction | None = None
     done = 0
     for index, window in enumerate(ranges):
@@ -69,7 +67,7 @@ def predict_windows(
             images.names[window.start : window.stop],
         )
         report = None if on_progress is None else _part_of(on_progress, index, len(ranges))
-        found = predict(model, part, heads, dense_frames, report, finite, chunk_tokens)
+        found = predict(model, part, heads, options, on_progress=report, finite=finite)
         shared = done - window.start
         if whole is None:
             whole = _room_for(found, images)

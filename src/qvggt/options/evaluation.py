@@ -105,10 +105,10 @@ class BenchOptions:
     """
 
     models: Sequence[str]
-    computes: Sequence[Compute] = ("float", "int8")
-    global_attention: Sequence[GlobalAttention] = (LoadOptions.global_attention,)
+    computes: tuple[Compute, ...] = ("float", "int8")
+    global_attention: tuple[GlobalAttention, ...] = (LoadOptions.global_attention,)
     against: str = "seeded:vggt-1b"
-    frames: Sequence[int] = (1,)
+    frames: tuple[int, ...] = (1,)
     size_px: int = ImageOptions.size
     repeats: int = 3
     threads: int | None = None

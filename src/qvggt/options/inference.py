@@ -136,7 +136,7 @@ class InferenceOptions:
 
     def __post_init__(self) -> None:
         if self.dense_frames < 1:
-            raise QvggtError(f"the dense heads need at least 1 frame at a time, got dense_frames={self.dense_frames}")
+            raise QvggtError(f"the frames per step of the dense heads must be at least 1, got {self.dense_frames}")
         if self.windows is not None and not isinstance(self.windows, WindowOptions):
             raise QvggtError(f"windows must be WindowOptions, got {self.windows!r}: pass qvggt.WindowOptions(frames)")
         if self.memory_bytes is not None and self.memory_bytes < 1:

@@ -83,7 +83,7 @@ class QuantizeOptions:
 
     scheme: LayerScheme = Scheme()
     conv: LayerScheme = Scheme(bits=8)
-    layers: Sequence[str] = ("all",)
+    layers: tuple[str, ...] = ("all",)
     float_type: FloatType = "float16"
     tokens: str | None = None
     supervision: Supervision = "teacher"
