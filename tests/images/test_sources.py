@@ -152,13 +152,13 @@ def test_read_picture__a_jpeg_is_reduced_only_by_a_limit_that_it_exceeds(tmp_pat
     image.save(tmp_path / "a.jpg", exif=exif, quality=95)
     path = tmp_path / "a.jpg"
     whole = read_picture(path, "a")
-    ample = read_picture(path, "a", max_bytes=640 * 480 * 8)
+    ample = read_picture(path, "a", max_bytes=640 * 480 * 16)
     np.testing.assert_array_equal(np.asarray(ample.image), np.asarray(whole.image))
     assert not caplog.records
-    half = read_picture(path, "a", max_bytes=640 * 480 * 2)
+    half = read_picture(path, "a", max_bytes=640 * 480 * 5)
     assert (half.image.size, half.size) == ((240, 320), (480, 640))
     assert "1/2" in caplog.text
-    reduced, full = load_images(path, SMALL, decode_bytes=640 * 480 * 2), load_images(path, SMALL)
+    reduced, full = load_images(path, SMALL, memory_left=lambda: 640 * 480 * 5), load_images(path, SMALL)
     assert reduced.maps == full.maps
     np.testing.assert_allclose(reduced.images, full.images, atol=3 / 255)
 

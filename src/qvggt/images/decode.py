@@ -20,7 +20,7 @@ from qvggt.images import deep
 from qvggt.images.color import CodingPoints, coded_to_srgb, coding_points_of, profile_to_srgb
 from qvggt.images.deep import WhiteLevel
 from qvggt.images.files import READABLE, VIDEO_SUFFIXES, os_reason, quote, source_mode, suffix
-from qvggt.images.limits import check_pixels, fitting_divisor, pillow_limit
+from qvggt.images.limits import DecodingBytes, check_pixels, fitting_divisor, pillow_limit
 from qvggt.images.raw import is_raw, read_raw
 from qvggt.types import QvggtError
 
@@ -28,8 +28,13 @@ log = logging.getLogger(__name__)
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 _HEIC_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
+_HEIC_PIXEL_BYTES = 8
 _HEAD_BYTES = 1 << 16
 """Length of the start of a file in which its color description is looked for."""
+_STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+"""Bytes per pixel in Pillow, 4 for all other modes."""
+_RESIZED_ROW_BYTES = 4 * 1024
+"""Of an image that is resized in one direction already."""
 _JPEG_DIVISORS = (1, 2, 4, 8)
 _REDUCED_PAGE = 1
 _SUBFILE_TYPE = 254
@@ -96,7 +101,7 @@ def read_picture(path: Path, name: str, white: WhiteLevel | None = None, max_byt
         if raw:
             image, divisor = read_raw(path, max_bytes)
             return Picture(name, image, (image.width * divisor, image.height * divisor))
-        with _open(path, head) as image:
+        with _open(path, head, max_bytes) as image:
             _select_page(image, label)
             size, reduced = image.size, _reduce(image, max_bytes, label)
             upright = _as_rgb(image, label, white or WhiteLevel([path]), coding_points_of(head))
@@ -152,21 +157,35 @@ def array_as_rgb(array: np.ndarray, name: str = "array", white: WhiteLevel | Non
     return _as_rgb(image, name, WhiteLevel([]))
 
 
-def decoding_bytes(image: Image.Image) -> int:
-    """Return an upper bound of the memory that an opened image takes to become upright RGB at full size.
-
-    Only its header is read.
-    """
-    per_pixel = 4  # Pillow keeps RGB in 4 bytes
-    if image.format in ("JPEG", "MPO") and image.info.get("progressive"):
-        per_pixel += 6  # coefficients of three channels
+def decoding_bytes(image: Image.Image) -> DecodingBytes:
+    """Return the memory that an opened image takes until it is resized; only its header is read."""
+    pixel_bytes = _STORED_BYTES.get(image.mode, 4)
     if image.has_transparency_data:
-        per_pixel += 12
-    elif image.mode != "RGB" or image.info.get("icc_profile") or image.format == "PNG":
-        per_pixel += 4  # a converted copy; the EXIF data of a PNG file is not known before its pixels
-    elif _orientation(image) in _UPRIGHT:
-        per_pixel += 4
-    return image.size[0] * image.size[1] * per_pixel
+        pixel_bytes += 12  # RGBA, a white background, and both composited
+    elif image.mode == "F" or deep.is_deep_gray(image):
+        pixel_bytes += 5  # the same in 8 bits, and RGB
+    elif image.mode != "RGB" or image.info.get("icc_profile"):
+        pixel_bytes += 4
+    if _turns(image):
+        pixel_bytes += _STORED_BYTES.get(image.mode, 4)
+    if image.format == "WEBP":
+        pixel_bytes += 12  # libwebp keeps a canvas, a frame and a copy
+    if image.format == "TIFF" and image.info.get("compression", "raw") != "raw":
+        pixel_bytes += 4
+    width, height = image.size
+    coefficients = width * height * _coefficient_bytes(image) if image.info.get("progressive") else 0
+    return DecodingBytes(width * height * pixel_bytes + _RESIZED_ROW_BYTES * height, round(coefficients))
+
+
+def _turns(image: Image.Image) -> bool:
+    """Return whether the EXIF orientation turns an image; for PNG, which would be decoded to know, whether it might."""
+    return "exif" in image.info if image.format == "PNG" else _orientation(image) in _UPRIGHT
+
+
+def _coefficient_bytes(image: Image.Image) -> float:
+    """Return the bytes per pixel of the coefficients that libjpeg keeps of a progressive file, at any output size."""
+    sampling = [across * down for _, across, down, _ in getattr(image, "layer", [])]
+    return 2 * sum(sampling) / max(sampling) if sampling else 6
 
 
 @contextmanager
@@ -192,7 +211,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _open(path: Path, head: bytes) -> Image.Image:
+def _open(path: Path, head: bytes, max_bytes: int | None) -> Image.Image:
     Image.init()
     try:
         return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
@@ -200,16 +219,17 @@ def _open(path: Path, head: bytes) -> Image.Image:
         # By content, not by ending: phones and chat programs rename HEIC files to .jpg.
         if head[4:8] != b"ftyp" or head[8:12] not in _HEIC_BRANDS:
             raise
-    return _open_heic(path)
+    return _open_heic(path, max_bytes)
 
 
-def _open_heic(path: Path) -> Image.Image:
+def _open_heic(path: Path, max_bytes: int | None) -> Image.Image:
     try:
         import pillow_heif
     except ImportError as error:
         raise QvggtError(f'{quote(path)} is a HEIC image, which needs: pip install "qvggt[heic]"') from error
     heif = pillow_heif.open_heif(path)  # applies the file's rotations and resets its EXIF orientation
     check_pixels(heif.size, quote(path))
+    fitting_divisor(DecodingBytes(heif.size[0] * heif.size[1] * _HEIC_PIXEL_BYTES), max_bytes, (1,), quote(path))
     if len(heif) > 1:
         _warn_of_frames(len(heif), quote(path))
     return heif.to_pillow()

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 FULL_WHITE = 65535
 _LARGEST_OF_14_BITS = (1 << 14) - 1
+_BAND_ROWS = 256
 _BITS = (8, 10, 12, 14)
 _BITS_PER_SAMPLE = 258
 _OTHER_BYTE = {";16L": ";16B", ";16B": ";16L", ";16N": ";16B" if sys.byteorder == "little" else ";16L"}
@@ -26,8 +27,11 @@ _OTHER_BYTE = {";16L": ";16B", ";16B": ";16L", ";16N": ";16B" if sys.byteorder =
 
 def eight_bits(values: np.ndarray, white: int) -> np.ndarray:
     """Return uint8 of values in 0..white, rounded to nearest; larger values become 255."""
-    scaled = values * np.float32(255 / white) + np.float32(0.5)
-    return np.minimum(scaled, 255).astype(np.uint8)
+    result = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), _BAND_ROWS):  # or floats would take eight times the memory of the result
+        scaled = values[top : top + _BAND_ROWS] * np.float32(255 / white) + np.float32(0.5)
+        result[top : top + _BAND_ROWS] = np.minimum(scaled, 255)
+    return result
 
 
 def white_for(peak: int) -> int:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from PIL import Image
 
 from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)
+
+MemoryLeft = Callable[[], int]
+"""Returns how many bytes the process may still take."""
 
 MAX_PIXELS = 500_000_000
 """Largest image that is decoded, in pixels: 2 GB in memory, well above the largest panoramas."""
@@ -30,11 +34,28 @@ def check_pixels(size: tuple[int, int], label: str) -> None:
         )
 
 
-def fitting_divisor(needed_bytes: int, max_bytes: int | None, divisors: Sequence[int], label: str) -> int:
+@dataclass(frozen=True)
+class DecodingBytes:
+    """Memory that decoding one image takes.
+
+    Attributes:
+        scaled: at full size; a decoder that divides the sides by d takes d squared times less.
+        fixed: at any size.
+    """
+
+    scaled: int
+    fixed: int = 0
+
+    def at(self, divisor: int) -> int:
+        """Return the bytes if the sides are divided by ``divisor``."""
+        return self.fixed + self.scaled // divisor**2
+
+
+def fitting_divisor(needed: DecodingBytes, max_bytes: int | None, divisors: Sequence[int], label: str) -> int:
     """Return the smallest divisor of an image's sides with which decoding fits in a memory limit, and log a reduction.
 
     Args:
-        needed_bytes: for decoding at full size.
+        needed: for decoding.
         max_bytes: the limit, or None.
         divisors: that the decoder offers, ascending from 1.
         label: of the image, for messages.
@@ -45,13 +66,13 @@ def fitting_divisor(needed_bytes: int, max_bytes: int | None, divisors: Sequence
     if max_bytes is None:
         return 1
     for divisor in divisors:
-        if needed_bytes <= max_bytes * divisor * divisor:
+        if needed.at(divisor) <= max_bytes:
             if divisor > 1:
                 log.warning("%s is decoded at 1/%d of its size to fit the memory limit", label, divisor)
             return divisor
-    needed = -(-needed_bytes // divisors[-1] ** 2 // 10**6)
+    least = -(-needed.at(divisors[-1]) // 10**6)
     raise QvggtError(
-        f"{label} needs {needed} MB to decode, and the memory limit leaves {max(0, max_bytes) // 10**6} MB: "
+        f"{label} needs {least} MB to decode, and the memory limit leaves {max(0, max_bytes) // 10**6} MB: "
         "allow more, or give a smaller copy of it"
     )
 

@@ -28,6 +28,7 @@ from qvggt.images.files import (
     suffix,
     unique_names,
 )
+from qvggt.images.limits import MemoryLeft
 from qvggt.images.sources import ImageSource, items_of
 from qvggt.images.video import read_video
 from qvggt.options import ImageOptions
@@ -41,7 +42,9 @@ _TALLEST = 64
 _NOTHING = "no images given: name a folder, a video or image files"
 
 
-def load_images(source: ImageSource, options: ImageOptions | None = None, decode_bytes: int | None = None) -> ImageSet:
+def load_images(
+    source: ImageSource, options: ImageOptions | None = None, memory_left: MemoryLeft | None = None
+) -> ImageSet:
     """Read photographs or a video and preprocess them for the model.
 
     Images are decoded and resized one at a time, so only one is in memory at full size.
@@ -52,8 +55,8 @@ def load_images(source: ImageSource, options: ImageOptions | None = None, decode
             takes them) and tensors [3, H, W] in the order given; a list of one path is that path. Also an array
             [S, H, W, 3] or a tensor [S, 3, H, W].
         options: size, mode and number of frames; the defaults if None.
-        decode_bytes: memory limit for decoding one image, or None; larger JPEG and camera raw files are then decoded
-            at reduced size.
+        memory_left: returns the bytes that decoding the next image may take; None for no limit. JPEG and camera
+            raw files that take more are decoded at reduced size.
 
     Returns:
         The images [S, 3, H, W] with their names and maps. Files of a folder or pattern that are not images or cannot be
@@ -68,9 +71,9 @@ def load_images(source: ImageSource, options: ImageOptions | None = None, decode
     if not items or any(isinstance(item, str) and not item for item in items):  # Path("") is the current folder
         raise QvggtError(_NOTHING)
     if len(items) == 1 and isinstance(items[0], (str, os.PathLike)):
-        pictures = _from_path(Path(items[0]), options, decode_bytes)
+        pictures = _from_path(Path(items[0]), options, memory_left)
     else:
-        pictures = _from_list(items, options, decode_bytes)
+        pictures = _from_list(items, options, memory_left)
     images = _assemble(pictures, options)
     _warn_of_cropping(images.maps, options)
     return images
@@ -113,29 +116,31 @@ def preprocess(images: Iterable[Image.Image], names: Iterable[str], options: Ima
     return _assemble((Picture(name, image, image.size) for name, image in upright), options or ImageOptions())
 
 
-def _from_path(path: Path, options: ImageOptions, decode_bytes: int | None) -> Iterator[Picture]:
+def _from_path(path: Path, options: ImageOptions, memory_left: MemoryLeft | None) -> Iterator[Picture]:
     if is_pattern(path):
         matches = match_paths(str(path))
         if len(matches) > 1:
-            return _from_files(matches, f"images that match {quote(path)}", options, decode_bytes)
+            return _from_files(matches, f"images that match {quote(path)}", options, memory_left)
         path = matches[0]
     mode = source_mode(path)
     if stat.S_ISDIR(mode):
-        return _from_files(list_images(path), f"images in the folder {quote(path)}", options, decode_bytes)
+        return _from_files(list_images(path), f"images in the folder {quote(path)}", options, memory_left)
     if stat.S_ISREG(mode) and suffix(path) in VIDEO_SUFFIXES:
         return (Picture(name, image, image.size) for name, image in read_video(path, options.fps, options.frames))
     _refuse_fps(options)
-    return iter([read_picture(path, path.name, max_bytes=decode_bytes)])
+    return iter([read_picture(path, path.name, max_bytes=_bytes_left(memory_left))])
 
 
-def _from_files(paths: Sequence[Path], what: str, options: ImageOptions, decode_bytes: int | None) -> Iterator[Picture]:
+def _from_files(
+    paths: Sequence[Path], what: str, options: ImageOptions, memory_left: MemoryLeft | None
+) -> Iterator[Picture]:
     """Yield the images of files found by a folder or pattern; unreadable ones are skipped if any is readable."""
     _refuse_fps(options)
     paths = evenly_spread(paths, options.frames)
     white, failures = WhiteLevel(paths), []
     for name, path in zip(unique_names(paths), paths, strict=True):
         try:
-            picture = read_picture(path, name, white, decode_bytes)
+            picture = read_picture(path, name, white, _bytes_left(memory_left))
         except QvggtError as error:
             failures.append(error)
         else:
@@ -147,7 +152,7 @@ def _from_files(paths: Sequence[Path], what: str, options: ImageOptions, decode_
 
 
 def _from_list(
-    items: Sequence[PathLike | Image.Image | np.ndarray], options: ImageOptions, decode_bytes: int | None
+    items: Sequence[PathLike | Image.Image | np.ndarray], options: ImageOptions, memory_left: MemoryLeft | None
 ) -> Iterator[Picture]:
     _refuse_fps(options)
     names = iter(unique_names([Path(item) for item in items if isinstance(item, (str, os.PathLike))]))
@@ -159,7 +164,7 @@ def _from_list(
     white = WhiteLevel([Path(item) if isinstance(item, str) else item for _, item in named])
     for name, item in named:
         if isinstance(item, (str, os.PathLike)):
-            yield read_picture(Path(item), name, white, decode_bytes)
+            yield read_picture(Path(item), name, white, _bytes_left(memory_left))
             continue
         if isinstance(item, Image.Image):
             image = as_rgb(item, name, white)
@@ -168,6 +173,10 @@ def _from_list(
         else:
             raise ValueError(f"{name}: expected a path, a PIL image, an array or a tensor, got {type(item).__name__}")
         yield Picture(name, image, image.size)
+
+
+def _bytes_left(memory_left: MemoryLeft | None) -> int | None:
+    return None if memory_left is None else memory_left()
 
 
 def _refuse_fps(options: ImageOptions) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from qvggt.images.files import RAW_SUFFIXES, quote, suffix
-from qvggt.images.limits import check_pixels, fitting_divisor
+from qvggt.images.limits import DecodingBytes, check_pixels, fitting_divisor
 from qvggt.types import QvggtError
 
 _MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIRT", b"MMOR", b"MMRO", b"IIU\0", b"\0MRM", b"FOVb")
@@ -61,7 +61,7 @@ def read_raw(path: Path, max_bytes: int | None = None) -> tuple[Image.Image, int
         with rawpy.imread(str(path)) as raw:
             size = (raw.sizes.width, raw.sizes.height)
             check_pixels(size, quote(path))
-            divisor = fitting_divisor(size[0] * size[1] * _PIXEL_BYTES, max_bytes, (1, 2), quote(path))
+            divisor = fitting_divisor(DecodingBytes(size[0] * size[1] * _PIXEL_BYTES), max_bytes, (1, 2), quote(path))
             pixels: np.ndarray = raw.postprocess(
                 use_camera_wb=True, no_auto_bright=True, gamma=(2.4, 12.92), half_size=divisor == 2, output_bps=8
             )
