@@ -18,7 +18,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
-def test_all_units_together_are_the_model(micro, shape):
+def test_run_units__all_units_equal_the_forward_pass(micro, shape):
     images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         found = run_units(micro, model_units(micro), start(images)).outputs
@@ -29,7 +29,7 @@ def test_all_units_together_are_the_model(micro, shape):
         assert relative_error(found[name], value) < 1e-6, name
 
 
-def test_heads_read_the_layers_of_the_configuration():
+def test_run_units__heads_read_the_configured_layers():
     model = seeded_model(replace(VGGTConfig.micro(), dpt_layers=(0, 2, 2, 1)))
     images = torch.rand(1, 2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -37,7 +37,7 @@ def test_heads_read_the_layers_of_the_configuration():
     assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
-def test_units_hold_every_quantizable_layer_exactly_once(micro):
+def test_model_units__hold_every_quantizable_layer_once(micro):
     units = model_units(micro)
     linear = [layer for unit in units for layer in unit.linear]
     conv = [layer for unit in units for layer in unit.conv]
@@ -47,7 +47,7 @@ def test_units_hold_every_quantizable_layer_exactly_once(micro):
     assert all(isinstance(modules[layer], torch.nn.Conv2d) for layer in conv)
 
 
-def test_units_are_named_by_kind_and_index(micro):
+def test_model_units__are_named_by_kind_and_index(micro):
     units = model_units(micro)
     assert [unit.id for unit in units[:4]] == ["patch_embed", "patch_embed/0", "frame/0", "global/0"]
     assert [unit.id for unit in units[-3:]] == ["camera", "depth", "point"]
@@ -57,7 +57,7 @@ def test_units_are_named_by_kind_and_index(micro):
         assert all(layer.startswith(unit.module + ".") for layer in (*unit.linear, *unit.conv))
 
 
-def test_layers_of_a_unit_are_in_the_order_in_which_they_run(micro):
+def test_model_units__layers_are_in_running_order(micro):
     images = torch.rand(1, 2, 3, 28, 28)
     state = start(images)
     for unit in model_units(micro):
@@ -70,12 +70,12 @@ def test_layers_of_a_unit_are_in_the_order_in_which_they_run(micro):
             state = advance(micro, unit, state)
         for handle in handles:
             handle.remove()
-        if unit.kind != "camera":  # whose layers run in every round
+        if unit.kind != "camera":  # whose layers run in every iteration
             assert ran == list(unit.linear)
         assert set(ran) == set(unit.linear)
 
 
-def test_a_unit_leaves_the_state_before_it_as_it_is(micro):
+def test_advance__does_not_change_the_state_before(micro):
     state = start(torch.rand(1, 2, 3, 28, 28))
     for unit in model_units(micro):
         before = [tensor.clone() for tensor in state.tensors()]
@@ -85,7 +85,7 @@ def test_a_unit_leaves_the_state_before_it_as_it_is(micro):
         state = after
 
 
-def test_gradients_flow_through_the_walk(model):
+def test_run_units__gradients_flow(model):
     weight = model.get_parameter("aggregator.frame_blocks.0.attn.qkv.weight").requires_grad_()
     outputs = run_units(model, model_units(model), start(torch.rand(1, 2, 3, 28, 28))).outputs
     (outputs["pose_enc"].square().sum() + outputs["depth"].sum() + outputs["world_points"].sum()).backward()

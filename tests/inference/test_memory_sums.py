@@ -21,7 +21,7 @@ def peak(size, config=FULL):
     chunk=st.sampled_from([512, 2048, 8192]),
     dense=st.integers(1, 8),
 )
-def test_more_takes_no_less(frames, side, chunk, dense):
+def test_stage_memory__grows_with_the_input(frames, side, chunk, dense):
     size = PassSize(frames, side, side, chunk_tokens=chunk, dense_frames=dense)
     least = peak(size)
     assert least > 0
@@ -30,7 +30,7 @@ def test_more_takes_no_less(frames, side, chunk, dense):
     assert peak(replace(size, heads=("camera",))) <= least
 
 
-def test_what_is_not_computed_is_not_held():
+def test_stage_memory__heads_that_are_not_run_take_none():
     cameras = stage_memory(FULL, PassSize(4, 518, 518, ("camera",)))
     assert [stage.stage for stage in cameras] == ["patch embedding", "frame attention", "global attention"]
     assert not any(stage.maps or stage.answers for stage in cameras)
@@ -40,7 +40,7 @@ def test_what_is_not_computed_is_not_held():
     assert [stage.stage for stage in windows] == [*(stage.stage for stage in depth), "joining"]
 
 
-def test_long_sequences_hold_keys_and_values_and_no_more():
+def test_stage_memory__long_sequences_store_queries_keys_and_values():
     size = PassSize(30, 518, 518, chunk_tokens=1024)
     (stage,) = (stage for stage in stage_memory(FULL, size) if stage.stage == "global attention")
     tokens = 30 * 1374 * 1024 * 4
@@ -49,7 +49,7 @@ def test_long_sequences_hold_keys_and_values_and_no_more():
 
 
 @pytest.mark.parametrize(("window", "expected"), [(None, (20, 0)), (8, (8, 12)), (30, (20, 0))])
-def test_windows_pass_one_after_the_other(window, expected):
+def test_pass_size__windows_are_processed_one_at_a_time(window, expected):
     size = PassSize.of((20, 3, 84, 98), options=InferenceOptions(windows=WindowOptions.of(window)))
     assert (size.frames, size.other_frames) == expected
     assert (size.height_px, size.width_px) == (84, 98)

@@ -1,4 +1,4 @@
-"""Long sequences in windows: how they are cut, and that windows of a consistent world fit together again."""
+"""Long sequences in windows: ranges, alignment, and that windows of a consistent world are aligned exactly."""
 
 import itertools
 from dataclasses import replace
@@ -23,7 +23,7 @@ WINDOWS = InferenceOptions(windows=WindowOptions(4, 2))
 
 @given(st.integers(2, 12), st.data())
 @settings(deadline=None)
-def test_windows_cover_all_frames_and_overlap(frames, data):
+def test_ranges__windows_cover_all_frames_and_overlap(frames, data):
     overlap = data.draw(st.integers(1, frames - 1))
     count = data.draw(st.integers(1, 60))
     ranges = WindowOptions(frames, overlap).ranges(count)
@@ -35,12 +35,12 @@ def test_windows_cover_all_frames_and_overlap(frames, data):
 
 
 @pytest.mark.parametrize(("frames", "shared"), [(2, 1), (3, 2), (5, 4), (20, 4)])
-def test_windows_share_four_frames_where_they_can(frames, shared):
+def test_shared__four_frames_unless_windows_are_small(frames, shared):
     assert WindowOptions(frames).shared == shared
 
 
 @pytest.mark.parametrize(("frames", "overlap"), [(1, 1), (4, 0), (4, 4), (0, 0)])
-def test_impossible_windows_are_refused(frames, overlap):
+def test_window_options__refuse_impossible_windows(frames, overlap):
     with pytest.raises(QvggtError):
         WindowOptions(frames, overlap)
 
@@ -79,7 +79,7 @@ def some_similarity(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_similarity_is_found_again(world, seed):
+def test_similarity__inverts_transformed(world, seed):
     by = some_similarity(seed)
     found = similarity(transformed(world, by), world)
     assert found.scale == pytest.approx(by.scale, rel=1e-5)
@@ -87,7 +87,7 @@ def test_a_similarity_is_found_again(world, seed):
     np.testing.assert_allclose(found.translation, by.translation, atol=1e-4, rtol=1e-4)
 
 
-def test_all_fields_move_alike(world):
+def test_transformed__fields_stay_consistent(world):
     moved = transformed(world, some_similarity(3))
     cameras, intrinsics, depth = (torch.from_numpy(a) for a in (moved.cam_from_world, moved.intrinsics, moved.depth))
     np.testing.assert_allclose(geometry.unproject(depth, intrinsics, cameras), moved.world_points, atol=2e-4)
@@ -95,7 +95,7 @@ def test_all_fields_move_alike(world):
     np.testing.assert_allclose(encoding, moved.pose_enc, atol=1e-5)
 
 
-def test_windows_of_one_world_fit_together(world, monkeypatch):
+def test_predict_windows__windows_of_one_world_are_aligned(world, monkeypatch):
     answers = iter([frames_of(world, 0, 4), *(transformed(frames_of(world, *ends), some_similarity(seed))
                                               for seed, ends in enumerate([(2, 6), (3, 7)]))])  # fmt: skip
     monkeypatch.setattr("qvggt.inference.windows.predict", lambda *_, **__: next(answers))
@@ -107,7 +107,7 @@ def test_windows_of_one_world_fit_together(world, monkeypatch):
         np.testing.assert_allclose(getattr(whole, name), getattr(world, name), atol=2e-4, err_msg=name)
 
 
-def test_depth_that_one_window_is_unsure_of_does_not_count(world):
+def test_similarity__ignores_depth_of_low_confidence(world):
     confidence = np.ones_like(world.depth)
     confidence[:, :, ::3] = 0.5
     depth = np.where(confidence < 1, world.depth * 9, world.depth)
@@ -120,7 +120,7 @@ def image_set(count):
     return ImageSet(images, (FrameMap((28, 28), (1.0, 1.0), (0.0, 0.0)),) * count, tuple(map(str, range(count))))
 
 
-def test_a_model_reconstructs_a_long_sequence_in_windows():
+def test_predict_windows__reconstructs_a_long_sequence():
     model, images, told = qvggt.load("nano"), image_set(7), []
     report = lambda stage, share: told.append((stage, share))  # noqa: E731
     found = predict_windows(model, images, options=WINDOWS, on_progress=report)
@@ -134,12 +134,12 @@ def test_a_model_reconstructs_a_long_sequence_in_windows():
     assert shares == sorted(shares)
 
 
-def test_what_fits_in_a_window_is_reconstructed_at_once():
+def test_predict_windows__one_window_equals_predict():
     model, images = qvggt.load("nano"), image_set(3)
     found = predict_windows(model, images, ("camera",), WINDOWS)
     np.testing.assert_array_equal(found.pose_enc, predict(model, images, ("camera",)).pose_enc)
 
 
-def test_windows_need_cameras_and_depth():
-    with pytest.raises(QvggtError, match="compute both of them"):
+def test_predict_windows__needs_camera_and_depth_heads():
+    with pytest.raises(QvggtError, match="camera and depth"):
         predict_windows(qvggt.load("nano"), image_set(5), ("camera",), WINDOWS)

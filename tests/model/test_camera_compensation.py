@@ -23,19 +23,19 @@ def with_token(head, value):
     return head
 
 
-def test_without_one_nothing_is_stored(head):
+def test_compensation__absent_by_default(head):
     assert head.compensation is None
     assert "compensation" not in head.state_dict()
 
 
-def test_it_is_a_parameter_of_the_checkpoint(head):
+def test_compensation__is_a_parameter(head):
     state = with_token(head, torch.ones(1, 1, 128)).state_dict()
     assert state["compensation"].shape == (1, 1, 128)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 @pytest.mark.parametrize("iterations", [1, 4])
-def test_its_own_answer_is_dropped(head, tokens, frames, iterations):
+def test_compensation__its_own_pose_is_dropped(head, tokens, frames, iterations):
     with torch.no_grad():
         plain = head(tokens[:, :frames], iterations)
         found = with_token(head, torch.randn(1, 1, 128))(tokens[:, :frames], iterations)
@@ -44,20 +44,20 @@ def test_its_own_answer_is_dropped(head, tokens, frames, iterations):
     assert not torch.allclose(found, plain, atol=1e-4)
 
 
-def test_it_takes_part_like_one_frame_more(head, tokens):
+def test_compensation__acts_like_one_more_frame(head, tokens):
     with torch.no_grad():
         expected = head(torch.cat((tokens[:1], tokens[:1, :1]), 1))[:, :, :3]
         found = with_token(head, tokens[:1, :1].clone())(tokens[:1])
     assert torch.allclose(found, expected, atol=1e-6)
 
 
-def test_scenes_do_not_see_each_other(head, tokens):
+def test_compensation__scenes_stay_independent(head, tokens):
     head = with_token(head, torch.randn(1, 1, 128))
     with torch.no_grad():
         assert torch.allclose(head(tokens)[:, 1:], head(tokens[1:]), atol=1e-5)
 
 
-def test_gradients_reach_it_and_the_tokens(head, tokens):
+def test_compensation__gradients_reach_it_and_the_tokens(head, tokens):
     head = with_token(head, torch.randn(1, 1, 128))
     tokens.requires_grad_()
     head(tokens).square().sum().backward()
@@ -67,7 +67,7 @@ def test_gradients_reach_it_and_the_tokens(head, tokens):
         assert (gradient != 0).any()
 
 
-def test_the_whole_model_answers_for_its_frames_only():
+def test_compensation__changes_poses_only():
     model = copy.deepcopy(seeded_model(VGGTConfig.micro()))
     images = torch.rand(1, 2, 3, 28, 28)
     with torch.no_grad():

@@ -17,7 +17,7 @@ def draw(*shape, seed=0):
 
 @few
 @given(positions=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=6))
-def test_rotation_keeps_lengths(positions):
+def test_apply_rope__keeps_lengths(positions):
     x = draw(1, 2, len(positions), 16)
     turned = apply_rope(x, rope_table(torch.tensor(positions), 16, x.dtype))
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1), rtol=1e-6, atol=0)
@@ -29,7 +29,7 @@ def test_rotation_keeps_lengths(positions):
     second=st.tuples(st.integers(0, 30), st.integers(0, 30)),
     shift=st.tuples(st.integers(0, 30), st.integers(0, 30)),
 )
-def test_products_of_rotated_vectors_depend_on_the_offset_alone(first, second, shift):
+def test_apply_rope__products_depend_on_the_offset_alone(first, second, shift):
     def product(a, b):
         table = rope_table(torch.tensor([a, b]), 16, torch.float64)
         x = apply_rope(draw(1, 1, 2, 16), table)[0, 0]
@@ -41,7 +41,7 @@ def test_products_of_rotated_vectors_depend_on_the_offset_alone(first, second, s
     torch.testing.assert_close(product(first, second), product(moved(first), moved(second)), rtol=0, atol=1e-4)
 
 
-def test_origin_is_not_turned_and_halves_belong_to_row_and_column():
+def test_apply_rope__origin_is_fixed_and_halves_belong_to_row_and_column():
     x = draw(1, 1, 1, 16)
     table = lambda row, column: rope_table(torch.tensor([[row, column]]), 16, x.dtype)  # noqa: E731
     assert torch.equal(apply_rope(x, table(0, 0)), x)
@@ -49,7 +49,7 @@ def test_origin_is_not_turned_and_halves_belong_to_row_and_column():
     assert torch.equal(apply_rope(x, table(0, 3))[..., :8], x[..., :8])
 
 
-def test_attention_is_softmax_of_scaled_products():
+def test_attention__is_softmax_of_scaled_products():
     attention = Attention(8, heads=2).double()
     x = draw(1, 5, 8)
     q, k, v = attention.qkv(x).chunk(3, -1)
@@ -60,7 +60,7 @@ def test_attention_is_softmax_of_scaled_products():
     torch.testing.assert_close(attention(x), attention.proj(torch.cat(heads, -1)))
 
 
-def test_fusion_may_convolve_before_it_resizes():
+def test_fusion__convolution_and_resize_commute():
     fusion = Fusion(8, has_skip=False).double()
     x = draw(1, 8, 3, 4)
     resized = nn.functional.interpolate(fusion.resConfUnit2(x), (6, 9), mode="bilinear", align_corners=True)
@@ -68,7 +68,7 @@ def test_fusion_may_convolve_before_it_resizes():
     torch.testing.assert_close(found, fusion.out_conv(resized))
 
 
-def test_stored_position_grid_is_used_as_it_is_and_others_keep_the_class_position():
+def test_position_embedding__stored_grid_is_exact_and_class_position_is_fixed():
     vit = VisionTransformer(VGGTConfig.micro())
     nn.init.normal_(vit.pos_embed)
     assert vit.position_embedding(4, 4) is vit.pos_embed
@@ -77,13 +77,13 @@ def test_stored_position_grid_is_used_as_it_is_and_others_keep_the_class_positio
     assert torch.equal(resized[:, 0], vit.pos_embed[:, 0])
 
 
-def test_a_constant_position_grid_stays_constant_at_any_size():
+def test_position_embedding__constant_grid_stays_constant():
     vit = VisionTransformer(VGGTConfig.micro())
     nn.init.constant_(vit.pos_embed, 0.7)
     torch.testing.assert_close(vit.position_embedding(5, 9), torch.full((1, 46, 64), 0.7))
 
 
-def test_map_positions_are_odd_in_their_sines_and_even_in_their_cosines():
+def test_add_position__sines_are_odd_and_cosines_even():
     embedding = add_position(torch.zeros(1, 16, 6, 4), aspect=4 / 6)[0]
     sines, cosines = embedding[[0, 1, 2, 3]], embedding[[4, 5, 6, 7]]
     torch.testing.assert_close(sines.flip(-1), -sines, rtol=0, atol=1e-6)

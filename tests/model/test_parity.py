@@ -25,6 +25,14 @@ def test_every_recorded_tensor_is_met(golden, case):
     assert max(errors.values()) < 1e-5, errors
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("case", CASES)
+def test_forward__plain_outputs_are_the_recorded_ones(golden, case):
+    found = golden.model(golden.cases[case]["images"])
+    errors = {name: relative_error(value, golden.cases[case][name]) for name, value in found.items()}
+    assert max(errors.values()) < 5e-6, errors
+
+
 def test_golden_file_is_small():
     assert GOLDEN.stat().st_size <= 2_000_000
 

@@ -45,7 +45,7 @@ def folded(model, paths, seed=0):
     return model, scales
 
 
-def test_every_block_and_the_pose_branch_have_their_paths(tiny):
+def test_scale_paths__of_every_block_and_the_pose_branch(tiny):
     blocks = CONFIG.vit_depth + 2 * CONFIG.depth + CONFIG.camera_trunk_depth
     paths = all_paths(tiny)
     assert len(paths) == 3 * blocks + 1
@@ -54,7 +54,7 @@ def test_every_block_and_the_pose_branch_have_their_paths(tiny):
     assert not any(path.consumer.endswith("fc2") for path in paths)
 
 
-def test_producers_give_what_consumers_take(tiny):
+def test_scale_paths__widths_of_producer_and_consumer_agree(tiny):
     for path in all_paths(tiny):
         producer, consumer = tiny.get_submodule(path.producer), tiny.get_submodule(path.consumer)
         assert isinstance(consumer, nn.Linear)
@@ -62,14 +62,14 @@ def test_producers_give_what_consumers_take(tiny):
         assert width == consumer.in_features
 
 
-def test_a_block_by_itself_has_its_three(tiny):
+def test_scale_paths__of_one_block(tiny):
     paths = list(scale_paths(tiny.aggregator.frame_blocks[1], "x.y"))
     assert [path.consumer for path in paths] == ["x.y.attn.qkv", "x.y.attn.proj", "x.y.mlp.fc1"]
     assert list(scale_paths(tiny.depth_head, "depth_head")) == []
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 3, 42, 70), (1, 1, 3, 28, 28)])
-def test_folding_every_path_leaves_the_function_as_it_is(tiny, shape):
+def test_absorb__all_paths_preserve_the_function(tiny, shape):
     changed, _ = folded(tiny, all_paths(tiny))
     images = torch.rand(shape, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
@@ -79,7 +79,7 @@ def test_folding_every_path_leaves_the_function_as_it_is(tiny, shape):
     )
 
 
-def test_folding_twice_is_folding_the_product(tiny):
+def test_absorb__a_scale_and_its_inverse_cancel(tiny):
     paths = list(scale_paths(tiny.aggregator.global_blocks[0], "aggregator.global_blocks.0"))
     first, scales = folded(tiny, paths)
     back = copy.deepcopy(first)
@@ -93,7 +93,7 @@ def test_folding_twice_is_folding_the_product(tiny):
         assert torch.allclose(back.get_parameter(name), parameter, rtol=1e-5, atol=1e-7), name
 
 
-def test_consumers_see_inputs_divided_by_their_scales(tiny):
+def test_absorb__consumers_see_inputs_divided_by_the_scale(tiny):
     paths = [path for path in all_paths(tiny) if "frame_blocks.0." in path.consumer]
     changed, scales = folded(tiny, paths)
     seen = {}

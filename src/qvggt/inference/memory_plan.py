@@ -1,4 +1,4 @@
-"""How much memory a reconstruction will take, and how to make do with less, before any of it is done."""
+"""The memory plan: how much memory a reconstruction will need, and chunk sizes with which it fits a limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qvggt.inference.memory_sums import (
     LIBRARY_BYTES,
     PassSize,
     StageMemory,
-    answered,
+    output_channels,
     spare_bytes,
     stage_memory,
 )
@@ -26,49 +26,49 @@ from qvggt.options import Compute
 from qvggt.types import PathLike, QvggtError
 
 CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
-"""Tokens at a time that are tried, the most first: fewer take longer, as weights are unpacked more often."""
+"""Chunk lengths in tokens to try, longest first: shorter ones are slower, as weights are unpacked more often."""
 
 PROGRAM_BYTES = 250_000_000
-"""The least that the process itself takes: the interpreter and torch."""
+"""Least memory of the process itself: the interpreter and torch."""
 _READER_BYTES, _TENSOR_BYTES = 25_000_000, 10_000
-"""What a process that has read images takes besides, and what a tensor of a model takes besides its numbers."""
+"""Additional memory of a process that has read images, and overhead of a model's tensor beyond its values."""
 
 _WRITER_BYTES = 95_000_000
-"""What writing files takes besides what follows: matplotlib, fonts, and a page."""
+"""Memory that writing files needs at any size: matplotlib, fonts, and a page."""
 _POINT_BYTES, _COPIED_POINT_BYTES = 19, 24
-"""Of a point with its colour and confidence, and as it is laid out in a file."""
+"""Bytes of a point with its color and confidence, and of its copy in a file's layout."""
 _SHOWN_FRAMES, _SHOWN_PIXEL_BYTES, _SORTED_PIXEL_BYTES = 8, 22, 9
-"""Frames on the page, a pixel of theirs, and one of any frame while confidences are put in order."""
+"""Frames on the overview page, bytes of a pixel on it, and bytes of a pixel while confidences are sorted."""
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What a process with a model takes before it sees an image.
+    """Memory of a process with a model that has not run yet.
 
     Attributes:
         config: the architecture.
-        weight_bytes: of the model's tensors as they lie in memory.
-        program_bytes: of the process besides them.
-        held_bytes: of a number that waits for its use in the model (see ``stage_memory``).
+        weight_bytes: the model's tensors.
+        program_bytes: the rest of the process.
+        waiting_bytes: of a value that is stored for later use during the forward pass (see ``stage_memory``).
     """
 
     config: VGGTConfig
     weight_bytes: int
     program_bytes: int
-    held_bytes: int = FLOAT_BYTES
+    waiting_bytes: int = FLOAT_BYTES
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a reconstruction will hold.
+    """Predicted memory of a reconstruction.
 
     Attributes:
-        size: what goes through the model, and how much at a time.
+        size: the input, and how much of it is processed at a time.
         program_bytes: the process itself, with its libraries loaded.
         weight_bytes: the model's tensors.
-        working_bytes: what libraries keep once they have run, what is freed and kept, and the widest layer unpacked.
-        stages: what each stage of the pass holds besides.
-        writing: what writing files holds besides the process, once the model is let go; None where none are written.
+        working_bytes: buffers of libraries, freed memory that the allocator retains, and the widest layer unpacked.
+        stages: additional memory of each stage of the forward pass.
+        writing: additional memory while files are written, after the model is released; None if none are written.
     """
 
     size: PassSize
@@ -80,21 +80,21 @@ class MemoryPlan:
 
     @property
     def standing_bytes(self) -> int:
-        """What is held throughout the pass."""
+        """Memory in use throughout the forward pass."""
         return self.program_bytes + self.weight_bytes + self.working_bytes
 
     @property
     def writing_bytes(self) -> int:
-        """What the process takes while files are written."""
+        """Memory of the process while files are written."""
         return self.program_bytes + LIBRARY_BYTES + self.writing.total if self.writing else 0
 
     @property
     def peak_bytes(self) -> int:
-        """What the largest stage brings it to."""
+        """Memory of the process in its largest stage."""
         return max(self.standing_bytes + max(stage.total for stage in self.stages), self.writing_bytes)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields, what writing takes, and the peak as JSON-ready values."""
+        """Return the fields, the memory while writing, and the peak as JSON-ready values."""
         values = asdict(self)
         values["size"]["heads"] = list(self.size.heads)
         values["stages"] = [stage.to_json() for stage in self.stages]
@@ -103,32 +103,32 @@ class MemoryPlan:
 
 
 def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Compute = "float") -> ModelSize:
-    """Return the size of a model, or of whatever ``load`` takes, whose weights are not read.
+    """Return the memory of a model, in memory or by name; the weights of a named one are not read.
 
     Raises:
-        QvggtError: it is not found, damaged, or no VGGT.
+        QvggtError: the model is not found, is damaged, or is not a VGGT.
     """
     if isinstance(model, VGGT):
         program = resident_memory_bytes() - _resident_bytes(list(model.state_dict().values()))
-        return ModelSize(model.config, _bytes(model), max(PROGRAM_BYTES, program), _held(model))
+        return ModelSize(model.config, _bytes(model), max(PROGRAM_BYTES, program), _waiting_bytes(model))
     network = open_model(model, revision).shell(compute)
     program = resident_memory_bytes() + _READER_BYTES + _TENSOR_BYTES * len(network.state_dict())
-    return ModelSize(network.config, _bytes(network), program, _held(network))
+    return ModelSize(network.config, _bytes(network), program, _waiting_bytes(network))
 
 
-def _held(model: VGGT) -> int:
+def _waiting_bytes(model: VGGT) -> int:
     dtype = model.arithmetic.waiting_dtype
     return FLOAT_BYTES if dtype is None else dtype.itemsize
 
 
 def _resident_bytes(tensors: list[Tensor]) -> int:
-    """Return how much of tensors is in memory: of a file that is mapped, what has been read."""
+    """Return how many bytes of tensors are in memory; of tensors in mapped files, the pages that have been read."""
     files = mapped_files()
     places = np.array([tensor.data_ptr() for tensor in tensors])
     inside = [(file.start <= places) & (places < file.end) for file in files]
     resident = sum(file.resident_bytes for file, here in zip(files, inside, strict=True) if here.any())
-    held = ~np.any(inside, axis=0) if files else np.ones(len(places), bool)
-    return resident + sum(tensor.nbytes for tensor, is_held in zip(tensors, held, strict=True) if is_held)
+    allocated = ~np.any(inside, axis=0) if files else np.ones(len(places), bool)
+    return resident + sum(tensor.nbytes for tensor, here in zip(tensors, allocated, strict=True) if here)
 
 
 def _bytes(model: VGGT) -> int:
@@ -138,29 +138,29 @@ def _bytes(model: VGGT) -> int:
 def plan_memory(
     model: ModelSize, size: PassSize, limit_bytes: int | None = None, written_points: int = 0
 ) -> MemoryPlan:
-    """Return what a reconstruction will hold, with as much at a time as a limit allows.
+    """Plan the memory of a reconstruction, with the largest chunks that fit a limit.
 
     Args:
-        model: its size.
-        size: what goes through it, and how much at a time at most.
+        model: memory of the model and its process.
+        size: the input, and the largest chunks.
         limit_bytes: of the whole process; None for no limit.
-        written_points: the most points of the files that are written afterwards; 0 where none are written.
+        written_points: most points in files that are written afterwards; 0 if none are written.
 
     Raises:
-        QvggtError: nothing fits; the sentence says what would.
+        QvggtError: the smallest chunks exceed the limit; the message says what would fit.
     """
     if limit_bytes is None:
         return _plan(model, size, written_points)
     plans = [_plan(model, smaller, written_points) for smaller in _smaller(size)]
     fitting = next((plan for plan in plans if plan.peak_bytes <= limit_bytes), None)
     if fitting is None:
-        raise QvggtError(_too_little(model, plans[-1], limit_bytes))
+        raise QvggtError(_too_large(model, plans[-1], limit_bytes))
     return fitting
 
 
 def _plan(model: ModelSize, size: PassSize, written_points: int) -> MemoryPlan:
     widest = 4 * model.config.embed_dim**2 * FLOAT_BYTES
-    stages = tuple(stage_memory(model.config, size, model.held_bytes))
+    stages = tuple(stage_memory(model.config, size, model.waiting_bytes))
     writing = _writing(size, written_points) if written_points else None
     working = LIBRARY_BYTES + widest + spare_bytes(model.config, size)
     return MemoryPlan(size, model.program_bytes, model.weight_bytes, working, stages, writing)
@@ -176,28 +176,30 @@ def _writing(size: PassSize, most_points: int) -> StageMemory:
     )
     numbers = frames * frame_pixels * FLOAT_BYTES
     layers = _WRITER_BYTES + points * _POINT_BYTES + passing
-    return StageMemory("writing files", images=3 * numbers, layers=layers, answers=answered(size.heads) * numbers)
+    return StageMemory(
+        "writing files", images=3 * numbers, layers=layers, answers=output_channels(size.heads) * numbers
+    )
 
 
 def _smaller(size: PassSize) -> Iterator[PassSize]:
-    """Yield the size and smaller ones, those that take longest last."""
+    """Yield the size and the same with smaller chunks, the slowest last."""
     chunks = [size.chunk_tokens, *(chunk for chunk in CHUNKS if chunk < size.chunk_tokens)]
     dense = [size.dense_frames, *(2**power for power in (2, 1, 0) if 2**power < size.dense_frames)]
     for chunk, frames in itertools.product(chunks, dense):
         yield replace(size, chunk_tokens=chunk, dense_frames=frames)
 
 
-def _too_little(model: ModelSize, least: MemoryPlan, limit_bytes: int) -> str:
+def _too_large(model: ModelSize, least: MemoryPlan, limit_bytes: int) -> str:
     total = least.size.frames + least.size.other_frames
     windows = (
         replace(least.size, frames=count, other_frames=total - count) for count in range(least.size.frames - 1, 1, -1)
     )
     frames = next((size.frames for size in windows if _plan(model, size, 0).peak_bytes <= limit_bytes), 0)
-    way = f"or reconstruct {frames} frames at a time (--window {frames})" if frames else "or take a smaller model"
+    way = f"reconstruct windows of {frames} frames (--window {frames})" if frames else "use a smaller model"
     if least.writing_bytes > limit_bytes:
-        way = "or smaller ones"
+        way = "use smaller images"
     needed = size_text(least.peak_bytes * 1.005)  # rounded up, or the figure itself might be refused
     return (
-        f"{total} frames of {least.size.width_px}x{least.size.height_px} px need at least "
-        f"{needed}, more than {size_text(limit_bytes)}: allow that much, take fewer frames, {way}"
+        f"{total} frames of {least.size.width_px}x{least.size.height_px} px need at least {needed}, more than the "
+        f"{size_text(limit_bytes)} allowed: raise the limit, use fewer frames, or {way}"
     )

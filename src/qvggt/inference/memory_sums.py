@@ -1,6 +1,6 @@
-"""What a pass through a model holds in memory, stage by stage, from shapes alone.
+"""Memory of each stage of a forward pass, computed from shapes.
 
-The sums count tensors. What the allocator and the vendors' libraries keep for themselves comes on top, as a constant.
+The sums count tensors. Memory that the allocator and vendor libraries use internally is added as a constant.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from qvggt.options import ALL_HEADS, DENSE_FRAMES, Head, InferenceOptions
 
 FLOAT_BYTES = 4
 LIBRARY_BYTES = 60_000_000
-"""What libraries keep for themselves once they have run."""
+"""Internal buffers of libraries once they have run."""
 
 _BLOCK_WIDTHS = 8
-"""Tensors of a token's width that a block holds at its widest: the norm, q, k and v, and while q and k are turned."""
+"""Most tensors of embedding width that a block holds: the norm, q, k and v, and copies while RoPE is applied."""
 _SPARE_WIDTHS = 7
-"""Tensors of a token's width that the C library keeps as a rule, being too small to go back at once."""
+"""Freed tensors of embedding width that the allocator retains, being too small to be released at once."""
 _POINT_WIDTHS, _FRAME_POINT_WIDTHS = 3, 11
-"""Numbers of a pixel while depth and cameras become points: of all frames, and of the frame in work."""
-_MOVED_WIDTHS = 20
-"""Numbers of a pixel of a window while it is laid upon the others."""
+"""Floats per pixel while depth is unprojected to points: of every frame, and of the frame being unprojected."""
+_ALIGNED_WIDTHS = 20
+"""Floats per pixel held while a window is aligned."""
 _FUSED_MAPS, _FUSED_LAYOUTS = 4, 4
-"""Maps of the finest level that fusion holds at its widest: in float32, and laid out for a convolution."""
+"""Most maps of the finest level that fusion holds: in float32, and in the layout of a convolution kernel."""
 
 
 @dataclass(frozen=True)
 class PassSize:
-    """What goes through a model, and how much of it at a time.
+    """The input of a forward pass, and how much of it is processed at a time.
 
     Attributes:
-        frames: images of the scene.
+        frames: of the scene, or of a window of it.
         height_px: of the images.
         width_px: of the images.
-        heads: what is computed.
-        dense_frames: frames that the dense heads take at a time, at most.
-        chunk_tokens: tokens that pass through a block's layers at a time.
-        other_frames: frames of a long sequence whose images and answers are held beside a window's.
+        heads: that are run.
+        dense_frames: most frames that a dense head processes at a time.
+        chunk_tokens: most tokens that a layer processes at a time.
+        other_frames: frames outside the window, whose images and predictions are held as well.
     """
 
     frames: int
@@ -77,15 +77,15 @@ class PassSize:
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Bytes that one stage holds besides the weights.
+    """Bytes that one stage holds in addition to the weights.
 
     Attributes:
         stage: its name.
-        images: the images, and their normalised copy.
-        tokens: what flows from block to block.
-        maps: what the dense heads keep of the pairs that they have read.
-        layers: what is in between, in the layers at work.
-        answers: of this and earlier stages.
+        images: the images and their normalized copy.
+        tokens: activations between blocks.
+        maps: feature maps that the dense heads store until they have read all AA pairs.
+        layers: activations within layers.
+        answers: predictions of this and earlier stages.
     """
 
     stage: str
@@ -97,7 +97,7 @@ class StageMemory:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all parts."""
         return self.images + self.tokens + self.maps + self.layers + self.answers
 
     def to_json(self) -> dict[str, str | int]:
@@ -105,32 +105,32 @@ class StageMemory:
         return {**asdict(self), "total": self.total}
 
 
-def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYTES) -> list[StageMemory]:
-    """Return what every stage of a pass holds in float32, in the order in which they run.
+def stage_memory(config: VGGTConfig, size: PassSize, waiting_bytes: int = FLOAT_BYTES) -> list[StageMemory]:
+    """Return the memory of every stage of a forward pass in float32, in running order.
 
     Args:
         config: the architecture.
-        size: what goes through it.
-        held_bytes: of a number that waits: of a long sequence's queries, keys and values, and of begun dense maps.
+        size: the input, and how much of it is processed at a time.
+        waiting_bytes: of a value that is stored for later use (``Arithmetic.waiting_dtype``).
     """
     frame_pixels = size.height_px * size.width_px * FLOAT_BYTES
     pixels = size.frames * frame_pixels
     dense: list[DenseHeadName] = [head for head in OUTPUT_CHANNELS if head in size.heads]
     images = 3 * (size.frames + size.other_frames) * frame_pixels
-    earlier = (size.other_frames and size.other_frames + size.frames) * frame_pixels * answered(size.heads)
+    earlier = (size.other_frames and size.other_frames + size.frames) * frame_pixels * output_channels(size.heads)
     rows, columns = _patches(config, size)
     frame_tokens = _frame_tokens(config, size)
     scene_tokens = size.frames * frame_tokens
     tokens = scene_tokens * config.embed_dim * FLOAT_BYTES
-    in_frame = _block(config, size, frame_tokens, size.frames, held_bytes)
-    in_scene = _block(config, size, scene_tokens, 1, held_bytes)
-    kept = [size.frames * level * held_bytes for level in _kept_values(config, rows, columns)]
-    maps = len(dense) * sum(kept)
-    before = len(dense) * sum(kept[:3])
-    # A pair that is read keeps what its global block began with; of floats queries then wait in the answer's place.
+    in_frame = _block(config, size, frame_tokens, size.frames, waiting_bytes)
+    in_scene = _block(config, size, scene_tokens, 1, waiting_bytes)
+    stored = [size.frames * level * waiting_bytes for level in _stored_values(config, rows, columns)]
+    maps = len(dense) * sum(stored)
+    before = len(dense) * sum(stored[:3])
+    # A pair that heads read keeps its global block's input; in float32 the output's memory then holds the queries.
     is_long = scene_tokens > size.chunk_tokens
-    began_with = tokens * held_bytes // FLOAT_BYTES if is_long else tokens
-    in_pair = tokens + (began_with if is_long and held_bytes < FLOAT_BYTES else 0)
+    block_input = tokens * waiting_bytes // FLOAT_BYTES if is_long else tokens
+    in_pair = tokens + (block_input if is_long and waiting_bytes < FLOAT_BYTES else 0)
     stages = [
         StageMemory("patch embedding", images + 3 * pixels, tokens, 0, max(tokens, in_frame), earlier),
         StageMemory("frame attention", images, tokens, before, in_frame, earlier),
@@ -139,20 +139,20 @@ def stage_memory(config: VGGTConfig, size: PassSize, held_bytes: int = FLOAT_BYT
     if not dense:
         return stages
     at_a_time = min(size.frames, dense_frames_at_a_time(size.dense_frames, size.height_px * size.width_px))
-    begun = _begin(config, at_a_time * rows * columns)
-    stages.append(StageMemory("reading pairs", images, tokens + began_with, maps, begun, earlier))
-    finish = _finish(config, at_a_time * rows * columns, at_a_time * size.height_px * size.width_px, held_bytes)
+    projecting = _project(config, at_a_time * rows * columns)
+    stages.append(StageMemory("reading pairs", images, tokens + block_input, maps, projecting, earlier))
+    predicting = _predict(config, at_a_time * rows * columns, at_a_time * size.height_px * size.width_px, waiting_bytes)
     answers = earlier
     for head in dense:
         channels = OUTPUT_CHANNELS[head]
         answers += channels * pixels
-        stages.append(StageMemory(f"{head} maps", images, 0, maps, finish, answers))
-        maps -= sum(kept)
+        stages.append(StageMemory(f"{head} maps", images, 0, maps, predicting, answers))
+        maps -= sum(stored)
     if "camera" in size.heads and dense == ["depth"]:
         layers = _FRAME_POINT_WIDTHS * frame_pixels
         stages.append(StageMemory("points", images, 0, 0, layers, answers + _POINT_WIDTHS * pixels))
     if earlier:
-        stages.append(StageMemory("joining", images, 0, 0, _MOVED_WIDTHS * pixels, answers + _POINT_WIDTHS * pixels))
+        stages.append(StageMemory("joining", images, 0, 0, _ALIGNED_WIDTHS * pixels, answers + _POINT_WIDTHS * pixels))
     return stages
 
 
@@ -165,44 +165,44 @@ def _frame_tokens(config: VGGTConfig, size: PassSize) -> int:
 
 
 def spare_bytes(config: VGGTConfig, size: PassSize) -> int:
-    """Return how much the C library keeps throughout a pass of what was freed."""
+    """Return how much freed memory the allocator retains throughout a forward pass."""
     tokens = min(size.chunk_tokens, size.frames * _frame_tokens(config, size))
     return tokens * config.embed_dim * FLOAT_BYTES * _SPARE_WIDTHS
 
 
-def answered(heads: Collection[Head]) -> int:
-    """Return how many numbers of a pixel are answered in the end: by dense heads, and where depth and cameras meet."""
+def output_channels(heads: Collection[Head]) -> int:
+    """Return the floats per pixel of a prediction: outputs of dense heads, and points unprojected from depth."""
     dense = sum(channels for head, channels in OUTPUT_CHANNELS.items() if head in heads)
     return dense + (_POINT_WIDTHS if {"camera", "depth"} <= set(heads) and "point" not in heads else 0)
 
 
-def _block(config: VGGTConfig, size: PassSize, length: int, sequences: int, held_bytes: int) -> int:
-    """Bytes that a block holds besides its input and output, for sequences of so many tokens."""
+def _block(config: VGGTConfig, size: PassSize, length: int, sequences: int, waiting_bytes: int) -> int:
+    """Bytes that a block holds in addition to its input and output, for sequences of ``length`` tokens."""
     width = config.embed_dim * FLOAT_BYTES
     total = length * sequences
     if length > size.chunk_tokens:
-        return 3 * length * config.embed_dim * held_bytes + width * _BLOCK_WIDTHS * size.chunk_tokens
+        return 3 * length * config.embed_dim * waiting_bytes + width * _BLOCK_WIDTHS * size.chunk_tokens
     whole = min(sequences, max(1, size.chunk_tokens // length)) * length
     return width * _BLOCK_WIDTHS * min(total, max(whole, size.chunk_tokens))
 
 
-def _kept_values(config: VGGTConfig, rows: int, columns: int) -> list[int]:
-    """Numbers that a dense head keeps of each of the four pairs, for a frame."""
+def _stored_values(config: VGGTConfig, rows: int, columns: int) -> list[int]:
+    """Return the values per frame that a dense head stores of each of the four pairs."""
     coarse = math.ceil(rows / 2) * math.ceil(columns / 2)
     patches = rows * columns
     first, second = config.dpt_channels[:2]
     return [first * patches, second * patches, config.dpt_features * patches, config.dpt_features * coarse]
 
 
-def _begin(config: VGGTConfig, patches: int) -> int:
-    """Bytes that a dense head holds while it reads a pair: tokens and their norm, a map, and a kernel, twice."""
+def _project(config: VGGTConfig, patches: int) -> int:
+    """Bytes that a dense head holds while it projects a pair: tokens and their norm, a map, and a kernel, twice."""
     channels = config.dpt_channels[3]
     kernel = 2 * 9 * channels * channels
     return FLOAT_BYTES * (patches * (4 * config.embed_dim + 2 * max(config.dpt_channels)) + kernel)
 
 
-def _finish(config: VGGTConfig, patches: int, pixels: int, held_bytes: int) -> int:
-    """Bytes that a dense head holds while it turns maps into answers: in fusion, or behind it if that is more."""
+def _predict(config: VGGTConfig, patches: int, pixels: int, waiting_bytes: int) -> int:
+    """Bytes that a dense head holds while it predicts from its maps: in fusion, or after it if that is more."""
     fine = 16 * patches * config.dpt_features
-    behind = 3 * fine + 3 * TILE_VALUES + max(OUTPUT_CHANNELS.values()) * pixels
-    return max((_FUSED_MAPS * FLOAT_BYTES + _FUSED_LAYOUTS * held_bytes) * fine, FLOAT_BYTES * behind)
+    after = 3 * fine + 3 * TILE_VALUES + max(OUTPUT_CHANNELS.values()) * pixels
+    return max((_FUSED_MAPS * FLOAT_BYTES + _FUSED_LAYOUTS * waiting_bytes) * fine, FLOAT_BYTES * after)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 LEAST_VIEW_RAD = 0.01
-"""Narrower fields of view are no camera's."""
+"""Smaller fields of view are clamped, as no focal length follows from 0."""
 
 
 _STAGES = {
@@ -44,14 +44,14 @@ def predict(
 
     Args:
         model: float or quantized.
-        images: from ``qvggt.images.preprocess``.
-        heads: what to compute.
-        options: how the scene passes through the model, all frames at once; windows are ``predict_windows``'s.
-        on_progress: called as the work goes on.
-        finite: whether an answer that is not finite is refused; a measurement takes it, and scores it worst.
+        images: preprocessed.
+        heads: which heads to run.
+        options: how much is processed at a time; its windows are ignored (see ``predict_windows``).
+        on_progress: the progress callback.
+        finite: whether to raise if the prediction is not finite; measurements accept it and score it worst.
 
     Raises:
-        QvggtError: the model's answer is not finite, and shall be.
+        QvggtError: ``finite`` is set and the prediction is not finite.
     """
     parameter = next(model.parameters())
     batch = torch.from_numpy(images.images)[None].to(parameter.device, parameter.dtype)  # [1, S, 3, H, W]
@@ -67,15 +67,15 @@ def predict(
     broken = sorted(name for name, value in result.items() if not bool(value.isfinite().all()))
     if broken and finite:
         raise QvggtError(
-            f"the model's {broken[0]} is not finite: its weights are damaged, or its type is too narrow for its values"
+            f"the model's {broken[0]} is not finite: its weights are damaged or its compute type overflows, try float32"
         )
     return as_prediction(result, images)
 
 
 def as_prediction(result: dict[str, Tensor], images: ImageSet) -> Prediction:
-    """Turn a model's answer for one scene (batch of one) into arrays.
+    """Convert a model's outputs for one scene (B = 1) to arrays.
 
-    World points come from depth and camera where the point head was not run and both others were.
+    If the point head was not run, world points are unprojected from depth and cameras.
     """
     arrays: dict[str, np.ndarray] = {}
     size = (images.images.shape[-2], images.images.shape[-1])
@@ -96,13 +96,15 @@ def as_prediction(result: dict[str, Tensor], images: ImageSet) -> Prediction:
 
 
 def with_view(pose_enc: Tensor) -> Tensor:
-    """Return pose encodings [S, 9] with fields of view that a camera can have, and warn where that changed any.
+    """Clamp the fields of view of pose encodings [S, 9] to ``LEAST_VIEW_RAD``, and warn if that changed any.
 
-    The head's rectifier may give 0, of which no focal length follows; trained weights do so on no photograph.
+    The camera head ends in a ReLU, which may return 0; trained weights have not done so on any photograph.
     """
     narrow = int((pose_enc[:, 7:] < LEAST_VIEW_RAD).any(-1).sum())
     if narrow:
-        log.warning("%d of %d cameras have no field of view: their focal lengths mean nothing", narrow, len(pose_enc))
+        log.warning(
+            "%d of %d cameras have a field of view of 0: their focal lengths are invalid", narrow, len(pose_enc)
+        )
     return torch.cat((pose_enc[:, :7], pose_enc[:, 7:].clamp(min=LEAST_VIEW_RAD)), -1)
 
 

@@ -1,4 +1,4 @@
-"""What a long computation costs, stage by stage: time, and memory."""
+"""Memory of this process, now and at its peak; time and peak memory of each stage of a long computation."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import psutil
 from qvggt.types import OnProgress
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's mallopt: how many free bytes at the end of the heap are kept, and from how many bytes on memory has a
-mapping of its own, which ends when it is freed."""
+"""Parameters of glibc's mallopt: how many free bytes are retained at the end of the heap, and from which size on an
+allocation gets a mapping of its own, which is released when it is freed."""
 _LARGE_BYTES, _SPARE_BYTES = 8 << 20, 64 << 20
-"""The least piece that goes back at once, and how much of smaller ones may stay at the heap's end."""
-_KEPT_BYTES, _MOST_BYTES = 66 << 20, 32 << 20
-"""The largest piece that is kept, and the largest that can be by older versions of glibc."""
+"""Their values for releasing: the smallest allocation with its own mapping, and the free bytes retained."""
+_RETAINED_BYTES, _MOST_BYTES = 66 << 20, 32 << 20
+"""The largest allocation that is retained, and the most that older versions of glibc allow."""
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage took.
+    """Time and memory of one stage.
 
     Attributes:
-        stage: its name, without what changes within it.
-        seconds: of wall clock.
-        peak_memory_bytes: the largest resident memory of the process up to the stage's end.
+        stage: its name.
+        seconds: wall-clock time.
+        peak_memory_bytes: peak resident memory of the process up to the end of the stage.
     """
 
     stage: str
@@ -42,11 +42,11 @@ class StageCost:
 
 
 class StageClock:
-    """A progress callback that passes on what it is told, and measures each stage from its first call to the next's.
+    """A progress callback that measures each stage, from its first report to that of the next stage.
 
     Args:
-        on_progress: what is told in turn.
-        together: beginnings of names that are one stage each.
+        on_progress: called with every report in turn.
+        together: prefixes of stage names; stages that share one are measured as one.
     """
 
     def __init__(self, on_progress: OnProgress, together: tuple[str, ...] = ()) -> None:
@@ -54,16 +54,16 @@ class StageClock:
         self._stage, self._since = "", time.perf_counter()
         self._costs: dict[str, StageCost] = {}
 
-    def __call__(self, what: str, share: float) -> None:
-        """Take note of what is being done and the share of it that is done."""
-        stage = next((name for name in self.together if what.startswith(name)), what)
-        if stage != self._stage:
+    def __call__(self, stage: str, share: float) -> None:
+        """Note the stage and pass the report on."""
+        name = next((prefix for prefix in self.together if stage.startswith(prefix)), stage)
+        if name != self._stage:
             self._end()
-            self._stage = stage
-        self.on_progress(what, share)
+            self._stage = name
+        self.on_progress(stage, share)
 
     def costs(self) -> tuple[StageCost, ...]:
-        """End the stage under way and return all of them, in the order in which they first came."""
+        """End the current stage and return all stages in the order of their first report."""
         self._end()
         self._stage = ""
         return tuple(self._costs.values())
@@ -78,35 +78,35 @@ class StageClock:
 
 
 def release_freed_memory() -> None:
-    """Let what this process has freed, and frees from now on, go back to the system, but for some small pieces.
+    """Return freed memory to the system, now and from now on, except for small allocations.
 
-    As a rule the C library keeps some of it for later, and how much is hard to foresee. Does nothing where the C
-    library is not glibc.
+    By default the C library retains part of it for reuse, and how much is hard to predict. Sets glibc's malloc
+    thresholds for the whole process; does nothing with another C library.
     """
     if _mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES) and _mallopt(_M_TRIM_THRESHOLD, _SPARE_BYTES):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def retain_freed_memory() -> None:
-    """Let what this process frees from now on stay with it for later.
+    """Retain memory that is freed from now on, so that later allocations reuse it.
 
-    A pass through the model frees and takes the same large pieces again and again; new ones from the system are cleared
-    page by page, which takes a twentieth of the time of a pass with integers and more of one with floats. The few that
-    are larger than any of a layer's still go back: gaps where they were would not be filled. Does nothing where the C
-    library is not glibc.
+    A forward pass frees and allocates the same large tensors again and again. The system clears new memory page by
+    page, which takes a twentieth of the time of an int8 pass and more of a float one. The few allocations that are
+    larger than any within a layer are still released, since the gaps that they leave would not be filled. Sets glibc's
+    malloc thresholds for the whole process; does nothing with another C library.
     """
-    if _mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) or _mallopt(_M_MMAP_THRESHOLD, _MOST_BYTES):
+    if _mallopt(_M_MMAP_THRESHOLD, _RETAINED_BYTES) or _mallopt(_M_MMAP_THRESHOLD, _MOST_BYTES):
         _mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _mallopt(parameter: int, value: int) -> bool:
-    """Return whether the C library agreed."""
+    """Set a parameter of glibc's malloc and return whether it was accepted."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     return mallopt is not None and bool(mallopt(parameter, value))
 
 
 def peak_memory_bytes() -> int:
-    """Return the largest resident memory that this process has had."""
+    """Return the peak resident memory of this process."""
     try:  # not getrusage, whose peak includes that of the process that started this one
         status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
@@ -121,18 +121,18 @@ def peak_memory_bytes() -> int:
 
 
 def resident_memory_bytes() -> int:
-    """Return the resident memory of this process now."""
+    """Return the resident memory of this process."""
     return psutil.Process().memory_info().rss
 
 
 @dataclass(frozen=True)
 class MappedFile:
-    """A file, or a piece of one, that is mapped into this process.
+    """A memory-mapped file of this process, or a part of one.
 
     Attributes:
-        start: its first address.
-        end: the address after its last.
-        resident_bytes: of it that are in memory now.
+        start: first address.
+        end: address after the last.
+        resident_bytes: how much of it is in memory.
     """
 
     start: int
@@ -141,7 +141,7 @@ class MappedFile:
 
 
 def mapped_files() -> list[MappedFile]:
-    """Return what of files is mapped into this process, by address; nothing where the system does not tell."""
+    """Return the memory-mapped files of this process by address; none where the system does not report them."""
     try:
         lines = Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -158,7 +158,7 @@ def mapped_files() -> list[MappedFile]:
 
 
 def size_text(count: float) -> str:
-    """Return a number of bytes as people read it.
+    """Format a number of bytes with a decimal unit.
 
     >>> size_text(749_900_000), size_text(11_500), size_text(5_030_000_000)
     ('749.9 MB', '11.5 kB', '5.03 GB')

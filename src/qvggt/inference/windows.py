@@ -1,7 +1,7 @@
-"""Long sequences in overlapping windows: each is reconstructed by itself and laid upon what there is by a similarity.
+"""Long sequences in overlapping windows: each is aligned to the previous ones by a similarity transform (Sim(3)).
 
-Memory is that of one window, time grows with their number. What a window costs in accuracy is that its frames see only
-one another, and that errors of the similarities add up along the sequence.
+Memory is bounded by one window, and time grows linearly with the number of windows. Accuracy suffers because attention
+is limited to a window, and because alignment errors accumulate along the sequence.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from qvggt.options import ALL_HEADS, HEADS_FOR, Head, InferenceOptions
 from qvggt.types import ImageSet, OnProgress, Prediction, QvggtError
 
 _GIVEN = ("images", "names", "maps")
-"""What a prediction has of the images that it was made of."""
+"""Fields of a prediction that are copied from its images."""
 
 
 def check_window_heads(heads: Collection[Head]) -> None:
-    """Raise ``QvggtError`` unless the heads tell cameras and depth, by which windows are laid upon one another."""
+    """Raise ``QvggtError`` unless the heads include those that window alignment needs, camera and depth."""
     if not set(HEADS_FOR["depth"]) <= set(heads):
-        raise QvggtError("windows are laid upon one another by cameras and depth: compute both of them")
+        raise QvggtError(
+            f"window alignment needs the camera and depth heads, got {', '.join(heads) or 'none'}: enable both"
+        )
 
 
 def predict_windows(
@@ -50,8 +52,8 @@ def predict_windows(
         finite: whether an answer that is not finite is refused.
 
     Raises:
-        QvggtError: the heads lack cameras or depth, by which windows are laid upon one another, or the model's answer
-            is not finite, and shall be.
+        QvggtError: several windows are needed and the camera or depth head is not run, or ``finite`` is set and the
+            prediction is not finite.
     """
     windows = options.windows
     if windows is None or len(images.names) <= windows.frames:
@@ -123,7 +125,7 @@ def transformed(prediction: Prediction, by: Similarity) -> Prediction:
 
 
 def _room_for(window: Prediction, images: ImageSet) -> Prediction:
-    """Return a prediction of all images with what a window's prediction has, not yet filled."""
+    """Return a prediction for all images with the fields of a window's, their values not yet set."""
     answers = {field.name: getattr(window, field.name) for field in fields(Prediction) if field.name not in _GIVEN}
     room = {
         name: None if value is None else np.empty((len(images.names), *value.shape[1:]), value.dtype)
@@ -133,7 +135,7 @@ def _room_for(window: Prediction, images: ImageSet) -> Prediction:
 
 
 def _put(whole: Prediction, start: int, window: Prediction) -> None:
-    """Write a window's answers into those of all frames, from frame ``start`` on."""
+    """Copy a window's prediction into that of all frames, from frame ``start`` on."""
     for field in fields(Prediction):
         value = getattr(window, field.name)
         if value is not None and field.name not in _GIVEN:

@@ -1,4 +1,4 @@
-"""Sizes of a VGGT, and the two presets."""
+"""Architecture sizes of a VGGT, and presets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FOUR = ("dpt_channels", "dpt_layers")
 
 @dataclass(frozen=True)
 class VGGTConfig:
-    """Everything that determines the shapes of a VGGT; the defaults are the published 1.26 B model.
+    """Everything that determines the shapes of a VGGT; the defaults are those of the published model.
 
     Attributes:
         image_size: side in pixels of the square that the stored position embedding covers.
@@ -47,7 +47,7 @@ class VGGTConfig:
     dpt_layers: tuple[int, int, int, int] = (4, 11, 17, 23)
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot be built."""
+        """Raise ValueError for sizes that cannot be built."""
         for field in dataclasses.fields(self):
             value, four = getattr(self, field.name), field.name in _FOUR
             lowest = 0 if field.name in _MAY_BE_ZERO else 1
@@ -57,18 +57,24 @@ class VGGTConfig:
                 kind = "four whole numbers" if four else "a whole number"
                 raise ValueError(f"config: {field.name} must be {kind} from {lowest} to {_LARGEST}, got {value!r}")
         if self.image_size % self.patch_size:
-            raise ValueError(f"config: image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
+            raise ValueError(
+                f"config: image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}"
+            )
         if self.embed_dim % self.vit_heads or self.embed_dim % self.heads or (self.embed_dim // self.heads) % 4:
             raise ValueError(
-                f"config: embed_dim {self.embed_dim} must divide by vit_heads {self.vit_heads} and heads {self.heads}, "
-                "with a head width that is a multiple of 4"
+                f"config: embed_dim must be divisible by vit_heads {self.vit_heads} and heads {self.heads}, and the "
+                f"width of a head by 4, got {self.embed_dim}"
             )
         if (2 * self.embed_dim) % self.camera_heads:
-            raise ValueError(f"config: 2 x embed_dim must divide by camera_heads {self.camera_heads}")
-        if any(channels % 4 for channels in self.dpt_channels) or self.dpt_features % 8:
-            raise ValueError("config: dpt_channels must be multiples of 4, and dpt_features a multiple of 8")
+            raise ValueError(
+                f"config: 2 x embed_dim must be divisible by camera_heads {self.camera_heads}, got {2 * self.embed_dim}"
+            )
+        if any(channels % 4 for channels in self.dpt_channels):
+            raise ValueError(f"config: dpt_channels must be multiples of 4, got {self.dpt_channels}")
+        if self.dpt_features % 8:
+            raise ValueError(f"config: dpt_features must be a multiple of 8, got {self.dpt_features}")
         if max(self.dpt_layers) >= self.depth:
-            raise ValueError(f"config: dpt_layers {self.dpt_layers} must lie below depth {self.depth}")
+            raise ValueError(f"config: dpt_layers must be below depth {self.depth}, got {self.dpt_layers}")
 
     @classmethod
     def vggt_1b(cls) -> VGGTConfig:

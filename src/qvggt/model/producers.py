@@ -1,8 +1,9 @@
-"""Which layer can absorb a scale on the inputs of another: what multiplies its outputs by 1/s costs nothing.
+"""Which layer can absorb the inverse of a scale on another layer's inputs, at no cost at inference.
 
-A scale s per input channel of a linear layer leaves the model as it is if the layer's weights are multiplied by s and
-its inputs by 1/s. A LayerNorm absorbs 1/s in its gain and offset. The attention's output is linear in the values, so
-the rows of ``qkv`` that make them absorb it for ``proj``. The GELU before the second MLP layer lets nothing through.
+If the columns of a linear layer's weight are multiplied by a scale s per input channel, and its inputs by 1/s, the
+model's function does not change. A LayerNorm absorbs 1/s in its gain and offset. Attention is linear in the values, so
+the rows of ``qkv`` that compute them absorb the 1/s of ``proj``. The second MLP layer has no such producer, because of
+the GELU before it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from qvggt.model.layers import Block
 
 @dataclass(frozen=True)
 class ScalePath:
-    """A scale that can be moved.
+    """A pair of layers between which a scale can be moved.
 
     Attributes:
         producer: dotted name of the layer that absorbs 1/s.
-        consumer: dotted name of the linear layer that is multiplied by s.
-        values: whether only the last third of the producer's outputs, the attention's values, feed the consumer.
+        consumer: dotted name of the linear layer whose weight is multiplied by s.
+        values: whether only the last third of the producer's outputs, attention's values, reach the consumer.
     """
 
     producer: str
@@ -39,7 +40,7 @@ _BLOCK = (
 
 
 def scale_paths(module: nn.Module, prefix: str) -> Iterator[ScalePath]:
-    """Yield every path inside a module whose dotted name is ``prefix``, in the order in which they run."""
+    """Yield every scale path inside a module with dotted name ``prefix``, in running order."""
     for name, part in module.named_modules(prefix=prefix):
         if isinstance(part, Block):
             yield from (ScalePath(f"{name}.{p.producer}", f"{name}.{p.consumer}", p.values) for p in _BLOCK)
@@ -48,12 +49,12 @@ def scale_paths(module: nn.Module, prefix: str) -> Iterator[ScalePath]:
 
 
 def absorb(parameters: dict[str, Tensor], path: ScalePath, scale: Tensor) -> None:
-    """Move a scale [in] along a path, in a mapping of parameters by full name, which gets new tensors.
+    """Move a scale [in] along a path; changed tensors are replaced in the mapping.
 
     Args:
-        parameters: weights and biases of producer and consumer.
-        path: where.
-        scale: above zero.
+        parameters: weights and biases of producer and consumer by full name.
+        path: the pair of layers.
+        scale: above 0.
     """
     weight, bias = f"{path.producer}.weight", f"{path.producer}.bias"
     divisor = scale
