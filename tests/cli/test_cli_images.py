@@ -4,6 +4,7 @@ import os
 
 import pytest
 from commands import MODEL, draw
+from PIL import Image
 
 from qvggt.export.npz import load_prediction
 
@@ -85,6 +86,14 @@ def test_a_video_without_frames(refused, tmp_path, kind):
 @pytest.mark.parametrize("choice", [("--frames", "0"), ("--fps", "0"), ("--dense-frames", "0"), ("--max-points", "0")])
 def test_a_number_that_leaves_nothing(refused, photos, tmp_path, choice):
     assert "must be" in refused("reconstruct", MODEL, photos, "-o", tmp_path / "out", *choice)
+
+
+def test_damaged_exif_data_needs_no_word(qvggt, tmp_path):
+    image = draw(tmp_path / "a.png")
+    with Image.open(image) as opened:
+        opened.convert("RGB").save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0\x2a\xff\xff\xff\xff\xff\xff")
+    done, _ = reconstructed(qvggt, tmp_path / "out", tmp_path / "a.jpg")
+    assert done.err == ""
 
 
 def test_a_loop_of_links(refused, tmp_path):

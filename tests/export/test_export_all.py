@@ -8,6 +8,8 @@ from qvggt.export import write_all
 from qvggt.options import ExportOptions
 from qvggt.types import QvggtError
 
+pytestmark = pytest.mark.render
+
 
 def names(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

@@ -9,6 +9,8 @@ from PIL import Image
 from qvggt.export.overview import shown_frames, write_overview
 from qvggt.export.points import select_points
 
+pytestmark = pytest.mark.render
+
 
 def draw(path, prediction, with_points=True, **words):
     cloud = select_points(prediction, "depth", max_points=5000, drop_percent=20) if with_points else None
@@ -64,6 +66,7 @@ def test_frames_are_chosen_evenly_with_both_ends():
     assert np.ptp(np.diff(chosen)) <= 1
 
 
+@pytest.mark.process
 def test_no_window_system_is_touched():
     code = "import sys, qvggt.export; print('matplotlib.pyplot' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from qvggt.export.sheet import DPI, Pixels, Sheet
 
 
+@pytest.mark.render
 def test_a_picture_of_pixels_comes_out_as_it_is(tmp_path):
     rgba = np.random.default_rng(0).integers(0, 256, (DPI, 2 * DPI, 4), dtype=np.uint8)
     rgba[..., 3] = 255

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from qvggt.export import ExportOptions, write_all
+from qvggt.export import select_points, write_cameras, write_glb, write_ply
 from qvggt.types import FrameMap
 
 FRAMES = 2
@@ -22,7 +22,10 @@ MAPS = {
 def exported(request, room_factory, tmp_path):
     frame_map = MAPS[request.param]
     room = replace(room_factory(frames=FRAMES), maps=(frame_map,) * FRAMES)
-    write_all(room, tmp_path, ExportOptions(max_points=10**9, drop_percent=0))
+    cloud = select_points(room, "depth", max_points=10**9, drop_percent=0)
+    write_ply(tmp_path / "points.ply", cloud)
+    write_glb(tmp_path / "scene.glb", room, cloud)
+    write_cameras(tmp_path / "cameras.json", room)
     return tmp_path, frame_map
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from qvggt.api.reconstruct import Images, load
+from qvggt.api.reconstruct import load
 from qvggt.checkpoint.open import open_model
 from qvggt.eval.fidelity import Fidelity
 from qvggt.eval.fidelity import fidelity as differences_between
 from qvggt.export.frames import photo_mask
 from qvggt.images.preprocess import load_images
+from qvggt.images.sources import ImageSource
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.options import ImageMode, ImageOptions, InferenceOptions, LoadOptions
@@ -138,7 +139,7 @@ class FidelityReport:
 def fidelity(
     model: VGGT | PathLike,
     other: VGGT | PathLike,
-    images: Images,
+    images: ImageSource,
     mode: ImageMode = ImageOptions.mode,
     fps: float | None = None,
     frames: int | None = None,

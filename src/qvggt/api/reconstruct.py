@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from qvggt.checkpoint.folder import save_checkpoint
 from qvggt.checkpoint.open import open_model
+from qvggt.images.limits import MemoryLeft
 from qvggt.images.preprocess import load_images
+from qvggt.images.sources import ImageSource
 from qvggt.inference.memory_plan import MemoryPlan, model_size, plan_memory
 from qvggt.inference.memory_sums import PassSize
-from qvggt.inference.process_memory import release_freed_memory, retain_freed_memory
+from qvggt.inference.process_memory import release_freed_memory, resident_memory_bytes, retain_freed_memory
 from qvggt.inference.windows import predict_windows
 from qvggt.model import VGGT
 from qvggt.model.chunking import default_chunk_tokens
@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 
 _AMPLE_SHARE = 0.8
 """Share of the limit below which freed memory may be kept: the allocator kept up to an eighth of a plan."""
-
-Images = PathLike | Sequence[PathLike | Image.Image | np.ndarray]
 
 
 def load(
@@ -74,8 +72,8 @@ def load(
 
 def reconstruct(
     model: VGGT | PathLike,
-    images: Images,
-    heads: Collection[Head] | None = None,
+    images: ImageSource,
+    heads: Collection[Head] | Head | None = None,
     points_from: PointsFrom = ExportOptions.points_from,
     mode: ImageMode = ImageOptions.mode,
     fps: float | None = None,
@@ -90,7 +88,8 @@ def reconstruct(
 
     Args:
         model: a model, or whatever ``load`` takes.
-        images: folder, glob, video, image, or a list of image paths, PIL images or arrays.
+        images: folder, glob, video, image, a list of image paths, PIL images, arrays or tensors, or one array
+            [S, H, W, 3] or tensor [S, 3, H, W].
         heads: what to compute; by default what ``points_from`` needs.
         points_from: ``depth`` (depth and cameras; usually more accurate, and skips the point head) or ``head``.
         mode: ``crop`` or ``pad``; see ``ImageOptions``.
@@ -114,12 +113,12 @@ def reconstruct(
         model = load(model)
     if on_progress is not None:
         on_progress("reading images", 0.0)
-    measured = None
+    measured, memory_left = None, None
     if memory_bytes is not None:
         release_freed_memory()  # memory that was freed and kept would count as the program's
-        measured = model_size(model)
+        measured, memory_left = model_size(model), _memory_left(memory_bytes)
     size, patch = model.config.image_size, model.config.patch_size
-    pictures = load_images(images, ImageOptions(size, patch, mode, fps=fps, frames=frames))
+    pictures = load_images(images, ImageOptions(size, patch, mode, fps=fps, frames=frames), memory_left)
     if measured is not None:
         chunk = default_chunk_tokens(next(model.parameters()).device)
         pass_size = PassSize.of(pictures.images.shape, wanted, options, chunk)
@@ -127,13 +126,19 @@ def reconstruct(
     return predict_windows(model, pictures, wanted, options, on_progress=on_progress)
 
 
-def _heads(heads: Collection[Head] | None, points_from: PointsFrom) -> Collection[Head]:
-    """Return the heads to run.
+def _memory_left(limit_bytes: int) -> MemoryLeft:
+    return lambda: limit_bytes - resident_memory_bytes()
+
+
+def _heads(heads: Collection[Head] | Head | None, points_from: PointsFrom) -> Collection[Head]:
+    """Return the heads to run; a string names one.
 
     Raises:
         QvggtError: one does not exist, or neither does the source of points.
     """
     ExportOptions(points_from)  # raises for an unknown source
+    if isinstance(heads, str):
+        heads = (heads,)  # pyright: ignore[reportAssignmentType]
     check_heads(heads or ())
     return heads or HEADS_FOR[points_from]
 

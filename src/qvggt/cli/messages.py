@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -65,13 +66,15 @@ def say_why(sentence: str) -> None:
 
 @contextmanager
 def messages_on_stderr() -> Iterator[None]:
-    """Print the library's log messages, one line each."""
+    """Print the library's log messages, one line each; Pillow's warnings about what it could read are not shown."""
     logger, handler = logging.getLogger("qvggt"), _Handler()
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

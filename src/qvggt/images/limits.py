@@ -34,6 +34,10 @@ def check_pixels(size: tuple[int, int], label: str) -> None:
         )
 
 
+class TooLittleMemoryError(QvggtError):
+    """An image does not fit in the memory limit at any size that its decoder offers."""
+
+
 @dataclass(frozen=True)
 class DecodingBytes:
     """Memory that decoding one image takes.
@@ -61,7 +65,7 @@ def fitting_divisor(needed: DecodingBytes, max_bytes: int | None, divisors: Sequ
         label: of the image, for messages.
 
     Raises:
-        QvggtError: even the largest divisor does not fit.
+        TooLittleMemoryError: even the largest divisor does not fit.
     """
     if max_bytes is None:
         return 1
@@ -71,7 +75,7 @@ def fitting_divisor(needed: DecodingBytes, max_bytes: int | None, divisors: Sequ
                 log.warning("%s is decoded at 1/%d of its size to fit the memory limit", label, divisor)
             return divisor
     least = -(-needed.at(divisors[-1]) // 10**6)
-    raise QvggtError(
+    raise TooLittleMemoryError(
         f"{label} needs {least} MB to decode, and the memory limit leaves {max(0, max_bytes) // 10**6} MB: "
         "allow more, or give a smaller copy of it"
     )

@@ -28,7 +28,7 @@ from qvggt.images.files import (
     suffix,
     unique_names,
 )
-from qvggt.images.limits import MemoryLeft
+from qvggt.images.limits import MemoryLeft, TooLittleMemoryError
 from qvggt.images.sources import ImageSource, items_of
 from qvggt.images.video import read_video
 from qvggt.options import ImageOptions
@@ -141,6 +141,8 @@ def _from_files(
     for name, path in zip(unique_names(paths), paths, strict=True):
         try:
             picture = read_picture(path, name, white, _bytes_left(memory_left))
+        except TooLittleMemoryError:  # skipping it would change the result with the limit
+            raise
         except QvggtError as error:
             failures.append(error)
         else:
