@@ -38,7 +38,7 @@ def test_training_shows_its_pace_and_leaves_weights_and_a_curve(recipe, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("absent",), "no training recipe"),
+        (("absent",), "training recipe is missing"),
         (("micro", "--start-from", "absent.safetensors"), "not found"),
         (("micro", "--threads", "0"), "at least 1"),
         (("micro", "--start-from", "nano", "--minutes", "0"), "cannot begin"),

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from qvggt.files.read import parse_json, read_json, read_json_object, read_text, reading, shown
+from qvggt.files.read import parse_json, read_json, read_json_object, read_text, reading
+from qvggt.files.write import shown
 from qvggt.types import QvggtError
 
 TEXT = json.dumps({"a": [1, 2.5, None, "é"]}, ensure_ascii=False)

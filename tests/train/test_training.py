@@ -32,9 +32,9 @@ def test_carried_recipes_can_be_read_and_written():
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": "nano", "phases": []}', '{"model": "x", "phases": [1]}'])
 def test_what_is_no_recipe_is_refused(tmp_path, text):
     (tmp_path / "r.json").write_text(text)
-    with pytest.raises(QvggtError, match="is no training recipe"):
+    with pytest.raises(QvggtError, match="training recipe"):
         load_recipe(tmp_path / "r.json")
-    with pytest.raises(QvggtError, match="there is no training recipe"):
+    with pytest.raises(QvggtError, match="training recipe is missing"):
         load_recipe("absent")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -81,8 +83,10 @@ class UnitStore:
             return None
         try:
             with reading(path), safe_open(path, framework="pt") as file:
-                about = parse_json(file.metadata()["about"], path, allow_nan=True)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                if metadata["hash"] != _hash(metadata["about"], tensors):
+                    return None
+                about = parse_json(metadata["about"], path, allow_nan=True)
                 weights = {
                     LayerId(layer): _weight(tensors, layer, scheme_from_json(scheme))
                     for layer, scheme in about["schemes"].items()
@@ -109,14 +113,17 @@ class UnitStore:
             "parameters": list(result.parameters),
             "notes": dict(result.notes),
         }
+        tensors, text = {name: tensor.contiguous() for name, tensor in tensors.items()}, json.dumps(about)
         with new_file(self._path(unit), overwrite=True) as temporary:
-            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, {"about": json.dumps(about)})
+            save_file(tensors, temporary, {"about": text, "hash": _hash(text, tensors)})
 
     def get_plan(self) -> tuple[dict[LayerId, LayerScheme], dict[str, Any]] | None:
         """Return the schemes and what was noted of their choice, or None."""
         try:
             values = read_json(self.folder / PLAN, allow_nan=True)
             with reading(self.folder / PLAN):
+                if values.pop("hash") != _hash(json.dumps(values)):
+                    return None
                 schemes = {LayerId(name): scheme_from_json(one) for name, one in values["schemes"].items()}
                 return schemes, dict(values["about"])
         except QvggtError:
@@ -126,7 +133,7 @@ class UnitStore:
         """Keep the schemes that were chosen, and JSON-ready notes of the choice."""
         values = {"schemes": {layer: scheme.to_json() for layer, scheme in schemes.items()}, "about": about}
         with new_file(self.folder / PLAN, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(values), encoding="utf-8")
+            temporary.write_text(json.dumps({**values, "hash": _hash(json.dumps(values))}), encoding="utf-8")
 
     def _path(self, unit: BlockId) -> Path:
         return self.folder / f"{unit.replace('/', '-')}.safetensors"
@@ -157,6 +164,14 @@ def remove_store(folder: PathLike) -> None:
         path.unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
+
+
+def _hash(text: str, tensors: Mapping[str, Tensor] | None = None) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted((tensors or {}).items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _weight(tensors: Mapping[str, Tensor], layer: str, scheme: LayerScheme) -> QuantizedTensor:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from qvggt.files.read import shown
+from qvggt.files.write import shown
 from qvggt.types import PathLike, QvggtError
 
 _LONGEST_PART = 255  # bytes of a file's name on all common file systems

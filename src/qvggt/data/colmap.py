@@ -17,7 +17,8 @@ import torch
 from qvggt import geometry
 from qvggt.data.checks import check_name, check_size
 from qvggt.data.frames import pinhole
-from qvggt.files.read import open_regular, read_text, reading, shown
+from qvggt.files.read import open_regular, read_text, reading
+from qvggt.files.write import shown
 from qvggt.types import PathLike, QvggtError
 
 # Name and number of parameters, in the order of the binary format's model numbers.

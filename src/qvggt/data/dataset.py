@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from qvggt.files import write_json
-from qvggt.files.read import read_json, reading, shown
+from qvggt.files.read import read_json, reading
+from qvggt.files.write import shown
 from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from qvggt.files.arrays import read_npy
-from qvggt.files.read import open_regular, read_text, reading, shown
+from qvggt.files.read import open_regular, read_text, reading
+from qvggt.files.write import shown
 from qvggt.images.files import IMAGE_SUFFIXES, natural_key
 from qvggt.types import PathLike, QvggtError
 

@@ -20,7 +20,8 @@ import numpy as np
 from qvggt.data.dataset import SequenceRecord, chosen_frames
 from qvggt.data.files import AGAIN, image_names, read_matrix, read_millimeters, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, pinhole, scale_intrinsics
-from qvggt.files.read import read_text, shown
+from qvggt.files.read import read_text
+from qvggt.files.write import shown
 from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
@@ -71,7 +72,10 @@ class SevenScenes:
                 f"no scene of 7-Scenes is in {self.root}: <scene>/{split_file} was looked for; "
                 "give the folder that holds chess, fire, …"
             )
-        return tuple(self._record(folder) for scene in scenes for folder in _sequence_folders(scene / split_file))
+        folders = [folder for scene in scenes for folder in _sequence_folders(scene / split_file)]
+        if not folders:
+            raise QvggtError(f"no {split_file} in {self.root} names a sequence: unpack the scenes again")
+        return tuple(map(self._record, folders))
 
     def _record(self, folder: Path) -> SequenceRecord:
         names = tuple(name.removesuffix(_COLOR_SUFFIX) for name in image_names(folder) if name.endswith(_COLOR_SUFFIX))

@@ -13,7 +13,7 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any, NoReturn
 
-from qvggt.files.write import explain
+from qvggt.files.write import explain, shown
 from qvggt.types import PathLike, QvggtError
 
 INTACT = "get an intact copy"
@@ -70,15 +70,6 @@ def reading(path: PathLike, remedy: str = INTACT, what: str = "") -> Iterator[No
         raise QvggtError(f"{name} is damaged (not a text in UTF-8): {remedy}") from error
     except _DAMAGE as error:
         raise QvggtError(f"{name} is damaged ({_reason(error)}): {remedy}") from error
-
-
-def shown(name: object) -> str:
-    """Return a name as text for a message: what cannot be printed, such as NUL and lone surrogates, is escaped.
-
-    >>> print(shown("a\\0b"))
-    a\\x00b
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
 def open_regular(path: PathLike) -> IO[bytes]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from qvggt.files.read import read_json, reading
 from qvggt.model import VGGTConfig
-from qvggt.types import PathLike, QvggtError
+from qvggt.types import PathLike
 
 
 def _nano_matching() -> VGGTConfig:
@@ -142,26 +144,41 @@ def load_recipe(source: PathLike) -> TrainRecipe:
     path = Path(source)
     if not path.suffix:
         path = Path(__file__).parent / "recipes" / f"{source}.json"
-    try:
-        return parse_recipe(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise QvggtError(f"there is no training recipe {str(source)!r}; give a JSON file, or nano or micro") from None
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise QvggtError(f"{str(path)!r} is no training recipe: {error}") from None
+    what, remedy = "the training recipe", "give a JSON file, or nano or micro"
+    values = read_json(path, remedy, what)
+    with reading(path, remedy, what):
+        return parse_recipe(values)
 
 
 def parse_recipe(values: dict[str, Any]) -> TrainRecipe:
     """Build a recipe from JSON values; what is no recipe raises ValueError, TypeError, KeyError or AttributeError."""
     values = dict(values)
     phases = tuple(_parse_phase(phase) for phase in values.pop("phases"))
-    recipe = TrainRecipe(phases=phases, **_tuples(values))
+    recipe = _checked(TrainRecipe(phases=phases, **_tuples(values)))
     if recipe.model not in PRESETS or not phases:
         raise ValueError(f"model must be one of {', '.join(PRESETS)} and phases must not be empty")
     return recipe
 
 
 def _parse_phase(values: dict[str, Any]) -> Phase:
-    return Phase(**_tuples(values))
+    return _checked(Phase(**_tuples(values)))
+
+
+_R = TypeVar("_R", Phase, TrainRecipe)
+_KINDS: Mapping[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "str": str}
+
+
+def _checked(values: _R) -> _R:
+    """Return a recipe or a phase if all of its values have the types of their fields and are finite."""
+    for each in dataclasses.fields(values):
+        kind, value = str(each.type), getattr(values, each.name)
+        items = value if kind.startswith("tuple") else (value,)
+        expected = _KINDS.get(kind.removeprefix("tuple[").split(",")[0], object)
+        if not isinstance(items, tuple) or any(isinstance(x, bool) or not isinstance(x, expected) for x in items):
+            raise ValueError(f"expected {each.name} as {kind}, got {value!r:.60}")
+        if not all(math.isfinite(x) for x in items if isinstance(x, (int, float))):
+            raise ValueError(f"{each.name} is not finite")
+    return values
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
