@@ -65,7 +65,7 @@ class PassSize:
 
         Args:
             images: their shape.
-            heads: what is computed.
+            heads: which heads are run.
             options: how they pass through the model.
             chunk_tokens: the device's chunk length, if the options give none.
         """

@@ -20,7 +20,7 @@ from qvggt.model import VGGT
 from qvggt.options import ALL_HEADS, HEADS_FOR, Head, InferenceOptions
 from qvggt.types import ImageSet, OnProgress, Prediction, QvggtError
 
-_GIVEN = ("images", "names", "maps")
+_FROM_IMAGES = ("images", "names", "maps")
 """Fields of a prediction that are copied from its images."""
 
 
@@ -45,11 +45,11 @@ def predict_windows(
     Args:
         model: float or quantized.
         images: of the sequence.
-        heads: what to compute.
-        options: how it is split into windows, and how each passes through the model. Without windows, and if one window
-            holds them, all frames are processed at once.
-        on_progress: called as the work goes on.
-        finite: whether an answer that is not finite is refused.
+        heads: which heads to run.
+        options: windows, and how much of each is processed at a time. Without windows, and if all frames fit in one,
+            the sequence is processed at once.
+        on_progress: the progress callback.
+        finite: whether to raise if the prediction is not finite.
 
     Raises:
         QvggtError: several windows are needed and the camera or depth head is not run, or ``finite`` is set and the
@@ -72,10 +72,10 @@ def predict_windows(
         found = predict(model, part, heads, options, on_progress=report, finite=finite)
         shared = done - window.start
         if whole is None:
-            whole = _room_for(found, images)
+            whole = _allocate(found, images)
         else:
             found = transformed(found, similarity(_frames(whole, window.start, done), _frames(found, 0, shared)))
-        _put(whole, done, _frames(found, shared, len(window)))
+        _write(whole, done, _frames(found, shared, len(window)))
         done = window.stop
     assert whole is not None
     return whole
@@ -87,14 +87,16 @@ def similarity(wanted: Prediction, found: Prediction) -> Similarity:
     The scale is the median ratio of depths, over pixels of at least median confidence in both. Rotation and translation
     are averages over frames, each of which determines both by its camera.
     """
-    sure = np.ones_like(_given(wanted.depth), dtype=bool)  # [S, H, W]
+    sure = np.ones_like(_present(wanted.depth), dtype=bool)  # [S, H, W]
     for each in (wanted, found):
-        confidence = _given(each.depth_conf)
+        confidence = _present(each.depth_conf)
         sure &= confidence >= np.median(confidence, axis=(1, 2), keepdims=True)
     scale = (
-        float(np.median((_given(wanted.depth) / np.maximum(_given(found.depth), 1e-9))[sure])) if sure.any() else 1.0
+        float(np.median((_present(wanted.depth) / np.maximum(_present(found.depth), 1e-9))[sure]))
+        if sure.any()
+        else 1.0
     )
-    ours, theirs = (torch.from_numpy(_given(each.cam_from_world)).double() for each in (wanted, found))
+    ours, theirs = (torch.from_numpy(_present(each.cam_from_world)).double() for each in (wanted, found))
     back = ours[:, :, :3].transpose(1, 2)  # [S, 3, 3]
     total = (back @ theirs[:, :, :3]).sum(0)
     left, _, right = torch.linalg.svd(total)
@@ -107,12 +109,12 @@ def similarity(wanted: Prediction, found: Prediction) -> Similarity:
 
 def transformed(prediction: Prediction, by: Similarity) -> Prediction:
     """Return a reconstruction whose world is mapped by a similarity transform."""
-    cameras = _given(prediction.cam_from_world).astype(np.float64)
+    cameras = _present(prediction.cam_from_world).astype(np.float64)
     rotation = cameras[:, :, :3] @ by.rotation.T
     translation = by.scale * cameras[:, :, 3:] - rotation @ by.translation[:, None]
     moved = torch.from_numpy(np.concatenate((rotation, translation), 2)).float()  # [S, 3, 4]
-    depth = _given(prediction.depth) * np.float32(by.scale)
-    intrinsics = torch.from_numpy(_given(prediction.intrinsics))
+    depth = _present(prediction.depth) * np.float32(by.scale)
+    intrinsics = torch.from_numpy(_present(prediction.intrinsics))
     size = (depth.shape[1], depth.shape[2])
     points = prediction.world_points
     return replace(
@@ -124,21 +126,22 @@ def transformed(prediction: Prediction, by: Similarity) -> Prediction:
     )
 
 
-def _room_for(window: Prediction, images: ImageSet) -> Prediction:
+def _allocate(window: Prediction, images: ImageSet) -> Prediction:
     """Return a prediction for all images with the fields of a window's, their values not yet set."""
-    answers = {field.name: getattr(window, field.name) for field in fields(Prediction) if field.name not in _GIVEN}
-    room = {
+    names = [field.name for field in fields(Prediction) if field.name not in _FROM_IMAGES]
+    values = {name: getattr(window, name) for name in names}
+    empty = {
         name: None if value is None else np.empty((len(images.names), *value.shape[1:]), value.dtype)
-        for name, value in answers.items()
+        for name, value in values.items()
     }
-    return Prediction(images.images, images.names, images.maps, **room)
+    return Prediction(images.images, images.names, images.maps, **empty)
 
 
-def _put(whole: Prediction, start: int, window: Prediction) -> None:
+def _write(whole: Prediction, start: int, window: Prediction) -> None:
     """Copy a window's prediction into that of all frames, from frame ``start`` on."""
     for field in fields(Prediction):
         value = getattr(window, field.name)
-        if value is not None and field.name not in _GIVEN:
+        if value is not None and field.name not in _FROM_IMAGES:
             getattr(whole, field.name)[start : start + len(window.names)] = value
 
 
@@ -148,7 +151,7 @@ def _frames(prediction: Prediction, first: int, last: int) -> Prediction:
     return Prediction(**part)
 
 
-def _given(values: np.ndarray | None) -> np.ndarray:
+def _present(values: np.ndarray | None) -> np.ndarray:
     assert values is not None
     return values
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from qvggt.model.camera_head import CameraHead
 from qvggt.model.layers import Block
 
 
@@ -44,7 +45,7 @@ def scale_paths(module: nn.Module, prefix: str) -> Iterator[ScalePath]:
     for name, part in module.named_modules(prefix=prefix):
         if isinstance(part, Block):
             yield from (ScalePath(f"{name}.{p.producer}", f"{name}.{p.consumer}", p.values) for p in _BLOCK)
-    if hasattr(module, "trunk_norm"):
+    if isinstance(module, CameraHead):
         yield ScalePath(f"{prefix}.trunk_norm", f"{prefix}.pose_branch.fc1")
 
 
