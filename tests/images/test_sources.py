@@ -68,7 +68,7 @@ def test_load_images__other_shapes_are_refused(source):
         load_images(source, SMALL)
 
 
-@pytest.mark.parametrize("url", ["https://example.com/a/b.jpg", "http://x.org", "s3://bucket/key.png"])
+@pytest.mark.parametrize("url", ["https://example.com/a/b.jpg?size=2", "http://x.org", "s3://bucket/*.png"])
 def test_load_images__a_url_is_named_as_one(url):
     for source in (url, Path(url), [url, url]):
         with pytest.raises(QvggtError, match="URL: download"):

@@ -123,6 +123,12 @@ def test_no_frames_no_video_and_no_sense(tmp_path):
     assert "does not exist" in sentence(tmp_path / "none.mp4")
 
 
+def test_read_video__an_unknown_codec_is_named(tmp_path):
+    path = encode(tmp_path / "film.mkv", 2)
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4", b"V_OTHER"))
+    assert "codec" in sentence(path)
+
+
 def test_zero_frames(tmp_path):
     encode(tmp_path / "none.avi", 0)
     assert "none.avi" in sentence(tmp_path / "none.avi")

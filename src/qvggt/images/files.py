@@ -136,8 +136,9 @@ def list_images(folder: Path, quiet: bool = False) -> list[Path]:
 
 
 def is_pattern(path: Path) -> bool:
-    """Return whether a path is a glob pattern: it has one of the characters ``*?[`` and no file has that very name."""
-    return any(mark in str(path) for mark in _GLOB_MARKS) and not os.path.lexists(path)
+    """Return whether a path is a glob pattern: it has one of the characters ``*?[`` and is neither a file nor a URL."""
+    text = str(path)
+    return any(mark in text for mark in _GLOB_MARKS) and not os.path.lexists(path) and not _URL.match(text)
 
 
 def match_paths(pattern: str, quiet: bool = False) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,17 @@ _MISSING_SHARE = 0.01
 """Share of frames, or of the duration, that may be missing from the end of a file that still counts as whole."""
 
 
+class _VideoFile(io.FileIO):
+    """A file in which FFmpeg may seek to impossible places, as damaged videos say."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Return the new position, or -1 if there is none."""
+        try:
+            return super().seek(offset, whence)
+        except (OSError, OverflowError):
+            return -1
+
+
 def read_video(path: Path, fps: float | None = None, frames: int | None = None) -> Iterator[tuple[str, Image.Image]]:
     """Yield (``video.mp4#12``, upright RGB image) for the selected frames, in order, one in memory at a time.
 
@@ -48,7 +60,7 @@ def read_video(path: Path, fps: float | None = None, frames: int | None = None) 
         raise QvggtError(f'{quote(path)} is a video, which needs: pip install "qvggt[video]"') from error
     try:
         # Opened here rather than by FFmpeg, which would take a name like "concat:..." for a protocol.
-        file = path.open("rb")
+        file = _VideoFile(path)
     except OSError as error:
         raise QvggtError(f"{quote(path)} {os_reason(error)}") from error
     try:
@@ -102,10 +114,14 @@ def _main_stream(container: Any, path: Path) -> Any:
     if not container.streams.video:
         raise QvggtError(f"{quote(path)} has no video stream: give a video or a folder of images")
 
+    streams = [stream for stream in container.streams.video if stream.codec_context is not None]
+    if not streams:
+        raise QvggtError(f"{quote(path)} has a video codec that cannot be decoded here: convert it to MP4")
+
     def rank(stream: Any) -> tuple[bool, int]:
         return not stream.disposition & type(stream.disposition).attached_pic, stream.width * stream.height
 
-    return max(container.streams.video, key=rank)
+    return max(streams, key=rank)
 
 
 def _frame_times(container: Any, path: Path) -> list[float]:
@@ -144,7 +160,7 @@ def _is_cut_mp4(path: Path) -> bool:
             kinds.add(kind)
             if size == 1 and len(head) == 16:
                 size = struct.unpack_from(">Q", head, 8)[0]
-            if size < 8:
+            if not 8 <= size < 1 << 62:
                 break
             file.seek(size - len(head), 1)
     return b"ftyp" in kinds and b"moov" not in kinds
