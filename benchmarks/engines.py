@@ -138,7 +138,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory(prefix="qvggt-engines-") as folder:
             contenders = {
                 engine: Contender(
-                    Job("measure", engine, workload, Path(folder) / str(place), options.threads, options.calls),
+                    Job(
+                        "measure",
+                        engine=engine,
+                        workload=workload,
+                        folder=Path(folder) / str(place),
+                        threads=options.threads,
+                        calls=options.calls,
+                    ),
                     options.limit_s,
                 )
                 for place, engine in enumerate(names)

@@ -96,7 +96,7 @@ def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     sheet.text(0.4, 0.2, "times faster than float32 eager, over commits", fontsize=14, weight="bold")
     for place, (machine, group) in enumerate(panels):
         of_machine = [line for line in lines if line["machine"] == machine and group in line["figures"]]
-        _panel(sheet, _TOP + place * (_PANEL + _GAP), f"{group}: {machine}", of_machine, group)
+        _panel(sheet, _TOP + place * (_PANEL + _GAP), f"{group}: {machine}", of_machine, group=group)
     sheet.save(path)
 
 

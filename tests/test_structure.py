@@ -78,6 +78,62 @@ def test_files_and_functions_stay_short():
     assert not long
 
 
+def own_functions(tree: ast.AST) -> dict[str, bool]:
+    """Return the names that a file defines, and whether each takes any number of positional arguments."""
+    functions = {
+        node.name: node.args.vararg is not None for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
+    }
+    return functions | {node.name: False for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+def imported_names(tree: ast.AST) -> dict[str, str]:
+    """Return every name that a file imports, with the name of what it stands for, empty if it is another library's."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            ours = (node.module or "").split(".")[0] in {"qvggt", *(path.stem for path in BENCHMARKS)}
+            names |= {alias.asname or alias.name: alias.name if ours else "" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.asname or alias.name.split(".")[0]: "" for alias in node.names}
+    return names
+
+
+def called(function: ast.expr, own: dict[str, bool], imported: dict[str, str]) -> str | None:
+    """Return the name of the function of ours that a call names, or None: a library's, or one that cannot be told."""
+    if isinstance(function, ast.Name):
+        name = imported.get(function.id, function.id)
+        return name if name in own or name == "cls" else None
+    root = function
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    if not isinstance(function, ast.Attribute) or not isinstance(root, ast.Name) or imported.get(root.id) == "":
+        return None
+    return function.attr if function.attr in own else None
+
+
+def test_calls_name_their_arguments_from_the_fifth_on():
+    trees = {path: ast.parse(path.read_text()) for path in [*FILES, *BENCHMARKS, *ROOT.glob("examples/**/*.py")]}
+    own = {name: variadic for tree in trees.values() for name, variadic in own_functions(tree).items()}
+    long = []
+    for path, tree in trees.items():
+        imported = imported_names(tree)
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call):
+                continue
+            function, arguments = node.func, node.args
+            if isinstance(function, ast.Name) and function.id == "partial":
+                function, *arguments = arguments
+            name = called(function, own, imported)
+            if name is not None and len(arguments) > 4 and not own.get(name):
+                long.append(f"{path.relative_to(ROOT)}:{node.lineno}: {len(arguments)} positional arguments of {name}")
+    assert not long
+
+
+def test_test_files_have_names_of_their_own():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def test_import_is_free():
     script = "import sys, qvggt; print(sorted({'torch', 'numpy', 'PIL', 'matplotlib', 'tyro'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"

@@ -72,7 +72,7 @@ def test_missing_images(refused, tmp_path):
 @pytest.mark.parametrize("option", ["--json", "--plot"])
 def test_files_that_cannot_be_written_are_refused_before_the_work(refused, photos, tmp_path, monkeypatch, option):
     (tmp_path / "folder.png").mkdir()
-    monkeypatch.setattr("qvggt.api.fidelity.load", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("qvggt.api.fidelity.load", lambda *_, **__: pytest.fail("a model was loaded"))
     assert "is a folder" in refused("fidelity", MODEL, MODEL, photos, option, tmp_path / "folder.png")
 
 

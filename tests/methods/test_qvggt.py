@@ -154,7 +154,7 @@ def outcome():
 
 
 def tuned_to(monkeypatch, weights, parameters):
-    monkeypatch.setattr(module, "tune", lambda *args: Tuned(weights, parameters, 2.0, 1.0))
+    monkeypatch.setattr(module, "tune", lambda *_, **__: Tuned(weights, parameters, 2.0, 1.0))
 
 
 def test_tuning_that_does_not_help_is_undone(monkeypatch, outcome):

@@ -111,8 +111,8 @@ def test_forward__only_pairs_that_heads_read_are_kept(heads, read, monkeypatch):
     assert model.pairs_read_by(heads) == read
     seen, run_pairs = set(), chunking.run_pairs
 
-    def record(*args):
-        for index, *pair in run_pairs(*args):
+    def record(*args, **options):
+        for index, *pair in run_pairs(*args, **options):
             seen.add(index)
             yield index, *pair
 

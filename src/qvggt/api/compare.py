@@ -107,7 +107,7 @@ def compare(
     if subject.card.method != FLOAT:
         raise QvggtError(f"{str(model)!r} is quantized already: compare methods on the float model instead")
     checkpoints = CheckpointStore(root / "compare", model, subject.card.hash, revision)
-    work = _Work(checkpoints, plan, run, tasks, on_progress)
+    work = _Work(checkpoints, plan=plan, run=run, tasks=tasks, on_progress=on_progress)
     base = work.measure(subject)
     trial = Trial(base.model, linear_bits=subject.card.average_bits)
     rows = [ComparisonRow(FLOAT, None, (trial,), base.model.summary)]
@@ -115,7 +115,9 @@ def compare(
         rows.append(_row([task for task in tasks if (task.bits, task.variant) == key], work, base))
     front = {1 + index for index in optimal_rows(rows[1:], headline(base.model.summary))}
     rows = [replace(row, optimal=index in front) for index, row in enumerate(rows)]
-    return ComparisonReport(tuple(rows), base.on, options.to_json(), base.chance, len(work.kept))
+    return ComparisonReport(
+        tuple(rows), on=base.on, quantization=options.to_json(), chance=base.chance, reused=len(work.kept)
+    )
 
 
 def _row(tasks: Sequence[_Task], work: _Work, base: Evaluation) -> ComparisonRow:
@@ -162,7 +164,9 @@ class _Work:
     def measure(self, subject: Subject) -> Evaluation:
         """Measure a model."""
         with self._part("", self.measuring) as update:
-            return evaluate_plan(subject, self.plan, References(), self.run, code_hash(subject_of.__module__), update)
+            return evaluate_plan(
+                subject, self.plan, References(), self.run, code=code_hash(subject_of.__module__), on_progress=update
+            )
 
     def quantize(self, task: _Task) -> KeptCheckpoint:
         """Return a checkpoint, made before or now."""

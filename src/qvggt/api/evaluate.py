@@ -57,7 +57,9 @@ def evaluate(
     subject = subject_of(model, run, revision)
     other = "chance" if baseline == "chance" else None if baseline is None else subject_of(baseline, run)
     reference = None if fidelity_to is None else subject_of(fidelity_to, run)
-    return evaluate_plan(subject, plan, References(other, reference), run, code_hash(__name__), on_progress)
+    return evaluate_plan(
+        subject, plan, References(other, reference), run, code=code_hash(__name__), on_progress=on_progress
+    )
 
 
 def subject_of(model: VGGT | PathLike, run: RunOptions, revision: str | None = None) -> Subject:
@@ -70,7 +72,9 @@ def subject_of(model: VGGT | PathLike, run: RunOptions, revision: str | None = N
         return Subject(describe_loaded(model), model.config, partial(_itself, model))
     opened = open_model(model, revision)
     return Subject(
-        describe(opened), opened.config, partial(load, model, run.device, run.compute, revision, run.global_attention)
+        describe(opened),
+        opened.config,
+        partial(load, model, run.device, run.compute, revision, global_attention=run.global_attention),
     )
 
 

@@ -90,7 +90,7 @@ class FidelityReport:
             # Where the first model's points all lie at the origin there is nothing to be a percentage of.
             defined = np.where(np.isfinite(values), values, np.nan)
             mean = factor * means[name] if np.isfinite(means[name]) else float("nan")
-            measures.append(Measure(key, title, unit, factor * defined, mean))
+            measures.append(Measure(key, title=title, unit=unit, values=factor * defined, mean=mean))
         return tuple(measures)
 
     @property
@@ -178,7 +178,7 @@ def fidelity(
     ours = _predict(model, pictures, options, _half(report, 0), device=device, revision=revision)
     theirs = _predict(other, pictures, options, _half(report, 1), device=device)
     far = differences_between(ours, theirs, photo_mask(ours))
-    return FidelityReport(_name(model), _name(other), far, ours, theirs)
+    return FidelityReport(_name(model), other=_name(other), differences=far, prediction=ours, other_prediction=theirs)
 
 
 def _predict(

@@ -83,7 +83,7 @@ def quantize(
     source = Provenance("" if isinstance(model, VGGT) else str(model))
     if method == RTN:
         return convert(float_model, rtn_recipe(model_layers(float_model.config), options, source)).eval()
-    return quantize_calibrated(float_model, method, find_method(method), source, options)[0]
+    return quantize_calibrated(float_model, method, find_method(method), source, options=options)[0]
 
 
 def quantize_to(
@@ -130,18 +130,34 @@ def quantize_to(
     if chosen is None:
         recipe = rtn_recipe(model_layers(weights.config), options, source)
         tensors = _watched(rtn(weights.source, weights.config, recipe), weights, report_to)
-        write_checkpoint(folder, weights.config, recipe, tensors, overwrite)
+        write_checkpoint(folder, weights.config, recipe, tensors, overwrite=overwrite)
     else:
         float_model = load_float(weights)
         with _kept(work):
-            quantized, losses = quantize_calibrated(float_model, method, chosen, source, options, work, report_to)
+            quantized, losses = quantize_calibrated(
+                float_model, method, chosen, source, options=options, work=work, on_progress=report_to
+            )
         stages = quantized.recipe.provenance.stages
         report_to("writing", 1.0)
         save_checkpoint(quantized, folder, overwrite)
         remove_store(work)
+    return _report(folder, losses, stages, report_to.costs())
+
+
+def _report(
+    folder: PathLike, losses: Losses | None, stages: Mapping[str, Any], costs: tuple[StageCost, ...]
+) -> QuantizeReport:
     made = open_checkpoint(folder)
-    sizes = made.parameters, made.average_bits, made.file_bytes, 4 * made.parameters
-    return QuantizeReport(Path(folder), *sizes, losses, stages, report_to.costs())
+    return QuantizeReport(
+        Path(folder),
+        parameters=made.parameters,
+        average_bits=made.average_bits,
+        checkpoint_bytes=made.file_bytes,
+        float_bytes=4 * made.parameters,
+        losses=losses,
+        stages=stages,
+        costs=costs,
+    )
 
 
 @contextmanager

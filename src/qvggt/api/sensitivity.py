@@ -58,7 +58,7 @@ def sensitivity(
         report_to(f"{row.item.name} at {row.scheme.bits} bits", share)
 
     rounder = second_order_rounder(TOKEN_CLASSES) if options.rounding == "second-order" else None
-    report = measure_sensitivity(network, task, options.schemes, options.granularity, tell, rounder=rounder)
+    report = measure_sensitivity(network, task, options.schemes, options.granularity, on_row=tell, rounder=rounder)
     name = "a model in memory" if isinstance(model, VGGT) else str(model)
     scenes = sum(batch.scenes for batch in data.batches)
     images = sum(batch.scenes * batch.images.shape[1] for batch in data.batches)

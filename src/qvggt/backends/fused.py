@@ -46,7 +46,11 @@ class Tile:
         return f"{self.tokens} x {self.outputs}"
 
 
-TILES = (Tile(16, 32, 128, 4, 4), Tile(64, 64, 64, 4, 3), Tile(128, 128, 32, 8, 3))
+TILES = (
+    Tile(16, outputs=32, inputs=128, warps=4, stages=4),
+    Tile(64, outputs=64, inputs=64, warps=4, stages=3),
+    Tile(128, outputs=128, inputs=32, warps=8, stages=3),
+)
 """For few, medium and many tokens; the fastest is measured."""
 
 

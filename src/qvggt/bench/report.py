@@ -138,8 +138,8 @@ def ratio_of(row: BenchRow, base: BenchRow) -> Ratio:
     """Return how a contender compares with another model at the same number of frames."""
     size = None if row.checkpoint_bytes is None else base.runs[0].weight_bytes / row.checkpoint_bytes
     return Ratio(
-        row.model, row.compute, row.frames, base.seconds / row.seconds,
-        base.peak_memory_bytes / row.peak_memory_bytes, size,
+        row.model, compute=row.compute, frames=row.frames, speedup=base.seconds / row.seconds,
+        memory_reduction=base.peak_memory_bytes / row.peak_memory_bytes, size_reduction=size,
     )  # fmt: skip
 
 

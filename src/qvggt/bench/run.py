@@ -66,8 +66,8 @@ def bench(options: BenchOptions, on_progress: OnProgress = lambda what, share: N
         base = replace(contenders[0], frames=job.frames)
         differences = {} if job not in answers or job == base else relative_differences(answers[job], answers[base])
         shown = {name: differences[name] for name in ANSWERS if name in differences}
-        about = job.model, job.how, job.frames, job.size_px
-        rows.append(BenchRow(*about, tuple(runs[job]), sizes[job.model], shown, errors.get(job, "")))
+        row = BenchRow(job.model, job.how, job.frames, job.size_px, runs=tuple(runs[job]), differences=shown)
+        rows.append(replace(row, checkpoint_bytes=sizes[job.model], error=errors.get(job, "")))
     return BenchReport(describe_machine(options.device, options.threads), tuple(rows), options.against)
 
 

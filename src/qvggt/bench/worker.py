@@ -70,7 +70,14 @@ def measure(job: Job) -> Measured:
         np.savez(job.answers, **{name: sampled(value) for name, value in answers.items()})  # pyright: ignore
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     parts = {**clock.seconds, "other": max(0.0, seconds - sum(clock.seconds.values()))}
-    return Measured(seconds, load_seconds, peak, base, weights, parts)
+    return Measured(
+        seconds,
+        load_seconds=load_seconds,
+        peak_memory_bytes=peak,
+        base_memory_bytes=base,
+        weight_bytes=weights,
+        parts=parts,
+    )
 
 
 class PartClock:

@@ -97,7 +97,14 @@ def make_target(teacher: Mapping[str, Tensor], truth: Truth | None = None) -> Ta
         scale = points.norm(dim=-1).flatten(1).mean(1).clamp(min=1e-6)
         pose = _scaled_pose(teacher["pose_enc"], scale)
         depth, points = teacher["depth"][..., 0] / _wide(scale, 4), points / _wide(scale, 5)
-    return Target(pose, depth, points, _mean_one(depth_weight), _mean_one(point_weight), scale)
+    return Target(
+        pose,
+        depth=depth,
+        points=points,
+        depth_weight=_mean_one(depth_weight),
+        point_weight=_mean_one(point_weight),
+        scale=scale,
+    )
 
 
 def task_losses(outputs: Mapping[str, Tensor], target: Target) -> dict[str, Tensor]:

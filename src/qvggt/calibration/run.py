@@ -141,7 +141,8 @@ def quantize_units(
         if result is None:
             chosen = {layer: schemes[layer] for layer in (*unit.linear, *unit.conv) if layer in schemes}
             statistics = observe(model, unit, states) if unit.linear else {}
-            context = UnitContext(model, unit, index, states, statistics, {}, task, options.scale_dtype)
+            about = {"statistics": statistics, "schemes": {}, "task": task, "scale_dtype": options.scale_dtype}
+            context = UnitContext(model, unit, index, states, **about)
             result = _quantize_unit(context, method, chosen)
             if store is not None:
                 store.put(unit.id, result)

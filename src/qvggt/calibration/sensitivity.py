@@ -243,7 +243,7 @@ def measure_sensitivity(
                 with fake_quantized(model, nearest), weights_replaced(model, own):
                     loss = tail.loss(model, 0, states)
                 done += len(tail.units) / (len(schemes) * sum(work))
-                rows.append(_row_of(item, scheme, loss, baseline, storage))
+                rows.append(_row_of(item, scheme, loss, baseline, storage=storage))
                 on_row(rows[-1], min(done, 1.0))
     return SensitivityReport(granularity, baseline, tuple(rows))
 
@@ -275,7 +275,7 @@ def _row_of(item: Item, scheme: LayerScheme, loss: TaskLoss, baseline: TaskLoss,
     increase = TaskLoss(**{name: value - getattr(baseline, name) for name, value in asdict(loss).items()})
     size = sum(storage.layer_bytes(layer, scheme) for layer in item.layers)
     total = increase.total if all(map(math.isfinite, asdict(increase).values())) else math.inf
-    return SensitivityRow(item, scheme, loss, increase, total, size)
+    return SensitivityRow(item, scheme=scheme, loss=loss, increase=increase, total=total, bytes=size)
 
 
 def _part(unit: Unit, layer: LayerId) -> Part:
@@ -294,9 +294,9 @@ def _row(values: Mapping[str, Any]) -> SensitivityRow:
     layers = tuple(LayerId(str(layer)) for layer in values["layers"])
     return SensitivityRow(
         Item(str(values["item"]), BlockId(str(values["unit"])), values["part"], layers),
-        scheme_from_json(values["scheme"]),
-        _loss(values["loss"]),
-        _loss(values["increase"]),
-        math.inf if values["total_increase"] is None else float(values["total_increase"]),
-        int(values["bytes"]),
+        scheme=scheme_from_json(values["scheme"]),
+        loss=_loss(values["loss"]),
+        increase=_loss(values["increase"]),
+        total=math.inf if values["total_increase"] is None else float(values["total_increase"]),
+        bytes=int(values["bytes"]),
     )

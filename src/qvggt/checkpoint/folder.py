@@ -182,7 +182,7 @@ def save_checkpoint(model: VGGT, folder: PathLike, overwrite: bool = False) -> P
     """
     if not isinstance(model, QuantizedVGGT):
         raise QvggtError("the model is not quantized: quantize it first")
-    return write_checkpoint(folder, model.config, model.recipe, stored_tensors(model), overwrite)
+    return write_checkpoint(folder, model.config, model.recipe, stored_tensors(model), overwrite=overwrite)
 
 
 def is_checkpoint(path: PathLike) -> bool:
@@ -221,7 +221,7 @@ def open_checkpoint(folder: PathLike, name: str | None = None) -> Checkpoint:
     ):
         if computed != written:
             raise QvggtError(f"{part} in {folder} was changed after it was written: get an intact copy")
-    return Checkpoint(name or str(folder), folder, config, recipe, file, hashes)
+    return Checkpoint(name or str(folder), folder=folder, config=config, recipe=recipe, file=file, hashes=hashes)
 
 
 def _tensors(file: TensorFile) -> Iterator[tuple[str, Tensor]]:

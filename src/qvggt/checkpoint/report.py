@@ -73,14 +73,25 @@ def inspect_checkpoint(checkpoint: Checkpoint) -> CheckpointReport:
     layers = []
     for name, shape in shapes.items():
         parameters = counts[f"{name}.weight"] + counts.get(f"{name}.bias", 0)
-        layers.append(_layer(recipe, name, shape, parameters, stored[name]))
+        layers.append(_layer(recipe, name, shape, parameters, size=stored[name]))
     rest_counts, rest_bytes = Counter[str](), Counter[str]()
     for name, count in counts.items():
         if LayerId(name.rpartition(".")[0]) not in shapes:
             rest_counts[part_of(name)] += count
             rest_bytes[part_of(name)] += checkpoint.file.entries[name].nbytes
     bits = 32 if recipe.float_type == "float32" else 16
-    rest = [LayerReport(part, part, "rest", bits, None, rest_counts[part], rest_bytes[part]) for part in rest_counts]
+    rest = [
+        LayerReport(
+            part,
+            part=part,
+            kind="rest",
+            bits=bits,
+            group_size=None,
+            parameters=rest_counts[part],
+            bytes=rest_bytes[part],
+        )
+        for part in rest_counts
+    ]
     sizes = checkpoint.parameters, checkpoint.average_bits, checkpoint.file_bytes
     return CheckpointReport(*sizes, (*layers, *rest), recipe.provenance)
 
@@ -91,7 +102,9 @@ def _layer(recipe: Recipe, name: LayerId, shape: LayerShape, parameters: int, si
         figures = scheme.bits, scheme.group_size, parameters, size, scheme.activation_bits, scheme.rotation
         return LayerReport(name, part_of(name), shape.kind, *figures)
     bits = 32 if recipe.float_type_of(name) == "float32" else 16
-    return LayerReport(name, part_of(name), shape.kind, bits, None, parameters, size)
+    return LayerReport(
+        name, part=part_of(name), kind=shape.kind, bits=bits, group_size=None, parameters=parameters, bytes=size
+    )
 
 
 def _stored_bytes(checkpoint: Checkpoint) -> Counter[str]:

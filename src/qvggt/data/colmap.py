@@ -140,7 +140,7 @@ def _text_cameras(path: Path) -> dict[int, ColmapCamera]:
         words = line.split()
         if words and not words[0].startswith("#"):
             params = tuple(float(word) for word in words[4:])
-            cameras[int(words[0])] = _camera(path, words[1], int(words[2]), int(words[3]), params)
+            cameras[int(words[0])] = _camera(path, words[1], int(words[2]), int(words[3]), params=params)
     return cameras
 
 
@@ -152,7 +152,7 @@ def _text_images(path: Path) -> list[ColmapImage]:
             continue
         words = line.split(maxsplit=9)  # a name may hold spaces
         numbers = tuple(float(word) for word in words[1:8])
-        images.append(_image(path, words[9].strip(), int(words[8]), numbers[:4], numbers[4:]))
+        images.append(_image(path, words[9].strip(), int(words[8]), numbers[:4], translation=numbers[4:]))
         next(lines, None)  # the image's observations, an empty line if it has none
     return images
 
@@ -165,7 +165,7 @@ def _binary_cameras(path: Path) -> dict[int, ColmapCamera]:
             if not 0 <= model_number < len(_MODELS):
                 raise ValueError(f"camera model number {model_number} is not known")
             model, count = _MODELS[model_number]
-            cameras[camera_id] = _camera(path, model, width, height, _unpack(file, f"<{count}d"))
+            cameras[camera_id] = _camera(path, model, width, height, params=_unpack(file, f"<{count}d"))
     return cameras
 
 
@@ -176,7 +176,7 @@ def _binary_images(path: Path) -> list[ColmapImage]:
         for _ in range(_unpack(file, "<Q")[0]):
             _, *numbers, camera_id = _unpack(file, "<i7di")
             name = b"".join(iter(lambda: _unpack(file, "<c")[0], b"\0")).decode("utf-8", "surrogateescape")
-            images.append(_image(path, name, camera_id, tuple(numbers[:4]), tuple(numbers[4:])))
+            images.append(_image(path, name, camera_id, tuple(numbers[:4]), translation=tuple(numbers[4:])))
             (observations,) = _unpack(file, "<Q")
             end = file.tell() + observations * 24  # x, y as doubles and the point's number
             if end > size:

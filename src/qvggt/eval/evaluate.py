@@ -86,7 +86,7 @@ def evaluate_plan(
     baseline = references.baseline
     by_chance = bool(plan.protocols) and (baseline == "chance" or plan.dataset == "rooms")
     wanted = [plan.protocols, isinstance(baseline, Subject), by_chance, references.fidelity_to]
-    passes = _Passes(plan, options, code, sum(map(bool, wanted)), on_progress)
+    passes = _Passes(plan, options=options, code=code, count=sum(map(bool, wanted)), on_progress=on_progress)
     model = baseline_figures = chance = fidelity = None
     if plan.protocols:
         model = passes.model(subject)
@@ -152,7 +152,7 @@ class _Passes:
                 self.on_progress(f"{card.name}, {count} of {len(tasks)} scenes", share)
 
         results = run(
-            EvaluationPass(self.plan.reader, images, make_evaluator), tasks, self.options, settings, on_result
+            EvaluationPass(self.plan.reader, images, make_evaluator), tasks, self.options, settings, on_result=on_result
         )
         self.notes.setdefault(card.name, {}).update({r.scene: r.notes for r in results if r.notes})
         return Figures(card, summarize(results), tuple(results))
@@ -179,7 +179,7 @@ def _check(subject: Subject, plan: EvaluationPlan, references: References) -> No
     scenes = [task.record.name for task in plan.tasks]
     for other in (subject, references.baseline):
         if isinstance(other, Subject):
-            check_disjoint(other.card.name, other.card.calibration, plan.reader.name, plan.reader.split, scenes)
+            check_disjoint(other.card.name, other.card.calibration, plan.reader.name, plan.reader.split, scenes=scenes)
 
 
 def _setup(subject: Subject, plan: EvaluationPlan, options: RunOptions) -> EvaluationSetup:

@@ -65,7 +65,7 @@ def fidelity(reference: Prediction, other: Prediction, valid: np.ndarray | None 
         depth = depth_difference(reference.depth, other.depth, valid)
     if reference.world_points is not None and other.world_points is not None:
         points, pooled = point_difference(reference.world_points, other.world_points, valid)
-    return Fidelity(rotation, translation, depth, points, pooled)
+    return Fidelity(rotation, translation_deg=translation, depth_rel=depth, point_rel=points, point_rel_pooled=pooled)
 
 
 def camera_difference_deg(reference: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -85,7 +85,7 @@ def plan_evaluation(dataset: str, split: str | None, protocols: Sequence[str], s
     """
     if dataset in DATASETS:
         check_split(dataset, split or DATASETS[dataset].default_split)
-    reader = open_dataset(dataset, selection.root, split, selection.landmarks, selection.frames)
+    reader = open_dataset(dataset, selection.root, split, selection.landmarks, frames=selection.frames)
     info = DATASETS[dataset]
     named = _protocols(protocols or info.default_protocols)
     records = reader.sequences()
@@ -107,7 +107,7 @@ def plan_evaluation(dataset: str, split: str | None, protocols: Sequence[str], s
         candidates = choose_sequences(candidates, selection.scenes, selection.seed)
     tasks = tuple(SceneTask(record, drawn[record.name]) for record in candidates)
     text = f"as {selection.id_map} says" if known else str(choice)
-    return EvaluationPlan(dataset, reader, named, text, tasks, selection)
+    return EvaluationPlan(dataset, reader=reader, protocols=named, choice=text, tasks=tasks, selection=selection)
 
 
 def _choice(usual: FrameChoice, selection: Selection) -> FrameChoice:

@@ -54,7 +54,7 @@ def run_ray(
     ray = _import_ray()
     with _cluster(ray, options):
         workers = min(len(tasks), options.workers or _free_workers(ray, options))
-        yield from _spread(ray, evaluation, deque(tasks), workers, options)
+        yield from _spread(ray, evaluation, deque(tasks), workers, options=options)
 
 
 def _spread(

@@ -75,7 +75,14 @@ def summarize(results: Iterable[SceneResult], resamples: int = 2000, seed: int =
         if missing := int((weights == 0).sum()):
             unmeasured[name] = missing
     pairs = sum(len(result.rotation_deg) for result in ordered)
-    return Summary(ordered[0].protocols, len(ordered), pairs, metrics, intervals, unmeasured)
+    return Summary(
+        ordered[0].protocols,
+        scenes=len(ordered),
+        pairs=pairs,
+        metrics=metrics,
+        intervals=intervals,
+        unmeasured=unmeasured,
+    )
 
 
 def scene_columns(results: Sequence[SceneResult]) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -183,7 +190,9 @@ def summarize_runs(runs: Sequence[ModelResults], resamples: int = 2000, seed: in
     intervals = {name: percentile_interval(values) for name, values in replicates.items()}
     counts = [summary.unmeasured for summary in summaries]
     unmeasured = {name: max(count.get(name, 0) for count in counts) for count in counts for name in count}
-    return Summary(first.protocols, scenes, first.pairs, metrics, intervals, unmeasured)
+    return Summary(
+        first.protocols, scenes=scenes, pairs=first.pairs, metrics=metrics, intervals=intervals, unmeasured=unmeasured
+    )
 
 
 def paired_difference(

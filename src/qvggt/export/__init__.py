@@ -72,7 +72,7 @@ def write_all(
         write("cameras.json", lambda path: write_cameras(path, prediction))
     if prediction.depth is not None:
         written |= {f"depth/{path.name}": path for path in write_depth_images(folder / "depth", prediction)}
-    write("overview.png", lambda path: write_overview(path, prediction, cloud, options.title, caption))
+    write("overview.png", lambda path: write_overview(path, prediction, cloud, options.title, caption=caption))
     return written
 
 

@@ -97,10 +97,10 @@ def write_overview(
     view_left, view_width = 2 * _MARGIN + grid.size[0], content * 1.05
     width = view_left + view_width + _MARGIN if has_view else view_left
     sheet = Sheet(max(width, 7.0), _TITLE + content + _MARGIN)
-    _draw_title(sheet, prediction, cloud, title, caption)
-    _draw_tiles(sheet, prediction, shown, tiles, replace(grid, top=_TITLE + (content - grid.size[1]) / 2))
+    _draw_title(sheet, prediction, cloud, title, caption=caption)
+    _draw_tiles(sheet, prediction, shown, tiles, grid=replace(grid, top=_TITLE + (content - grid.size[1]) / 2))
     if has_view:
-        _draw_top_view(sheet, prediction, cloud, shown, (view_left, _TITLE, view_width, content))
+        _draw_top_view(sheet, prediction, cloud, shown, place=(view_left, _TITLE, view_width, content))
     sheet.save(path)
 
 

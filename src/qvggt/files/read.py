@@ -106,7 +106,7 @@ def read_json(path: PathLike, remedy: str = INTACT, what: str = "", allow_nan: b
     Raises:
         QvggtError: ``read_text`` or ``parse_json`` raises it.
     """
-    return parse_json(read_text(path, remedy, what), path, remedy, what, allow_nan)
+    return parse_json(read_text(path, remedy, what), path, remedy, what, allow_nan=allow_nan)
 
 
 def parse_json(text: str | bytes, path: PathLike, remedy: str = INTACT, what: str = "", allow_nan: bool = False) -> Any:

@@ -55,7 +55,10 @@ class FrameConverter:
         )
         made_for = (frame.width, frame.height, frame.format.name, size, matrix, full, pixel_format)
         if made_for != self._made_for:
-            self._steps, self._made_for = self._new_graph(frame, size, matrix, full, pixel_format), made_for
+            self._steps, self._made_for = (
+                self._new_graph(frame, size, matrix, full, pixel_format=pixel_format),
+                made_for,
+            )
         _, source, sink = self._steps  # the graph itself has to stay alive
         source.push(frame)
         return sink.pull()

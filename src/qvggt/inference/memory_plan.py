@@ -163,7 +163,14 @@ def _plan(model: ModelSize, size: PassSize, written_points: int) -> MemoryPlan:
     stages = tuple(stage_memory(model.config, size, model.waiting_bytes))
     writing = _writing(size, written_points) if written_points else None
     working = LIBRARY_BYTES + widest + spare_bytes(model.config, size)
-    return MemoryPlan(size, model.program_bytes, model.weight_bytes, working, stages, writing)
+    return MemoryPlan(
+        size,
+        program_bytes=model.program_bytes,
+        weight_bytes=model.weight_bytes,
+        working_bytes=working,
+        stages=stages,
+        writing=writing,
+    )
 
 
 def _writing(size: PassSize, most_points: int) -> StageMemory:

@@ -122,8 +122,8 @@ def stage_memory(config: VGGTConfig, size: PassSize, waiting_bytes: int = FLOAT_
     frame_tokens = _frame_tokens(config, size)
     scene_tokens = size.frames * frame_tokens
     tokens = scene_tokens * config.embed_dim * FLOAT_BYTES
-    in_frame = _block(config, size, frame_tokens, size.frames, waiting_bytes)
-    in_scene = _block(config, size, scene_tokens, 1, waiting_bytes)
+    in_frame = _block(config, size, frame_tokens, size.frames, waiting_bytes=waiting_bytes)
+    in_scene = _block(config, size, scene_tokens, 1, waiting_bytes=waiting_bytes)
     stored = [size.frames * level * waiting_bytes for level in _stored_values(config, rows, columns)]
     maps = len(dense) * sum(stored)
     before = len(dense) * sum(stored[:3])
@@ -132,27 +132,31 @@ def stage_memory(config: VGGTConfig, size: PassSize, waiting_bytes: int = FLOAT_
     block_input = tokens * waiting_bytes // FLOAT_BYTES if is_long else tokens
     in_pair = tokens + (block_input if is_long and waiting_bytes < FLOAT_BYTES else 0)
     stages = [
-        StageMemory("patch embedding", images + 3 * pixels, tokens, 0, max(tokens, in_frame), earlier),
-        StageMemory("frame attention", images, tokens, before, in_frame, earlier),
-        StageMemory("global attention", images, in_pair, before, in_scene, earlier),
+        StageMemory("patch embedding", images + 3 * pixels, tokens, 0, layers=max(tokens, in_frame), answers=earlier),
+        StageMemory("frame attention", images, tokens, before, layers=in_frame, answers=earlier),
+        StageMemory("global attention", images, in_pair, before, layers=in_scene, answers=earlier),
     ]
     if not dense:
         return stages
     at_a_time = min(size.frames, dense_frames_at_a_time(size.dense_frames, size.height_px * size.width_px))
     projecting = _project(config, at_a_time * rows * columns)
-    stages.append(StageMemory("reading pairs", images, tokens + block_input, maps, projecting, earlier))
+    stages.append(StageMemory("reading pairs", images, tokens + block_input, maps, layers=projecting, answers=earlier))
     predicting = _predict(config, at_a_time * rows * columns, at_a_time * size.height_px * size.width_px, waiting_bytes)
     answers = earlier
     for head in dense:
         channels = OUTPUT_CHANNELS[head]
         answers += channels * pixels
-        stages.append(StageMemory(f"{head} maps", images, 0, maps, predicting, answers))
+        stages.append(StageMemory(f"{head} maps", images, 0, maps, layers=predicting, answers=answers))
         maps -= sum(stored)
     if "camera" in size.heads and dense == ["depth"]:
         layers = _FRAME_POINT_WIDTHS * frame_pixels
-        stages.append(StageMemory("points", images, 0, 0, layers, answers + _POINT_WIDTHS * pixels))
+        stages.append(StageMemory("points", images, 0, 0, layers=layers, answers=answers + _POINT_WIDTHS * pixels))
     if earlier:
-        stages.append(StageMemory("joining", images, 0, 0, _ALIGNED_WIDTHS * pixels, answers + _POINT_WIDTHS * pixels))
+        stages.append(
+            StageMemory(
+                "joining", images, 0, 0, layers=_ALIGNED_WIDTHS * pixels, answers=answers + _POINT_WIDTHS * pixels
+            )
+        )
     return stages
 
 

@@ -138,7 +138,13 @@ def allocate(
         schemes |= dict.fromkeys(item.layers, row[index].scheme)
     schemes = {layer: schemes[layer] for layer in storage.shapes}
     increase = predicted_increase(schemes, storage, report)
-    return Allocation(schemes, storage.average_bits(schemes), storage.checkpoint_bytes(schemes), increase, additivity)
+    return Allocation(
+        schemes,
+        average_bits=storage.average_bits(schemes),
+        checkpoint_bytes=storage.checkpoint_bytes(schemes),
+        predicted_increase=increase,
+        additivity=additivity,
+    )
 
 
 def predicted_increase(

@@ -49,7 +49,7 @@ def second_order(context: UnitContext, tokens: Collection[TokenClass], damping: 
         gram = pooled(context.statistics[layer], tokens).gram
         if scheme.rotation:
             weight, gram = rotate_weight(weight), rotate(rotate(gram).T)
-        weights[layer] = gptq(weight, gram, scheme, fit_grid(weight, scheme, context.scale_dtype), damping)
+        weights[layer] = gptq(weight, gram, scheme, fit_grid(weight, scheme, context.scale_dtype), damping=damping)
         notes[layer] = {"reconstruction": hessian_error(weight, dequantize(weights[layer]), gram)}
     return UnitResult(weights, notes=notes)
 
@@ -67,7 +67,15 @@ def second_order_rounder(tokens: Collection[TokenClass], damping: float = DAMPIN
             return {}
         widths = {layer: model.get_parameter(f"{layer}.weight").shape[1] for layer in unit.linear}
         schemes = {layer: scheme.for_width(width) for layer, width in widths.items()}
-        context = UnitContext(model, unit, 0, states, observe(model, unit, states), schemes, None)
+        context = UnitContext(
+            model,
+            unit=unit,
+            index=0,
+            states=states,
+            statistics=observe(model, unit, states),
+            schemes=schemes,
+            task=None,
+        )
         return {layer: dequantize(weight) for layer, weight in second_order(context, tokens, damping).weights.items()}
 
     return rounded

@@ -169,8 +169,8 @@ class QvggtPlus(Qvggt):
             teacher,
             outcome.weights,
             bench.task.batches,
-            options,
-            lambda step, loss: bench.on_progress("tuning", step / options.steps),
+            options=options,
+            on_step=lambda step, loss: bench.on_progress("tuning", step / options.steps),
         )
         before = bench.held_out.total(bench.model)
         kept = {name: parameter.data for name, parameter in bench.model.named_parameters()}

@@ -72,7 +72,7 @@ def quantize_calibrated(
     )
     store = None if work is None else UnitStore(work, asdict(about))
     try:
-        bench = _bench(model, worker, data, store, on_progress)
+        bench = _bench(model, worker, data, store, on_progress=on_progress)
         before = bench.held_out.total(model)
         worker.prepare(bench.model)
         plan, outcome = _quantized(worker, bench, data)
@@ -111,7 +111,15 @@ def _bench(
     task = make_task(model, data.batches, supervision)
     held_out = make_task(model, data.held_out, supervision)
     teacher = _twin(model) if worker.needs_teacher else None
-    return Bench(model, teacher, quantizable_layers(model), task, held_out, store, on_progress)
+    return Bench(
+        model,
+        teacher=teacher,
+        shapes=quantizable_layers(model),
+        task=task,
+        held_out=held_out,
+        store=store,
+        on_progress=on_progress,
+    )
 
 
 def _quantized(worker: Method, bench: Bench, data: CalibrationData) -> tuple[Plan, Outcome]:
@@ -123,10 +131,10 @@ def _quantized(worker: Method, bench: Bench, data: CalibrationData) -> tuple[Pla
         worker,
         build_recipe(bench.shapes, plan.schemes, options.float_type).layers,  # fits group sizes to widths
         data.batches,
-        bench.task,
-        PassOptions(worker.propagate, options.memory_bytes, torch_dtype(options.float_type)),
-        bench.store,
-        lambda unit, share, notes: bench.on_progress(f"quantizing {unit}", share),
+        task=bench.task,
+        options=PassOptions(worker.propagate, options.memory_bytes, torch_dtype(options.float_type)),
+        store=bench.store,
+        on_unit=lambda unit, share, notes: bench.on_progress(f"quantizing {unit}", share),
     )
     return plan, worker.finish(bench, Outcome(passed.weights, {"units": passed.notes}))
 

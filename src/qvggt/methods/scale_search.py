@@ -126,12 +126,12 @@ def search_scales(context: UnitContext, options: SearchOptions) -> ScaledUnit:
             weight = model.get_parameter(f"{layer}.weight").detach()
             exponents = _exponents(options) if layer in paths else (0.0,)
             candidates = [
-                _candidate(weight, scheme, statistics.gram, _scale(statistics.mean_abs, exponent), exponent)
+                _candidate(weight, scheme, statistics.gram, _scale(statistics.mean_abs, exponent), exponent=exponent)
                 for exponent in exponents
             ]
             if options.shortlist:
-                candidates.append(_candidate(weight, scheme, statistics.gram, None, 0.0, clip=False))
-                candidates = _scored(context, layer, statistics.gram, candidates, options)
+                candidates.append(_candidate(weight, scheme, statistics.gram, None, exponent=0.0, clip=False))
+                candidates = _scored(context, layer, statistics.gram, candidates, options=options)
             best = min(candidates, key=lambda candidate: candidate.loss)
             found[layer] = best
             if options.shortlist:
@@ -178,7 +178,7 @@ def _apply_scales(
             gram = gram / candidate.scale / candidate.scale[:, None]
         scheme = context.schemes[layer]
         weight = parameters[f"{layer}.weight"].float()
-        grid = _grid(weight, scheme, gram, candidate.clip, context.scale_dtype)
+        grid = _grid(weight, scheme, gram, candidate.clip, scale_dtype=context.scale_dtype)
         layers[layer] = ScaledLayer(weight, gram, grid, scheme)
     integer = {f"{layer}.weight" for layer in found}
     kept = {name: parameters[name] for name in sorted(changed - integer)}

@@ -74,7 +74,7 @@ def run(
     dense: list[DenseHeadName] = [head for head in OUTPUT_CHANNELS if head in heads]
     streams = {head: StreamingDenseHead(model.dense_head(head), images, dense_frames, waiting) for head in dense}
     outputs: dict[str, Tensor] = {}
-    for index, *pair in run_pairs(model.aggregator, images, model.pairs_read_by(heads), chunk, observe):
+    for index, *pair in run_pairs(model.aggregator, images, model.pairs_read_by(heads), chunk, observe=observe):
         patches = [tokens[:, model.special_tokens :] for tokens in pair]  # [B*S, P-5, C] each
         for level in (level for level, layer in enumerate(model.config.dpt_layers) if layer == index):
             for head, stream in streams.items():
@@ -114,13 +114,17 @@ def run_pairs(
     for index in range(max(keep, default=-1) + 1):
         frame_block, global_block = aggregator.blocks_of(index)
         with observe(f"frame/{index}"):
-            x = run_block(frame_block, x, layout.frame_rope, EXACT, chunk_tokens, in_place=True)  # [B*S, P, C]
+            x = run_block(
+                frame_block, x, layout.frame_rope, EXACT, chunk_tokens=chunk_tokens, in_place=True
+            )  # [B*S, P, C]
         kept = index in keep
         in_frame = _narrowed(x, global_block.attn.arithmetic.waiting_dtype) if kept and is_long else x  # [B*S, P, C]
         with observe(f"global/{index}"):
             x = x.reshape(-1, layout.frames * tokens, x.shape[2])  # [B, S*P, C]
             in_place, merging = not kept or in_frame.dtype != x.dtype, aggregator.merging_of(index, layout)
-            x = run_block(global_block, x, layout.scene_rope, merging, chunk_tokens, in_place)  # [B, S*P, C]
+            x = run_block(
+                global_block, x, layout.scene_rope, merging, chunk_tokens=chunk_tokens, in_place=in_place
+            )  # [B, S*P, C]
             x = x.reshape(-1, tokens, x.shape[2])  # [B*S, P, C]
         if kept:
             yield index, in_frame, x
@@ -140,7 +144,7 @@ def run_block(
     sequences = max(1, chunk_tokens // x.shape[1])
     for part, to in zip(x.split(sequences), out.split(sequences), strict=True):  # [b, N, C] each
         if part.shape[1] > chunk_tokens:
-            _attend_long(block, part, to, rope, merging, _even(part.shape[1], chunk_tokens))
+            _attend_long(block, part, to, rope, merging=merging, chunk_tokens=_even(part.shape[1], chunk_tokens))
         else:
             block.ls1(part, block.attn(block.norm1(part), rope, merging), to)
     flat = out.view(-1, x.shape[2])  # [B*N, C]
@@ -159,9 +163,9 @@ def _attend_long(
 ) -> None:
     """Write the attention branch of sequences [B, N, C] longer than a chunk, added to them, to ``out``."""
     chunks = [slice(start, start + chunk_tokens) for start in range(0, x.shape[1], chunk_tokens)]
-    queries, keys, values = _queries_keys_values(block, x, out, rope, merging, chunks)
+    queries, keys, values = _queries_keys_values(block, x, out, rope, merging=merging, chunks=chunks)
     bias = merging.bias(keys.dtype)
-    results = (block.attn.attend(part, keys, values, bias, x.dtype) for part in queries.split(chunk_tokens, 2))
+    results = (block.attn.attend(part, keys, values, bias, dtype=x.dtype) for part in queries.split(chunk_tokens, 2))
     if merging.queries is not None:
         whole = torch.cat(list(results), 1)  # [B, M, C]
         results = (whole[:, merging.queries.of[chunk]] for chunk in chunks)
@@ -180,7 +184,7 @@ def _queries_keys_values(
     # Unless the result overwrites x, its memory holds the queries until the result of each chunk takes their place.
     is_free = out.data_ptr() != x.data_ptr() and dtype == x.dtype
     place = out.view(batch, length, heads, -1).transpose(1, 2) if is_free else None  # [B, heads, N, C/heads]
-    queries = Pool(merging.queries, sizes, dtype, x.device, place)
+    queries = Pool(merging.queries, sizes=sizes, dtype=dtype, device=x.device, place=place)
     keys, values = (Pool(merging.keys, sizes, dtype, x.device) for _ in range(2))
     for chunk in chunks:
         angles = None if rope is None else (rope[0][chunk], rope[1][chunk])

@@ -92,8 +92,8 @@ def merging_for(frames: int, special: int, rows: int, columns: int) -> Merging:
     """
     side = max(2, max(rows, columns) // _GROUPS_PER_SIDE)
     queries = side // 2
-    keys = patch_groups(frames, special, rows, columns, side)
-    return Merging(keys, patch_groups(frames, special, rows, columns, queries) if queries > 1 else None)
+    keys = patch_groups(frames, special, rows, columns, side=side)
+    return Merging(keys, patch_groups(frames, special, rows, columns, side=queries) if queries > 1 else None)
 
 
 def patch_groups(frames: int, special: int, rows: int, columns: int, side: int) -> Groups:

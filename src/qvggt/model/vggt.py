@@ -57,7 +57,7 @@ class VGGT(nn.Module):
             ValueError: an argument is out of range.
         """
         if torch.is_inference_mode_enabled():
-            return chunking.run(self, images, heads, dense_frames, chunk_tokens)
+            return chunking.run(self, images, heads, dense_frames, chunk_tokens=chunk_tokens)
         self.check(images, heads, dense_frames, chunk_tokens)
         pairs = self.aggregator(images, self.pairs_read_by(heads))  # AA pair -> [B, S, P, 2C]
         outputs: dict[str, Tensor] = {}

@@ -35,8 +35,10 @@ class QuantConv2d(PackedLayer):
             )
         shape = tuple(layer.weight.shape)
         with layer.weight.device:
-            new = cls((shape[0], math.prod(shape[1:])), scheme, layer.bias, scale_dtype, backend)
-        new.geometry = ConvGeometry(shape, layer.stride, layer.padding, layer.dilation, layer.groups)
+            new = cls((shape[0], math.prod(shape[1:])), scheme, layer.bias, scale_dtype, backend=backend)
+        new.geometry = ConvGeometry(
+            shape, stride=layer.stride, padding=layer.padding, dilation=layer.dilation, groups=layer.groups
+        )
         return new
 
     def forward(self, x: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def convert(
         QvggtError: the recipe names a layer that the model lacks, or rounds or rotates a convolution's input, or a
             weight is NaN or infinite.
     """
-    convert_layers(model, recipe, backend or pick(_device_of(model)), dtype, weights)
+    convert_layers(model, recipe, backend or pick(_device_of(model)), dtype, weights=weights)
     # In place, so that float weights are freed layer by layer and all references see the quantized model.
     model.__class__ = QuantizedVGGT
     assert isinstance(model, QuantizedVGGT)
@@ -103,7 +103,9 @@ def convert_layers(
     for name, scheme in recipe.quantized.items():
         layer = layers.pop(name)  # so that nothing keeps the float weights of layers that are done
         given = None if weights is None else weights.get(name)
-        _replace(module, name, _quantized(name, layer, scheme, torch_dtype(recipe.float_type), backend, given))
+        _replace(
+            module, name, _quantized(name, layer, scheme, torch_dtype(recipe.float_type), backend=backend, given=given)
+        )
     for name, parameter in module.named_parameters():
         parameter.data = to_stored(name, parameter.detach(), stored_dtype(recipe, name)).to(dtype)
     for name, layer in quantizable_modules(module).items():

@@ -59,7 +59,13 @@ class PackedLayer(nn.Module):
     def packed_weight(self) -> PackedWeight:
         """The weight as the backend takes it."""
         zero_point = getattr(self, "weight_zero_point", None)
-        return PackedWeight(self.weight_packed, self.weight_scale, zero_point, self.matrix_shape, self.scheme)
+        return PackedWeight(
+            self.weight_packed,
+            scale=self.weight_scale,
+            zero_point=zero_point,
+            shape=self.matrix_shape,
+            scheme=self.scheme,
+        )
 
     def assign_weight(self, weight: PackedWeight) -> None:
         """Take over a packed weight of the same shape and scheme.
@@ -102,7 +108,7 @@ class QuantLinear(PackedLayer):
     def like(cls, layer: nn.Linear, scheme: Scheme, scale_dtype: torch.dtype, backend: Backend) -> QuantLinear:
         """Return an empty layer in place of a float one, with its bias, on its device."""
         with layer.weight.device:
-            return cls((layer.out_features, layer.in_features), scheme, layer.bias, scale_dtype, backend)
+            return cls((layer.out_features, layer.in_features), scheme, layer.bias, scale_dtype, backend=backend)
 
     @property
     def in_features(self) -> int:

@@ -63,7 +63,7 @@ def write_comparison_picture(path: PathLike, report: ComparisonReport) -> None:
     _draw_legend(sheet, names, points, (width - 2 * _MARGIN) / (4 * len(metrics)))
     for index, metric in enumerate(metrics):
         left = _MARGIN + _AXIS + index * (_PANEL[0] + _GAP + _AXIS / 2)
-        _draw_panel(sheet, report, points, metric, (left, top))
+        _draw_panel(sheet, report, points, metric, place=(left, top))
     say = (
         "rings and steps: Pareto front   ·   thick bars: 95 % of the distance from the float model, same scenes   ·   "
     )
@@ -154,7 +154,7 @@ def _draw_panel(
     _draw_front(axes, [places[id(row)] for row in front if id(row) in places])
     for point in shown:
         x, y = places[id(point.row)]
-        _draw_bars(axes, point, metric, x, base)
+        _draw_bars(axes, point, metric, x, base=base)
         ring = any(point.row is row for row in front)
         axes.plot(x, y, point.marker, color=point.colour, markersize=7.5, zorder=5, markeredgewidth=1.5,
                   markeredgecolor=_FRONT if ring else PANEL)  # fmt: skip

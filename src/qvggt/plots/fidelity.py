@@ -52,7 +52,9 @@ def write_fidelity_picture(path: PathLike, report: FidelityReport) -> None:
         column, row = divmod(index, 2)  # the camera's two on the left
         left = _MARGIN + column * (panel + _PANEL_GAP)
         top = _TITLE + row * (_HEADER + _PANEL_HEIGHT + _TICKS)
-        _draw_measure(sheet, measure, (left, top, panel, _PANEL_HEIGHT), _why_empty(report), report.typical_frame)
+        _draw_measure(
+            sheet, measure, (left, top, panel, _PANEL_HEIGHT), _why_empty(report), typical=report.typical_frame
+        )
     _draw_tiles(sheet, report, _TITLE + rows, cell)
     sheet.save(path)
 

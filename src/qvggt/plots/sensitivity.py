@@ -82,13 +82,13 @@ def write_sensitivity_picture(path: PathLike, report: SensitivityReport) -> None
     _draw_title(sheet, report)
     top = _TITLE
     for scheme, values in zip(schemes, totals, strict=True):
-        _draw_panel(sheet, layout, top, limits, values, _name(scheme))
+        _draw_panel(sheet, layout, top, limits, values=values, title=_name(scheme))
         top += panel
     _draw_column_names(sheet, layout, top - _GAP)
     top += _BELOW
     for answer, title in _ANSWERS.items():
         values = _values(report, shown, lambda row, answer=answer: getattr(row.increase, answer))
-        _draw_panel(sheet, layout, top, _limits([values]), values, f"{_name(shown)}: {title}")
+        _draw_panel(sheet, layout, top, _limits([values]), values=values, title=f"{_name(shown)}: {title}")
         top += panel
     _draw_column_names(sheet, layout, top - _GAP)
     _draw_scales(sheet, top + _BELOW, limits)
@@ -111,7 +111,7 @@ def _layout(report: SensitivityReport) -> _Layout:
             left += 1
         before = kind
     cell = min(max((_MOST_WIDTH - 2 * _MARGIN - _LABELS) / left, _CELL[0]), _CELL[1])
-    return _Layout(tuple(columns), left, cell, 0.42 if whole else 0.92, not whole)
+    return _Layout(tuple(columns), width=left, cell=cell, height=0.42 if whole else 0.92, labelled=not whole)
 
 
 def _values(report: SensitivityReport, scheme: LayerScheme, value: Value) -> dict[tuple[str, str], float]:

@@ -68,7 +68,7 @@ def gptq(
     hessian, dead = _unit_mean(hessian, matrix)
     order = hessian.diagonal().argsort(descending=True, stable=True)
     feedback = _feedback(hessian, order, damping)
-    codes = _round_columns(matrix.masked_fill(dead, 0), feedback, order, scheme, grid, block)
+    codes = _round_columns(matrix.masked_fill(dead, 0), feedback, order, scheme, grid=grid, block=block)
     return QuantizedTensor(codes, grid, scheme)
 
 

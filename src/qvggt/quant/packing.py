@@ -92,7 +92,13 @@ def pack(quantized: QuantizedTensor) -> PackedWeight:
     if grid.zero_point is not None:
         zero_point = pack_rows(grid.zero_point.T, bits).T.contiguous()
     rows, width = quantized.codes.shape
-    return PackedWeight(pack_rows(quantized.codes, bits), grid.scale, zero_point, (rows, width), quantized.scheme)
+    return PackedWeight(
+        pack_rows(quantized.codes, bits),
+        scale=grid.scale,
+        zero_point=zero_point,
+        shape=(rows, width),
+        scheme=quantized.scheme,
+    )
 
 
 def unpack(weight: PackedWeight) -> QuantizedTensor:

@@ -112,7 +112,7 @@ class Run:
     def advance(self, renderer: Renderer) -> None:
         """Take one step; save and validate when it is time."""
         rooms, rng = renderer(self.step)
-        loss = step_loss(self.optimizer.learner, rooms, rng, self.recipe, self.step)
+        loss = step_loss(self.optimizer.learner, rooms, rng, self.recipe, step=self.step)
         loss.total.backward()
         norm = self.optimizer.step(self.step)
         self.skipped = 0 if norm < float("inf") else self.skipped + 1
@@ -141,7 +141,9 @@ class Run:
         elapsed, self.started = now - self.started, now
         self.seconds += elapsed
         figures = {name: value / self.count for name, value in self.sums.items()}
-        progress = Progress(self.step, self.recipe.steps, elapsed / self.count, self.images, figures)
+        progress = Progress(
+            self.step, steps=self.recipe.steps, step_seconds=elapsed / self.count, images=self.images, figures=figures
+        )
         line = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 1)}
         self.write_line(line | {f"loss_{name}": round(value, 5) for name, value in figures.items()})
         self.sums, self.count = {}, 0

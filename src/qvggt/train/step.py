@@ -54,7 +54,8 @@ def render_step(recipe: TrainRecipe, step: int, device: str) -> tuple[RoomBatch,
     families = [family, *(draw_family(phase, rng) for _ in range(count - 1))]
     parts = np.array_split(np.arange(first, first + scenes), count)
     batches = [
-        render_rooms(part.tolist(), frames, size, family, device) for part, family in zip(parts, families, strict=True)
+        render_rooms(part.tolist(), frames, size, family, device=device)
+        for part, family in zip(parts, families, strict=True)
     ]
     return join_batches(batches), rng
 
@@ -89,7 +90,7 @@ def step_loss(learner: Learner, rooms: RoomBatch, rng: np.random.Generator, reci
             depth = run_in_frames(model.depth_head, few, image_hw, scenes * frames)
             points = run_in_frames(model.point_head, few, image_hw, scenes * frames)
         iterations = model.camera_head(model.camera_tokens(outputs).float())  # [4, B, S, 9]
-    loss = combine(truth, iterations, (*depth, *points), (rows, picked), recipe)
+    loss = combine(truth, iterations, (*depth, *points), (rows, picked), recipe=recipe)
     if learner.sketch is None:
         return loss
     patch = model.config.patch_size
@@ -125,4 +126,14 @@ def combine(
     total = recipe.camera_weight * pose + recipe.direction_weight * direction + depth + points
     total = total + recipe.placement_weight * placement
     images = truth.valid.shape[0] * truth.valid.shape[1]
-    return StepLoss(total, pose, direction, depth, points, placement, images, *total.new_zeros(2))
+    return StepLoss(
+        total,
+        pose=pose,
+        direction=direction,
+        depth=depth,
+        points=points,
+        placement=placement,
+        images=images,
+        matching=total.new_zeros(()),
+        sketch=total.new_zeros(()),
+    )

@@ -110,7 +110,9 @@ def read_header(path: Path) -> TensorFile:
     if size != expected:
         what = "is truncated" if size < expected else "has bytes to spare"
         raise QvggtError(f"{name} {what} ({size} bytes instead of {expected}): get an intact copy")
-    return TensorFile(path, entries, metadata, size, hash_bytes(length.to_bytes(8, "little") + text))
+    return TensorFile(
+        path, entries=entries, metadata=metadata, size=size, header_hash=hash_bytes(length.to_bytes(8, "little") + text)
+    )
 
 
 def hash_tensors(file: TensorFile) -> dict[str, str]:

@@ -141,7 +141,7 @@ def convolve(x: Tensor, kernel: Kernel, bias: Tensor | None, geometry: ConvGeome
     job.bind("x_scale", x_scale, torch.float32, len(x))
     job.bind("w", kernel.codes, torch.int16, panels, _POSITIONS if winograd else taps, channels // 2, _PANEL, 2)
     job.bind("scale", kernel.scale, torch.float32, panels, *([_POSITIONS] if winograd else []), _PANEL)
-    return _convolved(job, x, maps, bias, geometry)
+    return _convolved(job, x, maps, bias, geometry=geometry)
 
 
 def convolve_floats(x: Tensor, matrix: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
@@ -163,7 +163,7 @@ def convolve_floats(x: Tensor, matrix: Tensor, bias: Tensor | None, geometry: Co
     inside[:, top : top + height, left : left + width] = x.permute(0, 2, 3, 1)
     job = WinogradFloatConvolution()
     job.bind("w", kernels, torch.float32, panels, _POSITIONS, channels, _PANEL)
-    return _convolved(job, x, maps, bias, geometry)
+    return _convolved(job, x, maps, bias, geometry=geometry)
 
 
 def output_size(x: Tensor, geometry: ConvGeometry) -> tuple[int, int]:

@@ -76,7 +76,7 @@ def render_rooms(
     rooms = [draw_room(seed, family) for seed in seeds]
     packed = pack_rooms(rooms, place)
     drawers = [PathDrawer(seed, room, frames, family) for seed, room in zip(seeds, rooms, strict=True)]
-    cameras, lenses, overlap = place_cameras(rooms, packed, drawers, image_hw, family.min_overlap)
+    cameras, lenses, overlap = place_cameras(rooms, packed, drawers, image_hw, min_overlap=family.min_overlap)
     cam_from_world, intrinsics, shared = (
         torch.from_numpy(array).to(place, torch.float32) for array in (cameras, lenses, overlap)
     )
@@ -84,7 +84,7 @@ def render_rooms(
     if family.degrade:
         images = torch.stack([degrade_images(pictures, seed) for pictures, seed in zip(images, seeds, strict=True)])
     valid = torch.ones_like(depth, dtype=torch.bool)
-    return RoomBatch(images, depth, valid, cam_from_world, intrinsics, shared)
+    return RoomBatch(images, depth, valid, cam_from_world, intrinsics=intrinsics, overlap=shared)
 
 
 def room_scene(
@@ -165,7 +165,7 @@ def load_rooms(
     """
     part = choose_rooms(split, scenes, frames, landmarks)
     return (
-        room_scene(seed, part.frames, image_hw, part.family, f"{split}/{seed - part.first_seed:05d}")
+        room_scene(seed, part.frames, image_hw, part.family, name=f"{split}/{seed - part.first_seed:05d}")
         for seed in part.seeds
     )
 

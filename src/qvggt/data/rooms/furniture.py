@@ -76,26 +76,28 @@ def _apart(one: tuple[float, float, float, float], other: tuple[float, float, fl
 def _move(body: Primitive, x: float, y: float, yaw: float) -> Primitive:
     c, s = math.cos(yaw), math.sin(yaw)
     px, py, pz = body.center
-    return Primitive(body.kind, (x + c * px - s * py, y + s * px + c * py, pz), body.half, body.yaw + yaw, body.surface)
+    return Primitive(
+        body.kind, (x + c * px - s * py, y + s * px + c * py, pz), body.half, body.yaw + yaw, surface=body.surface
+    )
 
 
 def _wood(dice: Dice) -> Surface:
     color = draw_color(dice, (0.12, 0.75), (0.1, 0.75))
-    return draw_surface(dice, ("grain", "planks", "clouds", "marble"), color, (1.2, 2.5), 0.45)
+    return draw_surface(dice, ("grain", "planks", "clouds", "marble"), color, (1.2, 2.5), contrast=0.45)
 
 
 def _cloth(dice: Dice) -> Surface:
     color = draw_color(dice, (0.15, 0.85), (0.2, 0.9))
-    return draw_surface(dice, ("clouds", "stripes", "patches", "plaster", "collage"), color, (1.5, 3.0), 0.6)
+    return draw_surface(dice, ("clouds", "stripes", "patches", "plaster", "collage"), color, (1.5, 3.0), contrast=0.6)
 
 
 def _box(center: Point, half: Point, surface: Surface, yaw: float = 0.0) -> Primitive:
-    return Primitive("box", center, half, yaw, surface)
+    return Primitive("box", center, half, yaw, surface=surface)
 
 
 def _cylinder(x: float, y: float, low: float, high: float, radius: float, surface: Surface) -> Primitive:
     middle, reach = 0.5 * (low + high), 0.5 * (high - low)
-    return Primitive("cylinder", (x, y, middle), (radius, radius, reach), 0.0, surface)
+    return Primitive("cylinder", (x, y, middle), (radius, radius, reach), 0.0, surface=surface)
 
 
 def _ornament(dice: Dice, reach: float, top: float) -> Primitive:
@@ -103,9 +105,9 @@ def _ornament(dice: Dice, reach: float, top: float) -> Primitive:
     x, y, size = dice.uniform(-0.6, 0.6) * reach, 0.0, dice.uniform(0.07, 0.14)
     kind = dice.integer(0, 2)
     if kind == 0:
-        return Primitive("ellipsoid", (x, y, top + size), (size, size, size), 0.0, _cloth(dice))
+        return Primitive("ellipsoid", (x, y, top + size), (size, size, size), 0.0, surface=_cloth(dice))
     if kind == 1:
-        return _cylinder(x, y, top, top + 2.2 * size, 0.7 * size, _cloth(dice))
+        return _cylinder(x, y, top, top + 2.2 * size, radius=0.7 * size, surface=_cloth(dice))
     return _box((x, y, top + size), (size, 0.7 * size, size), _cloth(dice), dice.uniform(0.0, 3.0))
 
 
@@ -118,7 +120,7 @@ def _cabinet(dice: Dice) -> Piece:
 def _bookcase(dice: Dice) -> Piece:
     w, d, h = dice.uniform(0.3, 0.65), dice.uniform(0.13, 0.2), dice.uniform(0.7, 1.05)
     color = draw_color(dice, (0.3, 0.8), (0.3, 0.8))
-    books = draw_surface(dice, ("collage", "planks", "tiles"), color, (1.5, 2.5), 0.85)
+    books = draw_surface(dice, ("collage", "planks", "tiles"), color, (1.5, 2.5), contrast=0.85)
     return Piece((w, d), (_box((0.0, 0.0, h), (w, d, h), books),), True)
 
 
@@ -159,8 +161,8 @@ def _table(dice: Dice) -> Piece:
 def _round_table(dice: Dice) -> Piece:
     r, h, wood = dice.uniform(0.28, 0.6), dice.uniform(0.45, 0.75), _wood(dice)
     bodies = (
-        _cylinder(0.0, 0.0, h - 0.04, h, r, wood),
-        _cylinder(0.0, 0.0, 0.0, h - 0.04, 0.15 * r, wood),
+        _cylinder(0.0, 0.0, h - 0.04, h, radius=r, surface=wood),
+        _cylinder(0.0, 0.0, 0.0, h - 0.04, radius=0.15 * r, surface=wood),
         _ornament(dice, 0.6 * r, h),
     )
     return Piece((r, r), bodies, False)
@@ -171,18 +173,18 @@ def _chair(dice: Dice) -> Piece:
     bodies = (
         _box((0.0, 0.0, 0.44), (w, w, 0.03), cloth),
         _box((0.0, 0.03 - w, 0.7), (w, 0.03, 0.23), cloth),
-        _cylinder(0.0, 0.0, 0.0, 0.41, 0.06, _wood(dice)),
+        _cylinder(0.0, 0.0, 0.0, 0.41, radius=0.06, surface=_wood(dice)),
     )
     return Piece((w, w), bodies, False)
 
 
 def _lamp(dice: Dice) -> Piece:
     h, r = dice.uniform(1.2, 1.6), dice.uniform(0.14, 0.22)
-    shade = draw_surface(dice, ("clouds", "stripes"), (0.85, 0.7, 0.45), (1.5, 3.0), 0.3)
-    shade = Surface(shade.page, shade.scale, shade.offset, shade.colors, 0.8)
+    shade = draw_surface(dice, ("clouds", "stripes"), (0.85, 0.7, 0.45), (1.5, 3.0), contrast=0.3)
+    shade = Surface(shade.page, shade.scale, shade.offset, shade.colors, emission=0.8)
     bodies = (
-        _cylinder(0.0, 0.0, 0.0, h, 0.025, _wood(dice)),
-        _cylinder(0.0, 0.0, h, h + dice.uniform(0.2, 0.35), r, shade),
+        _cylinder(0.0, 0.0, 0.0, h, radius=0.025, surface=_wood(dice)),
+        _cylinder(0.0, 0.0, h, h + dice.uniform(0.2, 0.35), radius=r, surface=shade),
     )
     return Piece((r, r), bodies, False)
 
@@ -190,15 +192,15 @@ def _lamp(dice: Dice) -> Piece:
 def _plant(dice: Dice) -> Piece:
     r, h, spread = dice.uniform(0.12, 0.2), dice.uniform(0.25, 0.45), dice.uniform(0.2, 0.38)
     green = (dice.uniform(0.04, 0.15), dice.uniform(0.18, 0.4), dice.uniform(0.03, 0.12))
-    leaves = draw_surface(dice, ("clouds", "patches"), green, (3.0, 6.0), 0.7)
+    leaves = draw_surface(dice, ("clouds", "patches"), green, (3.0, 6.0), contrast=0.7)
     tall = spread * dice.uniform(1.0, 1.6)
-    crown = Primitive("ellipsoid", (0.0, 0.0, h + 0.8 * tall), (spread, spread, tall), 0.0, leaves)
-    return Piece((spread, spread), (_cylinder(0.0, 0.0, 0.0, h, r, _cloth(dice)), crown), False)
+    crown = Primitive("ellipsoid", (0.0, 0.0, h + 0.8 * tall), (spread, spread, tall), 0.0, surface=leaves)
+    return Piece((spread, spread), (_cylinder(0.0, 0.0, 0.0, h, radius=r, surface=_cloth(dice)), crown), False)
 
 
 def _ball(dice: Dice) -> Piece:
     r = dice.uniform(0.14, 0.34)
-    return Piece((r, r), (Primitive("ellipsoid", (0.0, 0.0, r), (r, r, r), 0.0, _cloth(dice)),), False)
+    return Piece((r, r), (Primitive("ellipsoid", (0.0, 0.0, r), (r, r, r), 0.0, surface=_cloth(dice)),), False)
 
 
 def _boxes(dice: Dice) -> Piece:
@@ -213,4 +215,4 @@ def _boxes(dice: Dice) -> Piece:
 
 def _pouf(dice: Dice) -> Piece:
     r = dice.uniform(0.22, 0.38)
-    return Piece((r, r), (_cylinder(0.0, 0.0, 0.0, dice.uniform(0.3, 0.5), r, _cloth(dice)),), False)
+    return Piece((r, r), (_cylinder(0.0, 0.0, 0.0, dice.uniform(0.3, 0.5), radius=r, surface=_cloth(dice)),), False)

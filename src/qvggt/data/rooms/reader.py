@@ -58,7 +58,7 @@ class RoomsReader:
         """Render a room and return the chosen frames with cameras and depth in meters."""
         chosen_frames(record, frame_indices)
         seed = self._part.first_seed + int(record.name.rpartition("/")[2])
-        room = room_scene(seed, self._frames, (options.size, options.size), self._family, record.name)
+        room = room_scene(seed, self._frames, (options.size, options.size), self._family, name=record.name)
         order = list(frame_indices)
         if order == list(range(self._frames)):
             return room

@@ -37,7 +37,7 @@ def hit_pixels(rooms: PackedRooms, cam_from_world: Tensor, intrinsics: Tensor, u
     origin, rays = camera_rays(cam_from_world, intrinsics, u, v)
     cones = ray_cones(origin, rays)
     distance, body = trace(rooms, cones, rays)
-    return locate(rooms, cones, rays, distance, body), rays
+    return locate(rooms, cones, rays, distance, body=body), rays
 
 
 def render(
@@ -97,13 +97,13 @@ def _pixel_grid(some: slice, width: int, device: torch.device) -> tuple[Tensor, 
 def _render_pixels(view: View, u: Tensor, v: Tensor, samples: int) -> tuple[Tensor, Tensor]:
     """Return colors [3, B, S, N] and depth [B, S, N] of pixels u, v [N]."""
     pixel_rad = 1.0 / (view.intrinsics[..., 0, 0, None] * samples)
-    hits, rays = hit_pixels(view.rooms, view.cam_from_world, view.intrinsics, u, v)
+    hits, rays = hit_pixels(view.rooms, view.cam_from_world, view.intrinsics, u, v=v)
     if samples == 1:
-        return shade(view.rooms, view.floor, hits, rays, pixel_rad), hits.distance
+        return shade(view.rooms, view.floor, hits, rays, pixel_rad=pixel_rad), hits.distance
     depth, color = hits.distance, hits.distance.new_zeros(())
     for index in range(samples * samples):
         shift_u = (index % samples + 0.5) / samples - 0.5
         shift_v = (index // samples + 0.5) / samples - 0.5
-        hits, rays = hit_pixels(view.rooms, view.cam_from_world, view.intrinsics, u + shift_u, v + shift_v)
-        color = color + shade(view.rooms, view.floor, hits, rays, pixel_rad) / (samples * samples)
+        hits, rays = hit_pixels(view.rooms, view.cam_from_world, view.intrinsics, u + shift_u, v=v + shift_v)
+        color = color + shade(view.rooms, view.floor, hits, rays, pixel_rad=pixel_rad) / (samples * samples)
     return color, depth

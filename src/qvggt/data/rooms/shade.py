@@ -75,7 +75,7 @@ def locate(rooms: PackedRooms, cones: Cones, rays: Triple, distance: Tensor, bod
     face = 2.0 * on_y + 4.0 * on_z + 1.0 - high
     is_room = 1.0 - body.to(torch.float32).clamp_(max=1.0)
     surface = torch.lerp(body.to(torch.float32) + 5.0, face, is_room)
-    hits = Hits(distance, (point[0], point[1], point[2]), normal, surface, u, v)
+    hits = Hits(distance, (point[0], point[1], point[2]), normal, surface, u=u, v=v)
     if rooms.panels.shape[1] > 1:
         wall = torch.lerp(torch.full_like(face, -9.0), face, is_room)
         hits = _enter_panels(rooms, hits, rays, _choose_panels(rooms, cones, hits, wall))
@@ -87,7 +87,7 @@ def locate(rooms: PackedRooms, cones: Cones, rays: Triple, distance: Tensor, bod
     # Opposite faces and different sides of a body use different places of the page.
     shift = 7.3 * face * (1.0 - is_room)
     normal = (nx * length, ny * length, nz * length)
-    return Hits(hits.distance, hits.point, normal, hits.surface.to(torch.int64), hits.u + shift, hits.v)
+    return Hits(hits.distance, hits.point, normal, hits.surface.to(torch.int64), u=hits.u + shift, v=hits.v)
 
 
 def _choose_panels(rooms: PackedRooms, cones: Cones, hits: Hits, face: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def _enter_panels(rooms: PackedRooms, hits: Hits, rays: Triple, chosen: Tensor) 
     )
     point = tuple(p + ray * step for p, ray in zip(hits.point, rays, strict=True))
     u, v = torch.lerp(hits.u, u + step * ray_n.abs() * reveal, some), torch.lerp(hits.v, v, some)
-    return Hits(hits.distance + step, point, normal, surface, u, v)  # pyright: ignore[reportArgumentType]
+    return Hits(hits.distance + step, point, normal, surface, u=u, v=v)  # pyright: ignore[reportArgumentType]
 
 
 def _sign(values: Tensor) -> Tensor:

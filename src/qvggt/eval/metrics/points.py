@@ -91,11 +91,11 @@ def cloud_errors(predicted: np.ndarray, truth: np.ndarray) -> CloudErrors:
         mean = median = float("nan")
     return CloudErrors(
         float(np.mean(accuracy)),
-        float(np.median(accuracy)),
-        float(np.mean(completeness)),
-        float(np.median(completeness)),
-        mean,
-        median,
+        accuracy_median=float(np.median(accuracy)),
+        completeness=float(np.mean(completeness)),
+        completeness_median=float(np.median(completeness)),
+        normal_consistency=mean,
+        normal_consistency_median=median,
     )
 
 
