@@ -9,10 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qvggt.backends import operators
 from qvggt.backends.base import ConvGeometry
-from qvggt.backends.native.convolution import can_convolve, convolve_floats, uses_winograd
+from qvggt.backends.native.convolution import Convolution, can_convolve, uses_winograd
+from qvggt.backends.native.jobs import is_compiled
 from qvggt.backends.native.library import unavailable_reason
-from qvggt.backends.native.products import expand, multiply, supports
 from qvggt.backends.plain import FEW_TOKENS, PlainBackend, is_inference
 from qvggt.quant.packing import PackedWeight
 
@@ -25,6 +26,9 @@ class CpuBackend(PlainBackend):
 
     name = "cpu"
 
+    def __init__(self) -> None:
+        self._has_maps = is_compiled(Convolution)  # and attention, which come together
+
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return a reason for every device but the CPU."""
         if device.type == "cpu":
@@ -33,26 +37,27 @@ class CpuBackend(PlainBackend):
 
     def expand(self, weight: PackedWeight, dtype: torch.dtype) -> Tensor:
         """Dequantize to [out, in]; bit-identical to the reference."""
-        if dtype == torch.float32 and _compiled(weight):
-            return expand(weight)
+        if dtype == torch.float32:
+            return operators.dequantize(weight.shape[1], *operators.weight_arguments(weight))
         return super().expand(weight, dtype)
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:
         """Multiply in x's dtype."""
         rows = x.numel() // x.shape[-1]
-        if rows < FEW_TOKENS and x.dtype == torch.float32 and is_inference(x, bias) and _compiled(weight):
-            return multiply(x.reshape(rows, x.shape[-1]), weight, bias).view(*x.shape[:-1], weight.shape[0])
+        if rows < FEW_TOKENS and x.dtype == torch.float32 and is_inference(x, bias):
+            return operators.linear(x, *operators.weight_arguments(weight), bias)
         return super().linear(x, weight, bias)
 
     def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
         """Convolve in x's dtype, by Winograd's algorithm where it is compiled and faster."""
-        winograd = (
-            x.shape[2] * x.shape[3] >= _WINOGRAD_MIN_PIXELS and can_convolve(geometry) and uses_winograd(geometry)
-        )
-        if winograd and x.dtype == torch.float32 and is_inference(x, bias) and unavailable_reason() is None:
-            return convolve_floats(x, self.expand(weight, x.dtype), bias, geometry)
+        large = x.shape[2] * x.shape[3] >= _WINOGRAD_MIN_PIXELS
+        winograd = large and self._has_maps and can_convolve(geometry) and uses_winograd(geometry)
+        if winograd and x.dtype == torch.float32 and is_inference(x, bias) and _has_library():
+            arguments = geometry.shape, geometry.stride, geometry.padding
+            return operators.conv2d_winograd(x, self.expand(weight, x.dtype), bias, *arguments)
         return super().convolve(x, weight, bias, geometry)
 
 
-def _compiled(weight: PackedWeight) -> bool:
-    return supports(weight) and unavailable_reason() is None
+def _has_library() -> bool:
+    # Unknown while a graph is traced: the operator decides when it runs.
+    return torch.compiler.is_compiling() or unavailable_reason() is None

@@ -10,13 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qvggt.backends import operators
 from qvggt.backends.base import Compute, ConvGeometry
 from qvggt.backends.cpu import CpuBackend
-from qvggt.backends.native.attention import Attention, attend, can_attend
-from qvggt.backends.native.convolution import can_convolve, convolve, round_kernel
+from qvggt.backends.native.attention import Attention, can_attend
+from qvggt.backends.native.convolution import can_convolve
 from qvggt.backends.native.jobs import is_compiled
 from qvggt.backends.native.library import unavailable_reason
-from qvggt.backends.native.products import multiply, round_rows, supports
+from qvggt.backends.native.products import supports
 from qvggt.backends.plain import FEW_TOKENS
 from qvggt.quant.packing import PackedWeight
 
@@ -38,20 +39,20 @@ class CpuNativeBackend(CpuBackend):
         rows = x.numel() // x.shape[-1]
         if rows < FEW_TOKENS or not supports(weight):
             return super().linear(x, weight, bias)
-        out = multiply(round_rows(x.reshape(rows, -1).float()), weight, bias)
-        return out.unflatten(0, x.shape[:-1]).to(x.dtype)
+        return operators.linear_int8(x, *operators.weight_arguments(weight), bias)
 
     @torch.no_grad()
     def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
         """Multiply 14-bit by 11-bit integers, with one scale per image and one per output. Not differentiable."""
-        if x.dtype != torch.float32 or not can_convolve(geometry):
+        if x.dtype != torch.float32 or not (self._has_maps and can_convolve(geometry)):
             return super().convolve(x, weight, bias, geometry)
-        return convolve(x, round_kernel(self.expand(weight, torch.float32), geometry), bias, geometry)
+        arguments = geometry.shape, geometry.stride, geometry.padding
+        return operators.conv2d_int16(x, self.expand(weight, torch.float32), bias, *arguments)
 
     @torch.no_grad()
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         """Multiply integers of 11 to 15 bits, or floats for few queries. Not differentiable."""
-        if q.shape[2] < FEW_TOKENS or not can_attend(q):
+        if q.shape[2] < FEW_TOKENS or not (self._has_maps and can_attend(q)):
             q, k, v = q.float(), k.float(), v.float()  # torch is slow in float16 on CPUs
             return super().attend(q, k, v, None if bias is None else bias.float())
-        return attend(q, k, v, bias)
+        return operators.attention_int16(q, k, v, bias)

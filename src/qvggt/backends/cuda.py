@@ -38,8 +38,8 @@ class CudaBackend(PlainBackend):
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:
         """Multiply in x's dtype by the kernel that is fastest for this problem size."""
-        if not (x.is_cuda and x.numel() and is_inference(x, bias)):
-            return super().linear(x, weight, bias)
+        if torch.compiler.is_compiling() or not (x.is_cuda and x.numel() and is_inference(x, bias)):
+            return super().linear(x, weight, bias)  # a graph cannot measure candidates
         tokens = x.numel() // x.shape[-1]
         task = (weight.shape, weight.scheme, x.dtype, x.device, (tokens - 1).bit_length())
         return self._fastest(task, self.candidates(x, weight, bias))

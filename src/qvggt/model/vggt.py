@@ -40,7 +40,7 @@ class VGGT(nn.Module):
     ) -> dict[str, Tensor]:
         """Reconstruct scenes.
 
-        In inference mode the same is computed in chunks, to save memory (``model/chunking.py``).
+        In inference mode, unless compiled, the same is computed in chunks, to save memory (``model/chunking.py``).
 
         Args:
             images: [B, S, 3, H, W] in 0..1; H and W are multiples of the patch size.
@@ -56,7 +56,7 @@ class VGGT(nn.Module):
         Raises:
             ValueError: an argument is out of range.
         """
-        if torch.is_inference_mode_enabled():
+        if not torch.compiler.is_compiling() and torch.is_inference_mode_enabled():
             return chunking.run(self, images, heads, dense_frames, chunk_tokens=chunk_tokens)
         self.check(images, heads, dense_frames, chunk_tokens)
         pairs = self.aggregator(images, self.pairs_read_by(heads))  # AA pair -> [B, S, P, 2C]

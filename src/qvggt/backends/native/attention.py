@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qvggt.backends.native.buffers import allocate
-from qvggt.backends.native.jobs import Job, is_compiled, run
+from qvggt.backends.native.jobs import Job, run
 
 MAX_CHANNELS = 128
 """Largest head dimension for which sums fit into 32 bits."""
@@ -31,12 +31,7 @@ class Attention(Job):
 def can_attend(q: Tensor) -> bool:
     """Return whether the kernel supports queries [B, heads, N, channels] and keys and values of their dtype."""
     channels = q.shape[-1]
-    return (
-        is_compiled(Attention)
-        and q.dtype in (torch.float32, torch.float16)
-        and channels % _LANES == 0
-        and channels <= MAX_CHANNELS
-    )
+    return q.dtype in (torch.float32, torch.float16) and channels % _LANES == 0 and channels <= MAX_CHANNELS
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qvggt.backends.base import ConvGeometry
 from qvggt.backends.native.buffers import allocate
-from qvggt.backends.native.jobs import Job, is_compiled, run
+from qvggt.backends.native.jobs import Job, run
 
 _MAP_LEVELS, _KERNEL_LEVELS = 8191, 1023
 """Largest codes of a feature map and a kernel: sums of 256 products fit into 32 bits."""
@@ -102,8 +102,7 @@ class Kernel:
 def can_convolve(geometry: ConvGeometry) -> bool:
     """Return whether the kernels support a convolution: even channels, one group, no dilation."""
     outputs, channels = geometry.shape[:2]
-    supported = channels % 2 == 0 and outputs >= _PANEL and geometry.groups == 1 and set(geometry.dilation) == {1}
-    return supported and is_compiled(Convolution)
+    return channels % 2 == 0 and outputs >= _PANEL and geometry.groups == 1 and set(geometry.dilation) == {1}
 
 
 def uses_winograd(geometry: ConvGeometry) -> bool:
