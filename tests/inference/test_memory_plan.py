@@ -109,10 +109,10 @@ def test_model_size__weights_in_a_mapped_file_are_not_counted_as_program(tmp_pat
 
 
 @pytest.mark.skipif(unavailable_reason() is not None, reason="no native library on this machine")
-def test_waiting_dtype__int8_stores_activations_in_16_bits_with_equal_results(tmp_path):
+def test_cache_dtype__int8_stores_activations_in_16_bits_with_equal_results(tmp_path):
     qvggt.quantize_to("seeded:micro", tmp_path / "4bit", "rtn")
     planned = [model_size(tmp_path / "4bit", compute=compute) for compute in ("float", "int8")]
-    assert [size.waiting_bytes for size in planned] == [4, 2]
+    assert [size.cached_bytes for size in planned] == [4, 2]
     size = PassSize.of((30, 3, 518, 518))
     assert plan_memory(planned[1], size).peak_bytes < plan_memory(planned[0], size).peak_bytes
     model = qvggt.load(tmp_path / "4bit", compute="int8")
@@ -124,7 +124,7 @@ def test_waiting_dtype__int8_stores_activations_in_16_bits_with_equal_results(tm
 
 
 @pytest.mark.skipif(unavailable_reason() is not None, reason="no native library on this machine")
-def test_waiting_dtype__values_beyond_float16_are_stored_in_float32(tmp_path):
+def test_cache_dtype__values_beyond_float16_are_stored_in_float32(tmp_path):
     qvggt.quantize_to("seeded:micro", tmp_path / "4bit", "rtn")
     model = qvggt.load(tmp_path / "4bit", compute="int8")
     images = torch.rand(1, 3, 3, 56, 56, generator=torch.Generator().manual_seed(0))

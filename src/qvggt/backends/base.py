@@ -46,7 +46,7 @@ class Backend(Protocol):
 
     name: str
     compute: Compute
-    held_dtype: torch.dtype | None
+    cache_dtype: torch.dtype | None
     """Storage dtype of intermediates that are kept between chunks (queries, keys and values of a long sequence, feature
     maps of a dense head); None keeps the model's dtype."""
 

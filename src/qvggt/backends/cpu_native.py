@@ -27,7 +27,7 @@ class CpuNativeBackend(CpuBackend):
 
     name = "cpu-native"
     compute: Compute = "int8"
-    held_dtype: torch.dtype | None = torch.float16 if is_compiled(Attention) else None
+    cache_dtype: torch.dtype | None = torch.float16 if is_compiled(Attention) else None
 
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return a reason for every device but the CPU, and if the native library is unavailable."""

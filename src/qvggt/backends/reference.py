@@ -16,7 +16,7 @@ class ReferenceBackend:
 
     name = "reference"
     compute: Compute = "float"
-    held_dtype: torch.dtype | None = None
+    cache_dtype: torch.dtype | None = None
 
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return None: torch runs everywhere."""

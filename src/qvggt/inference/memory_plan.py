@@ -49,13 +49,13 @@ class ModelSize:
         config: the architecture.
         weight_bytes: the model's tensors.
         program_bytes: the rest of the process.
-        waiting_bytes: of a value that is stored for later use during the forward pass (see ``stage_memory``).
+        cached_bytes: per value that is cached during the forward pass (see ``stage_memory``).
     """
 
     config: VGGTConfig
     weight_bytes: int
     program_bytes: int
-    waiting_bytes: int = FLOAT_BYTES
+    cached_bytes: int = FLOAT_BYTES
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Com
     """
     if isinstance(model, VGGT):
         program = resident_memory_bytes() - _resident_bytes(list(model.state_dict().values()))
-        return ModelSize(model.config, _bytes(model), max(PROGRAM_BYTES, program), _waiting_bytes(model))
+        return ModelSize(model.config, _bytes(model), max(PROGRAM_BYTES, program), _cached_bytes(model))
     network = open_model(model, revision).shell(compute)
     program = resident_memory_bytes() + _READER_BYTES + _TENSOR_BYTES * len(network.state_dict())
-    return ModelSize(network.config, _bytes(network), program, _waiting_bytes(network))
+    return ModelSize(network.config, _bytes(network), program, _cached_bytes(network))
 
 
-def _waiting_bytes(model: VGGT) -> int:
-    dtype = model.arithmetic.waiting_dtype
+def _cached_bytes(model: VGGT) -> int:
+    dtype = model.arithmetic.cache_dtype
     return FLOAT_BYTES if dtype is None else dtype.itemsize
 
 
@@ -160,7 +160,7 @@ def plan_memory(
 
 def _plan(model: ModelSize, size: PassSize, written_points: int) -> MemoryPlan:
     widest = 4 * model.config.embed_dim**2 * FLOAT_BYTES
-    stages = tuple(stage_memory(model.config, size, model.waiting_bytes))
+    stages = tuple(stage_memory(model.config, size, model.cached_bytes))
     writing = _writing(size, written_points) if written_points else None
     working = LIBRARY_BYTES + widest + spare_bytes(model.config, size)
     return MemoryPlan(

@@ -105,13 +105,13 @@ class StageMemory:
         return {**asdict(self), "total": self.total}
 
 
-def stage_memory(config: VGGTConfig, size: PassSize, waiting_bytes: int = FLOAT_BYTES) -> list[StageMemory]:
+def stage_memory(config: VGGTConfig, size: PassSize, cached_bytes: int = FLOAT_BYTES) -> list[StageMemory]:
     """Return the memory of every stage of a forward pass in float32, in running order.
 
     Args:
         config: the architecture.
         size: the input, and how much of it is processed at a time.
-        waiting_bytes: of a value that is stored for later use (``Arithmetic.waiting_dtype``).
+        cached_bytes: per value that is cached between chunks (``Arithmetic.cache_dtype``).
     """
     frame_pixels = size.height_px * size.width_px * FLOAT_BYTES
     pixels = size.frames * frame_pixels
@@ -122,15 +122,15 @@ def stage_memory(config: VGGTConfig, size: PassSize, waiting_bytes: int = FLOAT_
     frame_tokens = _frame_tokens(config, size)
     scene_tokens = size.frames * frame_tokens
     tokens = scene_tokens * config.embed_dim * FLOAT_BYTES
-    in_frame = _block(config, size, frame_tokens, size.frames, waiting_bytes=waiting_bytes)
-    in_scene = _block(config, size, scene_tokens, 1, waiting_bytes=waiting_bytes)
-    stored = [size.frames * level * waiting_bytes for level in _stored_values(config, rows, columns)]
+    in_frame = _block(config, size, frame_tokens, size.frames, cached_bytes=cached_bytes)
+    in_scene = _block(config, size, scene_tokens, 1, cached_bytes=cached_bytes)
+    stored = [size.frames * level * cached_bytes for level in _stored_values(config, rows, columns)]
     maps = len(dense) * sum(stored)
     before = len(dense) * sum(stored[:3])
     # A pair that heads read keeps its global block's input; in float32 the output's memory then holds the queries.
     is_long = scene_tokens > size.chunk_tokens
-    block_input = tokens * waiting_bytes // FLOAT_BYTES if is_long else tokens
-    in_pair = tokens + (block_input if is_long and waiting_bytes < FLOAT_BYTES else 0)
+    block_input = tokens * cached_bytes // FLOAT_BYTES if is_long else tokens
+    in_pair = tokens + (block_input if is_long and cached_bytes < FLOAT_BYTES else 0)
     stages = [
         StageMemory("patch embedding", images + 3 * pixels, tokens, 0, layers=max(tokens, in_frame), answers=earlier),
         StageMemory("frame attention", images, tokens, before, layers=in_frame, answers=earlier),
@@ -141,7 +141,7 @@ def stage_memory(config: VGGTConfig, size: PassSize, waiting_bytes: int = FLOAT_
     at_a_time = min(size.frames, dense_frames_at_a_time(size.dense_frames, size.height_px * size.width_px))
     projecting = _project(config, at_a_time * rows * columns)
     stages.append(StageMemory("reading pairs", images, tokens + block_input, maps, layers=projecting, answers=earlier))
-    predicting = _predict(config, at_a_time * rows * columns, at_a_time * size.height_px * size.width_px, waiting_bytes)
+    predicting = _predict(config, at_a_time * rows * columns, at_a_time * size.height_px * size.width_px, cached_bytes)
     answers = earlier
     for head in dense:
         channels = OUTPUT_CHANNELS[head]
@@ -180,12 +180,12 @@ def output_channels(heads: Collection[Head]) -> int:
     return dense + (_POINT_WIDTHS if {"camera", "depth"} <= set(heads) and "point" not in heads else 0)
 
 
-def _block(config: VGGTConfig, size: PassSize, length: int, sequences: int, waiting_bytes: int) -> int:
+def _block(config: VGGTConfig, size: PassSize, length: int, sequences: int, cached_bytes: int) -> int:
     """Bytes that a block holds in addition to its input and output, for sequences of ``length`` tokens."""
     width = config.embed_dim * FLOAT_BYTES
     total = length * sequences
     if length > size.chunk_tokens:
-        return 3 * length * config.embed_dim * waiting_bytes + width * _BLOCK_WIDTHS * size.chunk_tokens
+        return 3 * length * config.embed_dim * cached_bytes + width * _BLOCK_WIDTHS * size.chunk_tokens
     whole = min(sequences, max(1, size.chunk_tokens // length)) * length
     return width * _BLOCK_WIDTHS * min(total, max(whole, size.chunk_tokens))
 
@@ -205,8 +205,8 @@ def _project(config: VGGTConfig, patches: int) -> int:
     return FLOAT_BYTES * (patches * (4 * config.embed_dim + 2 * max(config.dpt_channels)) + kernel)
 
 
-def _predict(config: VGGTConfig, patches: int, pixels: int, waiting_bytes: int) -> int:
+def _predict(config: VGGTConfig, patches: int, pixels: int, cached_bytes: int) -> int:
     """Bytes that a dense head holds while it predicts from its maps: in fusion, or after it if that is more."""
     fine = 16 * patches * config.dpt_features
     after = 3 * fine + 3 * TILE_VALUES + max(OUTPUT_CHANNELS.values()) * pixels
-    return max((_FUSED_MAPS * FLOAT_BYTES + _FUSED_LAYOUTS * waiting_bytes) * fine, FLOAT_BYTES * after)
+    return max((_FUSED_MAPS * FLOAT_BYTES + _FUSED_LAYOUTS * cached_bytes) * fine, FLOAT_BYTES * after)

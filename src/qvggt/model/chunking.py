@@ -70,9 +70,9 @@ def run(
     """Compute ``VGGT.forward`` in chunks; arguments and results are explained there. ``observe`` follows the units."""
     model.check(images, heads, dense_frames, chunk_tokens)
     chunk = default_chunk_tokens(images.device) if chunk_tokens is None else chunk_tokens
-    waiting = model.arithmetic.waiting_dtype
+    dtype = model.arithmetic.cache_dtype
     dense: list[DenseHeadName] = [head for head in OUTPUT_CHANNELS if head in heads]
-    streams = {head: StreamingDenseHead(model.dense_head(head), images, dense_frames, waiting) for head in dense}
+    streams = {head: StreamingDenseHead(model.dense_head(head), images, dense_frames, dtype) for head in dense}
     outputs: dict[str, Tensor] = {}
     for index, *pair in run_pairs(model.aggregator, images, model.pairs_read_by(heads), chunk, observe=observe):
         patches = [tokens[:, model.special_tokens :] for tokens in pair]  # [B*S, P-5, C] each
@@ -118,7 +118,7 @@ def run_pairs(
                 frame_block, x, layout.frame_rope, EXACT, chunk_tokens=chunk_tokens, in_place=True
             )  # [B*S, P, C]
         kept = index in keep
-        in_frame = _narrowed(x, global_block.attn.arithmetic.waiting_dtype) if kept and is_long else x  # [B*S, P, C]
+        in_frame = _narrowed(x, global_block.attn.arithmetic.cache_dtype) if kept and is_long else x  # [B*S, P, C]
         with observe(f"global/{index}"):
             x = x.reshape(-1, layout.frames * tokens, x.shape[2])  # [B, S*P, C]
             in_place, merging = not kept or in_frame.dtype != x.dtype, aggregator.merging_of(index, layout)
@@ -179,7 +179,7 @@ def _queries_keys_values(
     """Return queries, keys and values of x [B, N, C] at full length, after merging."""
     batch, length, dim = x.shape
     heads = block.attn.heads
-    dtype = block.attn.arithmetic.waiting_dtype or x.dtype
+    dtype = block.attn.arithmetic.cache_dtype or x.dtype
     sizes = batch, heads, length, dim // heads
     # Unless the result overwrites x, its memory holds the queries until the result of each chunk takes their place.
     is_free = out.data_ptr() != x.data_ptr() and dtype == x.dtype
@@ -255,13 +255,13 @@ class StreamingDenseHead:
         head: to run.
         images: [B, S, 3, H, W], of which only the shape and type matter.
         dense_frames: most frames at a time.
-        waiting_dtype: in which feature maps are stored; None for the type in which they are computed.
+        cache_dtype: type in which feature maps are cached; None for the type in which they are computed.
     """
 
     def __init__(
-        self, head: DenseHead, images: Tensor, dense_frames: int, waiting_dtype: torch.dtype | None = None
+        self, head: DenseHead, images: Tensor, dense_frames: int, cache_dtype: torch.dtype | None = None
     ) -> None:
-        self.head, self.waiting_dtype = head, waiting_dtype
+        self.head, self.cache_dtype = head, cache_dtype
         self.scenes, self.image_hw, self.dtype = images.shape[:2], (images.shape[3], images.shape[4]), images.dtype
         self.frames = math.prod(self.scenes)
         step = dense_frames_at_a_time(dense_frames, math.prod(self.image_hw))
@@ -273,7 +273,7 @@ class StreamingDenseHead:
         maps: Tensor | None = None
         for chunk in self.chunks:
             part = self._project(level, torch.cat([tokens[chunk] for tokens in pair], -1))
-            maps = self._placed(maps, chunk, part.to(self.waiting_dtype or part.dtype), _memory_format(part))
+            maps = self._placed(maps, chunk, part.to(self.cache_dtype or part.dtype), _memory_format(part))
         self.maps[level] = cast(Tensor, maps)
 
     def finish(

@@ -25,19 +25,19 @@ class Attend(Protocol):
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """How a model computes attention and stores activations for later use.
+    """How a model computes attention and caches activations.
 
     A model starts with the default, torch's float attention. Whatever replaces its linear layers by others, such as
     quantized ones, may replace this too, by ``use_arithmetic``.
 
     Attributes:
         attend: computes attention.
-        waiting_dtype: type of activations that are stored until they are used: queries, keys and values of a long
-            sequence, and the maps of dense heads. None for the type in which they are computed.
+        cache_dtype: type in which activations are cached between chunks: queries, keys and values of a long sequence,
+            and feature maps of dense heads. None for the type in which they are computed.
     """
 
     attend: Attend = F.scaled_dot_product_attention
-    waiting_dtype: torch.dtype | None = None
+    cache_dtype: torch.dtype | None = None
 
 
 FLOAT_ARITHMETIC = Arithmetic()

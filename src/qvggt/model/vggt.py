@@ -151,7 +151,7 @@ class VGGT(nn.Module):
 
     @property
     def arithmetic(self) -> Arithmetic:
-        """How the model computes attention and stores activations; ``use_arithmetic`` sets it."""
+        """How the model computes attention and caches activations; ``use_arithmetic`` sets it."""
         return self.aggregator.blocks_of(0)[0].attn.arithmetic
 
     def dense_head(self, head: DenseHeadName) -> DenseHead:

@@ -113,7 +113,7 @@ def convert_layers(
         if stored.itemsize < dtype.itemsize:
             new = CastLinear.like(layer, stored) if isinstance(layer, nn.Linear) else CastConv2d.like(layer, stored)
             _replace(module, name, new)
-    use_arithmetic(module, Arithmetic(backend.attend, backend.held_dtype))
+    use_arithmetic(module, Arithmetic(backend.attend, backend.cache_dtype))
 
 
 def check_recipe(recipe: Recipe, layers: Mapping[LayerId, LayerShape]) -> None:
