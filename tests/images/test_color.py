@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from qvggt.images.color import CodingPoints, coded_to_srgb, coding_points_of
+from qvggt.images.color import CodingPoints, coded_to_srgb, coding_points_of, profile_to_srgb
 from qvggt.images.decode import as_rgb, read_image
 from qvggt.images.preprocess import preprocess
+from qvggt.options import ImageOptions
 
 PATCHES = np.array([[250, 30, 20], [20, 200, 40], [30, 40, 220], [128, 128, 128], [200, 180, 90]], np.uint8)
 PRIMARIES = {
@@ -62,12 +63,16 @@ def patches(mode: str = "RGB") -> Image.Image:
     return image.quantize(len(PATCHES)) if mode == "P" else image.convert(mode)
 
 
+def shown(image: Image.Image) -> np.ndarray:
+    return np.asarray(profile_to_srgb(image))
+
+
 @pytest.mark.parametrize("ending", ["png", "tif", "jpg", "webp"])
 @pytest.mark.parametrize(("name", "gamma"), [("Display P3", 2.2), ("Adobe RGB", 2.19921875)])
 def test_read_image__wide_gamut_profiles_become_srgb(tmp_path, name, gamma, ending):
     image = patches().resize((80, 16), Image.Resampling.NEAREST)
     image.save(tmp_path / f"a.{ending}", icc_profile=profile(name, gamma), quality=100, subsampling=0, lossless=True)
-    found = np.asarray(read_image(tmp_path / f"a.{ending}"))[8, 8::16]
+    found = shown(read_image(tmp_path / f"a.{ending}"))[8, 8::16]
     assert np.abs(found - expected_srgb(name, gamma)).max() <= (5 if ending == "jpg" else 3)
     assert np.abs(PATCHES - expected_srgb(name, gamma)).max() > 20  # so that the test can see a profile ignored
 
@@ -77,7 +82,7 @@ def test_read_image__heic_profiles_become_srgb(tmp_path):
     image = patches().resize((320, 64), Image.Resampling.NEAREST)
     image.info["icc_profile"] = profile("Display P3", 2.2)
     heif.from_pillow(image).save(tmp_path / "a.heic", quality=-1, chroma=444)
-    found = np.asarray(read_image(tmp_path / "a.heic"))[32, 32::64]
+    found = shown(read_image(tmp_path / "a.heic"))[32, 32::64]
     assert np.abs(found - expected_srgb("Display P3", 2.2)).max() <= 4
 
 
@@ -86,15 +91,18 @@ def test_as_rgb__profiles_of_other_modes(mode):
     image = patches(mode)
     image.info["icc_profile"] = profile("Adobe RGB", 2.2)
     before = image.tobytes()
-    assert np.abs(np.asarray(as_rgb(image))[0] - expected_srgb("Adobe RGB", 2.2)).max() <= 3
+    assert np.abs(shown(as_rgb(image))[0] - expected_srgb("Adobe RGB", 2.2)).max() <= 3
     assert (image.tobytes(), image.mode) == (before, mode)
 
 
-def test_as_rgb__profiles_are_applied_once():
-    image = patches()
+def test_preprocess__profiles_are_applied_once():
+    image = patches().resize((280, 224), Image.Resampling.NEAREST)
     image.info["icc_profile"] = profile("Adobe RGB", 2.2)
-    once = as_rgb(image)
-    np.testing.assert_array_equal(np.asarray(as_rgb(once)), np.asarray(once))
+    options = ImageOptions(size=280)
+    for given in (image, as_rgb(image), as_rgb(as_rgb(image))):
+        found = preprocess([given], ["a"], options).images[0, :, 100, 28::56].T * 255
+        assert np.abs(found - expected_srgb("Adobe RGB", 2.2)).max() <= 3
+    assert image.info["icc_profile"] == profile("Adobe RGB", 2.2)
 
 
 def test_as_rgb__a_gray_profile():
@@ -114,7 +122,7 @@ def test_as_rgb__without_a_profile_or_with_srgb_nothing_changes(content):
         content = buffer.getvalue()
     if content is not None:
         noise.info["icc_profile"] = content
-    np.testing.assert_array_equal(np.asarray(as_rgb(noise)), np.asarray(noise))
+    np.testing.assert_array_equal(shown(as_rgb(noise)), np.asarray(noise))
     np.testing.assert_array_equal(
         preprocess([noise], ["a"]).images, preprocess([Image.fromarray(np.asarray(noise))], ["a"]).images
     )
@@ -123,7 +131,7 @@ def test_as_rgb__without_a_profile_or_with_srgb_nothing_changes(content):
 def test_as_rgb__a_profile_of_another_color_space_is_ignored():
     gray = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     gray.info["icc_profile"] = profile("Adobe RGB", 2.2)
-    np.testing.assert_array_equal(np.asarray(as_rgb(gray))[0, :, 0], np.arange(256))
+    np.testing.assert_array_equal(shown(as_rgb(gray))[0, :, 0], np.arange(256))
 
 
 # Coded color: HDR and wide gamut of videos, HEIF and PNG

@@ -31,7 +31,7 @@ _TO_BT709 = {
 }
 _BAND_ROWS = 256
 _SAME_LEVELS = 2
-_SPACES = {"RGB": ("RGB ", "RGB"), "RGBA": ("RGB ", "RGBA"), "L": ("GRAY", "RGB"), "CMYK": ("CMYK", "RGB")}
+_SPACES = {"RGB": ("RGB ", "RGB"), "L": ("GRAY", "RGB"), "CMYK": ("CMYK", "RGB")}
 """Per Pillow mode: the profile's color space and the mode of the result."""
 
 
@@ -59,22 +59,14 @@ class CodingPoints:
 
 
 def profile_to_srgb(image: Image.Image) -> Image.Image:
-    """Return an image converted from its embedded ICC profile to sRGB; the same image if it has none or sRGB's own."""
+    """Return an image converted from its ICC profile to sRGB; the image itself if it has none, or sRGB's own."""
     profile = image.info.get("icc_profile")
-    if not profile or not isinstance(profile, bytes):
-        return image
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    transform = _transform(profile, image.mode)
+    transform = _transform(profile, image.mode) if profile and isinstance(profile, bytes) else None
     if transform is None:
         return image
-    if image.mode == "RGB" and "transparency" in image.info:  # the transparent color is meant before the conversion
-        image = image.convert("RGBA")
-        transform = _transform(profile, "RGBA")
-        assert transform is not None
     converted = ImageCms.applyTransform(image, transform)
     assert converted is not None
-    converted.info = {name: value for name, value in image.info.items() if name not in ("icc_profile", "transparency")}
+    converted.info = {name: value for name, value in image.info.items() if name != "icc_profile"}
     return converted
 
 
@@ -168,4 +160,4 @@ def _probe(mode: str) -> Image.Image:
     grid = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(1, -1, 3)
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-    return Image.fromarray(grid).convert(mode)
+    return Image.fromarray(grid)

@@ -1,7 +1,7 @@
-"""Decode image files, PIL images and arrays as upright 8-bit sRGB images.
+"""Decode image files, PIL images and arrays as upright 8-bit RGB images.
 
-``read_picture`` chooses the decoder, applies the EXIF orientation, scales deeper pixels to 8 bits, converts color
-profiles to sRGB and composites transparency over white.
+``read_picture`` chooses the decoder, applies the EXIF orientation, scales deeper pixels to 8 bits and composites
+transparency over white. An RGB profile stays attached to the image: it is applied after resizing, which is much faster.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Picture:
 
     Attributes:
         name: of the frame.
-        image: upright 8-bit RGB.
+        image: upright 8-bit RGB, with the ICC profile in its ``info`` if that is to be applied.
         size: width and height of the upright original, larger than ``image`` if it was decoded at reduced size.
     """
 
@@ -112,7 +112,7 @@ def read_picture(path: Path, name: str, white: WhiteLevel | None = None, max_byt
 
 
 def as_rgb(image: Image.Image, name: str = "image", white: WhiteLevel | None = None) -> Image.Image:
-    """Return a PIL image as upright 8-bit sRGB: EXIF orientation applied, transparency over white, 16 bits scaled to 8.
+    """Return a PIL image as upright 8-bit RGB: EXIF orientation applied, transparency over white, 16 bits scaled to 8.
 
     Args:
         image: of any mode; not modified.
@@ -164,7 +164,7 @@ def decoding_bytes(image: Image.Image) -> DecodingBytes:
         pixel_bytes += 12  # RGBA, a white background, and both composited
     elif image.mode == "F" or deep.is_deep_gray(image):
         pixel_bytes += 5  # the same in 8 bits, and RGB
-    elif image.mode != "RGB" or image.info.get("icc_profile"):
+    elif image.mode != "RGB":
         pixel_bytes += 4
     if _turns(image):
         pixel_bytes += _STORED_BYTES.get(image.mode, 4)
@@ -275,6 +275,7 @@ def _as_rgb(
     check_pixels(image.size, label)
     if 0 in image.size:
         raise QvggtError(f"{label} has no pixels: remove it")
+    given = image
     deep_color = deep.is_deep_color(image)
     image.load()  # some formats have their orientation after the pixels
     turn = _UPRIGHT.get(_orientation(image))
@@ -284,17 +285,21 @@ def _as_rgb(
         image = _turned(image, turn)
     if image.mode == "F" or deep.is_deep_gray(image):
         image = deep.gray_from_deep(image, label, white)
-    has_profile = bool(image.info.get("icc_profile"))
-    image = profile_to_srgb(image)
+    profile = image.info.get("icc_profile")
+    kept_profile = profile if image.mode in ("RGB", "RGBA", "P", "PA") else None
+    if kept_profile is None:
+        image = profile_to_srgb(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(background, image)
     image = image if image.mode == "RGB" else image.convert("RGB")
-    if coding_points is not None and coding_points.needs_conversion and not has_profile:
+    if coding_points is not None and coding_points.needs_conversion and not profile:
         if coding_points.is_hdr:
             log.warning("%s is HDR: tone-mapped to SDR", label)
         image = Image.fromarray(coded_to_srgb(np.asarray(image), coding_points))
+    if image is not given:
+        image.info["icc_profile"] = kept_profile
     return image
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from qvggt.images.color import profile_to_srgb
 from qvggt.images.decode import Picture, array_as_rgb, as_rgb, read_picture
 from qvggt.images.deep import WhiteLevel
 from qvggt.images.files import (
@@ -217,11 +218,13 @@ def _shrink(picture: Picture, options: ImageOptions) -> tuple[np.ndarray, FrameM
     top = (new_height - rows) // 2
     if new_height > _TALLEST * options.size:
         box = (0, top * image.height / new_height, image.width, (top + rows) * image.height / new_height)
-        tile = np.asarray(image.resize((new_width, rows), Image.Resampling.BICUBIC, box=box))
+        tile, first = image.resize((new_width, rows), Image.Resampling.BICUBIC, box=box), 0
     else:
-        tile = np.asarray(image.resize((new_width, new_height), Image.Resampling.BICUBIC))[top : top + rows]
+        tile, first = image.resize((new_width, new_height), Image.Resampling.BICUBIC), top
+    tile.info = image.info
     scale = (new_width / width, new_height / height)
-    return tile, FrameMap(original_size=(width, height), scale=scale, offset=(0.0, float(-top)))
+    pixels = np.asarray(profile_to_srgb(tile))[first : first + rows]
+    return pixels, FrameMap(original_size=(width, height), scale=scale, offset=(0.0, float(-top)))
 
 
 def _warn_of_cropping(maps: Sequence[FrameMap], options: ImageOptions) -> None:
