@@ -12,8 +12,10 @@ from torch import nn
 
 from engine import Engine, Run, Source
 from qvggt.backends import BACKENDS
-from qvggt.methods.rtn import rtn_recipe
+from qvggt.methods.rtn import Rtn
 from qvggt.nn.convert import convert_layers, quantizable_layers
+from qvggt.options import QuantizeOptions
+from qvggt.quant.recipe import Provenance
 from timing import Failed
 
 _FILE = "module.pt"
@@ -64,7 +66,8 @@ def ours(backend: str, module: nn.Module) -> nn.Module:
     chosen = BACKENDS[backend]
     if reason := chosen.unsupported_reason(torch.device("cpu")):
         raise Failed(reason)
-    convert_layers(module, rtn_recipe(quantizable_layers(module)), chosen)
+    recipe = Rtn(QuantizeOptions()).recipe(quantizable_layers(module), Provenance(method="rtn"))
+    convert_layers(module, recipe, chosen)
     return module
 
 

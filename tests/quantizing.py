@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -15,9 +16,16 @@ from qvggt.calibration.run import UnitContext
 from qvggt.calibration.statistics import observe
 from qvggt.calibration.task import Task
 from qvggt.calibration.units import advance, model_units, start
+from qvggt.methods import qvggt, scale_search
+from qvggt.methods.qvggt import QvggtPlus
+from qvggt.methods.registry import METHODS
+from qvggt.methods.rtn import Rtn
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.options import CalibrationOptions, QuantizeOptions
-from qvggt.quant.scheme import LayerScheme, Scheme
+from qvggt.quant.recipe import Provenance, Recipe
+from qvggt.quant.scheme import LayerScheme, LayerShape, Scheme
+from qvggt.quant.source import TensorSource
+from qvggt.types import LayerId
 from qvggt.weights.pretrained import SAMPLE_SCENE as SAMPLE
 
 SMALL = VGGTConfig(
@@ -49,6 +57,18 @@ class StateDictSource:
     def tensor(self, name: str) -> Tensor:
         """Return a tensor."""
         return self.state_dict[name]
+
+
+CALIBRATED = tuple(name for name, method in METHODS.items() if method.needs_calibration)
+
+
+def shorten(patch: pytest.MonkeyPatch) -> None:
+    """Reduce scales, schemes, scenes and steps that our methods try, so that each takes about a second."""
+    patch.setattr(QvggtPlus, "tuning", replace(QvggtPlus.tuning, steps=3))
+    patch.setattr(qvggt, "candidate_schemes", lambda base: [base, replace(base, bits=8)])
+    patch.setattr(qvggt, "SENSITIVITY_SCENES", 1)
+    patch.setattr(qvggt, "SENSITIVITY_FRAMES", 1)
+    patch.setattr(scale_search, "_exponents", lambda options: (0.0, 0.5))
 
 
 def small_model() -> VGGT:
@@ -85,3 +105,15 @@ def context_of(
 def with_options(**changes: object) -> QuantizeOptions:
     """Return the usual options with some of them changed."""
     return replace(OPTIONS, **changes)
+
+
+def rtn_recipe(
+    shapes: Mapping[LayerId, LayerShape], options: QuantizeOptions | None = None, source: Provenance | None = None
+) -> Recipe:
+    """Return RTN's recipe for a model with these layers."""
+    return Rtn(options or QuantizeOptions()).recipe(shapes, replace(source or Provenance(), method="rtn"))
+
+
+def rtn(source: TensorSource, config: VGGTConfig, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of the checkpoint that RTN makes by a recipe."""
+    return Rtn(QuantizeOptions()).stream(source, config, recipe)

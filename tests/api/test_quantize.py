@@ -10,15 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from quantizing import MODEL, OPTIONS, PHOTOS, SAMPLE, SMALL, contents, small_model, with_options
+from quantizing import MODEL, OPTIONS, PHOTOS, SAMPLE, SMALL, contents, shorten, small_model, with_options
 from qvggt.api.quantize import UNFINISHED, quantize, quantize_to
 from qvggt.api.reconstruct import load as qvggt_load
 from qvggt.backends.cpu_int8 import CpuInt8Backend
 from qvggt.calibration import unit_store
 from qvggt.checkpoint.folder import save_checkpoint
 from qvggt.images.preprocess import load_images
-from qvggt.methods import qvggt
-from qvggt.methods.qvggt import QvggtPlus
 from qvggt.options import ImageOptions
 from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError
@@ -28,8 +26,7 @@ from qvggt.weights import open as checkpoint
 @pytest.fixture(autouse=True)
 def small_and_fast(monkeypatch):
     monkeypatch.setitem(checkpoint.PRESETS, MODEL.removeprefix("seeded:"), lambda: SMALL)
-    monkeypatch.setattr(QvggtPlus, "tuning", replace(QvggtPlus.tuning, steps=4))
-    monkeypatch.setattr(qvggt, "candidate_schemes", lambda base: [base, replace(base, bits=8)])
+    shorten(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +43,6 @@ def whole(tmp_path_factory):
         return made[key]
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def nothing_measured(monkeypatch):
-    """Sensitivities that another test measured are not known: this one's runs measure their own."""
-    monkeypatch.setattr("qvggt.methods.qvggt._MEASURED", {})
 
 
 class Killed(BaseException):
@@ -107,7 +98,7 @@ def test_what_was_kept_is_not_done_again(tmp_path):
     options = with_options(without=("task", "compensate"))
     interrupt(folder, "qvggt", options, "quantizing", 4)
     kept = {path.name for path in work_of(folder).iterdir()}
-    assert {"settings.json", "plan.json"} < kept
+    assert {"settings.json", "schemes.json"} < kept
     assert len(kept) == 2 + 4
     quantize_to(MODEL, folder, "qvggt", options, resume=True, on_progress=lambda what, share: seen.append(what))
     assert not any(what.startswith("sensitivity") for what in seen)

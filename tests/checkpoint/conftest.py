@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from quantizing import StateDictSource
+from quantizing import StateDictSource, rtn, rtn_recipe
 from qvggt.checkpoint.folder import write_checkpoint
-from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import model_layers
 from qvggt.options import QuantizeOptions

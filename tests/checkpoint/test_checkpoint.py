@@ -5,9 +5,9 @@ import os
 import pytest
 import torch
 
+from quantizing import rtn, rtn_recipe
 from qvggt.checkpoint.folder import Checkpoint, is_checkpoint, open_checkpoint, save_checkpoint, write_checkpoint
 from qvggt.checkpoint.report import inspect_checkpoint
-from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, model_layers
 from qvggt.options import QuantizeOptions

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from quantizing import rtn, rtn_recipe
 from qvggt.checkpoint.folder import open_checkpoint, write_checkpoint
-from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.nn.convert import model_layers
 from qvggt.nn.linear import PackedLayer
 from qvggt.options import QuantizeOptions

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from quantizing import rtn_recipe
 from qvggt.checkpoint.folder import open_checkpoint, save_checkpoint
 from qvggt.checkpoint.report import inspect_checkpoint
-from qvggt.methods.rtn import rtn_recipe
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, model_layers
 from qvggt.nn.linear import QuantLinear

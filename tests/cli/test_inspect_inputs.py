@@ -2,8 +2,8 @@ import json
 
 from commands import WEIGHTS
 
+from quantizing import rtn, rtn_recipe
 from qvggt.checkpoint.folder import write_checkpoint
-from qvggt.methods.rtn import rtn, rtn_recipe
 from qvggt.model import VGGTConfig
 from qvggt.nn.convert import model_layers
 from qvggt.options import QuantizeOptions

@@ -11,7 +11,7 @@ import torch
 
 import qvggt
 from qvggt.cli import main
-from qvggt.methods.registry import ENTRY_POINTS, METHODS, RTN, find_method, method_names
+from qvggt.methods.registry import ENTRY_POINTS, METHODS, find_method, method_names
 from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError
@@ -44,7 +44,7 @@ def in_turns(tmp_path, monkeypatch):
 
 
 def test_it_is_listed_behind_ours(in_turns):
-    assert method_names() == (RTN, *METHODS, "in-turns")
+    assert method_names() == (*METHODS, "in-turns")
     assert find_method("in-turns") is in_turns.InTurns
 
 
@@ -89,7 +89,7 @@ def test_inputs_that_carry_nothing_leave_steps_finite(in_turns):
 
 @pytest.mark.parametrize(
     ("place", "words"),
-    [("nowhere:Method", "cannot be loaded"), ("json:JSONDecoder", "no subclass of qvggt's Method")],
+    [("nowhere:Method", "cannot be loaded"), ("json:JSONDecoder", "not a subclass")],
 )
 def test_what_is_no_method_is_said_in_a_sentence(tmp_path, monkeypatch, place, words):
     announce(tmp_path, monkeypatch, broken=place)

@@ -52,7 +52,7 @@ def test_what_cannot_be_loaded_or_is_no_method_is_said(announced):
     announced(gone="no_such_package:X", text=f"{__name__}:NOT_A_METHOD", lost=f"{__name__}:Missing")
     with pytest.raises(QvggtError, match="'gone' of no_such_package:X cannot be loaded"):
         find_method("gone")
-    with pytest.raises(QvggtError, match="is no subclass"):
+    with pytest.raises(QvggtError, match="not a subclass"):
         find_method("text")
     with pytest.raises(QvggtError, match="cannot be loaded"):
         find_method("lost")

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from quantizing import StateDictSource
-from qvggt.methods.rtn import rtn, rtn_recipe
+from quantizing import StateDictSource, rtn, rtn_recipe
+from qvggt.methods.registry import METHODS
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import convert, model_layers, stored_layout, stored_tensors
 from qvggt.options import QuantizeOptions
@@ -36,7 +36,7 @@ def checkpoint_bytes(config, recipe):
     return sum(dtype.itemsize * torch.Size(shape).numel() for dtype, shape in layout.values())
 
 
-def test_every_layer_is_quantized_linear_ones_by_the_scheme_convolutions_at_8_bits():
+def test_recipe__every_layer_is_quantized_convolutions_at_8_bits():
     layers = model_layers(CONFIG)
     recipe = rtn_recipe(layers, QuantizeOptions(Scheme(3, 64)))
     assert recipe.layers.keys() == layers.keys()
@@ -45,13 +45,13 @@ def test_every_layer_is_quantized_linear_ones_by_the_scheme_convolutions_at_8_bi
     assert "aggregator.patch_embed.blocks.0.mlp.fc1" in recipe.quantized
 
 
-def test_only_the_layers_asked_for_are_quantized():
+def test_recipe__quantizes_only_selected_layers():
     recipe = rtn_recipe(model_layers(CONFIG), QuantizeOptions(layers=("frame", "camera_head")))
     beginnings = ("aggregator.frame_blocks.", "camera_head.")
     assert list(recipe.layers) == [name for name in model_layers(CONFIG) if name.startswith(beginnings)]
 
 
-def test_the_stream_reads_each_tensor_once_and_equals_conversion_in_memory(weights):
+def test_stream__reads_each_tensor_once_and_equals_conversion_in_memory(weights):
     source = OneAtATime(weights)
     recipe = rtn_recipe(model_layers(CONFIG), QuantizeOptions(Scheme(4, 32), conv=FloatScheme("bfloat16")))
     streamed = dict(rtn(source, CONFIG, recipe))
@@ -64,13 +64,13 @@ def test_the_stream_reads_each_tensor_once_and_equals_conversion_in_memory(weigh
     assert all(torch.equal(tensor, converted[name]) for name, tensor in streamed.items())
 
 
-def test_tensors_that_the_architecture_has_no_use_for_are_left_alone(weights):
+def test_stream__ignores_tensors_that_the_architecture_does_not_have(weights):
     source = OneAtATime({**weights, "track_head.x": torch.zeros(3)})
     assert "track_head.x" not in dict(rtn(source, CONFIG, rtn_recipe(model_layers(CONFIG))))
     assert "track_head.x" not in source.asked
 
 
-def test_missing_and_misshapen_tensors_are_named(weights):
+def test_stream__names_missing_and_misshapen_tensors(weights):
     recipe = rtn_recipe(model_layers(CONFIG))
     fewer = {name: tensor for name, tensor in weights.items() if name != "aggregator.camera_token"}
     with pytest.raises(QvggtError, match=r"1 tensors are missing .*aggregator\.camera_token"):
@@ -81,13 +81,13 @@ def test_missing_and_misshapen_tensors_are_named(weights):
 
 
 @pytest.mark.parametrize("name", ["aggregator.frame_blocks.0.attn.qkv.weight", "aggregator.frame_blocks.0.norm1.bias"])
-def test_nan_is_refused_with_its_name(weights, name):
+def test_stream__refuses_nan_with_its_name(weights, name):
     weights[name].view(-1)[5] = torch.nan
     with pytest.raises(QvggtError, match=name.removesuffix(".weight")):
         dict(rtn(StateDictSource(weights), CONFIG, rtn_recipe(model_layers(CONFIG))))
 
 
-def test_the_published_model_fits_in_750_mb_at_4_bits():
+def test_recipe__the_published_model_fits_in_750_mb_at_4_bits():
     config = VGGTConfig.vggt_1b()
     layers = model_layers(config)
     sizes = [
@@ -100,8 +100,16 @@ def test_the_published_model_fits_in_750_mb_at_4_bits():
     assert sizes[2] < 750
 
 
-def test_provenance_says_how_and_by_what():
+def test_recipe__provenance_has_method_options_and_versions():
     provenance = rtn_recipe(model_layers(CONFIG), QuantizeOptions(layers=("aa",)), Provenance(source="x")).provenance
     assert (provenance.source, provenance.method, provenance.options["layers"]) == ("x", "rtn", ["aa"])
     assert provenance.options["scheme"]["bits"] == 4
     assert provenance.versions.keys() == {"qvggt", "torch"}
+
+
+def test_rtn__is_a_method_without_calibration():
+    assert METHODS["rtn"].needs_calibration is False
+    rotated = METHODS["rtn"](QuantizeOptions(Scheme(rotation=True), without=("task",)))  # for calibrated methods only
+    assert rotated.recipe(model_layers(CONFIG), Provenance(method="rtn")).provenance.method == "rtn"
+    with pytest.raises(QvggtError, match="budget"):
+        METHODS["rtn"](QuantizeOptions(average_bits=4.0))

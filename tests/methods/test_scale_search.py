@@ -13,6 +13,7 @@ from qvggt.calibration.units import advance, model_units, start
 from qvggt.methods.scale_search import SearchOptions, _scale, search_scales
 from qvggt.model.producers import scale_paths
 from qvggt.quant.affine import dequantize, quantize
+from qvggt.quant.recipe import Recipe
 from qvggt.quant.scheme import Scheme
 from reference import relative_error
 
@@ -186,6 +187,8 @@ def test_scale__is_positive_finite_and_balanced(mean_abs, exponent):
 
 
 class Nearest:
+    propagate = "quantized"
+
     def quantize_unit(self, context):
         return UnitResult(
             {k: quantize(context.model.get_parameter(f"{k}.weight"), v) for k, v in context.schemes.items()}
@@ -193,6 +196,8 @@ class Nearest:
 
 
 class Searching:
+    propagate = "quantized"
+
     def __init__(self, options):
         self.options = options
 
@@ -205,7 +210,7 @@ def test_search_scales__brings_the_model_nearer_to_the_float_model_than_rounding
     for method in (Nearest(), Searching(SearchOptions(grid_points=5))):
         model = copy.deepcopy(micro)
         schemes = {layer: Scheme(3, 32) for unit in model_units(model) for layer in unit.linear}
-        result = quantize_units(model, method, schemes, batches)
+        result = quantize_units(model, method, Recipe(schemes), task)
         assert set(result.weights) == set(schemes)
         for layer, weight in result.weights.items():
             assert torch.equal(model.get_parameter(f"{layer}.weight"), dequantize(weight))

@@ -13,7 +13,7 @@ from qvggt.quant.hadamard import rotate_weight
 from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError
 
-LONGER = TuneOptions(steps=20, scenes_per_step=1, dense_frames=1, scale_lr=3e-3, float_lr=5e-3)
+LONGER = TuneOptions(steps=12, scenes_per_step=1, dense_frames=1, scale_lr=3e-3, float_lr=5e-3)
 ONLY_SCALES = TuneOptions(steps=3, scenes_per_step=1, dense_frames=1, float_lr=0.0)
 
 
@@ -31,18 +31,16 @@ def rounded(model, bits=3, scheme=None, conv=True):
     return weights
 
 
-def test_the_loss_falls(model, micro, batches):
+def test_tune__lowers_the_loss(model, micro, batches):
     weights = rounded(model)
-    losses = []
-    found = tune(model, micro, weights, batches[:1], LONGER, lambda step, loss: losses.append((step, loss)))
-    assert [step for step, _ in losses] == list(range(1, 21))
+    reports = []
+    found = tune(model, micro, weights, batches[:1], LONGER, lambda *report: reports.append(report))
+    assert reports == [("tuning", (step + 1) / LONGER.steps) for step in range(LONGER.steps)]
     assert found.last_loss < found.first_loss
-    assert found.first_loss == pytest.approx(sum(loss for _, loss in losses[:2]) / 2)
-    assert found.last_loss == pytest.approx(sum(loss for _, loss in losses[-2:]) / 2)
     assert found.to_json() == {"first_loss": found.first_loss, "last_loss": found.last_loss}
 
 
-def test_the_objective_falls_on_the_scenes_it_was_tuned_on(model, micro, batches):
+def test_tune__lowers_the_objective_on_its_scenes(model, micro, batches):
     task = make_task(micro, batches[:1], "teacher")
     weights = rounded(model, bits=2)
     before = task.loss(model)
@@ -52,7 +50,7 @@ def test_the_objective_falls_on_the_scenes_it_was_tuned_on(model, micro, batches
     assert after.camera + after.depth + after.point < before.camera + before.depth + before.point
 
 
-def test_what_comes_out_are_codes_and_scales_of_the_same_schemes(model, micro, batches):
+def test_tune__keeps_schemes_and_shapes(model, micro, batches):
     weights = rounded(model)
     found = tune(model, micro, weights, batches, TuneOptions(steps=3))
     assert found.weights.keys() == weights.keys()
@@ -73,7 +71,7 @@ def test_what_comes_out_are_codes_and_scales_of_the_same_schemes(model, micro, b
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_codes_stay_as_they_are(model, micro, batches, symmetric):
+def test_tune__keeps_codes(model, micro, batches, symmetric):
     weights = rounded(model, scheme=Scheme(3, 16, symmetric=symmetric))
     found = tune(model, micro, weights, batches, TuneOptions(steps=3))
     for layer, weight in weights.items():
@@ -83,7 +81,7 @@ def test_codes_stay_as_they_are(model, micro, batches, symmetric):
     assert any(not torch.equal(found.weights[layer].grid.scale, weight.grid.scale) for layer, weight in weights.items())
 
 
-def test_a_step_of_no_length_changes_nothing(model, micro, batches):
+def test_tune__zero_learning_rates_change_nothing(model, micro, batches):
     weights = rounded(model)
     found = tune(model, micro, weights, batches, TuneOptions(steps=2, scale_lr=1e-30, float_lr=0.0))
     for layer, weight in weights.items():
@@ -92,7 +90,7 @@ def test_a_step_of_no_length_changes_nothing(model, micro, batches):
 
 
 @pytest.mark.parametrize("scheme", [Scheme(4, 16, rotation=True), Scheme(4, 16, activation_bits=8)])
-def test_rotated_layers_and_those_with_rounded_inputs_stay_as_they_are(model, micro, batches, scheme):
+def test_tune__keeps_layers_with_rotated_or_rounded_inputs(model, micro, batches, scheme):
     weights = rounded(model, scheme=scheme)
     found = tune(model, micro, weights, batches, ONLY_SCALES)
     linear = [layer for layer, weight in weights.items() if not weight.scheme.weights_only]
@@ -104,7 +102,7 @@ def test_rotated_layers_and_those_with_rounded_inputs_stay_as_they_are(model, mi
     assert any(not torch.equal(found.weights[name].grid.scale, weights[name].grid.scale) for name in others)
 
 
-def test_the_model_and_the_teacher_are_not_changed(model, micro, batches):
+def test_tune__leaves_model_and_teacher_unchanged(model, micro, batches):
     weights = rounded(model)
     before = copy.deepcopy(model.state_dict())
     teacher = copy.deepcopy(micro)
@@ -114,7 +112,7 @@ def test_the_model_and_the_teacher_are_not_changed(model, micro, batches):
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_the_seed_decides(model, micro, batches):
+def test_tune__result_depends_on_the_seed_only(model, micro, batches):
     weights = rounded(model)
     first, second, other = (
         tune(model, micro, weights, batches, TuneOptions(steps=3, scenes_per_step=1, seed=seed)) for seed in (0, 0, 1)
@@ -127,7 +125,7 @@ def test_the_seed_decides(model, micro, batches):
     assert any(not torch.equal(value, other.parameters[name]) for name, value in first.parameters.items())
 
 
-def test_what_diverges_is_said(model, micro, batches):
+def test_tune__says_that_it_diverged(model, micro, batches):
     weights = rounded(model)
-    with pytest.raises(QvggtError, match="lower the learning rates"):
+    with pytest.raises(QvggtError, match="diverged"):
         tune(model, micro, weights, batches, TuneOptions(steps=20, scale_lr=1e6, float_lr=1e6))

@@ -5,8 +5,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from quantizing import rtn_recipe
 from qvggt.backends import pick
-from qvggt.methods.rtn import rtn_recipe
 from qvggt.nn.convert import model_layers, shell
 from qvggt.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme

@@ -12,12 +12,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from qvggt.calibration.run import UnitContext
-from qvggt.calibration.statistics import pooled
-from qvggt.calibration.unit_store import UnitResult
-from qvggt.methods.base import Method
-from qvggt.quant.affine import Grid, QuantizedTensor, dequantize, fit_grid, quantize
-from qvggt.quant.scheme import Scheme
+from qvggt.methods import (
+    Grid,
+    Method,
+    QuantizedTensor,
+    Scheme,
+    UnitContext,
+    UnitResult,
+    dequantize,
+    fit_grid,
+    pooled,
+    quantize,
+)
 
 TURNS = 20
 

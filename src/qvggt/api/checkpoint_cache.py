@@ -1,9 +1,9 @@
-"""Quantized checkpoints that are made once: kept under everything that determines their bytes.
+"""Cache of quantized checkpoints, keyed by everything that determines their bytes.
 
-ROOT/<model>-<method>-<bits>-<key>/settings.json            what determines the bytes; the key is its hash
-ROOT/<model>-<method>-<bits>-<key>/checkpoint               there when it is complete
-ROOT/<model>-<method>-<bits>-<key>/checkpoint.unfinished    what an interrupted quantization has done so far
-ROOT/<model>-<method>-<bits>-<key>/seconds.json             time that went into it, interruptions left out
+ROOT/<model>-<method>-<bits>-<key>/settings.json            everything that determines the bytes; the key is its hash
+ROOT/<model>-<method>-<bits>-<key>/checkpoint               the checkpoint, once it is complete
+ROOT/<model>-<method>-<bits>-<key>/checkpoint.unfinished    intermediate results of an interrupted quantization
+ROOT/<model>-<method>-<bits>-<key>/seconds.json             time spent on it, without interruptions
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from qvggt.eval.code_hash import code_hash
 from qvggt.files import make_folder, write_json
 from qvggt.files.read import read_json, reading
 from qvggt.images.files import list_images, match_paths
+from qvggt.methods.base import SensitivityCache
 from qvggt.methods.common import current_versions
-from qvggt.methods.registry import METHODS, RTN, find_method
+from qvggt.methods.registry import METHODS, find_method
 from qvggt.options import CalibrationOptions, QuantizeOptions
 from qvggt.types import OnProgress, PathLike, QvggtError
 
@@ -43,11 +44,11 @@ _NOTED_EVERY_S = 10.0
 
 @dataclass(frozen=True)
 class KeptCheckpoint:
-    """A checkpoint in the store.
+    """A cached checkpoint.
 
     Attributes:
-        folder: of the checkpoint.
-        minutes: that quantizing took, all runs together if it was interrupted.
+        folder: the checkpoint.
+        minutes: time that quantizing took, summed over interrupted runs.
     """
 
     folder: Path
@@ -55,23 +56,24 @@ class KeptCheckpoint:
 
 
 class CheckpointStore:
-    """The quantized checkpoints of one float model.
+    """The quantized checkpoints of one float model, which share measured sensitivities.
 
     Args:
-        root: folder of all stores; made when something is kept.
+        root: folder of the checkpoints of all models; created when needed.
         model: whatever ``load`` takes as a float model.
-        source_hash: of its weights.
+        source_hash: hash of its weights.
         revision: branch, tag or commit of a hub id.
     """
 
     def __init__(self, root: PathLike, model: PathLike, source_hash: str, revision: str | None = None) -> None:
         self.root, self.model, self.source_hash, self.revision = Path(root), model, source_hash, revision
+        self.sensitivities: SensitivityCache = {}
 
     def get(self, method: str, options: QuantizeOptions) -> KeptCheckpoint | None:
-        """Return a checkpoint that was made before, or None if there is none or it is damaged.
+        """Return a cached checkpoint, or None if there is none or it is damaged.
 
         Raises:
-            QvggtError: there is no such method, or the photographs to calibrate on are not there.
+            QvggtError: the method or the photographs to calibrate on do not exist.
         """
         folder = self._folder(self._settings(method, options))
         if not is_checkpoint(folder / CHECKPOINT):
@@ -79,15 +81,15 @@ class CheckpointStore:
         try:
             open_checkpoint(folder / CHECKPOINT)
         except QvggtError as error:
-            log.warning("the kept checkpoint is quantized again: %s", error)
+            log.warning("the cached checkpoint is quantized again: %s", error)
             return None
         return KeptCheckpoint(folder / CHECKPOINT, _seconds(folder) / 60)
 
     def make(self, method: str, options: QuantizeOptions, on_progress: OnProgress | None = None) -> KeptCheckpoint:
-        """Quantize, going on from what an interrupted run left; the bytes are the same as without interruption.
+        """Quantize, resuming an interrupted run; the bytes are the same as without interruption.
 
         Raises:
-            QvggtError: the method cannot do it, or the store cannot be written.
+            QvggtError: the method cannot observe the options, or the cache cannot be written.
         """
         settings = self._settings(method, options)
         folder = self._folder(settings)
@@ -103,12 +105,13 @@ class CheckpointStore:
                 resume=True,
                 revision=self.revision,
                 on_progress=watch,
+                sensitivities=self.sensitivities,
             )
         return KeptCheckpoint(folder / CHECKPOINT, _seconds(folder) / 60)
 
     def _settings(self, method: str, options: QuantizeOptions) -> dict[str, Any]:
         """Return everything that determines a checkpoint's bytes, JSON-ready."""
-        calibrated = method != RTN
+        calibrated = find_method(method).needs_calibration
         return {
             "source": self.source_hash,
             "method": method,
@@ -116,7 +119,7 @@ class CheckpointStore:
             "calibration": _calibration(options.calibration) if calibrated else None,
             "versions": current_versions(),
             "code": code_hash(_BYTES_COME_FROM),
-            "method_code": _foreign_code(method) if calibrated else None,
+            "method_code": _package_code(method),
         }
 
     def _folder(self, settings: dict[str, Any]) -> Path:
@@ -127,7 +130,7 @@ class CheckpointStore:
 
 
 def _calibration(options: CalibrationOptions) -> dict[str, Any]:
-    """Return what determines the calibration scenes: of photographs their files too, as a change of them shows."""
+    """Return what determines the calibration scenes, including size and time of photographs' files."""
     values = asdict(options) | {"root": None if options.root is None else str(Path(options.root).resolve())}
     if options.source in DATASETS:
         return values
@@ -139,8 +142,8 @@ def _calibration(options: CalibrationOptions) -> dict[str, Any]:
     return values | {"files": [[str(file), state.st_size, state.st_mtime_ns] for file, state in states]}
 
 
-def _foreign_code(method: str) -> str | None:
-    """Return a hash of the file that holds another package's method; ours counts with the package's code."""
+def _package_code(method: str) -> str | None:
+    """Return a hash of the file of another package's method; built-in methods are part of ``code``."""
     found = find_method(method)
     if method in METHODS:
         return None
@@ -152,7 +155,7 @@ def _foreign_code(method: str) -> str | None:
 
 @contextmanager
 def _timed(folder: Path, on_progress: OnProgress | None) -> Iterator[OnProgress]:
-    """Add the time that passes to what is noted in a folder, now and then, so that a kill loses little of it."""
+    """Add the elapsed time to the folder's total every few seconds, so that a kill loses little of it."""
     before, started = _seconds(folder), time.monotonic()
     noted = started
 

@@ -18,12 +18,12 @@ from qvggt.eval.plan import EvaluationPlan, plan_evaluation
 from qvggt.eval.report import Evaluation
 from qvggt.eval.stats import paired_difference, summarize_runs
 from qvggt.files import user_cache
-from qvggt.methods.registry import RTN, parse_variant
+from qvggt.methods.registry import find_method, parse_variant
 from qvggt.options import DATASET, CompareOptions, QuantizeOptions, RunOptions, Selection
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.types import OnProgress, PathLike, QvggtError
 
-_PASSES = {RTN: 0.1, "smoothquant": 3, "quarot": 3, "gptq": 8, "awq": 40, "qvggt": 80, "qvggt+": 100}
+_PASSES = {"rtn": 0.1, "smoothquant": 3, "quarot": 3, "gptq": 8, "awq": 40, "qvggt": 80, "qvggt+": 100}
 _OTHER_PASSES = 20
 """About how long methods take, in inferences over the calibration images, to share out the progress bar by."""
 _PHASES = {"qvggt": 2, "qvggt+": 3}
@@ -54,7 +54,7 @@ def _tasks(options: CompareOptions) -> list[_Task]:
         scheme = replace(base.scheme, bits=bits)
         for text in dict.fromkeys(options.methods):
             method, without = parse_variant(text)
-            for seed in (None,) if method == RTN else dict.fromkeys(options.seeds):
+            for seed in dict.fromkeys(options.seeds) if find_method(method).needs_calibration else (None,):
                 calibration = base.calibration if seed is None else replace(base.calibration, seed=seed)
                 chosen = replace(base, scheme=scheme, calibration=calibration, without=(*base.without, *without))
                 tasks.append(_Task(variant=text, method=method, bits=bits, seed=seed, options=chosen))

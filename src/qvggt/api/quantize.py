@@ -16,8 +16,8 @@ from qvggt.calibration.unit_store import check_store, remove_store
 from qvggt.checkpoint.folder import check_place, open_checkpoint, save_checkpoint, write_checkpoint
 from qvggt.checkpoint.open import open_float
 from qvggt.inference.process_memory import StageClock, StageCost
-from qvggt.methods.registry import RTN, find_method
-from qvggt.methods.rtn import rtn, rtn_recipe
+from qvggt.methods.base import SensitivityCache
+from qvggt.methods.registry import find_method
 from qvggt.methods.run import Losses, quantize_calibrated
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, model_layers
@@ -31,22 +31,22 @@ from qvggt.weights.open import FloatWeights, load_float
 log = logging.getLogger(__name__)
 
 UNFINISHED = ".unfinished"
-"""What is put behind a checkpoint's name for the folder of an interrupted quantization's results."""
+"""Suffix of the folder, beside the checkpoint, with the intermediate results of a quantization."""
 
 
 @dataclass(frozen=True)
 class QuantizeReport:
-    """What quantizing to a folder made.
+    """A checkpoint that was made, with its size, losses and costs.
 
     Attributes:
         folder: the checkpoint.
-        parameters: of the float model.
+        parameters: number of parameters of the float model.
         average_bits: bits of tensor data per parameter.
-        checkpoint_bytes: of the folder's files.
-        float_bytes: of the same model in float32.
-        losses: the task objective on scenes held out; None without calibration.
-        stages: the method's stages that were accepted or rejected, and why.
-        costs: time and memory, stage by stage.
+        checkpoint_bytes: size of the folder's files.
+        float_bytes: size of the same model in float32.
+        losses: the task objective on held-out scenes; None without calibration.
+        stages: notes of the method's stages, e.g. whether they were accepted.
+        costs: time and memory of each stage.
     """
 
     folder: Path
@@ -79,11 +79,11 @@ def quantize(
     float_model = model if isinstance(model, VGGT) else load_float(open_float(model, revision))
     if isinstance(float_model, QuantizedVGGT):
         raise QvggtError("the model is quantized already: give the float model instead")
-    options = options or QuantizeOptions()
-    source = Provenance("" if isinstance(model, VGGT) else str(model))
-    if method == RTN:
-        return convert(float_model, rtn_recipe(model_layers(float_model.config), options, source)).eval()
-    return quantize_calibrated(float_model, method, find_method(method), source, options=options)[0]
+    chosen = find_method(method)(options or QuantizeOptions())
+    source = Provenance("" if isinstance(model, VGGT) else str(model), method=method)
+    if chosen.needs_calibration:
+        return quantize_calibrated(float_model, chosen, source)[0]
+    return convert(float_model, chosen.recipe(model_layers(float_model.config), source)).eval()
 
 
 def quantize_to(
@@ -95,47 +95,47 @@ def quantize_to(
     resume: bool = False,
     revision: str | None = None,
     on_progress: OnProgress | None = None,
+    sensitivities: SensitivityCache | None = None,
 ) -> QuantizeReport:
     """Quantize a model to a checkpoint.
 
-    Rounding to nearest reads and writes one layer at a time, holding neither model in memory. Calibrated methods keep
-    what they have done beside the checkpoint until it is complete, and go on from there when asked to.
+    Rounding to nearest reads and writes one layer at a time, without holding the model in memory. Calibrated methods
+    keep intermediate results beside the checkpoint until it is complete; an interrupted run resumes from them.
 
     Args:
         model: whatever ``load`` takes as a float model.
         folder: for the checkpoint; see ``write_checkpoint``.
         method: a name in ``qvggt.methods.registry``.
         options: of the method.
-        overwrite: whether a checkpoint that is there, or what an interrupted run left, may be replaced.
-        resume: whether to go on from what an interrupted run left; the bytes are the same as without interruption.
+        overwrite: whether an existing checkpoint, or the results of an interrupted run, may be replaced.
+        resume: whether to resume an interrupted run; the bytes are the same as without interruption.
         revision: branch, tag or commit of a hub id.
-        on_progress: called with the stage and the share done.
+        on_progress: called with the stage under way and the share of it done.
+        sensitivities: measurements shared between several quantizations; new ones are added.
 
     Raises:
         QvggtError: the model cannot be read, an option is impossible, or the folder cannot be written.
     """
     report_to = StageClock(on_progress or (lambda stage, share: None), ("quantizing",))
-    options = options or QuantizeOptions()
     check_place(folder, overwrite)
-    chosen = None if method == RTN else find_method(method)
+    chosen = find_method(method)(options or QuantizeOptions())
     work = Path(f"{folder}{UNFINISHED}")
-    if chosen is not None:
-        chosen(options)  # which may refuse them
+    if chosen.needs_calibration:
         _check_work(work, overwrite, resume)
     report_to("opening", 0.0)
     weights = open_float(model, revision)
     report_to("hashing", 0.0)
-    source = Provenance(str(model), source_hash=weights.hash())
+    source = Provenance(str(model), source_hash=weights.hash(), method=method)
     losses, stages = None, {}
-    if chosen is None:
-        recipe = rtn_recipe(model_layers(weights.config), options, source)
-        tensors = _watched(rtn(weights.source, weights.config, recipe), weights, report_to)
+    if not chosen.needs_calibration:
+        recipe = chosen.recipe(model_layers(weights.config), source)
+        tensors = _watched(chosen.stream(weights.source, weights.config, recipe), weights, report_to)
         write_checkpoint(folder, weights.config, recipe, tensors, overwrite=overwrite)
     else:
         float_model = load_float(weights)
         with _kept(work):
             quantized, losses = quantize_calibrated(
-                float_model, method, chosen, source, options=options, work=work, on_progress=report_to
+                float_model, chosen, source, work, sensitivities=sensitivities, on_progress=report_to
             )
         stages = quantized.recipe.provenance.stages
         report_to("writing", 1.0)
@@ -162,12 +162,12 @@ def _report(
 
 @contextmanager
 def _kept(work: Path) -> Iterator[None]:
-    """Say where an interrupted run's results are."""
+    """Log where the results of an interrupted run are."""
     try:
         yield
     except KeyboardInterrupt:
         if work.exists():
-            log.warning("what was done is kept in %s: give --resume to go on", work)
+            log.warning("intermediate results are kept in %s: continue with --resume", work)
         raise
 
 
@@ -177,7 +177,7 @@ def _check_work(work: Path, overwrite: bool, resume: bool) -> None:
         return
     if not overwrite:
         raise QvggtError(
-            f"{work} holds an interrupted quantization: go on with --resume, or begin anew with --overwrite"
+            f"{work} holds an interrupted quantization: continue with --resume, or start again with --overwrite"
         )
     remove_store(work)
 
@@ -185,7 +185,7 @@ def _check_work(work: Path, overwrite: bool, resume: bool) -> None:
 def _watched(
     tensors: Iterable[tuple[str, Tensor]], weights: FloatWeights, on_progress: OnProgress
 ) -> Iterator[tuple[str, Tensor]]:
-    """Pass a method's tensors on and report which part of the model they are from and the share that is done."""
+    """Yield a method's tensors and report progress by the part of the model that they belong to."""
     sizes = {name: math.prod(weights.source.shape(name)) for name in weights.source.names()}
     done, total = 0, sum(sizes.values())
     for name, tensor in tensors:

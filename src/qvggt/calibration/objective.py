@@ -1,4 +1,15 @@
-"""What a quantized model is judged by: cameras, depth, points and how they agree, against truth or the float model."""
+"""Task objective: errors of cameras, depth and points, and their consistency, against ground truth or the float model.
+
+There are two losses, built from the same confidence-weighted errors:
+
+- ``task_losses`` decides: sensitivities, the scale search, and whether a stage is kept on held-out scenes. It compares
+  final outputs, each scene in units of its own size, and includes the consistency of depth and points.
+- ``tuning_loss`` is minimized by gradient descent (``qvggt+``). It compares the cameras of every refinement iteration,
+  so that each gets a gradient, in plain distances, whose gradient does not vanish near the target as that of the Huber
+  loss does, and without consistency, which is no error of the quantized model: the float model's own is not zero.
+
+A tuned model is kept only if it lowers the first on scenes that the second has not seen.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +25,22 @@ from qvggt.geometry import Truth
 from qvggt.types import QvggtError
 
 POSE_HUBER = 0.001
-"""Errors of the pose encoding above this count linearly, in units of the scene's size and radians.
+"""Threshold of the Huber loss of the pose encoding, in units of the scene's size and radians.
 
-Quantization moves cameras by thousandths: were those squared, depth and points, which are never, would decide alone.
+Quantization moves cameras by thousandths; squared, such errors would be negligible beside the linear ones of depth and
+points.
 """
 
 
 @dataclass(frozen=True)
 class TaskLoss:
-    """The parts of the objective, each unweighted, in units of the scene's size.
+    """The parts of the objective, in units of the scene's size.
 
     Attributes:
-        camera: Huber error of the pose encoding.
+        camera: Huber loss of the pose encoding.
         depth: confidence-weighted mean error of depth.
         point: confidence-weighted mean distance of points.
-        geometry: confidence-weighted mean distance between the point map and depth placed by the camera.
+        geometry: confidence-weighted mean distance between the point map and the unprojected depth.
     """
 
     camera: float
@@ -44,15 +56,15 @@ class TaskLoss:
 
 @dataclass(frozen=True)
 class Target:
-    """What the outputs for a batch of scenes shall be, scaled to a mean point distance of one.
+    """Target outputs for a batch of scenes, scaled to a mean point distance of one.
 
     Attributes:
         pose_enc: [B, S, 9].
         depth: [B, S, H, W].
         points: [B, S, H, W, 3].
-        depth_weight: [B, S, H, W], mean one over the batch; zero where depth is not known.
+        depth_weight: [B, S, H, W], mean one over the batch; zero where depth is unknown.
         point_weight: [B, S, H, W], likewise.
-        scale: [B], by which predictions are divided before they are compared.
+        scale: [B], divides predictions before they are compared.
     """
 
     pose_enc: Tensor
@@ -71,20 +83,20 @@ def make_target(teacher: Mapping[str, Tensor], truth: Truth | None = None) -> Ta
     """Return the target for a batch of scenes.
 
     Args:
-        teacher: the float model's outputs, as ``VGGT.forward`` names them; errors are weighted by its confidence.
-        truth: what is to be matched in place of the float model.
+        teacher: the float model's outputs, as ``VGGT.forward`` names them; its confidence weights the errors.
+        truth: ground truth, the target in place of the float model's outputs.
 
     Raises:
         QvggtError: the float model's outputs are not finite.
     """
     if not all(bool(torch.isfinite(value).all()) for value in teacher.values()):
-        raise QvggtError("the float model answers NaN or infinity on a calibration scene: leave that scene out")
+        raise QvggtError("the float model predicts NaN or infinity on a calibration scene: leave that scene out")
     depth_weight, point_weight = teacher["depth_conf"], teacher["world_points_conf"]
     if truth is not None:
         valid = truth.valid.to(depth_weight.dtype)
         depth_weight, point_weight = depth_weight * valid, point_weight * valid
         ones = truth.depth.new_ones(truth.depth.shape[0])
-        # Truth fixes no scale: it is the float model's, by the median ratio of depths.
+        # Ground truth is normalized: the scale of predictions is the median ratio of depths.
         scale = torch.stack(
             [
                 (given[known] / true[known]).median() if bool(known.any()) else ones[0]
@@ -108,7 +120,7 @@ def make_target(teacher: Mapping[str, Tensor], truth: Truth | None = None) -> Ta
 
 
 def task_losses(outputs: Mapping[str, Tensor], target: Target) -> dict[str, Tensor]:
-    """Return the parts of the objective as scalars that gradients flow through, by the names of ``TaskLoss``."""
+    """Return the parts of the objective as differentiable scalars, by the names of ``TaskLoss``."""
     pose = _scaled_pose(outputs["pose_enc"], target.scale)
     depth = outputs["depth"][..., 0] / _wide(target.scale, 4)
     points = outputs["world_points"] / _wide(target.scale, 5)
@@ -119,20 +131,44 @@ def task_losses(outputs: Mapping[str, Tensor], target: Target) -> dict[str, Tens
     placed = geometry.unproject(depth, intrinsics, cameras)
     return {
         "camera": camera,
-        "depth": (target.depth_weight * (depth - target.depth).abs()).mean(),
-        "point": (target.point_weight * (points - target.points).norm(dim=-1)).mean(),
-        "geometry": (target.point_weight * (points - placed).norm(dim=-1)).mean(),
+        "depth": _depth_error(depth, target.depth, target.depth_weight),
+        "point": _point_error(points, target.points, target.point_weight),
+        "geometry": _point_error(points, placed, target.point_weight),
     }
 
 
+def tuning_loss(outputs: Mapping[str, Tensor], teacher: Mapping[str, Tensor], pose_weight: float) -> Tensor:
+    """Return the loss that tuning minimizes, as a differentiable scalar.
+
+    Args:
+        outputs: ``poses`` [I, B, S, 9] of every refinement iteration, ``depth`` [B, F, H, W, 1] and ``world_points``
+            [B, F, H, W, 3] of some frames.
+        teacher: the float model's outputs of the same names, and their confidences, which weight the errors.
+        pose_weight: weight of the poses' error.
+    """
+    scale = teacher["world_points"].norm(dim=-1).mean().clamp(min=1e-6)
+    depth_weight, point_weight = _mean_one(teacher["depth_conf"]), _mean_one(teacher["world_points_conf"])
+    depth = _depth_error(outputs["depth"][..., 0], teacher["depth"][..., 0], depth_weight) / scale
+    points = _point_error(outputs["world_points"], teacher["world_points"], point_weight) / scale
+    return pose_weight * (outputs["poses"] - teacher["poses"]).abs().mean() + depth + points
+
+
 def mean_loss(parts: Sequence[Mapping[str, Tensor]], weights: Sequence[int]) -> TaskLoss:
-    """Average the parts over batches, weighted by their numbers of scenes; what is not finite is infinitely bad."""
+    """Average the parts over batches, weighted by their numbers of scenes; NaN becomes infinity."""
     total = sum(weights)
     values = {
         name: sum(float(part[name]) * weight for part, weight in zip(parts, weights, strict=True)) / total
         for name in ("camera", "depth", "point", "geometry")
     }
     return TaskLoss(**{name: value if value == value else float("inf") for name, value in values.items()})
+
+
+def _depth_error(depth: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return (weight * (depth - target).abs()).mean()
+
+
+def _point_error(points: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    return (weight * (points - target).norm(dim=-1)).mean()
 
 
 def _scaled_pose(pose_enc: Tensor, scale: Tensor) -> Tensor:

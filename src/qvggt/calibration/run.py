@@ -1,49 +1,44 @@
-"""One pass over a model: each unit in turn is observed on the calibration scenes and quantized by a method."""
+"""Quantize a model unit by unit: collect statistics on the calibration scenes, then quantize with a method."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from qvggt.calibration.activation_cache import ActivationCache
-from qvggt.calibration.data import SceneBatch
 from qvggt.calibration.statistics import LayerStatistics, observe
 from qvggt.calibration.task import Task
 from qvggt.calibration.unit_store import UnitResult, UnitStore
 from qvggt.calibration.units import HEADS, ForwardState, Unit, advance, model_units, start
 from qvggt.model import VGGT
+from qvggt.nn.convert import torch_dtype
 from qvggt.quant.affine import QuantizedTensor, dequantize, quantize
 from qvggt.quant.hadamard import rotate
-from qvggt.quant.scheme import LayerScheme, Scheme
-from qvggt.types import BlockId, LayerId
-
-log = logging.getLogger(__name__)
+from qvggt.quant.recipe import Recipe
+from qvggt.quant.scheme import Scheme
+from qvggt.types import BlockId, LayerId, OnProgress
 
 Propagation = Literal["quantized", "float"]
-"""What a unit's inputs on the calibration scenes come from: the quantized units before it, or the float ones."""
-
-OnUnit = Callable[[BlockId, float, Mapping[str, Any]], None]
-"""Called with a unit, the share of the pass that is done, and the method's notes."""
+"""Which model a unit's inputs on the calibration scenes come from: the units before it are quantized, or float."""
 
 
 @dataclass(frozen=True)
 class UnitContext:
-    """What a method sees of the unit that it is to quantize.
+    """One unit of the model, with its inputs, statistics and schemes.
 
     Attributes:
-        model: float from this unit on.
-        unit: the one under work.
-        index: of the unit among the model's.
-        states: what enters it, one a batch of scenes.
-        statistics: of its linear layers' inputs, by class of tokens.
-        schemes: of the linear layers that are to hold integers.
-        task: the objective on the same scenes; None if the method does without.
-        scale_dtype: the type in which scales are stored.
+        model: the model; this unit and those after it are still in floating point.
+        unit: the unit to quantize.
+        index: position of the unit in the model.
+        states: the unit's inputs, one state per batch of scenes.
+        statistics: of its linear layers' inputs, by token class.
+        schemes: scheme of every linear layer to quantize.
+        task: the task objective on the same scenes, or None.
+        scale_dtype: type in which scales are stored.
     """
 
     model: VGGT
@@ -56,106 +51,97 @@ class UnitContext:
     scale_dtype: torch.dtype = torch.float16
 
     def task_loss(self, scenes: int) -> float:
-        """Return the weighted objective on the first few scenes with the model's present weights, from here onward."""
+        """Run the model from this unit onward, and return the objective on the first few scenes."""
         if self.task is None:
-            raise ValueError("expected a pass with a task")
+            raise ValueError("expected a context with a task")
         task = self.task.first(scenes)
         states = [state.first(batch.scenes) for state, batch in zip(self.states, task.batches, strict=False)]
         return task.total(self.model, self.index, states)
 
 
 class UnitMethod(Protocol):
-    """How a unit is quantized."""
+    """The part of a method that ``quantize_units`` calls."""
+
+    propagate: ClassVar[Propagation]
+    """Which model a unit's inputs come from."""
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
-        """Return integers for every layer in ``context.schemes``, leaving the model as it is."""
+        """Quantize every layer in ``context.schemes``, without changing the model."""
         ...
 
 
 @dataclass(frozen=True)
-class PassOptions:
-    """How the pass runs.
+class QuantizationResult:
+    """The integer weights of a whole model; its float parameters are those of the model itself.
 
     Attributes:
-        propagate: which model the inputs of a unit come from.
-        memory_bytes: of activations in memory; what is beyond waits in temporary files.
-        scale_dtype: the type in which scales are stored.
-    """
-
-    propagate: Propagation = "quantized"
-    memory_bytes: int = 4 << 30
-    scale_dtype: torch.dtype = torch.float16
-
-
-@dataclass(frozen=True)
-class PassResult:
-    """What the pass made; the model itself holds the quantized values afterwards.
-
-    Attributes:
-        weights: integers of every layer that holds some.
-        notes: the method's notes, by unit.
-        mapped_bytes: of activations that were written to files.
+        weights: codes and grid of every quantized layer.
+        stages: JSON-ready notes by stage; ``units`` has those of every unit.
     """
 
     weights: Mapping[LayerId, QuantizedTensor]
-    notes: Mapping[BlockId, Mapping[str, Any]] = field(default_factory=dict)
-    mapped_bytes: int = 0
+    stages: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_stage(self, name: str, notes: Mapping[str, Any]) -> QuantizationResult:
+        """Return the result with the notes of one more stage."""
+        return replace(self, stages={**self.stages, name: notes})
 
 
 @torch.no_grad()
 def quantize_units(
     model: VGGT,
     method: UnitMethod,
-    schemes: Mapping[LayerId, LayerScheme],
-    batches: Sequence[SceneBatch],
-    task: Task | None = None,
-    options: PassOptions | None = None,
+    recipe: Recipe,
+    task: Task,
     store: UnitStore | None = None,
-    on_unit: OnUnit = lambda unit, share, notes: None,
-) -> PassResult:
-    """Quantize a model unit by unit, in place: its weights take the values that their integers stand for.
+    memory_bytes: int = 4 << 30,
+    on_progress: OnProgress = lambda stage, share: None,
+) -> QuantizationResult:
+    """Quantize a model unit by unit, in place: its weights take their dequantized values.
 
-    Convolutions are rounded to nearest, whatever the method.
+    Convolutions are rounded to nearest by every method.
 
     Args:
         model: the float model.
-        method: what quantizes a unit.
-        schemes: of every layer that shall not stay as it is.
-        batches: calibration scenes.
-        task: the objective on the same batches, for methods that ask for it.
-        options: of the pass.
-        store: where results are kept as they come; those that it holds already are taken from it.
-        on_unit: called after each unit.
+        method: quantizes the linear layers of a unit.
+        recipe: scheme of every layer that is not kept as it is, and the type of scales.
+        task: the calibration scenes and the objective on them.
+        store: keeps the result of each unit; units that it already has are not quantized again.
+        memory_bytes: memory budget for activations; the rest is kept in temporary files.
+        on_progress: called after each unit.
 
     Raises:
         QvggtError: weights or activations are not finite, or a file cannot be written.
     """
-    options = options or PassOptions()
-    cache = ActivationCache(options.memory_bytes)
+    cache = ActivationCache(memory_bytes)
     units = model_units(model)
-    states = [start(batch.images) for batch in batches]
+    states = [start(batch.images) for batch in task.batches]
     weights: dict[LayerId, QuantizedTensor] = {}
     notes: dict[BlockId, Mapping[str, Any]] = {}
     for index, unit in enumerate(units):
         result = None if store is None else store.get(unit.id)
         if result is None:
-            chosen = {layer: schemes[layer] for layer in (*unit.linear, *unit.conv) if layer in schemes}
             statistics = observe(model, unit, states) if unit.linear else {}
-            about = {"statistics": statistics, "schemes": {}, "task": task, "scale_dtype": options.scale_dtype}
+            about = {
+                "statistics": statistics,
+                "schemes": {},
+                "task": task,
+                "scale_dtype": torch_dtype(recipe.float_type),
+            }
             context = UnitContext(model, unit, index, states, **about)
-            result = _quantize_unit(context, method, chosen)
+            result = _quantize_unit(context, method, recipe.quantized)
             if store is not None:
                 store.put(unit.id, result)
         ends = unit.kind in HEADS
-        if options.propagate == "float" and not ends:
+        if method.propagate == "float" and not ends:
             states = _after(model, unit, states, cache)
         apply(model, result)
-        if options.propagate == "quantized" and not ends:
+        if method.propagate == "quantized" and not ends:
             states = _after(model, unit, states, cache)
         weights |= result.weights
         notes[unit.id] = result.notes
-        on_unit(unit.id, (index + 1) / len(units), result.notes)
-    return PassResult(weights, notes, cache.mapped_bytes)
+        on_progress(f"quantizing {unit.id}", (index + 1) / len(units))
+    return QuantizationResult(weights, {"units": notes})
 
 
 def _after(model: VGGT, unit: Unit, states: Sequence[ForwardState], cache: ActivationCache) -> list[ForwardState]:
@@ -163,7 +149,7 @@ def _after(model: VGGT, unit: Unit, states: Sequence[ForwardState], cache: Activ
 
 
 def apply(model: VGGT, result: UnitResult) -> None:
-    """Give a model the values that a unit's integers stand for, and its new float parameters."""
+    """Set a model's weights to a unit's dequantized values, and its float parameters to their new values."""
     for name, value in result.parameters.items():
         parameter = model.get_parameter(name)
         parameter.data = value.to(parameter.device)
@@ -173,23 +159,22 @@ def apply(model: VGGT, result: UnitResult) -> None:
 
 
 def effective_weight(weight: QuantizedTensor) -> Tensor:
-    """Return the matrix [out, in] that a layer multiplies its unrotated input by."""
+    """Return the dequantized matrix [out, in] for a layer's unrotated input."""
     values = dequantize(weight)
     return rotate(values) if weight.scheme.rotation else values
 
 
-def _quantize_unit(context: UnitContext, method: UnitMethod, chosen: Mapping[LayerId, LayerScheme]) -> UnitResult:
+def _quantize_unit(context: UnitContext, method: UnitMethod, schemes: Mapping[LayerId, Scheme]) -> UnitResult:
     unit, model = context.unit, context.model
-    integers = {layer: scheme for layer, scheme in chosen.items() if isinstance(scheme, Scheme)}
-    linear = {layer: integers[layer] for layer in unit.linear if layer in integers}
+    linear = {layer: schemes[layer] for layer in unit.linear if layer in schemes}
     result = UnitResult({})
     if linear:
         result = method.quantize_unit(replace(context, schemes=linear))
         if set(result.weights) != set(linear):
-            raise ValueError(f"expected integers for {sorted(linear)}, got them for {sorted(result.weights)}")
+            raise ValueError(f"expected quantized weights for {sorted(linear)}, got {sorted(result.weights)}")
     conv = {
-        layer: quantize(model.get_parameter(f"{layer}.weight"), integers[layer], scale_dtype=context.scale_dtype)
+        layer: quantize(model.get_parameter(f"{layer}.weight"), schemes[layer], scale_dtype=context.scale_dtype)
         for layer in unit.conv
-        if layer in integers
+        if layer in schemes
     }
     return replace(result, weights={**result.weights, **conv})

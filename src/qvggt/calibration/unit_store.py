@@ -22,7 +22,7 @@ from qvggt.quant.scheme import LayerScheme, Scheme, scheme_from_json
 from qvggt.types import BlockId, LayerId, PathLike, QvggtError
 
 SETTINGS = "settings.json"
-PLAN = "plan.json"
+SCHEMES = "schemes.json"
 TEMPORARY = ".qvggt-"
 """How the name of a file begins that was being written when the process was killed."""
 
@@ -70,7 +70,7 @@ class UnitStore:
     @property
     def empty(self) -> bool:
         """Whether nothing was kept yet."""
-        return not (self.folder / PLAN).exists() and not any(self.folder.glob("[!.]*.safetensors"))
+        return not (self.folder / SCHEMES).exists() and not any(self.folder.glob("[!.]*.safetensors"))
 
     def remove(self) -> None:
         """Remove all that is kept, and the folder if it holds nothing else."""
@@ -117,11 +117,11 @@ class UnitStore:
         with new_file(self._path(unit), overwrite=True) as temporary:
             save_file(tensors, temporary, {"about": text, "hash": _hash(text, tensors)})
 
-    def get_plan(self) -> tuple[dict[LayerId, LayerScheme], dict[str, Any]] | None:
+    def get_schemes(self) -> tuple[dict[LayerId, LayerScheme], dict[str, Any]] | None:
         """Return the schemes and what was noted of their choice, or None."""
         try:
-            values = read_json(self.folder / PLAN, allow_nan=True)
-            with reading(self.folder / PLAN):
+            values = read_json(self.folder / SCHEMES, allow_nan=True)
+            with reading(self.folder / SCHEMES):
                 if values.pop("hash") != _hash(json.dumps(values)):
                     return None
                 schemes = {LayerId(name): scheme_from_json(one) for name, one in values["schemes"].items()}
@@ -129,10 +129,10 @@ class UnitStore:
         except QvggtError:
             return None  # not made yet, or damaged: it is made again
 
-    def put_plan(self, schemes: Mapping[LayerId, LayerScheme], about: Mapping[str, Any]) -> None:
+    def put_schemes(self, schemes: Mapping[LayerId, LayerScheme], about: Mapping[str, Any]) -> None:
         """Keep the schemes that were chosen, and JSON-ready notes of the choice."""
         values = {"schemes": {layer: scheme.to_json() for layer, scheme in schemes.items()}, "about": about}
-        with new_file(self.folder / PLAN, overwrite=True) as temporary:
+        with new_file(self.folder / SCHEMES, overwrite=True) as temporary:
             temporary.write_text(json.dumps({**values, "hash": _hash(json.dumps(values))}), encoding="utf-8")
 
     def _path(self, unit: BlockId) -> Path:
@@ -160,7 +160,7 @@ def remove_store(folder: PathLike) -> None:
     check_store(folder)
     folder = Path(folder)
     # The settings go last: what is left of an interrupted removal is still a folder of unit results.
-    for path in (*folder.glob("*.safetensors"), *folder.glob(f"{TEMPORARY}*"), folder / PLAN, folder / SETTINGS):
+    for path in (*folder.glob("*.safetensors"), *folder.glob(f"{TEMPORARY}*"), folder / SCHEMES, folder / SETTINGS):
         path.unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()

@@ -1,34 +1,41 @@
-"""What a method is, and what it works with."""
+"""The interface of a quantization method, and the values that it works with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from qvggt.calibration.run import Propagation, UnitContext
+from torch import Tensor
+
+from qvggt.calibration.run import Propagation, QuantizationResult, UnitContext
+from qvggt.calibration.sensitivity import SensitivityReport
 from qvggt.calibration.task import Task
-from qvggt.calibration.unit_store import UnitResult, UnitStore
+from qvggt.calibration.unit_store import UnitResult
 from qvggt.methods.common import refuse_budget, uniform_schemes
-from qvggt.model import VGGT
+from qvggt.model import VGGT, VGGTConfig
 from qvggt.options import QuantizeOptions, TokenClass, parse_token_classes
-from qvggt.quant.affine import QuantizedTensor
+from qvggt.quant.recipe import Provenance, Recipe
 from qvggt.quant.scheme import LayerScheme, LayerShape, Scheme
+from qvggt.quant.source import TensorSource
 from qvggt.types import LayerId, OnProgress, QvggtError
+
+SensitivityCache = MutableMapping[str, SensitivityReport]
+"""Measured sensitivities by a fingerprint of everything that they depend on; runs that share it measure once."""
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What a method works with.
+class MethodContext:
+    """Model, calibration tasks and progress for one quantization.
 
     Attributes:
-        model: the float model at first; holds quantized values after the pass.
-        teacher: the float model, untouched, if the method needs it.
-        shapes: of every layer that can be quantized.
-        task: the objective on the scenes that statistics are taken from.
-        held_out: the objective on scenes that no statistics are taken from.
-        store: where results are kept as they come, or None.
-        on_progress: progress.
+        model: the float model; its weights take quantized values unit by unit.
+        teacher: a copy of the float model that stays unchanged, if the method needs one.
+        shapes: shape of every quantizable layer.
+        task: the task objective on the calibration scenes.
+        held_out: the task objective on held-out scenes.
+        sensitivities: sensitivities measured so far, possibly shared with other quantizations.
+        on_progress: called with the stage under way and the share of it done.
     """
 
     model: VGGT
@@ -36,18 +43,18 @@ class Bench:
     shapes: Mapping[LayerId, LayerShape]
     task: Task
     held_out: Task
-    store: UnitStore | None = None
-    on_progress: OnProgress = lambda what, share: None
+    sensitivities: SensitivityCache = field(default_factory=dict)
+    on_progress: OnProgress = lambda stage, share: None
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which layer is to be stored how.
+class SchemeChoice:
+    """The scheme of every layer, and how it was chosen.
 
     Attributes:
-        schemes: of every layer that does not simply keep the float type.
-        sensitivities: what was measured for it, JSON-ready.
-        notes: of the choice, JSON-ready.
+        schemes: scheme of every layer that does not simply keep the float type.
+        sensitivities: the measurements behind the choice, JSON-ready.
+        notes: further JSON-ready facts about the choice.
     """
 
     schemes: Mapping[LayerId, LayerScheme]
@@ -55,42 +62,28 @@ class Plan:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A quantized model; its float parameters are those of the bench's model.
-
-    Attributes:
-        weights: integers by layer.
-        stages: which stages were accepted or rejected and why, JSON-ready.
-    """
-
-    weights: Mapping[LayerId, QuantizedTensor]
-    stages: Mapping[str, Any] = field(default_factory=dict)
-
-    def with_stage(self, name: str, notes: Mapping[str, Any]) -> Outcome:
-        """Return the outcome with one stage's notes more."""
-        return replace(self, stages={**self.stages, name: notes})
-
-
 class Method:
-    """One way to quantize. A subclass needs no more than ``quantize_unit``.
+    """A quantization method. A calibrated one has to override ``quantize_unit`` only.
 
     Attributes:
-        summary: half a sentence for help texts and tables.
-        tokens: classes of tokens whose activations count, as published.
-        propagate: which model the inputs of a unit come from, as published.
+        summary: short description for tables.
+        needs_calibration: whether it runs the model on calibration scenes. A method without calibration overrides
+            ``recipe`` and ``stream`` instead of ``quantize_unit``.
+        tokens: token classes whose activations it uses, as published.
+        propagate: which model a unit's inputs come from, as published.
         stages: its parts that can be left out.
-        has_budget: whether it keeps a budget of bits or bytes.
+        has_budget: whether it observes a budget of bits or bytes.
         rounds_activations: whether it rounds activations.
 
     Args:
-        options: the user's.
+        options: the user's options.
 
     Raises:
-        QvggtError: the options leave out what is no stage of the method, or rotate layers, which is for a method to do.
+        QvggtError: the method cannot observe the options.
     """
 
     summary: ClassVar[str] = ""
+    needs_calibration: ClassVar[bool] = True
     tokens: ClassVar[str] = "all"
     propagate: ClassVar[Propagation] = "quantized"
     stages: ClassVar[tuple[str, ...]] = ()
@@ -98,42 +91,56 @@ class Method:
     rounds_activations: ClassVar[bool] = False
 
     def __init__(self, options: QuantizeOptions) -> None:
+        self.options = options
+        if not self.has_budget:
+            refuse_budget(options)
+        if self.needs_calibration:
+            self._check_calibrated()
+
+    def _check_calibrated(self) -> None:
+        """Raise QvggtError if an option of calibrated methods is not one of this method's."""
+        options = self.options
         unknown = sorted(set(options.without) - set(self.stages))
         if unknown:
             choice = f"choose from {', '.join(self.stages)}" if self.stages else "this method has none"
             raise QvggtError(f"there is no stage {unknown[0]!r} to leave out: {choice}")
-        if not self.has_budget:
-            refuse_budget(options)
         if options.activation_bits and not self.rounds_activations:
-            raise QvggtError("this method leaves activations floating: choose smoothquant or quarot to round them")
+            raise QvggtError("this method does not round activations: choose smoothquant or quarot for activation bits")
         if isinstance(options.scheme, Scheme) and options.scheme.rotation:
-            raise QvggtError("a calibrated method rotates layers by itself or not at all: choose quarot for rotation")
-        self.options = options
+            raise QvggtError("rotation cannot be set in the scheme of a calibrated method: choose quarot for rotation")
 
     @property
     def token_classes(self) -> tuple[TokenClass, ...]:
-        """Classes of tokens whose activations count: the user's choice, or the method's own."""
+        """Token classes whose activations are used: the user's choice, or the method's own."""
         return parse_token_classes(self.options.tokens or self.tokens)
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether the float model is kept beside the one that is quantized, which takes the memory of its weights."""
+        """Whether a copy of the float model is kept, which takes the memory of its weights again."""
         return False
 
     def prepare(self, model: VGGT) -> None:
-        """Give a float model other weights with which it says the same; by default none.
+        """Replace a float model's weights by equivalent ones; by default none.
 
-        What is decided here must follow from the weights alone, so that an interrupted run decides the same again.
+        The result may depend on the weights alone, so that a resumed run repeats it.
         """
 
-    def plan(self, bench: Bench) -> Plan:
+    def choose_schemes(self, context: MethodContext) -> SchemeChoice:
         """Choose a scheme for every layer; by default the user's for all."""
-        return Plan(uniform_schemes(bench.shapes, self.options))
+        return SchemeChoice(uniform_schemes(context.shapes, self.options))
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
-        """Return integers for every layer in ``context.schemes``, leaving the model as it is."""
+        """Quantize every layer in ``context.schemes``, without changing the model."""
         raise NotImplementedError
 
-    def finish(self, bench: Bench, outcome: Outcome) -> Outcome:
-        """Do what needs the whole quantized model; by default nothing."""
-        return outcome
+    def finish(self, context: MethodContext, result: QuantizationResult) -> QuantizationResult:
+        """Improve the whole quantized model; by default nothing."""
+        return result
+
+    def recipe(self, shapes: Mapping[LayerId, LayerShape], source: Provenance) -> Recipe:
+        """Return the recipe for a model with these layers; only of a method without calibration."""
+        raise NotImplementedError
+
+    def stream(self, weights: TensorSource, config: VGGTConfig, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
+        """Yield every tensor of the checkpoint, layer by layer; only of a method without calibration."""
+        raise NotImplementedError

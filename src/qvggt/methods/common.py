@@ -1,4 +1,4 @@
-"""What all methods share."""
+"""Helpers shared by all methods."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def current_versions() -> dict[str, str]:
 
 
 def refuse_budget(options: QuantizeOptions) -> None:
-    """Raise QvggtError if a method that stores every layer alike is asked to keep a budget or weigh sensitivities."""
+    """Raise QvggtError if the options set a budget or sensitivities."""
     if options.average_bits is not None or options.max_bytes is not None or options.sensitivities is not None:
         raise QvggtError(
-            "this method stores every layer alike, keeps no budget and weighs no sensitivities: "
+            "this method gives every layer the same scheme and cannot use a budget or sensitivities: "
             "choose qvggt or qvggt+ for that"
         )
 
 
 def uniform_schemes(shapes: Mapping[LayerId, LayerShape], options: QuantizeOptions) -> dict[LayerId, LayerScheme]:
-    """Return the options' scheme for every linear layer that is to be quantized, and that of convolutions for those.
+    """Return the options' schemes, for linear layers and for convolutions, of every selected layer.
 
     Raises:
         QvggtError: a pattern matches no layer.

@@ -1,4 +1,4 @@
-"""The methods by name: ours, and those that other packages announce."""
+"""The methods by name: built-in ones, and those that other packages register."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from qvggt.methods.awq import Awq
 from qvggt.methods.base import Method
 from qvggt.methods.gptq import Gptq
 from qvggt.methods.qvggt import Qvggt, QvggtPlus
+from qvggt.methods.rtn import Rtn
 from qvggt.methods.smoothquant import QuaRot, SmoothQuant
 from qvggt.types import QvggtError
 
 ENTRY_POINTS = "qvggt.methods"
-"""Group in which a package names its methods: ``my-method = "my_package:MyMethod"``."""
-
-RTN = "rtn"
-"""Rounds to nearest without calibration, straight from file to file."""
+"""Entry point group under which a package registers its methods: ``my-method = "my_package:MyMethod"``."""
 
 METHODS: Mapping[str, type[Method]] = MappingProxyType(
     {
+        "rtn": Rtn,
         "awq": Awq,
         "gptq": Gptq,
         "smoothquant": SmoothQuant,
@@ -29,44 +28,43 @@ METHODS: Mapping[str, type[Method]] = MappingProxyType(
         "qvggt+": QvggtPlus,
     }
 )
-"""Calibrated methods of this package."""
+"""Methods of this package."""
 
 
 def method_names() -> tuple[str, ...]:
-    """Return the name of every method that can be asked for, ours first."""
-    others = sorted({entry.name for entry in entry_points(group=ENTRY_POINTS)} - {RTN, *METHODS})
-    return (RTN, *METHODS, *others)
+    """Return the names of all methods, built-in ones first."""
+    return (*METHODS, *sorted({entry.name for entry in entry_points(group=ENTRY_POINTS)} - set(METHODS)))
 
 
 def parse_variant(text: str) -> tuple[str, tuple[str, ...]]:
-    """Return the method and the stages left out that a text such as ``qvggt-compensate-task`` names.
+    """Split a name such as ``qvggt-compensate-task`` into the method and the stages to leave out.
 
     >>> parse_variant("qvggt-compensate-task"), parse_variant("gptq")
     (('qvggt', ('compensate', 'task')), ('gptq', ()))
 
     Raises:
-        QvggtError: there is no such method, or it has no such stage.
+        QvggtError: the method does not exist, or does not have such a stage.
     """
-    parts = text.split("-")
+    names, parts = method_names(), text.split("-")
     for end in range(len(parts), 0, -1):
         name, without = "-".join(parts[:end]), tuple(parts[end:])
-        if name not in method_names():
+        if name not in names:
             continue
-        stages = () if name == RTN else find_method(name).stages
+        stages = find_method(name).stages
         unknown = [stage for stage in without if stage not in stages]
         if unknown:
             raise QvggtError(
-                f"the method {name} has no stage {unknown[0]!r} to leave out: it has {list(stages) or 'none'}"
+                f"the method {name} has no stage {unknown[0]!r} to leave out: it has {', '.join(stages) or 'none'}"
             )
         return name, without
-    raise QvggtError(f"there is no method {text!r}: choose one of {', '.join(method_names())}")
+    raise QvggtError(_unknown(text))
 
 
 def find_method(name: str) -> type[Method]:
-    """Return a calibrated method.
+    """Return the method of this name.
 
     Raises:
-        QvggtError: there is none of that name, or the package that announces it cannot be imported.
+        QvggtError: it does not exist, or the package that registers it cannot be imported.
     """
     if name in METHODS:
         return METHODS[name]
@@ -77,6 +75,10 @@ def find_method(name: str) -> type[Method]:
             except Exception as error:
                 raise QvggtError(f"the method {name!r} of {entry.value} cannot be loaded: {error}") from error
             if not (isinstance(found, type) and issubclass(found, Method)):
-                raise QvggtError(f"the method {name!r} of {entry.value} is no subclass of qvggt's Method")
+                raise QvggtError(f"the method {name!r} of {entry.value} is not a subclass of qvggt.methods.Method")
             return found
-    raise QvggtError(f"there is no method {name!r}: choose one of {', '.join(method_names())}")
+    raise QvggtError(_unknown(name))
+
+
+def _unknown(name: str) -> str:
+    return f"there is no method {name!r}: choose one of {', '.join(method_names())}"

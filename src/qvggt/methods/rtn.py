@@ -1,4 +1,4 @@
-"""RTN: every weight to its nearest level, one layer at a time, without calibration."""
+"""RTN: round every weight to its nearest level, layer by layer, without calibration."""
 
 from __future__ import annotations
 
@@ -7,59 +7,57 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from qvggt.methods.common import current_versions, refuse_budget, uniform_schemes
+from qvggt.methods.base import Method
+from qvggt.methods.common import current_versions, uniform_schemes
 from qvggt.model import VGGTConfig
 from qvggt.nn.convert import parameter_shapes, quantize_layer, stored_dtype, to_stored, torch_dtype
-from qvggt.options import QuantizeOptions
 from qvggt.quant.recipe import Provenance, Recipe, build_recipe
 from qvggt.quant.scheme import LayerShape
 from qvggt.quant.source import TensorSource, check_tensors
 from qvggt.types import LayerId
 
 
-def rtn_recipe(
-    shapes: Mapping[LayerId, LayerShape], options: QuantizeOptions | None = None, provenance: Provenance | None = None
-) -> Recipe:
-    """Return the recipe by which RTN quantizes a model with these layers.
+class Rtn(Method):
+    """Rounding to nearest, from file to file without holding the model in memory."""
 
-    Args:
-        shapes: the model's quantizable layers.
-        options: of the method.
-        provenance: what is known of the source; method, options and versions are filled in here.
+    summary = "rounding to nearest, without calibration"
+    needs_calibration = False
 
-    Raises:
-        QvggtError: a pattern matches no layer, or a budget is asked for.
-    """
-    options = options or QuantizeOptions()
-    refuse_budget(options)
-    schemes = uniform_schemes(shapes, options)
-    provenance = replace(
-        provenance or Provenance(), method="rtn", options=options.layers_json(), versions=current_versions()
-    )
-    return build_recipe(shapes, schemes, options.float_type, provenance)
+    def recipe(self, shapes: Mapping[LayerId, LayerShape], source: Provenance) -> Recipe:
+        """Return the recipe that gives every layer the user's scheme.
 
+        Args:
+            shapes: the model's quantizable layers.
+            source: provenance of the float model, and the method's name.
 
-def rtn(source: TensorSource, config: VGGTConfig, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor of the quantized checkpoint, reading and holding one layer of the source at a time.
+        Raises:
+            QvggtError: a pattern matches no layer.
+        """
+        schemes = uniform_schemes(shapes, self.options)
+        provenance = replace(source, options=self.options.layers_json(), versions=current_versions())
+        return build_recipe(shapes, schemes, self.options.float_type, provenance)
 
-    Args:
-        source: the float model's tensors; what the architecture has no use for is left alone.
-        config: its architecture.
-        recipe: from ``rtn_recipe``, or any other.
+    def stream(self, weights: TensorSource, config: VGGTConfig, recipe: Recipe) -> Iterator[tuple[str, Tensor]]:
+        """Yield every tensor of the quantized checkpoint, reading one layer at a time.
 
-    Raises:
-        QvggtError: a tensor is missing, of another shape, or holds NaN or infinity.
-    """
-    wanted = parameter_shapes(config)
-    found = {name: source.shape(name) for name in source.names() if name in wanted}
-    check_tensors("the weights do not fit the architecture", found, wanted)
-    quantized = recipe.quantized
-    for name in wanted:
-        layer, _, leaf = name.rpartition(".")
-        scheme = quantized.get(LayerId(layer)) if leaf == "weight" else None
-        if scheme is None:
-            yield name, to_stored(name, source.tensor(name), stored_dtype(recipe, name))
-            continue
-        packed = quantize_layer(layer, source.tensor(name), scheme, torch_dtype(recipe.float_type))
-        for leaf, tensor in packed.tensors().items():
-            yield f"{layer}.{leaf}", tensor
+        Args:
+            weights: the float model's tensors; those that the architecture does not have are ignored.
+            config: its architecture.
+            recipe: the scheme of each layer.
+
+        Raises:
+            QvggtError: a tensor is missing, has another shape, or contains NaN or infinity.
+        """
+        wanted = parameter_shapes(config)
+        found = {name: weights.shape(name) for name in weights.names() if name in wanted}
+        check_tensors("the weights do not fit the architecture", found, wanted)
+        quantized = recipe.quantized
+        for name in wanted:
+            layer, _, leaf = name.rpartition(".")
+            scheme = quantized.get(LayerId(layer)) if leaf == "weight" else None
+            if scheme is None:
+                yield name, to_stored(name, weights.tensor(name), stored_dtype(recipe, name))
+                continue
+            packed = quantize_layer(layer, weights.tensor(name), scheme, torch_dtype(recipe.float_type))
+            for leaf, tensor in packed.tensors().items():
+                yield f"{layer}.{leaf}", tensor

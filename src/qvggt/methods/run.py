@@ -1,4 +1,4 @@
-"""A calibrated quantization from the float model to the quantized one, whatever the method."""
+"""A calibrated quantization from the float model to the quantized one, by any method."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from qvggt.calibration.data import CalibrationData, check_truth, load_calibration, without_truth
-from qvggt.calibration.run import PassOptions, quantize_units
+from qvggt.calibration.run import quantize_units
 from qvggt.calibration.task import make_task
 from qvggt.calibration.unit_store import UnitStore
-from qvggt.methods.base import Bench, Method, Outcome, Plan
+from qvggt.methods.base import Method, MethodContext, SchemeChoice, SensitivityCache
 from qvggt.methods.common import current_versions
 from qvggt.model import VGGT
-from qvggt.nn.convert import convert, quantizable_layers, torch_dtype
+from qvggt.nn.convert import convert, quantizable_layers
 from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.options import QuantizeOptions
 from qvggt.quant.recipe import Provenance, build_recipe
@@ -25,12 +25,12 @@ from qvggt.types import OnProgress, PathLike
 
 @dataclass(frozen=True)
 class Losses:
-    """The weighted task objective on scenes held out.
+    """The task objective on held-out scenes.
 
     Attributes:
-        float_model: of the float model: zero against itself but for how its own depth and points disagree.
-        quantized: of the quantized one.
-        predicted: what adding up sensitivities predicted for it; None if that was not done.
+        float_model: of the float model; against itself it is the disagreement of its own depth and points.
+        quantized: of the quantized model.
+        predicted: increase that the sensitivities predict; None if the method does not use them.
     """
 
     float_model: float
@@ -40,103 +40,66 @@ class Losses:
 
 def quantize_calibrated(
     model: VGGT,
-    name: str,
-    method: type[Method],
+    method: Method,
     source: Provenance,
-    options: QuantizeOptions,
     work: PathLike | None = None,
-    on_progress: OnProgress = lambda what, share: None,
+    sensitivities: SensitivityCache | None = None,
+    on_progress: OnProgress = lambda stage, share: None,
 ) -> tuple[QuantizedVGGT, Losses]:
-    """Quantize a float model, in place.
+    """Quantize a float model in place.
 
-    The same model, options and seed give the same bytes, interrupted or not.
+    The same model, options and seed give the same bytes, whether the run was interrupted or not.
 
     Args:
         model: the float model.
-        name: of the method, for the recipe.
-        method: the method.
-        source: what is known of the model.
-        options: the user's.
-        work: a folder in which results are kept as they come, and from which an interrupted run goes on.
-        on_progress: progress.
+        method: the method, with the user's options.
+        source: provenance of the model, and the method's name.
+        work: folder that keeps intermediate results, from which an interrupted run is resumed.
+        sensitivities: measurements shared between runs; new ones are added.
+        on_progress: called with the stage under way and the share of it done.
 
     Raises:
-        QvggtError: the calibration scenes cannot be read or know no truth, the budget is too small, weights or
-            activations are not finite, or ``work`` cannot be written or is of other options.
+        QvggtError: the calibration scenes cannot be read or have no ground truth, the budget is too small, weights or
+            activations are not finite, or ``work`` cannot be written or belongs to other options.
     """
-    worker = method(options)  # before anything takes time: it may refuse the options
+    options = method.options
     on_progress("reading calibration scenes", 0.0)
     data = _scenes(model, options)
-    about = replace(
-        source, method=name, options=options.to_json(), calibration=data.provenance, versions=current_versions()
-    )
+    about = replace(source, options=options.to_json(), calibration=data.provenance, versions=current_versions())
     store = None if work is None else UnitStore(work, asdict(about))
     try:
-        bench = _bench(model, worker, data, store, on_progress=on_progress)
-        before = bench.held_out.total(model)
-        worker.prepare(bench.model)
-        plan, outcome = _quantized(worker, bench, data)
+        on_progress("running the float model", 0.0)
+        known = {} if sensitivities is None else sensitivities
+        context = replace(_context(model, method, data), sensitivities=known, on_progress=on_progress)
+        before = context.held_out.total(model)
+        method.prepare(model)
+        choice = _choice(method, context, store)
+        recipe = build_recipe(context.shapes, choice.schemes, options.float_type)
+        run = {"store": store, "memory_bytes": options.memory_bytes, "on_progress": on_progress}
+        result = quantize_units(model, method, recipe, context.task, **run)
+        result = method.finish(context, result)
     except BaseException:
         if store is not None and store.empty:
             store.remove()
         raise
-    recipe = replace(
-        build_recipe(bench.shapes, plan.schemes, options.float_type),
-        compensation=model.camera_head.compensation is not None,
-    )
+    recipe = replace(recipe, compensation=model.camera_head.compensation is not None)
     on_progress("measuring the result", 1.0)
-    quantized = convert(model, recipe, weights=outcome.weights).eval()
-    # Of the model as it will be loaded: what stays floating has its stored type, and inputs are rounded.
-    losses = Losses(before, bench.held_out.total(quantized), plan.notes.get("predicted_increase"))
-    stages = {**outcome.stages, "allocation": plan.notes, "held_out_loss": vars(losses)}
-    about = replace(about, sensitivities=plan.sensitivities, stages=_finite(stages))
+    quantized = convert(model, recipe, weights=result.weights).eval()
+    # The model as it will be loaded: float parameters have their stored type, and activations are rounded.
+    losses = Losses(before, context.held_out.total(quantized), choice.notes.get("predicted_increase"))
+    stages = {**result.stages, "allocation": choice.notes, "held_out_loss": vars(losses)}
+    about = replace(about, sensitivities=choice.sensitivities, stages=_finite(stages))
     quantized.recipe = replace(recipe, provenance=about)
     return quantized, losses
 
 
 def _finite(values: Any) -> Any:
-    """Return JSON-ready values with None for numbers that JSON cannot hold."""
+    """Return JSON-ready values with None for numbers that JSON cannot represent."""
     if isinstance(values, Mapping):
         return {name: _finite(value) for name, value in values.items()}
     if isinstance(values, list | tuple):
         return [_finite(value) for value in values]
     return None if isinstance(values, float) and not math.isfinite(values) else values
-
-
-def _bench(
-    model: VGGT, worker: Method, data: CalibrationData, store: UnitStore | None, on_progress: OnProgress
-) -> Bench:
-    on_progress("running the float model", 0.0)
-    supervision = worker.options.supervision
-    task = make_task(model, data.batches, supervision)
-    held_out = make_task(model, data.held_out, supervision)
-    teacher = _twin(model) if worker.needs_teacher else None
-    return Bench(
-        model,
-        teacher=teacher,
-        shapes=quantizable_layers(model),
-        task=task,
-        held_out=held_out,
-        store=store,
-        on_progress=on_progress,
-    )
-
-
-def _quantized(worker: Method, bench: Bench, data: CalibrationData) -> tuple[Plan, Outcome]:
-    """Choose schemes and quantize unit by unit; the bench's model holds the quantized values afterwards."""
-    options = worker.options
-    plan = _plan(worker, bench)
-    passed = quantize_units(
-        bench.model,
-        worker,
-        build_recipe(bench.shapes, plan.schemes, options.float_type).layers,  # fits group sizes to widths
-        data.batches,
-        task=bench.task,
-        options=PassOptions(worker.propagate, options.memory_bytes, torch_dtype(options.float_type)),
-        store=bench.store,
-        on_unit=lambda unit, share, notes: bench.on_progress(f"quantizing {unit}", share),
-    )
-    return plan, worker.finish(bench, Outcome(passed.weights, {"units": passed.notes}))
 
 
 def _scenes(model: VGGT, options: QuantizeOptions) -> CalibrationData:
@@ -145,20 +108,25 @@ def _scenes(model: VGGT, options: QuantizeOptions) -> CalibrationData:
     return without_truth(data) if options.supervision == "teacher" else data
 
 
-def _plan(worker: Method, bench: Bench) -> Plan:
-    """Return the method's plan, from the store if it was made before."""
-    if bench.store is None:
-        return worker.plan(bench)
-    kept = bench.store.get_plan()
-    if kept is None:
-        plan = worker.plan(bench)
-        bench.store.put_plan(plan.schemes, {"sensitivities": plan.sensitivities, "notes": plan.notes})
-        return plan
-    return Plan(kept[0], **kept[1])
+def _context(model: VGGT, method: Method, data: CalibrationData) -> MethodContext:
+    task, held_out = (make_task(model, scenes, method.options.supervision) for scenes in (data.batches, data.held_out))
+    teacher = _twin(model) if method.needs_teacher else None
+    return MethodContext(model, teacher, quantizable_layers(model), task, held_out=held_out)
+
+
+def _choice(method: Method, context: MethodContext, store: UnitStore | None) -> SchemeChoice:
+    """Return the method's choice of schemes, from the store if it has one."""
+    kept = None if store is None else store.get_schemes()
+    if kept is not None:
+        return SchemeChoice(kept[0], **kept[1])
+    choice = method.choose_schemes(context)
+    if store is not None:
+        store.put_schemes(choice.schemes, {"sensitivities": choice.sensitivities, "notes": choice.notes})
+    return choice
 
 
 def _twin(model: VGGT) -> VGGT:
-    """Return a model that shares the weights; giving one of them other values leaves those of the other alone."""
+    """Return a model that shares the weights; replacing a parameter of one leaves the other unchanged."""
     with torch.device("meta"):
         twin = VGGT(model.config)
     twin.load_state_dict(model.state_dict(), strict=True, assign=True)

@@ -1,9 +1,9 @@
-"""SmoothQuant, and rotation before it: weights and activations both rounded.
+"""SmoothQuant and QuaRot: weights and activations in integers.
 
-Xiao et al., "SmoothQuant" (ICML 2023, arXiv 2211.10438): what a LayerNorm feeds is divided by
-max|x|^α / max|w|^(1-α) per channel, α = 1/2, and the weights behind it are multiplied by it. Rotation (Ashkboos et
-al., "QuaRot", arXiv 2404.00456; QuantVGGT uses it on VGGT) multiplies every layer's input by a Hadamard matrix, after
-which no channel stands out. Activations are rounded per token, at inference, in a type that stays floating.
+Xiao et al., "SmoothQuant" (ICML 2023, arXiv 2211.10438): the output of a LayerNorm is divided by
+max|x|^α / max|w|^(1-α) per channel, α = 1/2, and the weights after it are multiplied by the same. QuaRot (Ashkboos et
+al., arXiv 2404.00456; used on VGGT by QuantVGGT) multiplies every layer's input by a Hadamard matrix, which spreads
+outlier channels over all channels. Activations are rounded per token at inference.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from qvggt.calibration.run import UnitContext
 from qvggt.calibration.statistics import pooled
 from qvggt.calibration.unit_store import UnitResult
-from qvggt.methods.base import Bench, Method, Plan
+from qvggt.methods.base import Method, MethodContext, SchemeChoice
 from qvggt.model.producers import absorb, scale_paths
 from qvggt.quant.affine import quantize
 from qvggt.quant.hadamard import rotate_weight
@@ -24,13 +24,14 @@ from qvggt.quant.scheme import Scheme
 from qvggt.types import LayerId
 
 ALPHA = 0.5
-"""How much of the difficulty moves from activations to weights."""
+"""Migration strength: how much of the range of activations is moved into the weights."""
 
 SMALLEST = 1e-5
+"""Lower bound of ranges and scales, which avoids division by zero."""
 
 
 class SmoothQuant(Method):
-    """Smoothed activations rounded to 8 bits per token."""
+    """Smoothed activations, rounded to 8 bits per token."""
 
     summary = "smoothed channels, activations in 8 bits"
     propagate = "float"
@@ -38,23 +39,23 @@ class SmoothQuant(Method):
     rotation: ClassVar[bool] = False
     activation_bits: ClassVar[int] = 8
 
-    def plan(self, bench: Bench) -> Plan:
-        """Give every linear layer's scheme rounded activations, of the user's width if that was given."""
-        plan = super().plan(bench)
+    def choose_schemes(self, context: MethodContext) -> SchemeChoice:
+        """Give every linear layer the user's scheme with rounded activations, with the user's bits if given."""
+        choice = super().choose_schemes(context)
         schemes = {
             layer: replace(
                 scheme,
                 activation_bits=self.options.activation_bits or self.activation_bits or None,
                 rotation=self.rotation,
             )
-            if isinstance(scheme, Scheme) and bench.shapes[layer].kind == "linear"
+            if isinstance(scheme, Scheme) and context.shapes[layer].kind == "linear"
             else scheme
-            for layer, scheme in plan.schemes.items()
+            for layer, scheme in choice.schemes.items()
         }
-        return Plan(schemes)
+        return SchemeChoice(schemes)
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
-        """Smooth what LayerNorms feed, rotate where the scheme says so, and round to nearest."""
+        """Smooth the inputs that come from LayerNorms, rotate if the scheme says so, and round to nearest."""
         model, unit = context.model, context.unit
         parameters = {f"{layer}.weight": model.get_parameter(f"{layer}.weight").detach() for layer in context.schemes}
         for path in scale_paths(model.get_submodule(unit.module), unit.module):
@@ -74,7 +75,7 @@ class SmoothQuant(Method):
 
 
 class QuaRot(SmoothQuant):
-    """Smoothing, then a rotation of every linear layer's input; activations stay floating unless asked otherwise."""
+    """Smoothing, then Hadamard rotation of every linear layer's input; activations stay float by default."""
 
     summary = "Hadamard rotation after smoothing"
     rotation = True
@@ -82,6 +83,6 @@ class QuaRot(SmoothQuant):
 
 
 def smoothing_scale(largest: Tensor, weight: Tensor, alpha: float = ALPHA) -> Tensor:
-    """Return the scale [in] that weights [out, in] are multiplied by, for the largest |x| [in] of their inputs."""
+    """Return the scale [in] by which to multiply weights [out, in], given the largest |x| [in] of their inputs."""
     activation = largest.clamp(min=SMALLEST) ** alpha
     return (activation / weight.abs().amax(0).clamp(min=SMALLEST) ** (1 - alpha)).clamp(min=SMALLEST)

@@ -1,13 +1,12 @@
-"""Gradient tuning of a quantized model against the float one, end to end: scales, and what stays floating.
+"""End-to-end gradient tuning of a quantized model against the float model: scales and float parameters.
 
-Codes stay as they are: moved by a straight-through estimator, they did worse on scenes held out than where second-order
-rounding had left them.
+Codes are not tuned: a straight-through estimator made them worse on held-out scenes than second-order rounding.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,24 +15,25 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from qvggt.calibration.data import SceneBatch
+from qvggt.calibration.objective import tuning_loss
 from qvggt.calibration.units import ForwardState, advance, model_units, run_units, start
 from qvggt.model import VGGT
 from qvggt.quant.affine import Grid, QuantizedTensor
-from qvggt.types import LayerId, QvggtError
+from qvggt.types import LayerId, OnProgress, QvggtError
 
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """How long and how fast.
+    """Length and learning rates of tuning.
 
     Attributes:
-        steps: optimiser steps; the learning rates fall to zero along a half cosine.
-        scenes_per_step: scenes in a step, drawn at random by the seed.
-        dense_frames: frames of each scene on which the dense heads are compared in a step.
-        scale_lr: of the logarithms of the scales.
-        float_lr: of norms, biases, LayerScale and tokens, relative to each tensor's mean magnitude.
-        pose_weight: of the error of the pose encoding against that of depth and of points.
-        seed: of the draws.
+        steps: optimizer steps; the learning rates fall to zero along a half cosine.
+        scenes_per_step: scenes per step, drawn at random.
+        dense_frames: frames per scene on which the dense heads are compared.
+        scale_lr: learning rate of the logarithms of the scales.
+        float_lr: learning rate of norms, biases, LayerScale and tokens, relative to each tensor's mean magnitude.
+        pose_weight: weight of the error of the pose encoding relative to those of depth and points.
+        seed: random seed of the draws.
     """
 
     steps: int = 80
@@ -45,19 +45,15 @@ class TuneOptions:
     seed: int = 0
 
 
-OnStep = Callable[[int, float], None]
-"""Called with the number of steps taken and the latest loss."""
-
-
 @dataclass(frozen=True)
 class Tuned:
-    """What tuning made.
+    """The tuned model.
 
     Attributes:
-        weights: integers of every layer that had some.
-        parameters: float parameters by full name.
-        first_loss: mean of the first tenth of the steps.
-        last_loss: mean of the last tenth.
+        weights: codes and tuned scales of every quantized layer.
+        parameters: tuned float parameters by full name.
+        first_loss: mean loss of the first tenth of the steps.
+        last_loss: mean loss of the last tenth.
     """
 
     weights: Mapping[LayerId, QuantizedTensor]
@@ -66,7 +62,7 @@ class Tuned:
     last_loss: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the losses."""
+        """Return the losses as JSON-ready values."""
         return {"first_loss": self.first_loss, "last_loss": self.last_loss}
 
 
@@ -76,17 +72,17 @@ def tune(
     weights: Mapping[LayerId, QuantizedTensor],
     batches: Sequence[SceneBatch],
     options: TuneOptions | None = None,
-    on_step: OnStep = lambda step, loss: None,
+    on_progress: OnProgress = lambda stage, share: None,
 ) -> Tuned:
-    """Tune a quantized model, which is not changed.
+    """Tune a quantized model, without changing it.
 
     Args:
-        model: holds the float parameters as they are now; those of layers in ``weights`` are not looked at.
+        model: provides the float parameters; its weights of layers in ``weights`` are ignored.
         teacher: the float model.
-        weights: integers as they are now; those of rotated layers or of layers with rounded inputs stay as they are.
+        weights: codes and scales of the quantized layers; layers with rotated or rounded inputs are not tuned.
         batches: calibration scenes.
-        options: how long and how fast.
-        on_step: called after each step.
+        options: length and learning rates.
+        on_progress: called after each step.
 
     Raises:
         QvggtError: the loss is not finite.
@@ -104,18 +100,18 @@ def tune(
             group["lr"] = rate * factor
         images, frames = _draw(scenes, options, generator)
         with torch.no_grad():
-            wanted = _answers(teacher, images, frames)
-        loss = _difference(student(images, frames), wanted, options.pose_weight)
+            target = _outputs(teacher, images, frames)
+        loss = tuning_loss(student(images, frames), target, options.pose_weight)
         if not math.isfinite(float(loss.detach())):
-            raise QvggtError("tuning diverged: the loss is not finite; lower the learning rates")
+            raise QvggtError("tuning diverged: the loss is not finite, lower the learning rates")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-        on_step(step + 1, losses[-1])
+        on_progress("tuning", (step + 1) / options.steps)
     tenth = max(1, options.steps // 10)
     return Tuned(
-        student.integers(),
+        student.weights(),
         student.floats(),
         sum(losses[:tenth]) / max(1, len(losses[:tenth])),
         sum(losses[-tenth:]) / max(1, len(losses[-tenth:])),
@@ -123,7 +119,7 @@ def tune(
 
 
 class _Scaled:
-    """A layer's weight as the product of its codes and a scale per group, which moves."""
+    """A layer's weight as the product of its fixed codes and a trainable scale per group."""
 
     def __init__(self, weight: QuantizedTensor, shape: torch.Size) -> None:
         self.given, self.shape = weight, shape
@@ -137,27 +133,29 @@ class _Scaled:
         return (self.levels * (self.base * self.log_scale.exp())[..., None]).view(self.shape)
 
     @torch.no_grad()
-    def integers(self) -> QuantizedTensor:
+    def quantized(self) -> QuantizedTensor:
         given = self.given
         scale = (self.base * self.log_scale.exp()).to(given.grid.scale.dtype)
         scale = torch.where(scale > 0, scale, given.grid.scale)
         return QuantizedTensor(given.codes, Grid(scale, given.grid.zero_point), given.scheme)
 
 
-class _Answers(nn.Module):
-    """The model as a function of images and of the frames that the dense heads work on."""
+class _Outputs(nn.Module):
+    """The model as a function of images and of the frames for the dense heads."""
 
     def __init__(self, model: VGGT) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: Tensor, frames: Tensor) -> dict[str, Tensor]:
-        return _answers(self.model, images, frames)
+        return _outputs(self.model, images, frames)
 
 
 class _Student:
+    """The quantized model with trainable scales and float parameters."""
+
     def __init__(self, model: VGGT, weights: Mapping[LayerId, QuantizedTensor], options: TuneOptions) -> None:
-        self.function, self.options = _Answers(model), options
+        self.function, self.options = _Outputs(model), options
         self.fixed = {
             layer: weight
             for layer, weight in weights.items()
@@ -168,11 +166,11 @@ class _Student:
             for layer, weight in weights.items()
             if layer not in self.fixed
         }
-        held = {f"{layer}.weight" for layer in weights}
+        quantized = {f"{layer}.weight" for layer in weights}
         self.parameters = {
             name: parameter.detach().clone().requires_grad_()
             for name, parameter in model.named_parameters()
-            if name not in held and not name.endswith("mask_token")
+            if name not in quantized and not name.endswith("mask_token")
         }
 
     def groups(self) -> list[dict[str, Any]]:
@@ -190,15 +188,15 @@ class _Student:
         values |= {f"model.{name}": parameter for name, parameter in self.parameters.items()}
         return functional_call(self.function, values, (images, frames))
 
-    def integers(self) -> dict[LayerId, QuantizedTensor]:
-        return {**{name: layer.integers() for name, layer in self.scaled.items()}, **self.fixed}
+    def weights(self) -> dict[LayerId, QuantizedTensor]:
+        return {**{name: layer.quantized() for name, layer in self.scaled.items()}, **self.fixed}
 
     def floats(self) -> dict[str, Tensor]:
         return {name: parameter.detach() for name, parameter in self.parameters.items()}
 
 
-def _answers(model: VGGT, images: Tensor, frames: Tensor) -> dict[str, Tensor]:
-    """Return every round's cameras, and depth and points of some frames [B, F] of each scene."""
+def _outputs(model: VGGT, images: Tensor, frames: Tensor) -> dict[str, Tensor]:
+    """Return the poses of every refinement iteration, and depth and points of some frames [B, F] of each scene."""
     *blocks, camera, depth, point = model_units(model)
     state = run_units(model, blocks, start(images))
     rows = torch.arange(len(images), device=images.device)[:, None]
@@ -212,20 +210,10 @@ def _answers(model: VGGT, images: Tensor, frames: Tensor) -> dict[str, Tensor]:
     return {**few.outputs, "poses": poses}
 
 
-def _difference(ours: Mapping[str, Tensor], wanted: Mapping[str, Tensor], pose_weight: float) -> Tensor:
-    # Depth and points in units of the scene's size, weighted by the teacher's confidence.
-    scale = wanted["world_points"].norm(dim=-1).mean().clamp(min=1e-6)
-    depth_weight = wanted["depth_conf"] / wanted["depth_conf"].mean()
-    point_weight = wanted["world_points_conf"] / wanted["world_points_conf"].mean()
-    depth = (depth_weight * (ours["depth"] - wanted["depth"])[..., 0].abs()).mean() / scale
-    points = (point_weight * (ours["world_points"] - wanted["world_points"]).norm(dim=-1)).mean() / scale
-    return pose_weight * (ours["poses"] - wanted["poses"]).abs().mean() + depth + points
-
-
 def _draw(
     scenes: Sequence[tuple[SceneBatch, int]], options: TuneOptions, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw scenes of one size, and the frames of each for the dense heads."""
+    """Draw scenes of the same size, and the frames of each for the dense heads."""
     order = [scenes[int(index)] for index in torch.randperm(len(scenes), generator=generator, device=generator.device)]
     shape = order[0][0].images.shape[1:]
     chosen = [batch.images[row] for batch, row in order if batch.images.shape[1:] == shape][: options.scenes_per_step]
