@@ -101,7 +101,7 @@ def test_interrupted_resumed_and_begun_anew(qvggt, refused, tmp_path):
     assert done.status == 143
     assert work.is_dir()
     assert not folder.exists()
-    assert "go on with --resume, or begin anew with --overwrite" in refused(*command)
+    assert "--resume" in refused(*command)
     assert "other settings" in refused(*command, "--resume", "--bits", "3")
     assert qvggt(*command, "--resume").status == 0
     assert not work.exists()
