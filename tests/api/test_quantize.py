@@ -157,7 +157,7 @@ def test_an_interrupted_run_is_neither_forgotten_nor_replaced_unasked(tmp_path, 
     folder = tmp_path / "out"
     interrupt(folder)
     before = contents(work_of(folder))
-    with pytest.raises(QvggtError, match="--resume.*--overwrite"):
+    with pytest.raises(QvggtError, match=r"--resume.*--overwrite"):
         quantize_to(MODEL, folder, "gptq", OPTIONS)
     assert contents(work_of(folder)) == before
     quantize_to(MODEL, folder, "gptq", with_options(scheme=Scheme(3, 16)), overwrite=True)
