@@ -257,7 +257,7 @@ def _write_units(folder: Path) -> None:
 def _read_units(folder: Path) -> Any:
     store = UnitStore(folder / "s", {"seed": 0})
     found, plan = store.get(BlockId("frame/0")), store.get_plan()
-    return None if found is None else (found, plan)
+    return None if found is None or plan is None else (found, plan)
 
 
 def _write_sensitivity(folder: Path) -> None:
@@ -337,7 +337,7 @@ READERS: dict[str, Reader] = {
     ),
     "sensitivities": Reader(_write_sensitivity, lambda folder: read_sensitivity(folder / "report.json")),
     "stored results": Reader(_write_result, lambda folder: _store(folder).get(TASK), sealed=True),
-    "unfinished quantization": Reader(_write_units, _read_units),
+    "unfinished quantization": Reader(_write_units, _read_units, sealed=True),
     "training recipe": Reader(
         lambda folder: _text(folder / "r.json", (Path(qvggt.__file__).parent / "train/recipes/micro.json").read_text()),
         lambda folder: load_recipe(folder / "r.json"),

@@ -20,6 +20,7 @@ import re
 import sys
 import tempfile
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +54,7 @@ def damaged(data: bytes, name: str, rng: random.Random) -> bytes:
     """Return a file's bytes after one to three random changes; text and JSON inside of compression also change."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         if name.endswith(".jgz") and rng.random() < 0.6:
-            with contextlib.suppress(OSError, EOFError):
+            with contextlib.suppress(OSError, EOFError, zlib.error):
                 data = gzip.compress(_damaged_text(gzip.decompress(data), rng), 1)
                 continue
         if name.endswith(TEXTS[:2]) and rng.random() < 0.7:

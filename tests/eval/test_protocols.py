@@ -184,7 +184,7 @@ def test_consistency_needs_no_truth(scene, perfect):
 
 
 def test_missing_truth_and_heads_are_named(scene, perfect):
-    with pytest.raises(QvggtError, match="Scene bumps has no true depth, which depth-scale needs"):
+    with pytest.raises(QvggtError, match="scene bumps has no true depth, which depth-scale needs"):
         measure(replace(scene, depth=None), perfect, [DepthProtocol()])
     with pytest.raises(QvggtError, match="no predicted points"):
         measure(scene, replace(perfect, world_points=None), [PROTOCOLS["points-crop224"]])

@@ -72,3 +72,12 @@ def test_read_npz_refuses_a_zip_bomb(tmp_path):
         archive.writestr("x.npy", npy("{'descr': '|u1', 'fortran_order': False, 'shape': (99,)}", bytes(1 << 27)))
     with pytest.raises(QvggtError, match="expands to more than"):
         read_npz(tmp_path / "a.npz", ("x",))
+
+
+def test_read_npz_refuses_a_renamed_array(tmp_path):
+    np.savez(tmp_path / "a.npz", depth=np.zeros(3), images=np.zeros(3))
+    data = (tmp_path / "a.npz").read_bytes()
+    at = data.rindex(b"depth")  # in the directory; the name in front of the data stays
+    (tmp_path / "a.npz").write_bytes(data[:at] + b"D" + data[at + 1 :])
+    with pytest.raises(QvggtError, match="damaged"):
+        read_npz(tmp_path / "a.npz", ("images", "depth"))

@@ -1,4 +1,4 @@
-"""How far a compressed model's predictions are from the float model's: no ground truth needed."""
+"""Differences between a quantized model's predictions and the float model's; no ground truth is needed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from qvggt.types import Prediction
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Differences per frame. A head that either prediction lacks leaves its fields None.
+    """Differences per frame; fields of a head that either prediction lacks are None.
 
-    Cameras are compared after both models' cameras are relative to their first one, so the first frame says nothing and
-    is NaN. What is not finite in the compressed model's prediction is infinitely far off.
+    Cameras are compared relative to each model's first camera, so the first frame is NaN. Values that are not finite in
+    the quantized model's prediction count as infinite differences.
 
     Attributes:
         rotation_deg: [S] angle between the cameras' rotations, 0..180.
@@ -32,7 +32,7 @@ class Fidelity:
     point_rel_pooled: float | None = None
 
     def means(self) -> dict[str, float]:
-        """Return the means over frames of what was compared, keyed ``fidelity_rotation_deg`` and so on.
+        """Return the means over frames, keyed ``fidelity_rotation_deg`` and so on.
 
         NaN frames are left out; a mean over none (cameras of a single frame) is NaN.
         """
@@ -51,12 +51,12 @@ def fidelity(reference: Prediction, other: Prediction, valid: np.ndarray | None 
     """Compare a model's prediction with the float model's on the same images.
 
     Args:
-        reference: what the float model says.
-        other: what the compressed model says.
-        valid: [S, H, W] bool, the pixels that count (those of the photographs, not the padding); all by default.
+        reference: the float model's prediction.
+        other: the quantized model's prediction.
+        valid: [S, H, W] bool, the pixels to compare (those of the photographs, not the padding); all by default.
 
     Raises:
-        ValueError: if the two differ in frames or size, or a frame has no pixel that counts.
+        ValueError: the two differ in frames or size, or a frame has no pixel to compare.
     """
     rotation = translation = depth = points = pooled = None
     if reference.cam_from_world is not None and other.cam_from_world is not None:

@@ -1,4 +1,4 @@
-"""What a scene knows for certain, in the form that protocols compare with."""
+"""Ground-truth masks and points."""
 
 from __future__ import annotations
 
@@ -15,13 +15,9 @@ T = TypeVar("T")
 
 
 def require(value: T | None, scene: Scene, what: str, protocol: str) -> T:
-    """Return a value that a protocol needs.
-
-    Raises:
-        QvggtError: if it is None.
-    """
+    """Return a value that a protocol needs, or raise QvggtError if it is None."""
     if value is None:
-        raise QvggtError(f"Scene {scene.name} has no {what}, which {protocol} needs: choose another protocol.")
+        raise QvggtError(f"scene {scene.name} has no {what}, which {protocol} needs: choose another protocol")
     return value
 
 
@@ -32,14 +28,14 @@ def check_frames(predicted: np.ndarray, truth: np.ndarray, scene: Scene) -> None
 
 
 def true_mask(scene: Scene) -> np.ndarray:
-    """Return where the true depth is known, [S, H, W] bool: marked valid, finite and positive."""
+    """Return the mask [S, H, W] of pixels whose true depth is valid, finite and positive."""
     depth = require(scene.depth, scene, "true depth", "a mask")
     known = np.isfinite(depth) & (depth > 0)
     return known if scene.valid is None else known & scene.valid
 
 
 def true_points(scene: Scene, protocol: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return true points [S, H, W, 3] float64 in the frame of the first camera, and where they are known [S, H, W].
+    """Return true points [S, H, W, 3] float64 in the frame of the first camera, and the mask of known ones [S, H, W].
 
     Raises:
         QvggtError: if depth, cameras or intrinsics are unknown.

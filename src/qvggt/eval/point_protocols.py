@@ -1,4 +1,4 @@
-"""Point-map protocols: what is compared, how it is aligned, and what a broken prediction scores."""
+"""Point-map protocols: alignment and comparison of predicted and true points."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CROP_PX = 224
 class PointProtocol:
     """Accuracy, completeness and normal consistency of aligned clouds.
 
-    ``crop224`` aligns the point head's whole maps to the truth, in the frame of the first camera, by their medians,
-    and then compares the center crops. ``umeyama`` resizes the depth head to the truth, unprojects it with the
-    predicted cameras and aligns all valid pixels by a similarity. Both go on with point-to-point ICP.
+    ``crop224`` aligns the point head's whole maps to ground truth by their medians, in the frame of the first camera,
+    and compares the center crops. ``umeyama`` resizes the depth head to ground truth, unprojects it with the predicted
+    cameras and aligns all valid pixels by a similarity. Both continue with point-to-point ICP.
 
     Attributes:
         variant: ``crop224`` or ``umeyama``.
-        points_from: ``point`` head, or ``depth`` with camera; None for the variant's own.
+        points_from: ``point`` head, or ``depth`` with camera; None for the variant's default.
     """
 
     variant: Literal["crop224", "umeyama"] = "crop224"
@@ -35,7 +35,7 @@ class PointProtocol:
 
     @property
     def head(self) -> Literal["point", "depth"]:
-        """Where points come from."""
+        """The head that points are taken from."""
         return self.points_from or self._own_head
 
     @property
@@ -50,7 +50,7 @@ class PointProtocol:
 
 @dataclass(frozen=True)
 class ConsistencyProtocol:
-    """Errors of the point head as shares of the scene's size.
+    """Errors of the point head relative to the scene's size.
 
     ``point_error``: mean distance between the point head's points and the true ones after one Umeyama alignment, over
     the mean distance of the true points from the first camera. ``consistency``: mean distance between the point head's
@@ -73,7 +73,7 @@ def measure_points(scene: Scene, prediction: Prediction, protocol: PointProtocol
         return asdict(CloudErrors.filled(np.nan, np.nan)), "no valid true depth"
     if not np.isfinite(predicted[mask]).all():
         return asdict(CloudErrors.filled(np.inf, 0.0)), "predicted points are not finite"
-    # The coarse alignment sees whole images, also where a crop is compared.
+    # The coarse alignment uses whole images, even if only a crop is compared.
     align = align_medians if protocol.variant == "crop224" else umeyama
     coarse = align(predicted[mask], truth[mask])
     cloud, goal = coarse.apply(predicted[window][mask[window]]), truth[window][mask[window]]
@@ -133,7 +133,7 @@ def _check_grid(points: np.ndarray, grid: tuple[int, ...], scene: Scene) -> None
 
 
 def _center_crop(grid: tuple[int, ...]) -> tuple[slice, slice, slice]:
-    """The middle 224 pixels of each side, or all of a shorter one."""
+    """Return the middle 224 pixels of each side, or all of a shorter one."""
     rows, columns = (slice(max(side // 2 - CROP_PX // 2, 0), side // 2 + CROP_PX // 2) for side in grid[1:])
     return slice(None), rows, columns
 

@@ -4,12 +4,12 @@ Figures for one model differ by many points between protocols, so each has a nam
 
 ===================== ===========================================================================================
 ``pose-standard``     all pairs of frames, relative pose ``E_i E_j^-1``
-``pose-vggt``         the same with poses aligned to the first camera, ``E'_i^-1 E'_j``
-``depth-scale``       one scale a sequence; ``depth-scale_shift`` and ``depth-median`` likewise
-``depth-scale-image`` one scale an image (monocular depth); the other two likewise
+``pose-vggt``         the same, with poses aligned to the first camera, ``E'_i^-1 E'_j``
+``depth-scale``       one scale per sequence; ``depth-scale_shift`` and ``depth-median`` likewise
+``depth-scale-image`` one scale per image (monocular depth); the other two likewise
 ``points-crop224``    point head, coarse alignment by medians, center crop of 224 pixels, ICP
 ``points-umeyama``    depth head unprojected with the predicted cameras, Umeyama, ICP
-``points-consistent`` point head against truth, and against depth and camera, in shares of the scene's size
+``points-consistent`` point head against ground truth, and against depth and camera, relative to the scene's size
 ===================== ===========================================================================================
 """
 
@@ -84,17 +84,17 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({protocol.name: protocol fo
 def measure(scene: Scene, prediction: Prediction, protocols: Sequence[Protocol]) -> SceneResult:
     """Score one prediction.
 
-    A scene with nothing to measure (no valid depth, one frame) leaves NaN and a note; a prediction that is not finite
-    scores worst, with a note, and is never left out.
+    A scene without ground truth for a metric (no valid depth, one frame) gets NaN and a note; a prediction that is not
+    finite gets the worst score and a note.
 
     Args:
-        scene: with the truth that the protocols need, for exactly the frames of the prediction.
+        scene: with the ground truth that the protocols need, for exactly the frames of the prediction.
         prediction: with the heads that the protocols need.
         protocols: at most one of a kind.
 
     Raises:
-        QvggtError: if truth or a head is missing, or two protocols report the same metric.
-        ValueError: if frames do not agree.
+        QvggtError: ground truth or a head is missing, or two protocols report the same metric.
+        ValueError: the numbers of frames differ.
     """
     pairs, values, notes, reporter = PairErrors(np.empty(0), np.empty(0)), {}, [], {}
     for protocol in protocols:
@@ -107,7 +107,7 @@ def measure(scene: Scene, prediction: Prediction, protocols: Sequence[Protocol])
         for key in keys:
             if key in reporter:
                 raise QvggtError(
-                    f"Protocols {reporter[key]} and {protocol.name} report the same metric: evaluate them in two runs."
+                    f"{reporter[key]} and {protocol.name} report the same metric: evaluate them in two runs"
                 )
             reporter[key] = protocol.name
         values |= found
@@ -125,10 +125,10 @@ def measure(scene: Scene, prediction: Prediction, protocols: Sequence[Protocol])
 
 
 def measure_fidelity(scene: str, reference: Prediction, other: Prediction) -> SceneResult:
-    """Score a compressed model's prediction against the float model's (``reference``) on the same images."""
+    """Score a quantized model's prediction against the float model's (``reference``) on the same images."""
     values = fidelity(reference, other).means()
     if not values:
-        raise QvggtError(f"The predictions of {scene} share no head: ask both models for the same heads.")
+        raise QvggtError(f"the predictions of {scene} share no head: run the same heads of both models")
     return SceneResult(scene=scene, group="", protocols=("fidelity",), frames=len(reference.images), values=values)
 
 

@@ -38,10 +38,12 @@ def read_npz(path: PathLike, names: Collection[str], remedy: str = INTACT, what:
     """
     with reading(path, remedy, what), open_regular(path) as file, zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if any(info.flag_bits & 1 for info in members.values()):
+            raise ValueError("it is encrypted")
+        for info in members.values():
+            archive.open(info).close()  # a name that differs from the one in front of the data is damage
         wanted = {name: members[name] for name in names if name in members}
         limit = max(_FREE_BYTES, _MAX_EXPANSION * Path(path).stat().st_size)
-        if any(info.flag_bits & 1 for info in wanted.values()):
-            raise ValueError("it is encrypted")
         if sum(info.file_size for info in wanted.values()) > limit:
             raise ValueError(f"it expands to more than {limit} bytes")
         arrays = {}

@@ -57,6 +57,10 @@ def reading(path: PathLike, remedy: str = INTACT, what: str = "") -> Iterator[No
     name = f"{what} {shown(path)}".lstrip()
     try:
         yield
+    except QvggtError as error:
+        if str(error).isprintable():
+            raise
+        raise QvggtError(shown(error)) from error
     except gzip.BadGzipFile as error:  # an OSError that is no fault of the system
         raise QvggtError(f"{name} is damaged ({_reason(error)}): {remedy}") from error
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Makes clean pictures look as a hand-held camera would take them; the geometry stays what it was."""
+"""Degrade rendered images like those of a hand-held camera; the geometry is unchanged."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from qvggt.data.rooms.scene import DEGRADE_STREAM, Dice
 
 
 def degrade_images(images: Tensor, seed: int) -> Tensor:
-    """Return pictures [S, 3, H, W] in 0..1 with motion blur, exposure, vignetting, noise and JPEG artifacts.
+    """Return images [S, 3, H, W] in 0..1 with motion blur, exposure, vignetting, noise and JPEG artifacts.
 
-    Every frame has its own blur, exposure and noise; vignetting and JPEG quality are the camera's, one for all. All is
-    drawn from the seed.
+    Blur, exposure and noise are drawn per frame, vignetting and JPEG quality per camera, all from the seed.
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"expected images [S, 3, H, W], got shape {tuple(images.shape)}")

@@ -1,4 +1,4 @@
-"""Procedural rooms with exact geometry: pictures, depth, cameras and measured overlap, all from a seed."""
+"""Procedural rooms with exact geometry: images, depth, cameras and measured overlap, all drawn from a seed."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class RoomBatch:
     Attributes:
         images: [B, S, 3, H, W] float32 in 0..1.
         depth: [B, S, H, W] float32, meters along the optical axis, of the ray of each pixel.
-        valid: [B, S, H, W] bool, where depth is true: everywhere, for a room has no holes.
+        valid: [B, S, H, W] bool, where depth is known: everywhere, as a room has no holes.
         cam_from_world: [B, S, 3, 4] float32, OpenCV axes, in room coordinates (z up, origin in the floor's middle).
         intrinsics: [B, S, 3, 3] float32 in pixels, principal point at (W / 2, H / 2).
-        overlap: [B, S, S] float32, share of what frame i sees that frame j sees too.
+        overlap: [B, S, S] float32, share of frame i's pixels whose points frame j sees too.
     """
 
     images: Tensor
@@ -57,7 +57,7 @@ def render_rooms(
 
     Args:
         seeds: one a room, each in 0..2**63-1.
-        frames: pictures of each room.
+        frames: images of each room.
         image_hw: height and width in pixels.
         family: the distribution that rooms are drawn from.
         device: where to render and where the tensors are.
@@ -115,7 +115,7 @@ class RoomSplit:
         family: the distribution of its rooms.
         first_seed: its seeds are ``first_seed .. first_seed + scenes - 1``.
         scenes: number of rooms.
-        frames: pictures of each room.
+        frames: images of each room.
     """
 
     family: RoomFamily
@@ -156,8 +156,8 @@ def load_rooms(
     Args:
         split: a key of SPLITS.
         image_hw: height and width in pixels.
-        scenes: only so many, from the first on.
-        frames: pictures of each room in place of the split's own number.
+        scenes: number of rooms, from the first on; None for all.
+        frames: images of each room, in place of the split's own number.
         landmarks: 0..1 in place of the family's own value.
 
     Raises:
@@ -175,16 +175,14 @@ def choose_rooms(
 ) -> RoomSplit:
     """Return a split, or a part of it; arguments and errors are those of ``load_rooms``."""
     if split not in SPLITS:
-        raise QvggtError(f"There is no rooms split {split!r}: choose one of {', '.join(SPLITS)}.")
+        raise QvggtError(f"there is no rooms split {split!r}: choose one of {', '.join(SPLITS)}")
     part = SPLITS[split]
     if scenes is not None and not 0 <= scenes <= part.scenes:
-        raise QvggtError(
-            f"The rooms split {split!r} has {part.scenes} scenes, not {scenes}: ask for at most that many."
-        )
+        raise QvggtError(f"the rooms split {split!r} has {part.scenes} scenes, not {scenes}: ask for at most that many")
     if frames is not None and frames < 1:
-        raise QvggtError(f"A room needs at least 1 frame, not {frames}.")
+        raise QvggtError(f"a room needs at least 1 frame, not {frames}")
     if landmarks is not None and not 0.0 <= landmarks <= 1.0:
-        raise QvggtError(f"The landmarks of rooms lie in 0 to 1, not at {landmarks}.")
+        raise QvggtError(f"the landmarks of rooms must lie in 0..1, not at {landmarks}")
     return RoomSplit(
         part.family if landmarks is None else replace(part.family, landmarks=landmarks),
         part.first_seed,

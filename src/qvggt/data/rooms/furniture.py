@@ -1,4 +1,4 @@
-"""Pieces of furniture made of boxes, cylinders and ellipsoids, and where they stand."""
+"""Draw furniture made of boxes, cylinders and ellipsoids, and place it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from qvggt.data.rooms.scene import Dice, Primitive, Surface, draw_color, draw_surface
 
 MAX_PRIMITIVES = 20
-"""Bodies in one room at most: each is tested against every ray."""
+"""Largest number of bodies in a room: each is tested against every ray."""
 
 Point = tuple[float, float, float]
 
@@ -101,7 +101,7 @@ def _cylinder(x: float, y: float, low: float, high: float, radius: float, surfac
 
 
 def _ornament(dice: Dice, reach: float, top: float) -> Primitive:
-    """Something small that stands on a piece of furniture."""
+    """Return something small on top of a piece of furniture."""
     x, y, size = dice.uniform(-0.6, 0.6) * reach, 0.0, dice.uniform(0.07, 0.14)
     kind = dice.integer(0, 2)
     if kind == 0:

@@ -1,4 +1,4 @@
-"""How much two cameras see of each other's pictures, measured with rays rather than assumed."""
+"""Measure the co-visibility of cameras by tracing rays, and place cameras that overlap enough."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def place_cameras(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return cameras [B, S, 3, 4], intrinsics [B, S, 3, 3] (float64) and measured overlap [B, S, S].
 
-    Paths that do not connect their frames, or that stand too near to something, are drawn again, the later the
-    smaller, until the last leaves no motion at all.
+    Paths that do not connect their frames, or come too near to walls or furniture, are drawn again with less and less
+    motion; the last attempt has none.
     """
     height, width = image_hw
     results: list[tuple[np.ndarray, np.ndarray] | None] = [None] * len(rooms)

@@ -1,4 +1,4 @@
-"""Rooms of one batch as padded tensors."""
+"""Pack a batch of rooms into padded tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from qvggt.data.rooms.scene import Panel, Primitive, Room
 
 KINDS = ("box", "cylinder", "ellipsoid")
-_NOWHERE = (0.0, 0.0, -1e3, 1e-3, 1e-3, 1e-3, 1.0, 0.0, 0.0)  # far below the floor, where no ray comes
+_NOWHERE = (0.0, 0.0, -1e3, 1e-3, 1e-3, 1e-3, 1.0, 0.0, 0.0)  # far below the floor, where no ray goes
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Where the cameras of a room stand and look: walks, orbits and wanders that keep clear of walls and furniture."""
+"""Draw camera paths in a room: walks, orbits and wanders that keep clear of walls and furniture."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _least_distance(center: np.ndarray) -> np.ndarray:
 
 
 class PathDrawer:
-    """Draws path after path for one room; what it draws depends on seed, room, family and number of frames only."""
+    """Draws paths for one room, determined by the seed, the room, the family and the number of frames."""
 
     def __init__(self, seed: int, room: Room, frames: int, family: RoomFamily) -> None:
         self._dice = Dice(seed, CAMERA_STREAM)

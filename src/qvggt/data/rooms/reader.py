@@ -1,4 +1,4 @@
-"""Procedural rooms as a dataset like the others: listed by name, rendered when a scene is loaded."""
+"""Procedural rooms as a dataset: listed by name, rendered when a scene is loaded."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class RoomsReader:
     """Renders the rooms of a split at the model's image size, square, on the CPU.
 
     Attributes:
-        landmarks: 0..1, how much a single picture gives its own pose away; see ``RoomFamily``.
+        landmarks: 0..1, how much a single image reveals of its own pose; see ``RoomFamily``.
 
     Args:
         split: a key of ``rooms.SPLITS``.
         landmarks: in place of the split's own value.
-        frames: of a room, if it is more than the split's own number: the camera then takes a longer path.
+        frames: least number of frames of a room; more than the split's own number make the camera's path longer.
 
     Raises:
         QvggtError: there is no such split, or ``landmarks`` is out of range.

@@ -1,4 +1,4 @@
-"""Pictures and depth of rooms: a ray for every pixel, traced, located and shaded in chunks that fit the cache."""
+"""Render images and depth of rooms: a ray per pixel, traced and shaded in chunks that fit the CPU cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qvggt.data.rooms.shade import Triple, locate, shade
 from qvggt.data.rooms.trace import floor_light, ray_cones, trace
 from qvggt.geometry import invert_camera
 
-_CPU_RAYS = 2**15  # as many as one thread takes at a time, so that their number leaves no trace in the digits
+_CPU_RAYS = 2**15  # small enough for one thread, so that the number of threads changes no digit
 _FLOOR_ROOMS = 14  # lit together
 _LANES = 32  # numbers that one step of a vector loop takes at most; the rest of a row would be rounded otherwise
 _GPU_RAYS = 2**21

@@ -1,4 +1,4 @@
-"""What is in a procedural room: its size, walls, openings, pictures, lights, and the family that it is drawn from."""
+"""Contents of a procedural room, and the distribution (family) that rooms are drawn from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RoomFamily:
     """The distribution that rooms and their cameras are drawn from.
 
     Attributes:
-        landmarks: 0..1, how much a single picture gives its own pose away. At 1 walls have a color by direction, the
+        landmarks: 0..1, how much a single image reveals of its own pose. At 1 walls have a color by direction, the
             cameras always look toward +x, and window and door are in typical places; at 0 colors and heading are
             random, and only correspondence between pictures tells the pose. Between, walls blend and the rest is
             drawn with this probability.
@@ -32,7 +32,7 @@ class RoomFamily:
         fov_deg: range of the horizontal field of view in degrees; it is constant within a scene.
         furniture: least and largest number of pieces.
         min_overlap: pairs of frames that see at least this share of each other connect all frames of a scene.
-        degrade: adds motion blur, noise, exposure, vignetting and JPEG, as a hand-held camera would.
+        degrade: adds motion blur, noise, exposure changes, vignetting and JPEG artifacts, like a hand-held camera.
     """
 
     landmarks: float = 1.0
@@ -137,7 +137,7 @@ class Room:
 
 
 class Dice:
-    """Random numbers of one scene, drawn from a counter-based generator in blocks, because single draws are slow."""
+    """Random numbers of one scene from a counter-based generator, drawn in blocks because single draws are slow."""
 
     def __init__(self, seed: int, stream: int = _SCENE_STREAM) -> None:
         if not 0 <= seed < 2**63:

@@ -1,4 +1,4 @@
-"""Color of the points that rays hit: panels in the walls, baked patterns, lamps, and dark corners."""
+"""Shade the points that rays hit: panels in walls, baked textures, lamps and ambient occlusion."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Where rays meet a room: the nearest of many bodies, without branches.
+"""Trace rays to the nearest body of a room, without branches.
 
-The arithmetic is single operations that IEEE 754 rounds exactly, so a ray's answer does not depend on its neighbors.
-Comparisons are written as clamps of differences, which are several times faster than boolean masks on a CPU.
+All arithmetic is in operations that IEEE 754 rounds exactly, so that a ray's result does not depend on the batch.
+Comparisons are clamps of differences, which are several times faster than boolean masks on a CPU.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _SPOTS = ((-0.6, -0.5), (0.55, -0.6), (0.1, 0.65))  # of the ceiling, in shares 
 _FAR = 1e6
 _STEEP = 1e12
 _MARGIN_RAD = 0.01
-_BLOCK = 2**16  # numbers of a tensor that a CPU keeps close while it works on several of them
-_TINY = 1e-20  # the root of zero itself is several times slower
+_BLOCK = 2**16  # elements per chunk, so that the tensors in use stay in the CPU cache
+_TINY = 1e-20  # the square root of zero is several times slower
 _ID_BITS = 63  # the lowest six bits of a distance carry the body's index: at most 8e-6 of the distance
 
 
@@ -62,7 +62,7 @@ class Cones:
     def meet(self, center: Tensor, radius: Tensor) -> Tensor:
         """Return [B, S, K] whether cones come near to spheres with centers [B, K, 3] and radii [B, K].
 
-        What lies in a sphere that is not met is hit by no ray: to leave it out changes no answer, only its cost.
+        No ray hits anything inside a sphere that is not met, so leaving it out changes no result.
         """
         toward = center[:, None] - self.apex[:, :, None]  # [B, S, K, 3]
         distance = toward.norm(dim=-1)

@@ -1,4 +1,4 @@
-"""Bringing a predicted point cloud onto the true one: Umeyama, medians, and ICP."""
+"""Align a predicted point cloud with the true one: Umeyama, medians, and ICP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qvggt.geometry import Similarity
 from qvggt.types import QvggtError
 
 ICP_DISTANCE_M = 0.1
-"""Points farther apart than this are no correspondence for ICP."""
+"""Largest distance between corresponding points in ICP."""
 
 _ICP_ITERATIONS = 30
 _ICP_FEWEST_POINTS = 10
@@ -61,9 +61,9 @@ def umeyama(source: np.ndarray, target: np.ndarray) -> Similarity:
 def align_medians(source: np.ndarray, target: np.ndarray) -> Similarity:
     """Return the scale and shift along z by which medians agree: the coarse alignment of the protocol ``crop224``.
 
-    Each cloud loses its own median z and is measured by the median distance to its coordinate-wise median; the ratio of
-    the two, clipped to 1e-3..1e3, is the scale. Points need no correspondence, but both clouds must be in the frame of
-    the first camera.
+    The median z of each cloud is subtracted, and its size is the median distance to its coordinate-wise median; the
+    ratio of the two sizes, clipped to 1e-3..1e3, is the scale. Points need no correspondence, but both clouds must be
+    in the frame of the first camera.
 
     Args:
         source: [N, 3] finite points in the frame of the first camera.
@@ -97,11 +97,11 @@ def refine_icp(source: np.ndarray, target: np.ndarray, distance_m: float = ICP_D
     try:
         import small_gicp
     except ImportError as error:
-        raise QvggtError('Point-map metrics need small_gicp: run `pip install "qvggt[eval]"`.') from error
+        raise QvggtError('point-map metrics need small_gicp: pip install "qvggt[eval]"') from error
     source, target = check_points(source), check_points(target)
     matrix = np.eye(4)
     if min(len(source), len(target)) >= _ICP_FEWEST_POINTS:
-        # One thread: sums in a fixed order, so that the same clouds give the same digits.
+        # One thread sums in a fixed order, so that equal clouds give equal digits.
         matrix = small_gicp.align(
             small_gicp.PointCloud(target),
             small_gicp.PointCloud(source),

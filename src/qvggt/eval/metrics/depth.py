@@ -13,8 +13,8 @@ DepthAlignment = Literal["scale", "scale_shift", "median"]
 SCALE_STEPS = 10
 """Reweighting steps of the ``scale`` fit; the published protocol stops there."""
 
-_SHIFT_STEPS = 100  # the fit of scale and shift goes on until it stands still, which takes a few dozen steps
-_RELATIVE_EPS = 1e-9  # residuals below this share of the mean depth weigh no more
+_SHIFT_STEPS = 100  # the fit of scale and shift converges in a few dozen steps
+_RELATIVE_EPS = 1e-9  # residuals below this share of the mean depth get no larger weight
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ def fit_depth(predicted: np.ndarray, truth: np.ndarray, alignment: DepthAlignmen
 
 
 def _l1_weights(residual: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Weights with which a least-squares step is a step of the L1 fit: one over the residual."""
+    """Return weights that make a least-squares step a step of the L1 fit: one over the residual."""
     return 1.0 / np.maximum(np.abs(residual), _RELATIVE_EPS * np.abs(truth).mean() + np.finfo(np.float64).tiny)
 
 
 def _fit_scale(predicted: np.ndarray, truth: np.ndarray) -> float:
     squares, products = predicted * predicted, predicted * truth
     if not squares.any():
-        return 1.0  # a prediction of zeros fits equally badly at every scale
+        return 1.0  # a prediction of zeros fits equally badly at any scale
     scale = products.sum() / squares.sum()
     for _ in range(SCALE_STEPS):
         weights = _l1_weights(scale * predicted - truth, truth)
@@ -95,7 +95,7 @@ def _fit_scale_shift(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, f
         mean_p, mean_t = np.average(predicted, weights=weights), np.average(truth, weights=weights)
         centerd = predicted - mean_p
         spread = (weights * centerd * centerd).sum()
-        # A constant prediction leaves the scale free; zero makes the shift alone carry the fit.
+        # A constant prediction leaves the scale undetermined: zero fits the shift alone.
         flat = spread <= 1e-24 * (weights * predicted * predicted).sum()
         scale = 0.0 if flat else float((weights * centerd * (truth - mean_t)).sum() / spread)
         shift = float(mean_t - scale * mean_p)

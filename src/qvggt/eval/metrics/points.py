@@ -18,7 +18,7 @@ _CHUNK = 100_000  # points whose neighborhoods are in memory at once: about 100 
 
 @dataclass(frozen=True)
 class CloudErrors:
-    """How well a predicted cloud covers the true one, in the clouds' unit (meters).
+    """Distances and normal agreement between a predicted and a true cloud, in the clouds' unit (meters).
 
     Attributes:
         accuracy: mean over predicted points of the distance to the nearest true point.
@@ -67,8 +67,8 @@ def estimate_normals(points: np.ndarray, neighbors: int = NORMAL_NEIGHBORS) -> n
 def cloud_errors(predicted: np.ndarray, truth: np.ndarray) -> CloudErrors:
     """Compare two aligned clouds. Distances are not truncated.
 
-    A normal that the truth does not define is left out; one that the prediction does not define scores 0, so that a
-    collapsed prediction gains nothing by it.
+    Points without a true normal are left out; points without a predicted normal score 0, so that a collapsed prediction
+    gains nothing.
 
     Args:
         predicted: [N, 3] finite points, N > 0.
@@ -100,11 +100,11 @@ def cloud_errors(predicted: np.ndarray, truth: np.ndarray) -> CloudErrors:
 
 
 def _agreement(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """|cosine| of normals where the truth defines one."""
+    """Return |cosine| between normals where the true one is defined."""
     defined = np.isfinite(truth).all(1)
     return np.nan_to_num(np.abs((predicted[defined] * truth[defined]).sum(1)), nan=0.0)
 
 
 def _workers() -> int:
-    """As many threads as torch may use, so that one setting governs the whole process."""
+    """Return the number of threads of torch, so that one setting governs the whole process."""
     return torch.get_num_threads()
