@@ -1,6 +1,7 @@
 """Quantizing from a float model to a checkpoint: interrupted, resumed, refused, begun anew."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from quantizing import MODEL, OPTIONS, PHOTOS, SAMPLE, SMALL, contents, shorten, small_model, with_options
 from qvggt.api.quantize import UNFINISHED, quantize, quantize_to
@@ -111,6 +113,37 @@ def test_a_damaged_result_is_made_again(tmp_path, whole):
     unit.write_bytes(unit.read_bytes()[:-7])
     quantize_to(MODEL, resumed, "gptq", OPTIONS, resume=True)
     assert contents(resumed) == whole("gptq", OPTIONS)
+
+
+def test_resume_after_a_kill_at_the_very_end_is_done_at_once(tmp_path, whole, monkeypatch):
+    folder = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("qvggt.api.quantize.remove_store", killed)
+        with pytest.raises(KeyboardInterrupt):
+            quantize_to(MODEL, folder, "gptq", OPTIONS)
+    with pytest.raises(QvggtError, match="exists already"):
+        quantize_to(MODEL, folder, "gptq", OPTIONS)
+    monkeypatch.setattr("qvggt.api.quantize.quantize_calibrated", lambda *_, **__: pytest.fail("quantized again"))
+    report = quantize_to(MODEL, folder, "gptq", OPTIONS, resume=True)
+    assert report.losses is not None
+    assert contents(folder) == whole("gptq", OPTIONS)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def killed(*_):
+    raise KeyboardInterrupt
+
+
+def test_photographs_that_were_replaced_are_not_resumed(tmp_path):
+    photos = tmp_path / "photos"
+    shutil.copytree(SAMPLE, photos)
+    options = with_options(calibration=replace(PHOTOS, source=str(photos)))
+    interrupt(tmp_path / "out", "gptq", options)
+    for path in photos.glob("*.jpg"):
+        with Image.open(path) as picture:
+            picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    with pytest.raises(QvggtError, match="other settings"):
+        quantize_to(MODEL, tmp_path / "out", "gptq", options, resume=True)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from qvggt import geometry
 from qvggt.calibration.data import BATCH_PIXELS, batched, load_calibration, without_truth
@@ -196,3 +197,15 @@ def test_holes_in_depth_are_not_known():
     assert (~batch.truth.valid).sum() == 3 + 28
     assert not batch.truth.valid[0, 0, 0, :3].any()
     assert all(torch.isfinite(value).all() for value in dataclasses.astuple(batch.truth))
+
+
+@pytest.mark.parametrize(
+    ("values", "word"), [((0, 0, 0, 0), "single color"), ((1, 1, 1, 1), "differ"), ((1, 2, 3, 4), "")]
+)
+def test_load_calibration__warns_of_images_that_say_nothing(tmp_path, caplog, values, word):
+    for index, seed in enumerate(values):
+        noise = np.random.default_rng(seed).integers(0, 255 if seed else 1, (28, 28, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{index}.png")
+    load_calibration(CalibrationOptions(str(tmp_path), scenes=2, frames=2), 28, 14)
+    assert (word in caplog.text) == bool(word)
+    assert bool(caplog.text) == bool(word)

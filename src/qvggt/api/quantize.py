@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from qvggt.calibration.unit_store import check_store, remove_store
-from qvggt.checkpoint.folder import check_place, open_checkpoint, save_checkpoint, write_checkpoint
+from qvggt.calibration.unit_store import check_store, remove_store, stored_settings
+from qvggt.checkpoint.folder import check_place, is_checkpoint, open_checkpoint, save_checkpoint, write_checkpoint
 from qvggt.checkpoint.open import open_float
 from qvggt.inference.process_memory import StageClock, StageCost
 from qvggt.methods.base import SensitivityCache
@@ -117,9 +118,10 @@ def quantize_to(
         QvggtError: the model cannot be read, an option is impossible, or the folder cannot be written.
     """
     report_to = StageClock(on_progress or (lambda stage, share: None), ("quantizing",))
-    check_place(folder, overwrite)
-    chosen = find_method(method)(options or QuantizeOptions())
     work = Path(f"{folder}{UNFINISHED}")
+    completed = _completed_settings(folder, work) if resume else None
+    check_place(folder, overwrite or completed is not None)
+    chosen = find_method(method)(options or QuantizeOptions())
     if chosen.needs_calibration:
         _check_work(work, overwrite, resume)
     report_to("opening", 0.0)
@@ -127,7 +129,12 @@ def quantize_to(
     report_to("hashing", 0.0)
     source = Provenance(str(model), source_hash=weights.hash(), method=method)
     losses, stages = None, {}
-    if not chosen.needs_calibration:
+    asked = {"source_hash": source.source_hash, "method": method, "options": chosen.options.to_json()}
+    if completed is not None and _agree(completed, asked):
+        stages = open_checkpoint(folder).recipe.provenance.stages
+        losses = Losses(**stages["held_out_loss"])
+        remove_store(work)
+    elif not chosen.needs_calibration:
         recipe = chosen.recipe(model_layers(weights.config), source)
         tensors = _watched(chosen.stream(weights.source, weights.config, recipe), weights, report_to)
         write_checkpoint(folder, weights.config, recipe, tensors, overwrite=overwrite)
@@ -157,6 +164,23 @@ def _report(
         losses=losses,
         stages=stages,
         costs=costs,
+    )
+
+
+def _completed_settings(folder: PathLike, work: Path) -> Mapping[str, Any] | None:
+    """Return the settings of a run that was killed after it wrote its checkpoint and before it removed its results."""
+    settings = stored_settings(work)
+    if settings is None or not is_checkpoint(folder):
+        return None
+    made = asdict(open_checkpoint(folder).recipe.provenance)
+    names = ("source", "source_hash", "method", "options", "calibration", "versions")
+    return settings if _agree(settings, {name: made[name] for name in names}) else None
+
+
+def _agree(settings: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    return all(
+        json.dumps(settings.get(name), sort_keys=True) == json.dumps(value, sort_keys=True)
+        for name, value in values.items()
     )
 
 

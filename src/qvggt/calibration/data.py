@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +19,10 @@ from qvggt.images.preprocess import load_images
 from qvggt.options import CalibrationOptions, ImageOptions, Supervision
 from qvggt.types import QvggtError, Scene
 
+log = logging.getLogger(__name__)
+
+UNIFORM_RANGE = 0.05
+"""Largest difference between the values of an image, in 0..1, that counts as a single color."""
 BATCH_PIXELS = 1 << 20
 """Scenes of one size are taken together as long as their images hold no more pixels than this."""
 
@@ -65,6 +71,13 @@ class CalibrationData:
         """Whether the geometry of every scene is known."""
         return all(batch.truth is not None for batch in (*self.batches, *self.held_out))
 
+    def content_hash(self) -> str:
+        """Return a hash of all images."""
+        digest = hashlib.sha256()
+        for batch in (*self.batches, *self.held_out):
+            digest.update(repr(tuple(batch.images.shape)).encode() + batch.images.contiguous().numpy().tobytes())
+        return f"sha256:{digest.hexdigest()}"
+
 
 def load_calibration(options: CalibrationOptions, image_px: int, patch: int, held_out: float = 0.25) -> CalibrationData:
     """Read the scenes.
@@ -87,9 +100,27 @@ def load_calibration(options: CalibrationOptions, image_px: int, patch: int, hel
             f"{options.source!r} gives too few images for 2 scenes of {options.frames}: "
             "calibrate on more images, or on fewer a scene"
         )
+    _warn_of_empty_images(scenes, options.source)
     last = max(1, round(held_out * len(scenes)))
     provenance |= {"images": sum(len(scene.images) for scene in scenes), "seed": options.seed, "held_out": last}
     return CalibrationData(tuple(batched(scenes[:-last])), tuple(batched(scenes[-last:])), provenance)
+
+
+def _warn_of_empty_images(scenes: Sequence[Scene], source: str) -> None:
+    """Log a warning if images say little about a scene: uniform ones, or the same one many times."""
+    images = [image for scene in scenes for image in scene.images]
+    uniform = sum(float(np.ptp(image)) < UNIFORM_RANGE for image in images)
+    different = len({hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest() for image in images})
+    if 2 * uniform >= len(images):
+        log.warning(
+            "%d of %d calibration images in %r are of a single color: use photographs of scenes",
+            uniform, len(images), source,
+        )  # fmt: skip
+    elif 2 * different <= len(images):
+        log.warning(
+            "only %d of %d calibration images in %r differ from each other: use different photographs",
+            different, len(images), source,
+        )  # fmt: skip
 
 
 def batched(scenes: Sequence[Scene]) -> Iterator[SceneBatch]:

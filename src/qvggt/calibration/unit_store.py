@@ -151,6 +151,15 @@ def check_store(folder: PathLike) -> None:
         )
 
 
+def stored_settings(folder: PathLike) -> Mapping[str, Any] | None:
+    """Return the settings of a folder of unit results, or None if it is none or is damaged."""
+    path = Path(folder) / SETTINGS
+    try:
+        return read_json(path) if path.is_file() else None
+    except QvggtError:
+        return None
+
+
 def remove_store(folder: PathLike) -> None:
     """Remove a folder of unit results; what else lies in it stays, and the folder with it.
 

@@ -66,7 +66,8 @@ def quantize_calibrated(
     on_progress("reading calibration scenes", 0.0)
     data = _scenes(model, options)
     about = replace(source, options=options.to_json(), calibration=data.provenance, versions=current_versions())
-    store = None if work is None else UnitStore(work, asdict(about))
+    # Photographs are identified by their content: files may be replaced between two runs.
+    store = None if work is None else UnitStore(work, {**asdict(about), "images": data.content_hash()})
     try:
         on_progress("running the float model", 0.0)
         known = {} if sensitivities is None else sensitivities
@@ -75,8 +76,9 @@ def quantize_calibrated(
         method.prepare(model)
         choice = _choice(method, context, store)
         recipe = build_recipe(context.shapes, choice.schemes, options.float_type)
-        run = {"store": store, "memory_bytes": options.memory_bytes, "on_progress": on_progress}
-        result = quantize_units(model, method, recipe, context.task, **run)
+        result = quantize_units(
+            model, method, recipe, context.task, store=store, memory_bytes=options.memory_bytes, on_progress=on_progress
+        )
         result = method.finish(context, result)
     except BaseException:
         if store is not None and store.empty:
