@@ -128,40 +128,33 @@ def quantize_to(
     weights = open_float(model, revision)
     report_to("hashing", 0.0)
     source = Provenance(str(model), source_hash=weights.hash(), method=method)
-    losses, stages = None, {}
     asked = {"source_hash": source.source_hash, "method": method, "options": chosen.options.to_json()}
-    if completed is not None and _agree(completed, asked):
-        stages = open_checkpoint(folder).recipe.provenance.stages
-        losses = Losses(**stages["held_out_loss"])
-        remove_store(work)
-    elif not chosen.needs_calibration:
+    if not chosen.needs_calibration:
         recipe = chosen.recipe(model_layers(weights.config), source)
         tensors = _watched(chosen.stream(weights.source, weights.config, recipe), weights, report_to)
         write_checkpoint(folder, weights.config, recipe, tensors, overwrite=overwrite)
-    else:
-        float_model = load_float(weights)
+    elif completed is None or not _agree(completed, asked):
         with _kept(work):
-            quantized, losses = quantize_calibrated(
-                float_model, chosen, source, work, sensitivities=sensitivities, on_progress=report_to
+            quantized, _ = quantize_calibrated(
+                load_float(weights), chosen, source, work, sensitivities=sensitivities, on_progress=report_to
             )
-        stages = quantized.recipe.provenance.stages
         report_to("writing", 1.0)
         save_checkpoint(quantized, folder, overwrite)
+    if chosen.needs_calibration:
         remove_store(work)
-    return _report(folder, losses, stages, report_to.costs())
+    return _report(folder, report_to.costs())
 
 
-def _report(
-    folder: PathLike, losses: Losses | None, stages: Mapping[str, Any], costs: tuple[StageCost, ...]
-) -> QuantizeReport:
+def _report(folder: PathLike, costs: tuple[StageCost, ...]) -> QuantizeReport:
     made = open_checkpoint(folder)
+    stages = made.recipe.provenance.stages
     return QuantizeReport(
         Path(folder),
         parameters=made.parameters,
         average_bits=made.average_bits,
         checkpoint_bytes=made.file_bytes,
         float_bytes=4 * made.parameters,
-        losses=losses,
+        losses=Losses(**stages["held_out_loss"]) if "held_out_loss" in stages else None,
         stages=stages,
         costs=costs,
     )
