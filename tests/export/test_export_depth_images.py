@@ -67,8 +67,8 @@ def test_near_is_warm_and_far_is_cool():
 
 
 def test_names_stay_recognizable():
-    names = ["IMG 1.JPG", "video.mp4#12", "a/b.png", "ünï–ço\nde.heic", "CON.png", "..", "IMG_1.png"]
-    expected = ("IMG_1", "video.mp4_12", "a_b", "ünï_ço_de", "_CON", "frame", "IMG_1-2")
+    names = ["IMG 1.JPG", "video.mp4#12", "a/b.png", "ünï–ço\nde.heic", "CON.png", "..", "IMG_1.png", "IMG_2.CR2"]
+    expected = ("IMG_1", "video.mp4_12", "a_b", "ünï_ço_de", "_CON", "frame", "IMG_1-2", "IMG_2")
     assert safe_names(names) == expected
 
 

@@ -16,12 +16,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from qvggt.export.frames import photo_mask
 from qvggt.files import make_folder, new_file, write_json
+from qvggt.images.files import IMAGE_SUFFIXES, RAW_SUFFIXES
 from qvggt.types import PathLike, Prediction, QvggtError
 
 SCALE_VERSION = 1
 NO_DEPTH_COLOR = (38, 40, 46)
 _PREVIEW_SUFFIX = "_preview"
-_IMAGE_SUFFIX = re.compile(r"\.(jpe?g|png|webp|tiff?|hei[cf]|bmp|gif|avif)$", re.IGNORECASE)
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _NAME_BYTES = 120
 
@@ -110,7 +110,9 @@ def _file_keys(stem: str) -> set[str]:
 
 
 def _portable(name: str) -> str:
-    text = unicodedata.normalize("NFC", _IMAGE_SUFFIX.sub("", name))
+    stem, dot, ending = name.rpartition(".")
+    is_image = f"{dot}{ending}".lower() in IMAGE_SUFFIXES | RAW_SUFFIXES
+    text = unicodedata.normalize("NFC", stem if is_image else name)
     text = re.sub(r"[^\w.-]+", "_", text)
     text = text.encode("utf-8", "ignore")[:_NAME_BYTES].decode("utf-8", "ignore").strip("._-") or "frame"
     return f"_{text}" if _RESERVED.match(text) else text

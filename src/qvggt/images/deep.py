@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -179,9 +180,12 @@ def _low_bytes(image: Image.Image) -> np.ndarray | None:
         if rawmode is None or rawmode.startswith("LA"):
             return None
         swapped = rawmode[:-4] + _OTHER_BYTE[rawmode[-4:]]
-        tiles = []
-        for codec, box, offset, arguments in again.tile:  # pyright: ignore[reportAttributeAccessIssue]
-            changed = swapped if isinstance(arguments, str) else (swapped, *arguments[1:])
-            tiles.append(type(again.tile[0])._make((codec, box, offset, changed)))  # pyright: ignore
-        again.tile = tiles  # pyright: ignore[reportAttributeAccessIssue]
+        again.tile = [_with_rawmode(tile, swapped) for tile in again.tile]  # pyright: ignore
         return np.asarray(again)
+
+
+def _with_rawmode(tile: Any, rawmode: str) -> Any:
+    """Return a tile of a file, a named tuple since Pillow 11, that is decoded in another raw mode."""
+    codec, box, offset, arguments = tile
+    values = (codec, box, offset, rawmode if isinstance(arguments, str) else (rawmode, *arguments[1:]))
+    return type(tile)(*values) if hasattr(tile, "_fields") else values

@@ -19,8 +19,8 @@ _COLOR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
 _PHOTOMETRIC, _SUB_DIRECTORIES, _DNG_VERSION = 262, 330, 50706
 _MAX_DIRECTORIES = 32
 _MAX_SUB_DIRECTORIES = 16
-_PIXEL_BYTES = 18
-"""Bytes per pixel while a raw file is developed: sensor values, four 16-bit channels, and the result twice."""
+_SENSOR_BYTES, _DEVELOPED_BYTES = 2, 12
+"""Bytes per pixel of the sensor's values, and of four 16-bit channels and the result."""
 
 
 def is_raw(file: IO[bytes], path: Path) -> bool:
@@ -61,7 +61,12 @@ def read_raw(path: Path, max_bytes: int | None = None) -> tuple[Image.Image, int
         with rawpy.imread(str(path)) as raw:
             size = (raw.sizes.width, raw.sizes.height)
             check_pixels(size, quote(path))
-            divisor = fitting_divisor(DecodingBytes(size[0] * size[1] * _PIXEL_BYTES), max_bytes, (1, 2), quote(path))
+            divisor = fitting_divisor(
+                DecodingBytes(size[0] * size[1] * _DEVELOPED_BYTES, size[0] * size[1] * _SENSOR_BYTES),
+                max_bytes,
+                (1, 2),
+                quote(path),
+            )
             pixels: np.ndarray = raw.postprocess(
                 use_camera_wb=True, no_auto_bright=True, gamma=(2.4, 12.92), half_size=divisor == 2, output_bps=8
             )
