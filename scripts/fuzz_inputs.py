@@ -251,12 +251,12 @@ def _write_units(folder: Path) -> None:
     weights = {LayerId("x.qkv"): quantize(torch.ones(4, 32), Scheme(4, 16))}
     store = UnitStore(folder / "s", {"seed": 0})
     store.put(BlockId("frame/0"), UnitResult(weights, {"x.norm": torch.ones(4)}, {"note": 1.5}))
-    store.put_plan({LayerId("x.qkv"): Scheme(4, 16)}, {"about": "x"})
+    store.put_schemes({LayerId("x.qkv"): Scheme(4, 16)}, {"about": "x"})
 
 
 def _read_units(folder: Path) -> Any:
     store = UnitStore(folder / "s", {"seed": 0})
-    found, plan = store.get(BlockId("frame/0")), store.get_plan()
+    found, plan = store.get(BlockId("frame/0")), store.get_schemes()
     return None if found is None or plan is None else (found, plan)
 
 
