@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from qvggt.bench import run as module
-from qvggt.bench.job import Job, Measured
 from qvggt.bench.machine import describe_machine
+from qvggt.bench.measurement import BenchRun, Measurement
 from qvggt.bench.report import BenchReport, BenchRow, ratio_of, relative_differences
-from qvggt.bench.run import bench, contenders_of, run_job
+from qvggt.bench.run import bench, contenders_of, run_in_process
 from qvggt.bench.worker import measure, sampled
 from qvggt.options import BenchOptions
 from qvggt.plots.bench import PARTS, write_profile
@@ -19,51 +19,53 @@ from qvggt.types import QvggtError
 
 def measured(seconds, memory=1000):
     parts = dict.fromkeys(PARTS, seconds / len(PARTS))
-    return Measured(seconds, 0.5, memory, 10, 4000, parts)
+    return Measurement(seconds, 0.5, memory, 10, 4000, parts)
 
 
 def row(model, times, memory=1000, files=None):
     return BenchRow(model, "float", 1, 28, tuple(measured(time, memory) for time in times), files)
 
 
-def test_a_run_in_a_process_of_its_own_is_measured(tmp_path):
-    answers = tmp_path / "a.npz"
-    found = run_job(Job("nano", frames=2, size_px=56, threads=1, answers=str(answers)))
+@pytest.mark.process
+def test_run_in_process__time_memory_and_outputs(tmp_path):
+    outputs = tmp_path / "a.npz"
+    found = run_in_process(BenchRun("nano", frames=2, size_px=56, threads=1, outputs=str(outputs)))
     assert 0 < found.seconds < 60
     assert found.weight_bytes > 20e6
     assert found.peak_memory_bytes > 10e6
     assert sum(found.parts.values()) == pytest.approx(found.seconds, rel=0.05)
     assert {"patch embedding", "frame attention", "global attention", "depth head"} <= set(found.parts)
-    assert set(np.load(answers)) >= {"pose_enc", "depth", "world_points"}
+    assert set(np.load(outputs)) >= {"pose_enc", "depth", "world_points"}
 
 
-def test_a_run_that_fails_says_why():
-    with pytest.raises(QvggtError, match="cannot be cut into patches of 14 px"):
-        run_job(Job("nano", size_px=50, threads=1))
+@pytest.mark.process
+def test_run_in_process__a_failure_says_why():
+    with pytest.raises(QvggtError, match="patches of 14 px"):
+        run_in_process(BenchRun("nano", size_px=50, threads=1))
 
 
-def test_the_same_job_gives_the_same_answers(tmp_path):
+def test_measure__the_same_run_gives_the_same_outputs(tmp_path):
     threads = torch.get_num_threads()
     try:
         for name in "ab":
-            measure(Job("nano", size_px=56, threads=1, answers=str(tmp_path / f"{name}.npz")))
+            measure(BenchRun("nano", size_px=56, threads=1, outputs=str(tmp_path / f"{name}.npz")))
     finally:
         torch.set_num_threads(threads)
     first, second = (np.load(tmp_path / f"{name}.npz") for name in "ab")
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
-def test_contenders_take_turns_and_are_compared(monkeypatch):
+def test_bench__contenders_take_turns_and_are_compared(monkeypatch):
     order = []
 
-    def fake(job):
-        order.append((job.model, job.frames))
-        if job.answers:
-            factor = 1.0 if job.model == "nano" else 1.1
-            np.savez(job.answers, depth=np.full(5, 2.0 * factor), pose_enc=np.ones(9))
-        return measured(4.0 if job.model == "nano" else 2.0, 1000 if job.model == "nano" else 250)
+    def fake(run):
+        order.append((run.model, run.frames))
+        if run.outputs:
+            factor = 1.0 if run.model == "nano" else 1.1
+            np.savez(run.outputs, depth=np.full(5, 2.0 * factor), pose_enc=np.ones(9))
+        return measured(4.0 if run.model == "nano" else 2.0, 1000 if run.model == "nano" else 250)
 
-    monkeypatch.setattr(module, "run_job", fake)
+    monkeypatch.setattr(module, "run_in_process", fake)
     sample = "nano-hard"
     report = bench(BenchOptions((sample,), ("float",), against="nano", frames=(1, 2), size_px=56, repeats=2))
     assert order == [("nano", 1), (sample, 1), ("nano", 2), (sample, 2)] * 2
@@ -78,26 +80,26 @@ def test_contenders_take_turns_and_are_compared(monkeypatch):
     }  # fmt: skip
 
 
-def test_every_way_to_compute_and_attend_is_a_contender():
+def test_contenders_of__every_compute_mode_and_attention():
     options = BenchOptions(("a",), ("float", "int8"), ("exact", "merged"), against="b")
-    found = [(job.model, job.how) for job in contenders_of(options)]
+    found = [(run.model, run.how) for run in contenders_of(options)]
     assert found == [("b", "float"), ("a", "float"), ("a", "float, merged"), ("a", "int8"), ("a", "int8, merged")]
 
 
-def test_a_contender_that_fails_leaves_the_others(monkeypatch):
-    def fake(job):
-        if job.model == "nano-hard":
+def test_bench__a_contender_that_fails_leaves_the_others(monkeypatch):
+    def fake(run):
+        if run.model == "nano-hard":
             raise QvggtError("no memory")
         return measured(1.0)
 
-    monkeypatch.setattr(module, "run_job", fake)
+    monkeypatch.setattr(module, "run_in_process", fake)
     report = bench(BenchOptions(("nano-hard",), ("float",), against="nano", size_px=56, repeats=2))
     assert [(each.model, each.error) for each in report.rows] == [("nano", ""), ("nano-hard", "no memory")]
     assert report.rows[1].to_json()["error"] == "no memory"
     assert report.ratios == ()
 
 
-def test_ratios_and_medians():
+def test_ratio_of__medians():
     base, other = row("a", [3.0, 1.0, 2.0], 600), row("b", [0.5], 200, files=800)
     assert (base.seconds, base.to_json()["seconds_least"], base.to_json()["seconds_most"]) == (2.0, 1.0, 3.0)
     ratio = ratio_of(other, base)
@@ -105,7 +107,7 @@ def test_ratios_and_medians():
     assert ratio_of(base, base).size_reduction is None
 
 
-def test_differences_are_relative():
+def test_relative_differences():
     found = relative_differences({"x": np.array([3.0, 4.4])}, {"x": np.array([3.0, 4.0])})
     assert found == {"x": pytest.approx(0.08)}
     assert sampled(torch.arange(100_000.0)).size == 4096
@@ -126,12 +128,12 @@ def test_differences_are_relative():
         {"threads": 0},
     ],
 )
-def test_impossible_options_are_refused(options):
+def test_bench_options__impossible_values_are_refused(options):
     with pytest.raises(QvggtError):
         BenchOptions(**{"models": ("nano",), **options})
 
 
-def test_the_machine_is_described():
+def test_describe_machine():
     about = describe_machine(threads=3)
     assert about["threads"] == 3
     assert about["memory_bytes"] > 1e8
@@ -139,7 +141,8 @@ def test_the_machine_is_described():
     json.dumps(about)
 
 
-def test_the_profile_is_a_picture(tmp_path):
+@pytest.mark.render
+def test_write_profile__is_a_picture(tmp_path):
     report = BenchReport(describe_machine(), (row("nano", [1.0]), row("x" * 80, [2.0])), "nano")
     write_profile(tmp_path / "p.png", report)
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")

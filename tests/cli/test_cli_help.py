@@ -10,11 +10,13 @@ import qvggt as package
 from qvggt.cli import COMMANDS
 
 
+@pytest.mark.process
 def test_version_in_a_process_of_its_own():
     done = finish(process("--version"))
     assert (done.status, done.out, done.err) == (0, f"qvggt {package.__version__}\n", "")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("argument", ["--version", "--help"])
 def test_neither_version_nor_help_waits_for_torch(argument):
     program = (
@@ -78,6 +80,7 @@ def test_missing_images(refused, tmp_path):
     )
 
 
+@pytest.mark.process
 def test_who_reads_the_output_may_stop_early():
     with process("--help") as running:
         assert running.stdout is not None
@@ -87,6 +90,7 @@ def test_who_reads_the_output_may_stop_early():
     assert running.returncode in (0, 1)
 
 
+@pytest.mark.process
 def test_output_that_cannot_be_written_is_one_sentence():
     with open("/dev/full", "w") as full:
         done = finish(process("--help", stdout=full))

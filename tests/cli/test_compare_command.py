@@ -15,6 +15,7 @@ def cache(monkeypatch, tmp_path):
     return tmp_path / "cache" / "qvggt"
 
 
+@pytest.mark.render
 def test_table_picture_and_json(qvggt, tmp_path, cache):
     files = "--json", tmp_path / "c.json", "--plot", tmp_path / "deep" / "c.png"
     done = qvggt("compare", MODEL, "--methods", "rtn", "smoothquant", "--bits", "4", "3", *FEW, *files)

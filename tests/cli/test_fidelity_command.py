@@ -8,6 +8,7 @@ from commands import MODEL, draw, weight, write_weights
 from PIL import Image
 
 
+@pytest.mark.render
 def test_table_sentence_figures_and_picture(qvggt, photos, intact_checkpoint, tmp_path):
     files = tmp_path / "deep" / "x.json", tmp_path / "deep" / "x.png"
     done = qvggt("fidelity", MODEL, intact_checkpoint, photos, "--json", files[0], "--plot", files[1])

@@ -90,6 +90,7 @@ def test_photographs_of_ones_own_are_recorded(qvggt, photos, tmp_path):
     assert calibration["names"] == ["p0.jpg", "p1.jpg"]
 
 
+@pytest.mark.process
 def test_interrupted_resumed_and_begun_anew(qvggt, refused, tmp_path):
     folder, work = tmp_path / "out", tmp_path / "out.unfinished"
     command = ("quantize", MODEL, "-o", folder, "--method", "gptq", *FEW)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 
+@pytest.mark.render
 def test_rooms_are_rendered_and_a_second_run_keeps_them(qvggt, tmp_path):
     arguments = ("render", "rooms", "-o", tmp_path / "out", "--split", "wide", "--scenes", "2", "--frames", "2")
     done = qvggt(*arguments, "--size", "56", "42", "--landmarks", "0.5", "--path", "orbit")

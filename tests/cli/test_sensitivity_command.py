@@ -9,6 +9,7 @@ from PIL import Image
 FEW = ("--calib-scenes", "2", "--calib-frames", "2", "--bits", "3", "8", "--group-size", "32")
 
 
+@pytest.mark.render
 def test_report_table_and_picture_on_rooms(qvggt, tmp_path):
     files = tmp_path / "deep" / "x.json", tmp_path / "deep" / "x.png"
     done = qvggt("sensitivity", "nano", "-o", files[0], "--plot", files[1], *FEW, "--granularity", "unit",

@@ -7,7 +7,7 @@ from qvggt.weights.open import open_weights
 
 RECIPE = {
     "model": "micro",
-    "phases": [{"steps": 50, "image_px": 28, "images_per_step": 2, "frames": [2]}],
+    "phases": [{"steps": 5, "image_px": 28, "images_per_step": 2, "frames": [2]}],
     "validate_steps": 1000,
     "camera_weight": 2.0,
 }
@@ -20,10 +20,12 @@ def recipe(tmp_path):
     return path
 
 
-def test_training_shows_its_pace_and_leaves_weights_and_a_curve(recipe, tmp_path, capsys):
+@pytest.mark.render
+def test_train__pace_weights_and_curve(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("qvggt.train.loop.REPORT_STEPS", 5)
     main(["train", str(recipe), "-o", str(tmp_path / "run")])
     shown = capsys.readouterr().out
-    assert "step 50 of 50" in shown
+    assert "step 5 of 5" in shown
     assert "s per step" in shown
     assert "min left" in shown
     assert open_weights(tmp_path / "run" / "weights.safetensors").config.embed_dim == 64
@@ -44,7 +46,7 @@ def test_training_shows_its_pace_and_leaves_weights_and_a_curve(recipe, tmp_path
         (("micro", "--start-from", "nano", "--minutes", "0"), "cannot begin"),
     ],
 )
-def test_what_cannot_be_trained_is_one_sentence(arguments, words, tmp_path, capsys):
+def test_train__what_cannot_be_trained_is_one_line(arguments, words, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["train", *arguments, "-o", str(tmp_path / "run")])
     assert stopped.value.code == 1

@@ -16,6 +16,8 @@ from qvggt.plots.comparison import _side_by_side, write_comparison_picture
 ON = EvaluationSetup("rooms", "test", "all frames", (8, 8), 0, 1.0, 84, {})
 SCENES = 12
 
+pytestmark = pytest.mark.render
+
 
 def scenes(seed, loss, values=True):
     generator = np.random.default_rng(seed)

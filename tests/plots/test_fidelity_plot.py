@@ -11,6 +11,8 @@ from qvggt import QvggtError
 from qvggt.plots.fidelity import write_fidelity_picture
 from qvggt.weights.pretrained import sample_images
 
+pytestmark = pytest.mark.render
+
 
 @pytest.fixture(scope="module")
 def report():

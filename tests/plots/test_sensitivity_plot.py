@@ -16,6 +16,8 @@ from qvggt.model import VGGT, VGGTConfig
 from qvggt.options import sensitivity_schemes
 from qvggt.plots.sensitivity import write_sensitivity_picture
 
+pytestmark = pytest.mark.render
+
 
 def made_up(config, granularity, bits=(3, 4), scale=1.0):
     with torch.device("meta"):

@@ -1,1 +1,1 @@
-"""Speed and memory: every contender in fresh processes of its own, in turns, its answer compared with the float one."""
+"""Speed and memory of models: contenders run in turns, in new processes, and their outputs are compared."""

@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""Description of the machine that a measurement was made on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from qvggt.version import __version__
 
 FEATURES = ("avx2", "avx_vnni", "avx512_f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "neon", "i8mm", "sve")
-"""Of a CPU, that decide how fast products are."""
+"""CPU features that determine the speed of matrix products."""
 
 
 def describe_machine(device: str = "cpu", threads: int | None = None) -> dict[str, Any]:

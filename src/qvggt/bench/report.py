@@ -1,4 +1,4 @@
-"""What a benchmark found: a row for every contender and number of frames, and ratios to the float model."""
+"""Results of a benchmark: a row per contender and number of frames, and ratios to the float model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qvggt.bench.job import Measured
+from qvggt.bench.measurement import Measurement
 
 
 @dataclass(frozen=True)
@@ -15,13 +15,13 @@ class BenchRow:
     """One contender at one number of frames.
 
     Attributes:
-        model: as it was named.
-        compute: how packed layers multiply, and that tokens are merged if they are.
-        frames: images of the scene.
+        model: its name as given.
+        compute: arithmetic of packed layers, and whether tokens are merged.
+        frames: number of images.
         size_px: width and height of the images.
-        runs: one a repeat.
-        checkpoint_bytes: of the model's files; None if it has none.
-        differences: from the float model's answer, by output: 2-norm of the difference over that of the answer.
+        runs: one per repeat.
+        checkpoint_bytes: size of the model's files; None if it has none.
+        differences: by output, 2-norm of the difference from the float model's over the 2-norm of the float model's.
         error: why there are no runs.
     """
 
@@ -29,7 +29,7 @@ class BenchRow:
     compute: str
     frames: int
     size_px: int
-    runs: tuple[Measured, ...] = ()
+    runs: tuple[Measurement, ...] = ()
     checkpoint_bytes: int | None = None
     differences: Mapping[str, float] = field(default_factory=dict)
     error: str = ""
@@ -80,15 +80,15 @@ class BenchRow:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A contender against the model that it is compared with; above one is better.
+    """A contender against the reference model; above one is better.
 
     Attributes:
         model: the contender.
-        compute: how it multiplies.
-        frames: images of the scene.
-        speedup: how many times faster.
-        memory_reduction: how many times less peak memory.
-        size_reduction: how many times smaller than the other's tensors its files are; None where it has none.
+        compute: arithmetic of packed layers.
+        frames: number of images.
+        speedup: the reference's time over the contender's.
+        memory_reduction: the reference's peak memory over the contender's.
+        size_reduction: size of the reference's tensors over that of the contender's files; None if it has none.
     """
 
     model: str
@@ -109,8 +109,8 @@ class BenchReport:
 
     Attributes:
         environment: the machine, JSON-ready.
-        rows: the model that all are compared with first, at each number of frames.
-        against: its name.
+        rows: the reference model first, at each number of frames.
+        against: the reference model's name.
     """
 
     environment: Mapping[str, Any]
@@ -119,7 +119,7 @@ class BenchReport:
 
     @property
     def ratios(self) -> tuple[Ratio, ...]:
-        """Every contender that ran against the model that ran on as many frames."""
+        """Every contender that ran against the reference model on as many frames."""
         base = {row.frames: row for row in self.rows if row.model == self.against and row.runs}
         others = [row for row in self.rows if row.model != self.against and row.runs and row.frames in base]
         return tuple(ratio_of(row, base[row.frames]) for row in others)
@@ -135,7 +135,7 @@ class BenchReport:
 
 
 def ratio_of(row: BenchRow, base: BenchRow) -> Ratio:
-    """Return how a contender compares with another model at the same number of frames."""
+    """Return the ratios of a contender to another model at the same number of frames."""
     size = None if row.checkpoint_bytes is None else base.runs[0].weight_bytes / row.checkpoint_bytes
     return Ratio(
         row.model, compute=row.compute, frames=row.frames, speedup=base.seconds / row.seconds,
@@ -144,7 +144,7 @@ def ratio_of(row: BenchRow, base: BenchRow) -> Ratio:
 
 
 def relative_differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, float]:
-    """Return the 2-norm of the difference of every array over that of the expected one."""
+    """Return, for every array, the 2-norm of the difference over the 2-norm of the expected one."""
     differences = {}
     for name, value in expected.items():
         size = float((value**2).sum()) ** 0.5

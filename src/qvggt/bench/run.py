@@ -1,4 +1,4 @@
-"""Running contenders in turns, each in a fresh process, so that none profits from what another left behind."""
+"""Run contenders in turns, each in a new process, so that caches and memory of one do not affect another."""
 
 from __future__ import annotations
 
@@ -12,75 +12,75 @@ from pathlib import Path
 
 import numpy as np
 
-from qvggt.bench.job import Job, Measured
 from qvggt.bench.machine import describe_machine
+from qvggt.bench.measurement import BenchRun, Measurement
 from qvggt.bench.report import BenchReport, BenchRow, relative_differences
 from qvggt.checkpoint.open import open_model
 from qvggt.options import BenchOptions
 from qvggt.types import OnProgress, QvggtError
 
-ANSWERS = ("pose_enc", "depth", "world_points")
+OUTPUTS = ("pose_enc", "depth", "world_points")
 
 
-def contenders_of(options: BenchOptions) -> list[Job]:
-    """Return a run of the model that all are compared with, then of every contender, on no frames yet."""
-    base = Job(options.against, frames=0, size_px=options.size_px, threads=options.threads, device=options.device)
-    jobs = [
+def contenders_of(options: BenchOptions) -> list[BenchRun]:
+    """Return a run of the reference model, then of every contender; their number of frames is not set yet."""
+    base = BenchRun(options.against, frames=0, size_px=options.size_px, threads=options.threads, device=options.device)
+    runs = [
         replace(base, model=model, compute=compute, global_attention=attention)
         for model, compute, attention in itertools.product(options.models, options.computes, options.global_attention)
     ]
-    return [base, *(job for job in dict.fromkeys(jobs) if job.model != options.against)]
+    return [base, *(run for run in dict.fromkeys(runs) if run.model != options.against)]
 
 
 def bench(options: BenchOptions, on_progress: OnProgress = lambda what, share: None) -> BenchReport:
     """Measure time and memory of several models side by side.
 
     Raises:
-        QvggtError: a model cannot be found, or the one that all are compared with cannot run.
+        QvggtError: a model cannot be found, or the reference model cannot run.
     """
     contenders = contenders_of(options)
-    sizes = {job.model: open_model(job.model).file_bytes for job in contenders}
-    jobs = [replace(job, frames=frames) for frames in options.frames for job in contenders]
-    runs: dict[Job, list[Measured]] = {job: [] for job in jobs}
-    errors: dict[Job, str] = {}
-    answers: dict[Job, dict[str, np.ndarray]] = {}
-    total = len(jobs) * options.repeats
+    sizes = {run.model: open_model(run.model).file_bytes for run in contenders}
+    runs = [replace(run, frames=frames) for frames in options.frames for run in contenders]
+    measured: dict[BenchRun, list[Measurement]] = {run: [] for run in runs}
+    errors: dict[BenchRun, str] = {}
+    outputs: dict[BenchRun, dict[str, np.ndarray]] = {}
+    total = len(runs) * options.repeats
     with tempfile.TemporaryDirectory(prefix="qvggt-bench-") as folder:
         for turn in range(total):
-            job = jobs[turn % len(jobs)]
-            if job in errors:
+            run = runs[turn % len(runs)]
+            if run in errors:
                 continue
-            on_progress(f"{Path(job.model).name}, {job.how}, frames {job.frames}", turn / total)
+            on_progress(f"{Path(run.model).name}, {run.how}, frames {run.frames}", turn / total)
             place = Path(folder) / f"{turn}.npz"
             try:
-                runs[job].append(run_job(replace(job, answers=str(place) if turn < len(jobs) else "")))
+                measured[run].append(run_in_process(replace(run, outputs=str(place) if turn < len(runs) else "")))
             except QvggtError as error:
-                if job.model == options.against:
+                if run.model == options.against:
                     raise
-                errors[job] = str(error)
+                errors[run] = str(error)
                 continue
             if place.exists():
-                answers[job] = dict(np.load(place))
+                outputs[run] = dict(np.load(place))
     rows = []
-    for job in jobs:
-        base = replace(contenders[0], frames=job.frames)
-        differences = {} if job not in answers or job == base else relative_differences(answers[job], answers[base])
-        shown = {name: differences[name] for name in ANSWERS if name in differences}
-        row = BenchRow(job.model, job.how, job.frames, job.size_px, runs=tuple(runs[job]), differences=shown)
-        rows.append(replace(row, checkpoint_bytes=sizes[job.model], error=errors.get(job, "")))
+    for run in runs:
+        base = replace(contenders[0], frames=run.frames)
+        differences = {} if run not in outputs or run == base else relative_differences(outputs[run], outputs[base])
+        shown = {name: differences[name] for name in OUTPUTS if name in differences}
+        row = BenchRow(run.model, run.how, run.frames, run.size_px, runs=tuple(measured[run]), differences=shown)
+        rows.append(replace(row, checkpoint_bytes=sizes[run.model], error=errors.get(run, "")))
     return BenchReport(describe_machine(options.device, options.threads), tuple(rows), options.against)
 
 
-def run_job(job: Job) -> Measured:
-    """Run a job in a process of its own.
+def run_in_process(run: BenchRun) -> Measurement:
+    """Execute a run in a new process.
 
     Raises:
-        QvggtError: it failed; the sentence is the process's own.
+        QvggtError: the process failed; the message is its own.
     """
     command = [sys.executable, "-m", "qvggt.bench.worker"]
-    done = subprocess.run(command, input=json.dumps(job.to_json()), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=json.dumps(run.to_json()), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
-        reason = said[-1] if said else "the system ended it, as a rule because the memory ran out"
-        raise QvggtError(f"{job.model} did not run on {job.frames} frames of {job.size_px} px: {reason}")
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+        reason = said[-1] if said else "the system killed it, usually because memory ran out"
+        raise QvggtError(f"{run.model} failed on {run.frames} frames of {run.size_px} px: {reason}")
+    return Measurement(**json.loads(done.stdout.splitlines()[-1]))

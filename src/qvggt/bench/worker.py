@@ -1,4 +1,4 @@
-"""The process in which one run is measured: a job as JSON on standard input, what it took on standard output."""
+"""The process of one benchmark run: the run as JSON on standard input, its measurement on standard output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qvggt.api import reconstruct as api
-from qvggt.bench.job import Job, Measured
+from qvggt.bench.measurement import BenchRun, Measurement
 from qvggt.inference.process_memory import peak_memory_bytes, resident_memory_bytes, retain_freed_memory
 from qvggt.model import chunking
 from qvggt.types import QvggtError
@@ -27,50 +27,50 @@ _PARTS = {
 """The part of the model that each unit of the forward pass belongs to."""
 
 SAMPLED = 4096
-"""At most so many numbers of each answer are kept, evenly spread, to compare models by."""
+"""Most values kept of each output, evenly spaced, to compare models by."""
 
 
-def measure(job: Job) -> Measured:
+def measure(run: BenchRun) -> Measurement:
     """Load the model, warm it up, and run it once.
 
-    A CPU is warm after one small image. On other devices kernels are compiled and chosen for their shapes: there the
-    first pass is as large as the second.
+    On a CPU one small image is enough to warm up. On other devices kernels are compiled and selected by shape, so the
+    warm-up pass has the size of the measured one.
 
     Raises:
-        QvggtError: the model cannot be loaded, or the images are of an impossible size.
+        QvggtError: the model cannot be loaded, or the image size is not a multiple of its patch size.
     """
-    if job.threads is not None:
-        torch.set_num_threads(job.threads)
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
     retain_freed_memory()  # as the command line does
     base = resident_memory_bytes()
     started = time.perf_counter()
-    model = api.load(job.model, job.device, job.compute, global_attention=job.global_attention)
+    model = api.load(run.model, run.device, run.compute, global_attention=run.global_attention)
     load_seconds = time.perf_counter() - started
     patch = model.config.patch_size
-    if job.size_px % patch:
-        raise QvggtError(f"images of {job.size_px} px cannot be cut into patches of {patch} px: choose a multiple")
-    generator = torch.Generator().manual_seed(job.seed)
+    if run.size_px % patch:
+        raise QvggtError(f"images of {run.size_px} px cannot be cut into patches of {patch} px: choose a multiple")
+    generator = torch.Generator().manual_seed(run.seed)
     images = torch.rand(
-        1, job.frames, 3, job.size_px, job.size_px, generator=generator, dtype=torch.float32, device="cpu"
+        1, run.frames, 3, run.size_px, run.size_px, generator=generator, dtype=torch.float32, device="cpu"
     )
-    images = images.to(job.device)
+    images = images.to(run.device)
     with torch.inference_mode():
-        small = torch.device(job.device).type == "cpu"
-        model(images[:, :1, :, : 4 * patch, : 4 * patch] if small else images, heads=job.heads)
-        _wait(job.device)
-        clock = PartClock(job.device)
+        small = torch.device(run.device).type == "cpu"
+        model(images[:, :1, :, : 4 * patch, : 4 * patch] if small else images, heads=run.heads)
+        _wait(run.device)
+        clock = PartClock(run.device)
         started = time.perf_counter()
-        answers = chunking.run(model, images, job.heads, observe=clock)
-        _wait(job.device)
+        outputs = chunking.run(model, images, run.heads, observe=clock)
+        _wait(run.device)
         seconds = time.perf_counter() - started
     peak = peak_memory_bytes() - base
-    if torch.device(job.device).type == "cuda":
+    if torch.device(run.device).type == "cuda":
         peak += torch.cuda.max_memory_allocated()
-    if job.answers:
-        np.savez(job.answers, **{name: sampled(value) for name, value in answers.items()})  # pyright: ignore
+    if run.outputs:
+        np.savez(run.outputs, **{name: sampled(value) for name, value in outputs.items()})  # pyright: ignore
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     parts = {**clock.seconds, "other": max(0.0, seconds - sum(clock.seconds.values()))}
-    return Measured(
+    return Measurement(
         seconds,
         load_seconds=load_seconds,
         peak_memory_bytes=peak,
@@ -98,7 +98,7 @@ class PartClock:
 
 
 def sampled(value: Tensor) -> np.ndarray:
-    """Return at most ``SAMPLED`` numbers of an answer, evenly spread, as float32."""
+    """Return at most ``SAMPLED`` values of an output, evenly spaced, as float32."""
     flat = value.float().flatten()
     return flat[:: max(1, len(flat) // SAMPLED)][:SAMPLED].cpu().numpy()
 
@@ -109,13 +109,13 @@ def _wait(device: str) -> None:
 
 
 def main() -> None:
-    """Measure one job."""
-    job = Job(**json.load(sys.stdin))
+    """Measure one run."""
+    run = BenchRun(**json.load(sys.stdin))
     try:
-        found = measure(job)
+        found = measure(run)
     except (QvggtError, RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        sys.stderr.write(f"{Path(job.model).name}: {reason}\n")
+        sys.stderr.write(f"{Path(run.model).name}: {reason}\n")
         sys.exit(1)
     json.dump(asdict(found), sys.stdout)
 

@@ -95,7 +95,7 @@ def _print(report: BenchReport) -> None:
 
 
 def _cells(row: BenchRow, ratios: dict[Any, Any]) -> list[str]:
-    from qvggt.bench.run import ANSWERS
+    from qvggt.bench.run import OUTPUTS
     from qvggt.inference.process_memory import size_text
 
     if not row.runs:
@@ -112,5 +112,5 @@ def _cells(row: BenchRow, ratios: dict[Any, Any]) -> list[str]:
         size,
         smaller,
         f"{row.load_seconds:.2f}",
-        *(f"{row.differences[name]:.4f}" if name in row.differences else "" for name in ANSWERS),
+        *(f"{row.differences[name]:.4f}" if name in row.differences else "" for name in OUTPUTS),
     ]

@@ -1,4 +1,4 @@
-"""One measurement: what is to run, and what came of it."""
+"""One benchmark run, and its measured time and memory."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from qvggt.options import ALL_HEADS, Compute, GlobalAttention, Head, ImageOption
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run of one model in a process of its own.
+class BenchRun:
+    """One run of one model in a separate process.
 
     Attributes:
         model: whatever ``load`` takes.
-        compute: how packed layers multiply.
-        frames: images of the scene.
+        compute: arithmetic of packed layers.
+        frames: number of images.
         size_px: width and height of the images.
-        heads: what is computed.
-        threads: of the CPU; torch's own choice if None.
-        device: where to compute.
-        seed: of the images.
-        global_attention: among all tokens, or merged ones.
-        answers: file that samples of the answer are written to; none if empty.
+        heads: what to compute.
+        threads: CPU threads; torch's default if None.
+        device: where the model runs.
+        seed: random seed of the images.
+        global_attention: over all tokens, or merged ones.
+        outputs: file to write samples of the model's outputs to; none if empty.
     """
 
     model: str
@@ -35,11 +35,11 @@ class Job:
     device: str = LoadOptions.device
     seed: int = 0
     global_attention: GlobalAttention = LoadOptions.global_attention
-    answers: str = ""
+    outputs: str = ""
 
     @property
     def how(self) -> str:
-        """How it computes, in a few words."""
+        """Compute mode and kind of attention in words."""
         return self.compute + (", merged" if self.global_attention == "merged" else "")
 
     def to_json(self) -> dict[str, Any]:
@@ -48,15 +48,15 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one run took.
+class Measurement:
+    """Time and memory of one run.
 
     Attributes:
-        seconds: of the model's forward pass, from images in memory to answers in memory.
-        load_seconds: from the model's name to the model in memory.
-        peak_memory_bytes: the process's largest resident memory above that after imports.
+        seconds: of the forward pass, from images in memory to outputs in memory.
+        load_seconds: of loading the model by name.
+        peak_memory_bytes: peak resident memory of the process above ``base_memory_bytes``.
         base_memory_bytes: resident memory after imports.
-        weight_bytes: of the model's tensors.
+        weight_bytes: size of the model's tensors.
         parts: seconds by part of the model.
     """
 
