@@ -133,48 +133,6 @@ def test_a_weight_whose_groups_are_no_steps_of_four_is_multiplied_in_float():
     close(BACKEND.linear(x, weight, None), F.linear(x.double(), exact))
 
 
-def outcome_of(monkeypatch, tmp_path, **environment):
-    """Ask anew for the library, with an empty cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    native._outcome.cache_clear()
-    try:
-        return unavailable_reason()
-    finally:
-        native._outcome.cache_clear()
-
-
-@needs_library
-def test_it_is_compiled_once(monkeypatch, tmp_path):
-    assert outcome_of(monkeypatch, tmp_path) is None
-    (made,) = (tmp_path / "qvggt" / "native").iterdir()
-    before = made.stat().st_mtime_ns
-    assert outcome_of(monkeypatch, tmp_path) is None
-    assert made.stat().st_mtime_ns == before
-
-
-@needs_library
-@pytest.mark.parametrize(
-    ("environment", "words"),
-    [
-        ({"CC": "no-such-compiler"}, "install gcc or clang"),
-        ({"CC": "false"}, "cannot compile"),
-        ({"QVGGT_NATIVE": "0"}, "switched off"),
-    ],
-)
-def test_where_it_cannot_be_had_the_reason_is_told(monkeypatch, tmp_path, environment, words):
-    assert words in (outcome_of(monkeypatch, tmp_path, **environment) or "")
-
-
-@needs_library
-def test_a_damaged_library_is_told_of(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    made = native._compiled(KIND)
-    made.write_bytes(b"no library")
-    assert f"remove {made}" in (outcome_of(monkeypatch, tmp_path) or "")
-
-
 def test_without_it_other_products_serve(monkeypatch):
     monkeypatch.setenv("QVGGT_NATIVE", "0")
     assert pick("cpu", "int8").name in ("cpu-int8", "cpu")
@@ -233,21 +191,3 @@ def test_fours_of_products_are_added_to_the_same_bits(request):
     request.getfixturevalue("emulated_vnni")
     assert native.library() is not None
     assert all(map(torch.equal, usual, products_of_every_kind()))
-
-
-@needs_library
-@pytest.mark.parametrize("special", KIND.features.values(), ids=KIND.features)
-def test_compilers_know_the_instructions_of_other_cpus(special, tmp_path):
-    call = [*native.compiler(), *native.command(KIND, special, tmp_path / "a.so")]
-    made = subprocess.run(call, capture_output=True, text=True, timeout=120)
-    if "unrecognized" in made.stderr or "unknown argument" in made.stderr:
-        pytest.skip("an old compiler")
-    assert made.returncode == 0, made.stderr
-
-
-@needs_library
-def test_a_compiler_older_than_the_cpu_makes_the_usual_library(monkeypatch):
-    monkeypatch.setattr(native, "special_flags", lambda _: ())
-    usual = native._compiled(KIND)
-    monkeypatch.setattr(native, "special_flags", lambda _: ("-munheard-of",))
-    assert native._compiled(KIND) == usual

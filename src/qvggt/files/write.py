@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
+import logging
 import os
+import shutil
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,16 +18,59 @@ from typing import Any
 
 from qvggt.types import PathLike, QvggtError
 
+log = logging.getLogger(__name__)
+
 
 def user_cache() -> Path:
-    """Return the folder for what can be made again: ``$XDG_CACHE_HOME/qvggt`` or the system's own place."""
-    if place := os.environ.get("XDG_CACHE_HOME"):
-        cache = Path(place)
-    elif sys.platform == "win32":
-        cache = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    return cache / "qvggt"
+    """Return the folder for what can be made again: ``$XDG_CACHE_HOME/qvggt`` if absolute, or the system's own place.
+
+    If that folder cannot be had (no home, no permission, owned by another user), a warning says so once, and the
+    process gets a private temporary folder, which is removed when it ends.
+    """
+    try:
+        return private_folder(_cache_home() / "qvggt")
+    except (RuntimeError, QvggtError) as error:  # without a home, pathlib raises RuntimeError
+        return _temporary_cache(str(error))
+
+
+def _cache_home() -> Path:
+    place = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if place.is_absolute():
+        return place
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+
+
+_temporary: Path | None = None
+
+
+def _temporary_cache(reason: str) -> Path:
+    global _temporary
+    if _temporary is None or not _temporary.is_dir():
+        _temporary = Path(tempfile.mkdtemp(prefix="qvggt-cache-"))
+        atexit.register(shutil.rmtree, _temporary, ignore_errors=True)
+        log.warning("no folder for caches (%s): set XDG_CACHE_HOME to keep caches; using %s", reason, _temporary)
+    return _temporary
+
+
+def private_folder(folder: Path) -> Path:
+    """Create a folder that only its owner can enter, and those above it; return it.
+
+    Raises:
+        QvggtError: it cannot be created or written, or another user owns it.
+    """
+    with system_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if hasattr(os, "geteuid"):
+            status = folder.stat()
+            if status.st_uid != os.geteuid():
+                raise QvggtError(f"{folder} belongs to another user")
+            if status.st_mode & 0o077:
+                folder.chmod(0o700)
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            raise QvggtError(f"{folder} cannot be written")
+    return folder
 
 
 @contextmanager

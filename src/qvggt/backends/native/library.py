@@ -1,4 +1,4 @@
-"""The native library: compiled once per machine and kept in the user's cache."""
+"""The native library: compiled once per machine and user, then loaded from the user's cache."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from qvggt.backends.native.cache import cached, keep
 from qvggt.backends.native.processors import Processor, features, processor
-from qvggt.files import user_cache
+from qvggt.types import QvggtError
 
 FOLDER = Path(__file__).parent
 HEADERS = tuple(FOLDER / name for name in ("convolution.h", "job.h", "neon.h", "pairs.h", "vectors.h"))
@@ -35,14 +36,6 @@ def unavailable_reason() -> str | None:
     return None
 
 
-@functools.cache
-def _outcome(kind: Processor) -> ctypes.CDLL | Unavailable:
-    try:
-        return _load(_compiled(kind), kind)
-    except Unavailable as reason:
-        return reason
-
-
 def library() -> ctypes.CDLL:
     """Return the native library, compiled now if it is not in the cache.
 
@@ -51,13 +44,21 @@ def library() -> ctypes.CDLL:
     """
     if os.environ.get("QVGGT_NATIVE") == "0":
         raise Unavailable("the native library is switched off (QVGGT_NATIVE=0)")
-    kind = processor()
-    if kind is None:
-        raise Unavailable("the native library does not support this CPU (supported: x86 with AVX2, 64-bit ARM)")
-    outcome = _outcome(kind)
+    outcome = _outcome()
     if isinstance(outcome, Unavailable):
         raise outcome
     return outcome
+
+
+@functools.cache
+def _outcome() -> ctypes.CDLL | Unavailable:
+    kind = processor()
+    if kind is None:
+        return Unavailable("the native library does not support this CPU (supported: x86 with AVX2, 64-bit ARM)")
+    try:
+        return _load(_compiled(kind), kind)
+    except Unavailable as reason:
+        return reason
 
 
 def compiler() -> Sequence[str]:
@@ -93,32 +94,37 @@ def _compiled_with(kind: Processor, special: Sequence[str]) -> Path:
     text = b"".join(path.read_bytes() for path in (*(FOLDER / name for name in kind.sources), *HEADERS))
     words = (*FLAGS, *kind.flags, *special, *features())
     key = hashlib.sha256(text + " ".join(words).encode()).hexdigest()[:_KEY_CHARACTERS]
-    target = user_cache() / "native" / f"products-{key}.so"
-    if target.is_file():
-        return target
+    try:
+        return cached(key) or keep(key, _compile(kind, special))
+    except QvggtError as error:
+        raise Unavailable(f"the native library cannot be kept ({error})") from error
+
+
+def _compile(kind: Processor, special: Sequence[str]) -> bytes:
+    """Return the bytes of the library."""
     found = compiler()
     if not found:
         raise Unavailable("no C compiler found for the native library: install gcc or clang, or set CC")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            made = Path(folder) / target.name
-            call = [*found, *command(kind, special, made)]
+        with tempfile.TemporaryDirectory(prefix="qvggt-") as folder:
+            target = Path(folder) / "products.so"
+            call = [*found, *command(kind, special, target)]
             subprocess.run(call, check=True, capture_output=True, text=True, timeout=_SECONDS)
-            os.replace(made, target)
+            return target.read_bytes()
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"status {error.returncode}"]
         raise Unavailable(f"{found[0]} cannot compile the native library ({lines[0]})") from error
     except (OSError, subprocess.SubprocessError) as error:
         raise Unavailable(f"the native library cannot be compiled ({error})") from error
-    return target
 
 
 def _load(path: Path, kind: Processor) -> ctypes.CDLL:
     try:
         found = ctypes.CDLL(str(path))
     except OSError as error:
-        raise Unavailable(f"the native library cannot be loaded ({error}): remove {path}") from error
+        raise Unavailable(
+            f"the native library cannot be loaded ({error}): set XDG_CACHE_HOME to a folder that is not mounted noexec"
+        ) from error
     for name in kind.functions:
         getattr(found, name).argtypes, getattr(found, name).restype = [ctypes.c_void_p], None
     return found
