@@ -1,12 +1,13 @@
 """Kept results are keyed by the code that the verb reaches, and by nothing else."""
 
 import shutil
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 import qvggt
-from qvggt.eval.code_hash import code_hash, reached_files
+from qvggt.eval.code_hash import _imported, code_hash, reached_files
 
 PACKAGE = Path(qvggt.__file__).parent
 FIGURES, BYTES = "qvggt.api.evaluate", "qvggt.api.quantize"
@@ -16,7 +17,11 @@ FIGURES, BYTES = "qvggt.api.evaluate", "qvggt.api.quantize"
 def copy(tmp_path_factory):
     """Return a copy of the package whose files a test may change."""
     folder = tmp_path_factory.mktemp("code") / "qvggt"
-    return shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.jpg"))
+    shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.jpg"))
+    imported = lru_cache(None)(lambda path, package: list(_imported(path, package)))  # no test changes what is imported
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qvggt.eval.code_hash._imported", imported)
+        yield folder
 
 
 def hash_after_change(copy, module, files):

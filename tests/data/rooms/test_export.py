@@ -20,6 +20,8 @@ from qvggt.geometry import project
 from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
+pytestmark = pytest.mark.render
+
 PART = choose_rooms("val", 2, 3)
 PICTURES = Pictures((42, 56))
 

@@ -9,6 +9,8 @@ import torch
 
 from qvggt.data.rooms.family import SPLITS, RoomFamily, render_rooms
 
+pytestmark = pytest.mark.render
+
 
 @dataclass(frozen=True)
 class Golden:

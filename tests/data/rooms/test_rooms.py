@@ -22,6 +22,8 @@ from qvggt.data.rooms.render import render
 from qvggt.geometry import invert_camera, project, unproject
 from qvggt.types import QvggtError
 
+pytestmark = pytest.mark.render
+
 SIZE = (36, 48)
 FAMILIES = (
     RoomFamily(),

@@ -9,6 +9,8 @@ import pytest
 
 from qvggt.data.rooms.family import SPLITS
 
+pytestmark = pytest.mark.render
+
 PAGE = Path(__file__).parents[3] / "docs" / "rooms.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 

@@ -6,6 +6,8 @@ from qvggt.data.rooms.reader import RoomsReader
 from qvggt.options import ImageOptions
 from qvggt.types import QvggtError
 
+pytestmark = pytest.mark.render
+
 OPTIONS = ImageOptions(28, 14)
 
 
