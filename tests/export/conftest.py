@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from qvggt.export import overview, sheet
 from qvggt.types import FrameMap, Prediction
 
 # Boxes (low, high, color) in a world with z up, meters; the first is the room, seen from inside.
@@ -90,6 +91,13 @@ def make_room(width: int = 56, height: int = 42, frames: int = 4, fov_deg: float
         world_points=np.array(points, np.float32),
         world_points_conf=confidence.copy(),
     )
+
+
+@pytest.fixture
+def coarse_pages(monkeypatch):
+    """Draw pages with a quarter of the usual pixels per inch, where their pixels do not matter."""
+    for module in (overview, sheet):
+        monkeypatch.setattr(module, "DPI", 30)
 
 
 @pytest.fixture(scope="session")

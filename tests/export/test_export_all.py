@@ -8,7 +8,7 @@ from qvggt.export import write_all
 from qvggt.options import ExportOptions
 from qvggt.types import QvggtError
 
-pytestmark = pytest.mark.render
+pytestmark = [pytest.mark.render, pytest.mark.usefixtures("coarse_pages")]
 
 
 def names(folder):
