@@ -182,7 +182,7 @@ def test_a_teacher_that_is_not_finite_is_refused(model, batches):
 
 
 def test_truth_has_to_be_known(micro, batches):
-    with pytest.raises(ValueError, match="geometry is known"):
+    with pytest.raises(ValueError, match="ground truth"):
         make_task(micro, batches, "truth")
 
 

@@ -97,7 +97,7 @@ def test_weights_that_are_no_numbers(refused, read_all, tmp_path, leaf, value):
         (["--group-size", "0"], "group size must be"),
         (["--group-size", "-2"], "group size must be"),
         (["--layers", "attention"], "no layer matches 'attention'"),
-        (["--layers", "re:("], "no regular expression"),
+        (["--layers", "re:("], "regular expression"),
     ],
 )
 def test_impossible_options(refused, tmp_path, options, reason):

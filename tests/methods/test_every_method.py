@@ -149,7 +149,7 @@ def test_provenance__calibration_rooms_are_refused_by_evaluations():
 
 
 def test_quantize__photographs_have_no_truth():
-    with pytest.raises(QvggtError, match=r"the geometry of .*sample' is not known: supervise by the float model"):
+    with pytest.raises(QvggtError, match=r"sample' has no ground truth"):
         quantize(small_model(), "gptq", with_options(supervision="truth"))
 
 

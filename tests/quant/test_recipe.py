@@ -61,7 +61,7 @@ def test_an_unknown_pattern_names_close_ones_and_the_groups(pattern, meant):
 
 
 def test_a_bad_expression_is_refused():
-    with pytest.raises(QvggtError, match="no regular expression"):
+    with pytest.raises(QvggtError, match="regular expression"):
         select_layers(SHAPES, ["re:("])
 
 
@@ -90,7 +90,7 @@ def test_an_unknown_layer_is_refused():
 
 @pytest.mark.parametrize("version", [0, 2, None, "1"])
 def test_other_versions_are_refused(version):
-    with pytest.raises(QvggtError, match=r"version .* and this qvggt reads version 1"):
+    with pytest.raises(QvggtError, match=r"version .* reads version 1"):
         Recipe.from_json({**build_recipe(SHAPES, {}).to_json(), "version": version})
 
 

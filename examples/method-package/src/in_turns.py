@@ -1,8 +1,8 @@
-"""In turns: codes rounded to the steps, then steps fitted to the codes, weighted by what each input carries.
+"""Alternating optimization: round codes to the scale, then fit the scale to the codes, weighted by the inputs.
 
-With w the weights of a group, q their codes (less the zero point) and e the mean square of the inputs, a step Δ loses
-Σ e (w - Δ q)². For given codes the best step is Σ e w q / Σ e q²; for a given step the best codes are the nearest ones.
-Neither turn can make the loss larger, so a few of them end in a better place than the step that covers the range.
+With w the weights of a group, q their codes (minus the zero point) and e the mean square of the inputs, a scale Δ has the
+loss Σ e (w - Δ q)². For given codes the best scale is Σ e w q / Σ e q²; for a given scale the best codes are the nearest.
+No step increases the loss, so a few of them improve on the scale that covers the range.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ TURNS = 20
 
 
 class InTurns(Method):
-    """Steps and codes fitted in turns to what a layer's inputs weigh."""
+    """Scales and codes fitted alternately, weighted by a layer's inputs."""
 
-    summary = "steps and codes fitted in turns, weighted by the inputs"
+    summary = "scales and codes fitted alternately, weighted by the inputs"
 
     def quantize_unit(self, context: UnitContext) -> UnitResult:
-        """Fit every layer of a unit by itself."""
+        """Fit every layer of a unit independently."""
         weights = {}
         for layer, scheme in context.schemes.items():
             weight = context.model.get_parameter(f"{layer}.weight").detach().float()
@@ -51,9 +51,9 @@ def fit_in_turns(
     Args:
         weight: [out, in].
         energy: [in] mean square of each input channel.
-        scheme: of the weight.
-        scale_dtype: the type in which steps are stored.
-        turns: how often steps are fitted; every group keeps the best step that it came by.
+        scheme: the weight's scheme.
+        scale_dtype: the type in which scales are stored.
+        turns: number of times that scales are fitted; every group keeps its best scale.
     """
     best = quantize(weight, scheme, fit_grid(weight, replace(scheme, scale_rule="mse"), scale_dtype))
     least, now = _loss(best, weight, energy), best

@@ -1,1 +1,1 @@
-"""Running a float model unit by unit, and what is measured on the way."""
+"""Calibration: the model unit by unit, activation statistics, the task objective, and sensitivities."""

@@ -1,4 +1,4 @@
-"""The scenes that a quantization is calibrated on: rooms, a dataset, or a user's own photographs."""
+"""Calibration scenes: rooms, a dataset, or a user's own photographs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ log = logging.getLogger(__name__)
 UNIFORM_RANGE = 0.05
 """Largest difference between the values of an image, in 0..1, that counts as a single color."""
 BATCH_PIXELS = 1 << 20
-"""Scenes of one size are taken together as long as their images hold no more pixels than this."""
+"""Most pixels in a batch of scenes of the same size."""
 
 
 @dataclass(frozen=True)
 class SceneBatch:
-    """Scenes of one size.
+    """Scenes of the same size.
 
     Attributes:
         images: [B, S, 3, H, W] float32 in 0..1.
-        truth: their geometry, if all of it is known.
+        truth: their ground truth, if known for all of them.
     """
 
     images: Tensor
@@ -45,7 +45,7 @@ class SceneBatch:
         return self.images.shape[0]
 
     def first(self, scenes: int, frames: int | None = None) -> SceneBatch:
-        """Return the first few scenes, and of each the first few frames or all of them."""
+        """Return the first few scenes, with their first few frames or all of them."""
         truth = self.truth
         if truth is not None:
             truth = replace(truth, **{name: value[:scenes, :frames] for name, value in vars(truth).items()})
@@ -54,12 +54,12 @@ class SceneBatch:
 
 @dataclass(frozen=True)
 class CalibrationData:
-    """Scenes in batches, and what a recipe records of them.
+    """Calibration scenes in batches.
 
     Attributes:
-        batches: for statistics and searches.
-        held_out: for decisions on whether a stage is kept.
-        provenance: in the form that ``data.disjoint`` reads.
+        batches: scenes for statistics and searches.
+        held_out: scenes that decide whether a stage is kept.
+        provenance: the scenes' names and origin as a recipe records them (``data.splits`` reads it).
     """
 
     batches: tuple[SceneBatch, ...]
@@ -68,7 +68,7 @@ class CalibrationData:
 
     @property
     def has_truth(self) -> bool:
-        """Whether the geometry of every scene is known."""
+        """Whether every scene has ground truth."""
         return all(batch.truth is not None for batch in (*self.batches, *self.held_out))
 
     def content_hash(self) -> str:
@@ -80,13 +80,13 @@ class CalibrationData:
 
 
 def load_calibration(options: CalibrationOptions, image_px: int, patch: int, held_out: float = 0.25) -> CalibrationData:
-    """Read the scenes.
+    """Read calibration scenes.
 
     Args:
-        options: which.
+        options: which scenes.
         image_px: the model's image size.
-        patch: its patch.
-        held_out: share of the scenes that no statistics see, at least one scene.
+        patch: the model's patch size.
+        held_out: share of held-out scenes, at least one scene.
 
     Raises:
         QvggtError: the source cannot be read, or has too few scenes.
@@ -124,7 +124,7 @@ def _warn_of_empty_images(scenes: Sequence[Scene], source: str) -> None:
 
 
 def batched(scenes: Sequence[Scene]) -> Iterator[SceneBatch]:
-    """Put scenes of one size together, in order."""
+    """Batch scenes of the same size, in order."""
     group: list[Scene] = []
     for scene in scenes:
         pixels = (len(group) + 1) * int(np.prod(scene.images.shape)) // 3
@@ -166,7 +166,7 @@ def _stack(scenes: Sequence[Scene]) -> SceneBatch:
     if any(value is None for values in fields.values() for value in values):
         return SceneBatch(images)
     if any(scene.depth is None or scene.depth.shape[-2:] != images.shape[-2:] for scene in scenes):
-        return SceneBatch(images)  # depth of another size than the images says nothing of their pixels
+        return SceneBatch(images)  # depth of another size cannot be assigned to pixels
     cameras, intrinsics, depth = (torch.from_numpy(np.stack(values)).float() for values in fields.values())
     known = torch.isfinite(depth) & (depth > 0)
     for index, scene in enumerate(scenes):
@@ -177,13 +177,13 @@ def _stack(scenes: Sequence[Scene]) -> SceneBatch:
 
 
 def check_truth(data: CalibrationData, supervision: Supervision, source: str) -> None:
-    """Raise QvggtError if scenes shall be compared with their geometry, and it is not known."""
+    """Raise QvggtError if ground truth is the supervision but a scene has none."""
     if supervision == "truth" and not data.has_truth:
-        raise QvggtError(f"the geometry of {source!r} is not known: supervise by the float model, the teacher")
+        raise QvggtError(f"{source!r} has no ground truth: choose the float model as supervision (teacher)")
 
 
 def without_truth(data: CalibrationData) -> CalibrationData:
-    """Forget the geometry, so that the float model is the teacher."""
+    """Return the scenes without ground truth, so that the float model supervises."""
     return replace(
         data,
         batches=tuple(SceneBatch(batch.images) for batch in data.batches),

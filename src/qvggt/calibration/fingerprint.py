@@ -1,4 +1,4 @@
-"""What a measurement depends on, in a few characters."""
+"""Fingerprint of everything that a measurement depends on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CHARACTERS = 32
 
 
 def fingerprint(tensors: Iterable[Tensor], *facts: object) -> str:
-    """Return a digest of tensors' shapes, types and values, and of the words of other facts."""
+    """Return a hash of tensors' types, shapes and values, and of the representations of other facts."""
     digest = hashlib.sha256(repr(facts).encode())
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())

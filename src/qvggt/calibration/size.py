@@ -1,4 +1,4 @@
-"""What a model takes on disk under given schemes, from shapes alone."""
+"""Size of a quantized model on disk, computed from layer shapes and schemes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from qvggt.quant.scheme import FloatScheme, FloatType, LayerScheme, LayerShape
 from qvggt.types import LayerId
 
 RECORD_BYTES = 320
-"""Allowed for what a checkpoint says of one tensor: name, shape, place and hash, and its share of the recipe."""
+"""Allowance per tensor for its name, shape, offset and hash in a checkpoint, and its share of the recipe."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """What is stored of a model.
+    """Sizes of a model's tensors.
 
     Attributes:
-        shapes: its layers that can be quantized.
-        other_numbers: numbers that stay floating under every recipe: biases, norms, tokens.
-        other_tensors: tensors that they make.
-        float_type: their type, and that of scales and of layers that are not quantized.
-        findings_bytes: of findings that the recipe records besides what is allowed for each tensor.
+        shapes: shape of every quantizable layer.
+        other_numbers: number of parameters that no recipe quantizes: biases, norms, tokens.
+        other_tensors: number of tensors with those parameters.
+        float_type: type of those parameters, of scales, and of layers that are not quantized.
+        findings_bytes: size of the sensitivities in the recipe, beyond the allowance per tensor.
     """
 
     shapes: Mapping[LayerId, LayerShape]
@@ -42,7 +42,7 @@ class Storage:
         return sum(shape.rows * shape.width for shape in self.shapes.values() if shape.kind == "linear")
 
     def layer_bits(self, layer: LayerId, scheme: LayerScheme) -> int:
-        """Return the bits of a layer's weight, its codes in whole words, its scales and zero points among them."""
+        """Return the bits of a layer's weight: codes in whole words, scales and zero points."""
         shape = self.shapes[layer]
         if isinstance(scheme, FloatScheme):
             return scheme.bits * shape.rows * shape.width
@@ -52,30 +52,30 @@ class Storage:
         )
 
     def layer_bytes(self, layer: LayerId, scheme: LayerScheme) -> int:
-        """Return the bytes by which a layer's weight makes a checkpoint larger, records of its tensors among them."""
+        """Return the bytes that a layer's weight adds to a checkpoint, including the allowance for its tensors."""
         if isinstance(scheme, FloatScheme):
             return self.layer_bits(layer, scheme) // 8 + RECORD_BYTES
         tensors = 3 if scheme.symmetric else 4  # codes, scales, the shape (16 bytes), zero points
         return self.layer_bits(layer, scheme) // 8 + 16 + tensors * RECORD_BYTES
 
     def average_bits(self, schemes: Mapping[LayerId, LayerScheme]) -> float:
-        """Return bits per weight over all linear layers, those that stay floating among them."""
+        """Return bits per weight over all linear layers, including those in floating point."""
         linear = [layer for layer, shape in self.shapes.items() if shape.kind == "linear"]
         return sum(self.layer_bits(layer, schemes[layer]) for layer in linear) / self.linear_weights
 
     def checkpoint_bytes(self, schemes: Mapping[LayerId, LayerScheme]) -> int:
-        """Return an estimate from above of a checkpoint's bytes; the tensors' own share of it is exact."""
+        """Return an upper bound of a checkpoint's bytes; the tensors' part of it is exact."""
         return self.other_bytes + sum(self.layer_bytes(layer, schemes[layer]) for layer in self.shapes)
 
     @property
     def other_bytes(self) -> int:
-        """Bytes of all that is no layer's weight."""
+        """Bytes of everything but layers' weights."""
         numbers = torch_dtype(self.float_type).itemsize * self.other_numbers
         return numbers + RECORD_BYTES * self.other_tensors + self.findings_bytes
 
 
 def storage_of(config: VGGTConfig, float_type: FloatType = "float16") -> Storage:
-    """Return what is stored of an architecture, without building its weights."""
+    """Return the sizes of an architecture, without allocating its weights."""
     with torch.device("meta"):
         model = VGGT(config)
     shapes = quantizable_layers(model)

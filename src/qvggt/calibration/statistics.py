@@ -1,4 +1,4 @@
-"""What the inputs of a unit's linear layers look like, kept apart by the class of their tokens."""
+"""Statistics of the inputs of a unit's linear layers, by token class."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from qvggt.types import LayerId, QvggtError
 
 @dataclass(frozen=True)
 class InputStatistics:
-    """Sums over tokens of a layer's input x [in].
+    """Sums over the tokens of a layer's input x [in].
 
     Attributes:
-        count: tokens.
+        count: number of tokens.
         absolute: [in] sum of |x|.
         largest: [in] largest |x|.
-        gram: [in, in] sum of x xᵀ; its diagonal holds the second moments.
+        gram: [in, in] sum of x xᵀ.
     """
 
     count: int
@@ -47,7 +47,7 @@ LayerStatistics = Mapping[TokenClass, InputStatistics]
 
 
 def pooled(statistics: LayerStatistics, classes: Collection[TokenClass] = TOKEN_CLASSES) -> InputStatistics:
-    """Add up the statistics of some token classes; of all, if the layer never sees any of them (the camera head)."""
+    """Add up the statistics of some token classes; of all if the layer has no such tokens (the camera head)."""
     chosen = [statistics[name] for name in TOKEN_CLASSES if name in classes and statistics[name].count]
     chosen = chosen or [part for part in statistics.values() if part.count]
     return InputStatistics(
@@ -60,7 +60,7 @@ def pooled(statistics: LayerStatistics, classes: Collection[TokenClass] = TOKEN_
 
 @torch.no_grad()
 def observe(model: VGGT, unit: Unit, states: Sequence[ForwardState]) -> dict[LayerId, LayerStatistics]:
-    """Run a unit on every state and return its linear layers' statistics.
+    """Run a unit on every state and return the statistics of its linear layers' inputs.
 
     Raises:
         QvggtError: an input is NaN or infinite.
@@ -82,7 +82,7 @@ def observe(model: VGGT, unit: Unit, states: Sequence[ForwardState]) -> dict[Lay
 
 
 class _Sums:
-    """Sums of one class of tokens as they come; nothing is allocated for a class that never comes."""
+    """Running sums of one token class; allocated when the first tokens are added."""
 
     def __init__(self, width: int) -> None:
         self.width, self.count = width, 0
@@ -101,7 +101,7 @@ class _Sums:
         self.count += len(rows)
 
     def finished(self) -> InputStatistics:
-        """Return what was added."""
+        """Return the sums."""
         if self.count == 0:
             empty = self.gram.expand(self.width)
             return InputStatistics(0, empty, empty, self.gram.expand(self.width, self.width))

@@ -1,4 +1,4 @@
-"""The objective end to end: from a unit's inputs through the rest of the model to cameras, depth and points."""
+"""The task objective on calibration scenes, evaluated end to end from any unit's inputs onward."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from qvggt.options import Supervision
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be matched on some scenes.
+    """Scenes, and the outputs that a quantized model should match on them.
 
     Attributes:
         batches: the scenes.
-        targets: one a batch.
-        units: of the model, all of them.
+        targets: target outputs of each batch.
+        units: all units of the model, in execution order.
     """
 
     batches: tuple[SceneBatch, ...]
@@ -30,12 +30,12 @@ class Task:
 
     @torch.no_grad()
     def loss(self, model: VGGT, first: int = 0, states: Sequence[ForwardState] | None = None) -> TaskLoss:
-        """Run the model from a unit on and return the objective's parts.
+        """Run the model from a unit onward and return the parts of the objective.
 
         Args:
-            model: whose weights from that unit on count.
+            model: the model; only its weights from that unit onward are used.
             first: index of the unit.
-            states: before that unit, one a batch; from the images on if None.
+            states: states before the unit, one per batch; None to start from the images with unit 0.
         """
         before = [start(batch.images) for batch in self.batches] if states is None else states
         parts = [
@@ -57,7 +57,7 @@ class Task:
 
 
 def first_of_batches(sizes: Sequence[int], scenes: int) -> list[int]:
-    """Return how many scenes of each batch are among the first few of all; batches that have none are left out."""
+    """Return how many of the first few scenes each batch has; batches without any are left out."""
     counts = []
     for size in sizes:
         counts.append(min(size, scenes))
@@ -67,22 +67,22 @@ def first_of_batches(sizes: Sequence[int], scenes: int) -> list[int]:
 
 @torch.no_grad()
 def make_task(model: VGGT, batches: Sequence[SceneBatch], supervision: Supervision) -> Task:
-    """Run the float model over scenes and return what a quantized model is to match.
+    """Return the task of matching ground truth, or the float model's outputs, on some scenes.
 
     Args:
         model: the float model.
         batches: the scenes.
-        supervision: ``truth`` needs scenes whose geometry is known; ``teacher`` takes what the float model says.
+        supervision: ``truth`` for ground truth, ``teacher`` for the float model's outputs.
 
     Raises:
-        ValueError: truth is asked for where it is not known.
-        QvggtError: the float model's answers are not finite.
+        ValueError: a scene has no ground truth.
+        QvggtError: the float model's outputs are not finite.
     """
     units = model_units(model)
     targets = []
     for batch in batches:
         if supervision == "truth" and batch.truth is None:
-            raise ValueError("expected scenes whose geometry is known")
+            raise ValueError("expected scenes with ground truth")
         outputs = run_units(model, units, start(batch.images)).outputs
         targets.append(make_target(outputs, batch.truth if supervision == "truth" else None))
     return Task(tuple(batches), tuple(targets), units)

@@ -1,4 +1,4 @@
-"""What was done to each unit, kept on disk as it comes, so that an interrupted quantization goes on."""
+"""The result of each unit on disk, from which an interrupted quantization is resumed."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from qvggt.types import BlockId, LayerId, PathLike, QvggtError
 SETTINGS = "settings.json"
 SCHEMES = "schemes.json"
 TEMPORARY = ".qvggt-"
-"""How the name of a file begins that was being written when the process was killed."""
+"""Prefix of temporary files, which remain if the process is killed while writing."""
 
 
 @dataclass(frozen=True)
 class UnitResult:
-    """What a method made of a unit.
+    """A quantized unit.
 
     Attributes:
-        weights: integers for each layer that is to hold some.
-        parameters: new values of float parameters (norms and biases that absorbed scales), by their full names.
+        weights: codes and grid of each quantized layer.
+        parameters: new values of float parameters (norms and biases that absorbed scales), by full name.
         notes: JSON-ready findings for the report.
     """
 
@@ -43,14 +43,14 @@ class UnitResult:
 
 
 class UnitStore:
-    """A folder with one file a unit and the settings that determine them.
+    """A folder with one file per unit, and the settings that determine their content.
 
     Args:
-        folder: made if it is not there.
-        settings: JSON-ready; what was kept under others is refused.
+        folder: created if it does not exist.
+        settings: JSON-ready; a folder with other settings is refused.
 
     Raises:
-        QvggtError: the folder holds results of other settings or something else, or cannot be written.
+        QvggtError: the folder has other settings or other content, or cannot be written.
     """
 
     def __init__(self, folder: PathLike, settings: Mapping[str, Any]) -> None:
@@ -64,20 +64,20 @@ class UnitStore:
         elif read_text(path) != text:
             raise QvggtError(
                 f"{self.folder} holds an interrupted quantization with other settings: resume with the same options, "
-                "or remove the folder to begin anew"
+                "or remove the folder to start again"
             )
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was kept yet."""
+        """Whether it has no results yet."""
         return not (self.folder / SCHEMES).exists() and not any(self.folder.glob("[!.]*.safetensors"))
 
     def remove(self) -> None:
-        """Remove all that is kept, and the folder if it holds nothing else."""
+        """Remove all results, and the folder if nothing else is in it."""
         remove_store(self.folder)
 
     def get(self, unit: BlockId) -> UnitResult | None:
-        """Return what was kept of a unit, or None."""
+        """Return a unit's result, or None if there is none or it is damaged."""
         path = self._path(unit)
         if not path.exists():
             return None
@@ -94,10 +94,10 @@ class UnitStore:
                 parameters = {name: tensors[f"{name}/value"] for name in about["parameters"]}
                 return UnitResult(weights, parameters, dict(about["notes"]))
         except (SafetensorError, QvggtError):
-            return None  # damaged: it is made again
+            return None
 
     def put(self, unit: BlockId, result: UnitResult) -> None:
-        """Keep what was made of a unit.
+        """Store a unit's result.
 
         Raises:
             QvggtError: it cannot be written.
@@ -118,7 +118,7 @@ class UnitStore:
             save_file(tensors, temporary, {"about": text, "hash": _hash(text, tensors)})
 
     def get_schemes(self) -> tuple[dict[LayerId, LayerScheme], dict[str, Any]] | None:
-        """Return the schemes and what was noted of their choice, or None."""
+        """Return the chosen schemes and the notes on them, or None if there are none or they are damaged."""
         try:
             values = read_json(self.folder / SCHEMES, allow_nan=True)
             with reading(self.folder / SCHEMES):
@@ -127,10 +127,10 @@ class UnitStore:
                 schemes = {LayerId(name): scheme_from_json(one) for name, one in values["schemes"].items()}
                 return schemes, dict(values["about"])
         except QvggtError:
-            return None  # not made yet, or damaged: it is made again
+            return None
 
     def put_schemes(self, schemes: Mapping[LayerId, LayerScheme], about: Mapping[str, Any]) -> None:
-        """Keep the schemes that were chosen, and JSON-ready notes of the choice."""
+        """Store the chosen schemes, and JSON-ready notes on the choice."""
         values = {"schemes": {layer: scheme.to_json() for layer, scheme in schemes.items()}, "about": about}
         with new_file(self.folder / SCHEMES, overwrite=True) as temporary:
             temporary.write_text(json.dumps({**values, "hash": _hash(json.dumps(values))}), encoding="utf-8")
@@ -140,13 +140,13 @@ class UnitStore:
 
 
 def check_store(folder: PathLike) -> None:
-    """Raise QvggtError if a folder is neither missing nor empty nor one of unit results."""
+    """Raise QvggtError unless a folder is missing, empty, or one of unit results."""
     folder = Path(folder)
     if not folder.exists() or (folder / SETTINGS).is_file():
         return
     if not folder.is_dir() or any(not path.name.startswith(TEMPORARY) for path in folder.iterdir()):
         raise QvggtError(
-            f"{folder} is where results are to be kept until all are there, and holds something else: "
+            f"{folder} is needed for intermediate results, but contains something else: "
             "move it away, or choose another folder for the checkpoint"
         )
 
@@ -161,14 +161,14 @@ def stored_settings(folder: PathLike) -> Mapping[str, Any] | None:
 
 
 def remove_store(folder: PathLike) -> None:
-    """Remove a folder of unit results; what else lies in it stays, and the folder with it.
+    """Remove a folder of unit results; other files in it stay, and then the folder too.
 
     Raises:
-        QvggtError: it is no such folder.
+        QvggtError: it is not a folder of unit results.
     """
     check_store(folder)
     folder = Path(folder)
-    # The settings go last: what is left of an interrupted removal is still a folder of unit results.
+    # Settings last, so that after an interrupted removal it is still recognized as a folder of unit results.
     for path in (*folder.glob("*.safetensors"), *folder.glob(f"{TEMPORARY}*"), folder / SCHEMES, folder / SETTINGS):
         path.unlink(missing_ok=True)
     with suppress(OSError):
@@ -185,7 +185,7 @@ def _hash(text: str, tensors: Mapping[str, Tensor] | None = None) -> str:
 
 def _weight(tensors: Mapping[str, Tensor], layer: str, scheme: LayerScheme) -> QuantizedTensor:
     if not isinstance(scheme, Scheme):
-        raise ValueError(f"expected integers for {layer}")
+        raise ValueError(f"expected an integer scheme for {layer}")
     return QuantizedTensor(
         tensors[f"{layer}/codes"], Grid(tensors[f"{layer}/scale"], tensors.get(f"{layer}/zero_point")), scheme
     )

@@ -1,8 +1,8 @@
-"""Hidden units of an MLP in an order in which groups of weights fit one scale.
+"""Reordering of an MLP's hidden units so that the weights in a group have similar magnitudes.
 
-The hidden units between two linear layers can stand in any order: the rows of the first and the columns of the second
-move together, and the model says the same. A few columns with large weights cost every group that holds one of them its
-fine steps. Put into one group, together with the columns whose weights are smallest, they cost that group alone.
+Hidden units between two linear layers can be permuted without changing the function: the rows of the first and the
+columns of the second are permuted alike. A column with large weights makes the scale of its whole group coarse.
+Collected in one group, together with the columns whose weights are smallest, large columns affect that group only.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from qvggt.quant.affine import dequantize, quantize
 from qvggt.quant.scheme import Scheme
 
 OUTLIERS = (1, 2, 4, 8, 16, 32, 64)
-"""Numbers of largest columns that are tried as those to set apart."""
+"""Numbers of largest columns that are tried as outliers."""
 
 
 @torch.no_grad()
 def reorder_hidden_units(model: VGGT, scheme: Scheme) -> None:
-    """Order the hidden units of every MLP so that rounding its second layer to nearest changes the weights least.
+    """Reorder the hidden units of every MLP to minimize the rounding error of its second layer.
 
-    Weights become new tensors; those that other models share are left as they are. Where no order that is tried does
-    better, units stay where they are.
+    Weights become new tensors; tensors shared with other models are not changed. If no order that is tried is better,
+    the order stays.
 
     Args:
         model: the float model.
-        scheme: by which orders are judged.
+        scheme: scheme that determines the rounding error.
     """
     for module in model.modules():
         if isinstance(module, Mlp):
@@ -38,7 +38,7 @@ def reorder_hidden_units(model: VGGT, scheme: Scheme) -> None:
 
 
 def best_order(weight: Tensor, scheme: Scheme) -> Tensor:
-    """Return the order [in] of a weight's columns [out, in] with the least squared rounding error of those tried."""
+    """Return the order [in] of the columns of a weight [out, in] with the least squared rounding error."""
     width = weight.shape[1]
     size = width // scheme.for_width(width).groups(width)
     stay = torch.arange(width, device=weight.device)

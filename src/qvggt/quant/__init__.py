@@ -1,1 +1,1 @@
-"""Quantization as data and pure numerics: schemes, affine rounding, packing, recipes; no modules."""
+"""Quantization as data and pure functions: schemes, affine rounding, packing, recipes; no torch modules."""

@@ -1,13 +1,13 @@
-"""The reference numerics of quantization: what every faster path is tested against.
+"""Reference implementation of affine quantization, against which every faster path is tested.
 
 Codes of ``bits`` bits lie in [-2^(bits-1), 2^(bits-1) - 1]. A symmetric group of weights has the step
 Δ = max|w| / (2^bits - 1) * 2, which spreads the whole range of codes over [-max|w|, max|w|] as ``compressed-tensors``
 does, and Q(w) = Δ · clamp(round(w / Δ)). With zero points, Δ spans [min(w, 0), max(w, 0)] and
 Q(w) = Δ · (clamp(round(w / Δ) + z) - z), so that zero is always a level.
 
-Scales are rounded up to the type in which they are stored, and the codes are computed against the stored scale. Up,
-so that the largest weight still lies in range: every error is at most Δ/2. A step too small for the type becomes its
-smallest number above zero; the bound holds there too, and a group of zeros stays exactly zero.
+Scales are rounded up to the type in which they are stored, and codes are computed with the stored scale. Rounding up
+keeps the largest weight in range: every error is at most Δ/2. A step too small for the type becomes its smallest
+positive number; the bound holds there too, and a group of zeros stays exactly zero.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError
 
 _CLIP_RATIOS = tuple(1 - 0.025 * step for step in range(27))
-"""Fractions of the full range that the "mse" rule tries: 1 down to 0.35."""
+"""Fractions of the full range that the "mse" rule tries, from 1 to 0.35."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Grid:
     """The levels of every group.
 
     Attributes:
-        scale: [out, groups] in the type in which it is stored, all above zero.
+        scale: [out, groups] in its stored type, positive.
         zero_point: [out, groups] int8 in the range of the codes, or None for a symmetric grid.
     """
 
@@ -55,7 +55,7 @@ class QuantizedTensor:
 def quantize(
     weight: Tensor, scheme: Scheme, grid: Grid | None = None, scale_dtype: torch.dtype = torch.float16
 ) -> QuantizedTensor:
-    """Round a weight to the nearest levels.
+    """Round a weight to its nearest levels.
 
     Args:
         weight: [out, in] of any floating-point type, or [out, ...], which is flattened to it.
@@ -78,9 +78,9 @@ def quantize(
 
 
 def dequantize(quantized: QuantizedTensor) -> Tensor:
-    """Return the weights [out, in] in float32, exactly: code times scale needs no more than its 24 bits.
+    """Return the weights [out, in] in float32.
 
-    That holds for 16-bit scales; a float32 scale's product is rounded once.
+    With 16-bit scales the product of code and scale is exact; with float32 scales it is rounded once.
     """
     grid, codes = quantized.grid, quantized.codes
     levels = _grouped(codes, grid)
@@ -92,14 +92,14 @@ def dequantize(quantized: QuantizedTensor) -> Tensor:
 def fit_grid(
     weight: Tensor, scheme: Scheme, scale_dtype: torch.dtype = torch.float16, gram: Tensor | None = None
 ) -> Grid:
-    """Choose the levels of every group of a weight by the scheme's rule.
+    """Fit the levels of every group of a weight by the scheme's rule.
 
     Args:
         weight: [out, in] or [out, ...], which is flattened to it.
         scheme: its group size is first made to divide ``in``.
         scale_dtype: the type in which scales are stored.
-        gram: [in, in], the sum of x xᵀ over a layer's inputs. The "mse" rule then takes the squared error of each
-            group's share of the output, in place of that of the weights.
+        gram: [in, in], the sum of x xᵀ over a layer's inputs. The "mse" rule then minimizes the squared error of each
+            group's contribution to the output, instead of that of the weights.
 
     Raises:
         ValueError: the weight has fewer than two dimensions or is empty.
@@ -141,13 +141,11 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 def check_finite(matrix: Tensor) -> None:
     """Raise QvggtError if a weight is NaN or infinite."""
-    # One pass that allocates nothing: NaN and infinity survive in the extremes.
+    # One pass without allocation: NaN and infinity appear in the extremes.
     low, high = torch.aminmax(matrix)
     if not bool(torch.isfinite(low) & torch.isfinite(high)):
         bad = int((~torch.isfinite(matrix)).sum())
-        raise QvggtError(
-            f"{bad} of {matrix.numel()} weights are NaN or infinite and cannot be quantized: use an intact checkpoint"
-        )
+        raise QvggtError(f"{bad} of {matrix.numel()} weights are NaN or infinite: use an intact checkpoint")
 
 
 def _grouped(matrix: Tensor, grid: Grid) -> Tensor:
@@ -172,12 +170,12 @@ def _grid_over(low: Tensor, high: Tensor, scheme: Scheme, scale_dtype: torch.dty
 
 
 def _rounded_up(step: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the smallest number of ``dtype`` that is not below the step and above zero."""
+    """Return the smallest positive number of ``dtype`` that is not below the step."""
     if bool((step > torch.finfo(dtype).max).any()):
         raise QvggtError(f"weights are too large for scales in {str(dtype).removeprefix('torch.')}: choose float32")
     stored = step.abs().to(dtype)  # a copy; abs turns -0.0 into 0.0, whose bits are 0
     bits = stored.view(torch.int32 if dtype == torch.float32 else torch.int16)
-    # The next number up of a non-negative float is the next integer up of its bits.
+    # Incrementing the bits of a non-negative float gives the next larger float.
     bits += (stored.float() < step) | (stored == 0)
     return stored
 
@@ -195,7 +193,7 @@ def _squared_error(difference: Tensor, gram: Tensor | None) -> Tensor:
 def _ratios(scheme: Scheme) -> tuple[float, ...]:
     if not scheme.symmetric:
         return _CLIP_RATIOS
-    # The two that put the largest weight on a level: weights that are already on a symmetric grid stay as they are.
+    # Two more put the largest weight on a level, so that weights on a symmetric grid stay unchanged.
     smallest, largest = scheme.code_range
     half_range = (largest - smallest) / 2
     return (*_CLIP_RATIOS, half_range / largest, half_range / -smallest)

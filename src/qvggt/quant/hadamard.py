@@ -2,8 +2,8 @@
 
 A rotated layer computes x·Wᵀ as (x·H)·(W·H)ᵀ and stores the codes of W·H. H is block diagonal; its blocks are
 Sylvester's Hadamard matrices, of the largest power of two that divides the width n, over the square root of their
-size. Such a matrix is symmetric and its own inverse, so (x·H)·(W·H)ᵀ = x·H·H·Wᵀ = x·Wᵀ and the float result stays what
-it was. What changes is what is rounded: a channel that stands out in x or W is spread over its whole block.
+size. Such a matrix is symmetric and its own inverse, so (x·H)·(W·H)ᵀ = x·H·H·Wᵀ = x·Wᵀ and the float result is the
+same. What is rounded differs: an outlier channel in x or W is spread over its whole block.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def hadamard_size(width: int) -> int:
 
 
 def rotate(x: Tensor) -> Tensor:
-    """Return x·H, H being the rotation of x's last axis; doing it twice gives x again, up to rounding.
+    """Return x·H, the Hadamard rotation of x's last axis; applied twice it gives x again, up to rounding.
 
     Args:
-        x: [..., n], floating. It is rotated in float32 (float64 in itself) and rounded once to its own type. An odd n
-            has blocks of one, and nothing changes.
+        x: [..., n], floating. It is rotated in float32 (float64 stays float64) and rounded once to its own type. If n
+            is odd, H is the identity.
     """
     width = x.shape[-1]
     size = hadamard_size(width)
     if size == 1:
         return x
-    # The matrix of size a·b is the Kronecker product of those of a and b. Two small products in place of one large one
-    # make a block of n cost 2·n·√n; the log2(n) passes of additions would be fewer operations and yet slower.
+    # The matrix of size a·b is the Kronecker product of those of a and b. Two small products instead of one large one
+    # cost 2·n·√n per block of n; log2(n) passes of additions would be fewer operations but slower.
     rows = 1 << (size.bit_length() - 1) // 2
     dtype = torch.promote_types(x.dtype, torch.float32)
     left, right = (_hadamard(n, dtype, x.device) for n in (rows, size // rows))
@@ -51,7 +51,7 @@ def rotate(x: Tensor) -> Tensor:
 def rotate_weight(weight: Tensor) -> Tensor:
     """Return W·H in float32, the matrix that a rotated layer stores.
 
-    It is computed in float64, so that what it is rounded to does not depend on the order in which a processor adds.
+    It is computed in float64, so that the result does not depend on the processor's order of additions.
 
     Args:
         weight: W [out, in] of any floating-point type, or [out, ...], which is flattened to it.

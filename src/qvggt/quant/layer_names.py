@@ -1,4 +1,4 @@
-"""Which layers are meant: names, patterns, and named groups of them."""
+"""Selection of layers by names, patterns and named groups."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "depth_head": ("depth_head.",),
     "point_head": ("point_head.",),
 }
-"""Named parts of VGGT: what the names of their layers begin with. ``all``, ``linear``, ``conv2d`` and ``paper`` exist
-besides."""
+"""Named groups: prefixes of their layers' names. The groups ``all``, ``linear``, ``conv2d`` and ``paper`` exist too."""
 
 _ALL_GROUPS = ("all", "linear", "conv2d", "paper", *GROUPS)
 
@@ -30,14 +29,14 @@ _PAPER_DEPTH = 24
 
 
 def select_layers(shapes: Mapping[LayerId, LayerShape], patterns: Sequence[str]) -> list[LayerId]:
-    """Return the layers that any of the patterns names, in the model's order.
+    """Return the layers that match any of the patterns, in the model's order.
 
-    A pattern is a group (``all``, ``linear``, ``conv2d``, ``paper`` or a key of ``GROUPS``), a layer's name or the
-    beginning of one up to a dot (``aggregator.frame_blocks.3``), a glob (``*.mlp.fc1``), or a regular expression that
-    matches from the name's beginning (``re:.*attn[.]proj``).
+    A pattern is a group (``all``, ``linear``, ``conv2d``, ``paper`` or a key of ``GROUPS``), a layer's name or a prefix
+    of names up to a dot (``aggregator.frame_blocks.3``), a glob (``*.mlp.fc1``), or a regular expression that matches
+    the beginning of a name (``re:.*attn[.]proj``).
 
     Raises:
-        QvggtError: a pattern matches no layer, or is no valid regular expression.
+        QvggtError: a pattern matches no layer, or is not a valid regular expression.
     """
     chosen: set[LayerId] = set()
     for pattern in patterns:
@@ -52,12 +51,11 @@ def select_layers(shapes: Mapping[LayerId, LayerShape], patterns: Sequence[str])
 
 
 def paper_layers(shapes: Mapping[LayerId, LayerShape]) -> list[LayerId]:
-    """Return what the QVGGT paper quantizes by its hand-made recipe, found on VGGT-1B.
+    """Return the layers that the QVGGT paper quantizes in its manual recipe for VGGT-1B.
 
-    Of four fragile AA blocks that is the attention's output projection only, of all others everything. The paper speaks
-    of AA blocks, and of the camera head as the most fragile consumer without saying that it is quantized: here all
-    heads and the patch embedding are left out. In a model of another depth a block stands for the one at the same share
-    of the way from the first to the last.
+    In four sensitive AA blocks these are the attention's output projections only, in all other AA blocks all layers.
+    The paper does not say that heads are quantized: all heads and the patch embedding are left out. In a model of
+    another depth the sensitive blocks are those at the same relative depth.
     """
     blocks = [name for name in shapes if name.startswith(GROUPS["aa"])]
     depth = 1 + max((int(name.split(".")[2]) for name in blocks), default=0)
@@ -68,7 +66,7 @@ def paper_layers(shapes: Mapping[LayerId, LayerShape]) -> list[LayerId]:
 
 
 def part_of(name: str) -> str:
-    """Return the part of VGGT that a parameter or layer belongs to, as tables show it."""
+    """Return the part of VGGT that a parameter or layer belongs to, as shown in tables."""
     parts = ("frame", "global", "patch_embed", "camera_head", "depth_head", "point_head")
     return next((part for part in parts if name.startswith(GROUPS[part])), "tokens")
 
@@ -80,12 +78,12 @@ def _matches(pattern: str, name: str, shape: LayerShape) -> bool:
         try:
             return re.match(pattern[3:], name) is not None
         except re.error as error:
-            raise QvggtError(f"{pattern[3:]!r} is no regular expression: {error}") from error
+            raise QvggtError(f"{pattern[3:]!r} is not a valid regular expression: {error}") from error
     return fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern.rstrip(".") + ".")
 
 
 def hint(pattern: str, shapes: Mapping[LayerId, LayerShape]) -> str:
-    """Return what a pattern that matches nothing may have meant, as the end of a sentence."""
+    """Return suggestions for a pattern without matches, as the end of an error message."""
     prefixes = {".".join(parts[:end]) for parts in (name.split(".") for name in shapes) for end in range(1, 9)}
     close = difflib.get_close_matches(pattern, [*_ALL_GROUPS, *sorted(prefixes)], n=3, cutoff=0.6)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""

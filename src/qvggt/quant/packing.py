@@ -1,9 +1,8 @@
-r"""The one layout of integer weights on disk and in memory: ``pack-quantized`` of compressed-tensors.
+r"""Layout of integer weights on disk and in memory: ``pack-quantized`` of compressed-tensors.
 
-A code c of b bits is stored as the unsigned number u = c + 2^(b-1). A row's numbers follow one another without gaps,
-least significant bit first, in a stream of bits that is cut into 32-bit little-endian words; the last word of a row
-is filled up with zeros. Number i of a row therefore occupies bits i·b .. i·b + b - 1, and a row of n takes
-ceil(n·b / 32) words.
+A code c of b bits is stored as the unsigned number u = c + 2^(b-1). The numbers of a row form a bit stream without
+gaps, least significant bit first, which is cut into 32-bit little-endian words; the last word of a row is padded with
+zeros. Number i of a row occupies bits i·b .. i·b + b - 1, and a row of n numbers takes ceil(n·b / 32) words.
 
     b = 4                 byte 0          byte 1          byte 2          byte 3
                       +-------+-------+-------+-------+-------+-------+-------+-------+
@@ -56,7 +55,7 @@ class PackedWeight:
     scheme: Scheme
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that a checkpoint stores, by the names that it gives them within the layer."""
+        """Return the tensors that a checkpoint stores, by their names within the layer."""
         shape = torch.tensor(self.shape, dtype=torch.int64, device=self.packed.device)
         named = {"weight_packed": self.packed, "weight_scale": self.scale, "weight_shape": shape}
         if self.zero_point is not None:
@@ -81,12 +80,12 @@ def packed_layout(
 
 
 def words(count: int, bits: int) -> int:
-    """Return how many 32-bit words ``count`` numbers of ``bits`` bits take."""
+    """Return the number of 32-bit words that ``count`` numbers of ``bits`` bits take."""
     return -(-count * bits // 32)
 
 
 def pack(quantized: QuantizedTensor) -> PackedWeight:
-    """Pack integer codes and zero points; the scale is passed through."""
+    """Pack integer codes and zero points; the scale is not changed."""
     bits, grid = quantized.scheme.bits, quantized.grid
     zero_point = None
     if grid.zero_point is not None:
@@ -124,7 +123,7 @@ def pack_rows(codes: Tensor, bits: int) -> Tensor:
         raise ValueError(f"expected int8 codes [rows, n], got {codes.dtype} {tuple(codes.shape)}")
     rows, count = codes.shape
     unsigned = codes.view(torch.uint8) if codes.is_contiguous() else codes.contiguous().view(torch.uint8)
-    # Adding the offset in unsigned bytes wraps where a signed code is negative, which is what is wanted.
+    # Adding the offset in unsigned bytes wraps around for negative codes, as intended.
     unsigned = F.pad(unsigned + (1 << (bits - 1)), (0, -count % 32)).unflatten(1, (-1, 8))  # [rows, units, 8]
     if bits in (2, 4, 8):
         per_byte = 8 // bits
@@ -156,7 +155,7 @@ def unpack_rows(packed: Tensor, bits: int, count: int) -> Tensor:
     if bits == 8:
         return (stream - offset).view(torch.int8)[:, :count]
     if bits == 4:
-        # Both numbers of a byte at once: the high one moves up to the next byte of a 16-bit pair.
+        # Both numbers of a byte at once: the high one moves to the next byte of a 16-bit pair.
         pairs = stream.to(torch.int16)
         pairs |= pairs << 4
         pairs &= 0x0F0F

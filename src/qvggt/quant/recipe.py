@@ -1,4 +1,4 @@
-"""The decisions of a quantization as data: which layer has which scheme, and where that came from."""
+"""A quantization as data: the scheme of each layer, and its provenance."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Provenance:
     """Where a quantized model came from.
 
     Attributes:
-        source: the float model, as it was named.
-        source_hash: hash of its weights, with the hash's name in front; empty if it is not known.
-        method: "rtn", for example.
+        source: name of the float model, as given by the user.
+        source_hash: hash of its weights, prefixed by the hash's name; empty if unknown.
+        method: name of the method, e.g. ``rtn``.
         options: the method's options.
-        calibration: data, number of images, seed; empty for a method that needs none.
-        versions: of qvggt and torch.
-        sensitivities: what was measured for the choice of schemes, in the method's own form.
-        stages: which stages were accepted or rejected and why, in the method's own form.
+        calibration: data, number of images, seed; empty for a method without calibration.
+        versions: versions of qvggt and torch.
+        sensitivities: measurements behind the choice of schemes, in the method's own form.
+        stages: notes of the method's stages, e.g. whether they were accepted.
     """
 
     source: str = ""
@@ -40,13 +40,13 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every weight of a model is stored.
+    """How a model's weights are stored.
 
     Attributes:
-        layers: the scheme of each layer that is named; every scheme's group size divides its layer's width.
+        layers: layer -> scheme; every group size divides its layer's width.
         float_type: type of all other weights, of biases, and of scales.
-        provenance: where this came from.
-        compensation: whether the camera head has one token more, which is stored like every other parameter.
+        provenance: where the model came from.
+        compensation: whether the camera head has a compensation token, which is stored like other parameters.
     """
 
     layers: Mapping[LayerId, LayerScheme]
@@ -59,7 +59,7 @@ class Recipe:
 
     @property
     def quantized(self) -> dict[LayerId, Scheme]:
-        """The layers that hold integers."""
+        """The layers with integer schemes."""
         return {name: scheme for name, scheme in self.layers.items() if isinstance(scheme, Scheme)}
 
     def float_type_of(self, layer: str) -> FloatType:
@@ -82,12 +82,12 @@ class Recipe:
         """Rebuild a recipe from ``to_json``.
 
         Raises:
-            QvggtError: it is of another version or no recipe at all.
+            QvggtError: the mapping has another version, is damaged, or is not a recipe.
         """
         version = values.get("version") if isinstance(values, Mapping) else None
         if version != RECIPE_VERSION:
             raise QvggtError(
-                f"the recipe has version {version!r}, and this qvggt reads version {RECIPE_VERSION}: "
+                f"the recipe has version {version!r}, but this qvggt reads version {RECIPE_VERSION}: "
                 "quantize again, or use the qvggt that wrote it"
             )
         try:
@@ -104,16 +104,16 @@ def build_recipe(
     float_type: FloatType = "float16",
     provenance: Provenance | None = None,
 ) -> Recipe:
-    """Make a recipe for a model.
+    """Build the recipe of a model; group sizes are made to divide the layers' widths.
 
     Args:
         shapes: the model's quantizable layers.
-        schemes: a scheme for each layer that shall not simply take ``float_type``; group sizes are made to divide.
+        schemes: scheme of each layer that does not simply take ``float_type``.
         float_type: type of everything else.
-        provenance: where the choice came from.
+        provenance: where the model came from.
 
     Raises:
-        QvggtError: a layer does not exist, or is a convolution and its scheme is not of weights alone.
+        QvggtError: a layer does not exist, or a convolution's scheme changes its input.
     """
     unknown = sorted(set(schemes) - set(shapes))
     if unknown:

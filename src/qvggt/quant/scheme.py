@@ -1,4 +1,4 @@
-"""How one layer's weights are stored, as packed integers or in a floating-point type, and what becomes of its input."""
+"""The scheme of a layer: integer or floating-point weights, and rounding or rotation of its input."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Scheme:
 
     Attributes:
         bits: width of a code, 2 to 8.
-        group_size: input channels that share a scale, or -1 for all of an output channel's.
-        symmetric: codes stand for Δ·code; otherwise for Δ·(code - zero point) with a zero point per group.
+        group_size: number of input channels that share a scale, or -1 for one scale per output channel.
+        symmetric: a code represents Δ·code; otherwise Δ·(code - zero point) with a zero point per group.
         scale_rule: "absmax" covers the group's largest weight; "mse" clips where the squared error is least.
-        activation_bits: width of the codes that a linear layer's input is rounded to, 4 to 8, symmetric with one
-            scale a token (``qvggt.quant.activations``); None leaves the input floating.
-        rotation: whether a linear layer's input is rotated before that (``qvggt.quant.hadamard``); the codes are then
-            those of the weight times the same rotation.
+        activation_bits: width of the codes of a linear layer's input, 4 to 8, symmetric with one scale per token
+            (``qvggt.quant.activations``); None keeps the input in floating point.
+        rotation: whether a linear layer's input is rotated first (``qvggt.quant.hadamard``); the codes are those of
+            the weight times the same rotation.
 
     Raises:
         QvggtError: a field is out of range.
@@ -67,7 +67,7 @@ class Scheme:
 
     @property
     def weights_only(self) -> bool:
-        """Whether a layer's input is left as it comes."""
+        """Whether the layer's input is not changed."""
         return self.activation_bits is None and not self.rotation
 
     @property
@@ -78,10 +78,9 @@ class Scheme:
     def for_width(self, width: int) -> Scheme:
         """Return this scheme with a group size that divides ``width`` input channels, and a rotation only if it is one.
 
-        A group that does not divide the width gives way to the width's largest divisor below it, if that is at least
-        half of it, and to one scale per channel otherwise: every group is full, so that the layout has no special
-        case and other readers of it need none. The rotation of an odd width changes nothing and is left out. The
-        result is what the recipe records; asking it again changes nothing.
+        A group size that does not divide the width becomes the width's largest divisor below it, if that is at least
+        half of it, and otherwise one scale per channel: all groups are full, so that the layout has no special cases.
+        Rotation of an odd width is the identity and is dropped. Applying this twice changes nothing more.
 
         >>> [Scheme(group_size=128).for_width(width).group_size for width in (1024, 588, 128, 9, 1031)]
         [128, 98, -1, -1, -1]
@@ -96,15 +95,12 @@ class Scheme:
         return replace(self, group_size=group, rotation=rotation)
 
     def groups(self, width: int) -> int:
-        """Return how many groups ``width`` input channels make."""
+        """Return the number of groups of ``width`` input channels."""
         size = self.for_width(width).group_size
         return 1 if size == PER_CHANNEL else width // size
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON-ready values, those of the input only where they say that something happens to it.
-
-        So a scheme of weights alone reads the same as before there were others.
-        """
+        """Return the fields as JSON-ready values; those of the input only if they are set."""
         values = asdict(self)
         if self.activation_bits is None:
             del values["activation_bits"]
@@ -115,7 +111,7 @@ class Scheme:
 
 @dataclass(frozen=True)
 class FloatScheme:
-    """Weights kept in a floating-point type.
+    """Weights in a floating-point type.
 
     Raises:
         QvggtError: the type is none of float32, float16, bfloat16.
@@ -144,18 +140,18 @@ def scheme_from_json(values: Mapping[str, Any]) -> LayerScheme:
     """Rebuild a scheme from its ``to_json``.
 
     Raises:
-        QvggtError: the mapping is no scheme.
+        QvggtError: the mapping is not a scheme.
     """
     kind = FloatScheme if "dtype" in values else Scheme
     try:
         return kind(**values)
     except TypeError as error:
-        raise QvggtError(f"{dict(values)!r} is no quantization scheme: {error}") from error
+        raise QvggtError(f"{dict(values)!r} is not a quantization scheme: {error}") from error
 
 
 @dataclass(frozen=True)
 class LayerShape:
-    """Kind and size of a layer that can be quantized.
+    """Kind and size of a quantizable layer.
 
     Attributes:
         kind: "linear" or "conv2d".
@@ -172,19 +168,19 @@ class LayerShape:
 
     @property
     def width(self) -> int:
-        """Inputs of one output channel, a convolution's kernel flattened into them."""
+        """Inputs of one output channel, including the positions of a convolution's kernel."""
         return math.prod(self.shape[1:])
 
 
 def check_kind(kind: LayerKind, scheme: LayerScheme, name: str = "the layer") -> None:
-    """Raise QvggtError where a convolution's scheme says anything of its input.
+    """Raise QvggtError if a convolution's scheme rounds or rotates its input.
 
-    A row of its matrix runs over channels and taps of the kernel: a scale of each position does not factor out of the
-    sum over taps, and a rotation of the row is none of the input's channels.
+    A row of its matrix runs over channels and kernel positions: a scale per pixel does not factor out of the sum over
+    positions, and a rotation of the row is not a rotation of the input's channels.
     """
     if kind == "conv2d" and isinstance(scheme, Scheme) and not scheme.weights_only:
         raise QvggtError(
-            f"{name} is a convolution, whose input can be neither rounded nor rotated: "
+            f"{name} is a convolution, whose input cannot be rounded or rotated: "
             "give it a scheme without activation bits and rotation"
         )
 

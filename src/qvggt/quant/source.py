@@ -13,7 +13,7 @@ _LISTED = 5
 
 
 class TensorSource(Protocol):
-    """Named tensors behind a file or a module; only the one that is asked for need be in memory."""
+    """Named tensors of a file or module, read one at a time."""
 
     def names(self) -> list[str]:
         """Return the names of all tensors."""
