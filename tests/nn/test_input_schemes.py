@@ -137,7 +137,7 @@ def test_convolutions_refuse_what_concerns_their_input(scheme):
     conv = nn.Conv2d(16, 8, 1).requires_grad_(False)
     before = copy.deepcopy(conv.state_dict())
     shapes = quantizable_layers(nn.ModuleDict({"c": conv}))
-    message = "is a convolution"
+    message = "a convolution"
     with pytest.raises(QvggtError, match=f"c is {message}"):
         build_recipe(shapes, {"c": scheme})
     with pytest.raises(QvggtError, match=f"c is {message}"):

@@ -76,7 +76,7 @@ def test_weights_only():
 
 
 def test_json_with_an_unknown_field_is_refused():
-    with pytest.raises(QvggtError, match="no quantization scheme"):
+    with pytest.raises(QvggtError, match="not a quantization scheme"):
         scheme_from_json({"bits": 4, "colour": "red"})
 
 

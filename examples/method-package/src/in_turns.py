@@ -1,8 +1,8 @@
 """Alternating optimization: round codes to the scale, then fit the scale to the codes, weighted by the inputs.
 
-With w the weights of a group, q their codes (minus the zero point) and e the mean square of the inputs, a scale Δ has the
-loss Σ e (w - Δ q)². For given codes the best scale is Σ e w q / Σ e q²; for a given scale the best codes are the nearest.
-No step increases the loss, so a few of them improve on the scale that covers the range.
+With w the weights of a group, q their codes (minus the zero point) and e the mean square of the inputs, a scale Δ has
+the loss Σ e (w - Δ q)². For given codes the best scale is Σ e w q / Σ e q²; for a given scale the best codes are the
+nearest. No step increases the loss, so a few of them improve on the scale that covers the range.
 """
 
 from __future__ import annotations

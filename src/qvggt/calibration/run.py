@@ -122,13 +122,16 @@ def quantize_units(
         result = None if store is None else store.get(unit.id)
         if result is None:
             statistics = observe(model, unit, states) if unit.linear else {}
-            about = {
-                "statistics": statistics,
-                "schemes": {},
-                "task": task,
-                "scale_dtype": torch_dtype(recipe.float_type),
-            }
-            context = UnitContext(model, unit, index, states, **about)
+            context = UnitContext(
+                model,
+                unit,
+                index,
+                states,
+                statistics=statistics,
+                schemes={},
+                task=task,
+                scale_dtype=torch_dtype(recipe.float_type),
+            )
             result = _quantize_unit(context, method, recipe.quantized)
             if store is not None:
                 store.put(unit.id, result)

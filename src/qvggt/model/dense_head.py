@@ -170,7 +170,9 @@ def resized(x: Tensor, hw: Sequence[int]) -> Tensor:
 def add_position(x: Tensor, aspect: float) -> Tensor:
     """Add a fixed sinusoidal position embedding to maps [B, C, h, w] of images with this ratio of width to height."""
     across, down = position_embedding(x, aspect, x.shape[2])  # [C/2, 1, w], [C/2, h, 1]
-    first_half, second_half = x.chunk(2, 1)  # [B, C/2, h, w] each
+    half = x.shape[1] // 2
+    # Slices, not chunk: its gradient has another layout, which changes the last digits of tuning.
+    first_half, second_half = x[:, :half], x[:, half:]  # [B, C/2, h, w] each
     return torch.cat((first_half + across, second_half + down), 1)  # [B, C, h, w]
 
 
