@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from quantizing import rtn_recipe
 from qvggt.checkpoint.folder import open_checkpoint, save_checkpoint
-from qvggt.checkpoint.report import inspect_checkpoint
+from qvggt.checkpoint.report import inspect_model
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, model_layers
 from qvggt.nn.linear import QuantLinear
@@ -76,7 +76,7 @@ def test_a_rotation_that_someone_took_out_of_the_recipe_is_noticed(checkpoint, s
 
 
 def test_inspect_reports_the_input(checkpoint, scheme):
-    layers = {layer.name: layer for layer in inspect_checkpoint(open_checkpoint(checkpoint)).layers}
+    layers = {layer.name: layer for layer in inspect_model(open_checkpoint(checkpoint)).layers}
     qkv = layers["aggregator.frame_blocks.0.attn.qkv"]
     assert (qkv.bits, qkv.activation_bits, qkv.rotation) == (scheme.bits, scheme.activation_bits, scheme.rotation)
     conv = layers["depth_head.projects.0"]

@@ -3,11 +3,11 @@ import json
 import pytest
 
 from qvggt.checkpoint.folder import open_checkpoint
-from qvggt.checkpoint.report import inspect_checkpoint
+from qvggt.checkpoint.report import inspect_model
 
 
 def test_layers_add_up_to_the_whole(checkpoint, weights, recipe):
-    report = inspect_checkpoint(open_checkpoint(checkpoint))
+    report = inspect_model(open_checkpoint(checkpoint))
     assert report.parameters == sum(tensor.numel() for tensor in weights.values())
     assert sum(layer.parameters for layer in report.layers) == report.parameters
     assert report.checkpoint_bytes == sum(path.stat().st_size for path in checkpoint.glob("[!.]*"))
@@ -18,7 +18,7 @@ def test_layers_add_up_to_the_whole(checkpoint, weights, recipe):
 
 
 def test_layers_say_what_the_recipe_says(checkpoint, recipe):
-    layers = {layer.name: layer for layer in inspect_checkpoint(open_checkpoint(checkpoint)).layers}
+    layers = {layer.name: layer for layer in inspect_model(open_checkpoint(checkpoint)).layers}
     for name, scheme in recipe.quantized.items():
         assert (layers[name].bits, layers[name].group_size) == (scheme.bits, scheme.group_size)
     qkv = layers["aggregator.frame_blocks.0.attn.qkv"]
@@ -28,6 +28,6 @@ def test_layers_say_what_the_recipe_says(checkpoint, recipe):
 
 
 def test_the_report_is_json(checkpoint):
-    values = json.loads(json.dumps(inspect_checkpoint(open_checkpoint(checkpoint)).to_json()))
+    values = json.loads(json.dumps(inspect_model(open_checkpoint(checkpoint)).to_json()))
     assert {"parameters", "average_bits", "checkpoint_bytes", "layers", "provenance"} == values.keys()
     assert values["layers"][0].keys() >= {"name", "part", "bits", "bytes"}

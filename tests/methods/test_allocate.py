@@ -14,7 +14,7 @@ from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, ite
 from qvggt.calibration.size import storage_of
 from qvggt.calibration.units import model_units
 from qvggt.checkpoint.folder import open_checkpoint, save_checkpoint
-from qvggt.checkpoint.report import inspect_checkpoint
+from qvggt.checkpoint.report import inspect_model
 from qvggt.methods.allocate import Budget, allocate, knapsack, predicted_increase
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import convert
@@ -164,7 +164,7 @@ def test_storage_of__agrees_with_a_checkpoint(tmp_path, scheme):
     recipe = build_recipe(STORAGE.shapes, schemes)
     model = VGGT(CONFIG).requires_grad_(False)
     convert(model, recipe)
-    written = inspect_checkpoint(open_checkpoint(save_checkpoint(model, tmp_path / "m")))
+    written = inspect_model(open_checkpoint(save_checkpoint(model, tmp_path / "m")))
     weights = sum(STORAGE.layer_bits(layer, schemes[layer]) // 8 for layer in schemes)
     shape_bytes = 16 * len(recipe.quantized)
     tensors = weights + shape_bytes + 2 * STORAGE.other_numbers

@@ -18,6 +18,7 @@ OPENED = {
     ("org/safetensors", OLDER): OLDER,
     ("org/only-pt", None): COMMIT,
     ("org/shards", None): COMMIT,
+    ("org/other-name", None): COMMIT,
 }
 REFUSED = [("org/absent", None), ("org/safetensors", "v9"), ("org/no-weights", None), ("a--b/c", None)]
 
@@ -43,6 +44,7 @@ def cache(tmp_path_factory):
     write_safetensors(write_hub_cache(cache, "org/safetensors", OLDER, ("v1",)) / "model.safetensors")
     write_torch(write_hub_cache(cache, "org/only-pt", COMMIT) / "model.pt", {"model": micro_state()})
     write_shards(write_hub_cache(cache, "org/shards", COMMIT))
+    write_torch(write_hub_cache(cache, "org/other-name", COMMIT) / "model_1B_commercial.pt", {"model": micro_state()})
     (write_hub_cache(cache, "org/no-weights", COMMIT) / "config.json").write_text("{}")
     return cache
 
@@ -79,7 +81,7 @@ def test_a_revision_that_is_not_cached_is_named(answers):
 
 
 def test_a_name_that_no_repository_can_have_is_no_hub_id(answers):
-    assert "a--b/c is no hub id" in answers["a--b/c", None]
+    assert "a--b/c is not a hub id" in answers["a--b/c", None]
 
 
 @pytest.fixture
@@ -114,6 +116,9 @@ def hub(monkeypatch, tmp_path):
         (("model.safetensors", "model.pt"), {"model.safetensors"}),
         (("model.safetensors.index.json", "model-1.safetensors", "model.pt"), {"model.safetensors.index.json"}),
         (("model.pt", "README.md"), {"model.pt"}),
+        (("vggt_1B_commercial.pt", "README.md", "optimizer.pt"), {"vggt_1B_commercial.pt"}),
+        (("weights.safetensors", "weights.pt"), {"weights.safetensors"}),
+        (("pytorch_model.bin.index.json", "a-1.bin", "a-2.bin"), {"pytorch_model.bin.index.json", "*.bin"}),
     ],
 )
 def test_one_form_of_the_weights_is_fetched(hub, tmp_path, files, fetched):
@@ -123,6 +128,16 @@ def test_one_form_of_the_weights_is_fetched(hub, tmp_path, files, fetched):
     assert download("org/name") == tmp_path
     assert fetched <= set(hub.fetched)
     assert ("model.pt" in hub.fetched) == (fetched == {"model.pt"})
+
+
+@pytest.mark.parametrize("files", [("README.md",), ("a.safetensors", "b.safetensors")])
+def test_a_repository_without_one_choice_of_weights_is_refused(hub, files):
+    from qvggt.types import QvggtError
+    from qvggt.weights.hub import download
+
+    hub.files = files
+    with pytest.raises(QvggtError, match=r"org/name holds (no weights|several files)"):
+        download("org/name")
 
 
 @pytest.mark.parametrize(

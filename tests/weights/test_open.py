@@ -186,16 +186,16 @@ def test_what_is_not_there_is_not_found(model, monkeypatch, tmp_path):
         assert f"model {model!r} not found" in sentence
         assert "facebook/VGGT-1B" in sentence
     else:
-        assert "holds none" in refusal(model)
+        assert "holds no weights" in refusal(model)
 
 
 def test_folders_without_one_choice_are_refused(tmp_path):
-    assert "holds none" in refusal(tmp_path)
+    assert "holds no weights" in refusal(tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
-    assert "holds none" in refusal(tmp_path)
+    assert "holds no weights" in refusal(tmp_path)
     write_safetensors(tmp_path / "a.safetensors")
     write_safetensors(tmp_path / "b.safetensors")
-    assert "holds several others (a.safetensors, b.safetensors)" in refusal(tmp_path)
+    assert "several files of weights (a.safetensors, b.safetensors)" in refusal(tmp_path)
 
 
 def test_a_symlink_loop_is_refused(tmp_path):

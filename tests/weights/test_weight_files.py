@@ -149,7 +149,7 @@ def test_a_pickled_object_is_code_too(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        torch.ones(3), [torch.ones(3)], {"model": 3}, {"lr": 0.1, "weight": torch.ones(1)}, {0: torch.ones(1)},
+        torch.ones(3), [torch.ones(3)], {"model": 3}, {"lr": 0.1, "steps": 3}, {0: torch.ones(1)},
         {"model": {}}, {"model": {"state_dict": {}}}, "text", None,
     ],
 )  # fmt: skip
@@ -180,7 +180,7 @@ def test_shards_outside_the_folder_are_refused(tmp_path, name):
 def test_a_missing_shard_is_named(tmp_path):
     index = write_shards(tmp_path)
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(QvggtError, match=r"model-00002-of-00003.safetensors.*no such file"):
+    with pytest.raises(QvggtError, match=r"no file .*model-00002-of-00003.safetensors"):
         open_weight_file(index)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qvggt.calibration.unit_store import check_store, remove_store, stored_settings
 from qvggt.checkpoint.folder import check_place, is_checkpoint, open_checkpoint, save_checkpoint, write_checkpoint
-from qvggt.checkpoint.open import open_float
+from qvggt.checkpoint.open import check_float, open_float
 from qvggt.inference.process_memory import StageClock, StageCost
 from qvggt.methods.base import SensitivityCache
 from qvggt.methods.registry import find_method
@@ -78,8 +78,7 @@ def quantize(
         QvggtError: the model is quantized already, cannot be read, or an option is impossible.
     """
     float_model = model if isinstance(model, VGGT) else load_float(open_float(model, revision))
-    if isinstance(float_model, QuantizedVGGT):
-        raise QvggtError("the model is quantized already: give the float model instead")
+    check_float(float_model)
     chosen = find_method(method)(options or QuantizeOptions())
     source = Provenance("" if isinstance(model, VGGT) else str(model), method=method)
     if chosen.needs_calibration:

@@ -8,12 +8,12 @@ from qvggt.api.reconstruct import load
 from qvggt.calibration.data import SceneBatch, check_truth, load_calibration
 from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, measure_sensitivity
 from qvggt.calibration.task import make_task
+from qvggt.checkpoint.open import check_float
 from qvggt.geometry import Truth
 from qvggt.methods.gptq import second_order_rounder
 from qvggt.model import VGGT
-from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.options import SENSITIVITY_CALIBRATION, TOKEN_CLASSES, CalibrationOptions, LoadOptions, SensitivityOptions
-from qvggt.types import OnProgress, PathLike, QvggtError
+from qvggt.types import OnProgress, PathLike
 
 
 def sensitivity(
@@ -45,8 +45,7 @@ def sensitivity(
     report_to = on_progress or (lambda stage, share: None)
     report_to("loading", 0.0)
     network = model if isinstance(model, VGGT) else load(model, device, revision=revision)
-    if isinstance(network, QuantizedVGGT):
-        raise QvggtError("the model is quantized already: measure the float model instead")
+    check_float(network)
     report_to("reading scenes", 0.0)
     data = load_calibration(calibration, network.config.image_size, network.config.patch_size)
     check_truth(data, options.supervision, calibration.source)

@@ -23,9 +23,10 @@ from torch import Tensor
 from qvggt.backends import pick
 from qvggt.checkpoint.config import quantization_config
 from qvggt.checkpoint.tensors import TensorFileWriter
-from qvggt.files import check_folder, check_space, explain, finish_folder, new_folder
+from qvggt.files import check_folder, check_space, finish_folder, new_folder
+from qvggt.files.read import parse_json, read_json_object, read_text, reading
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.nn.convert import fill, parameter_shapes, shell, stored_layout, stored_tensors
+from qvggt.nn.convert import check_depths, fill, parameter_shapes, shell, stored_layout, stored_tensors
 from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.options import Compute
 from qvggt.quant.recipe import Recipe
@@ -202,17 +203,17 @@ def open_checkpoint(folder: PathLike, name: str | None = None) -> Checkpoint:
     """
     folder = Path(folder)
     finish_folder(folder)
-    config_text, contents = _read_text(folder / CONFIG), _read_json(folder / RECIPE)
+    config_text, contents = read_text(folder / CONFIG), read_json_object(folder / RECIPE)
     config = _config_from_json(folder / CONFIG, config_text)
     recipe = Recipe.from_json(contents)
     file = read_header(folder / TENSORS)
+    misfit = f"{file.path} does not fit its {CONFIG} and {RECIPE}"
+    check_depths(misfit, config, file.entries)
     found = {name: (entry.dtype, entry.shape) for name, entry in file.entries.items()}
-    check_tensors(f"{file.path} does not fit its {CONFIG} and {RECIPE}", found, stored_layout(config, recipe))
-    try:
+    check_tensors(misfit, found, stored_layout(config, recipe))
+    with reading(folder / RECIPE):
         expected = (contents.pop("hash"), contents["config"], contents["header"])
         hashes = dict(contents["tensors"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise QvggtError(f"{folder / RECIPE} is damaged ({error} is missing): get an intact copy") from error
     for part, computed, written in zip(
         (RECIPE, CONFIG, f"the header of {TENSORS}"),
         (_own_hash(contents), hash_bytes(config_text.encode()), file.header_hash),
@@ -243,44 +244,17 @@ def _config_json(config: VGGTConfig, recipe: Recipe) -> dict[str, Any]:
 
 
 def _config_from_json(path: Path, text: str) -> VGGTConfig:
-    values = _parse_json(path, text)
-    version = values.get("format_version")
+    values = parse_json(text, path)
+    version = values.get("format_version") if isinstance(values, dict) else None
     if version is None:
-        raise QvggtError(f"{path} does not say which format it has: it is damaged, or no configuration of ours")
+        raise QvggtError(f"{path} does not say which format it has: it is damaged, or no configuration of qvggt's")
     if version != FORMAT_VERSION:
         raise QvggtError(
             f"{path} has format version {version!r}, and this qvggt reads version {FORMAT_VERSION}: "
             "quantize again, or use the qvggt that wrote it"
         )
-    try:
+    with reading(path):
         return VGGTConfig.from_json(values["vggt"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise QvggtError(f"{path} describes no VGGT ({error}): get an intact copy") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return _parse_json(path, _read_text(path))
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise QvggtError(f"{path} is damaged (it is no text): get an intact copy") from error
-    except OSError as error:
-        raise explain(error, path, "read") from error
-
-
-def _parse_json(path: Path, text: str) -> dict[str, Any]:
-    if not text.strip():
-        raise QvggtError(f"{path} is empty: get an intact copy")
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise QvggtError(f"{path} is damaged (no JSON: {error}): get an intact copy") from error
-    if not isinstance(values, dict):
-        raise QvggtError(f"{path} is damaged (no JSON object): get an intact copy")
-    return values
 
 
 def _own_hash(contents: Mapping[str, Any]) -> str:

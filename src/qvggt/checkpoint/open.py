@@ -3,63 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
-import torch
-
-from qvggt.backends import Compute
-from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
+from qvggt.checkpoint.folder import Checkpoint, is_checkpoint, open_checkpoint
 from qvggt.files import finish_folder
-from qvggt.model import VGGT, VGGTConfig
-from qvggt.quant.recipe import Recipe
+from qvggt.model import VGGT
+from qvggt.nn.quantized import QuantizedVGGT
+from qvggt.options import ALL_HEADS
 from qvggt.types import PathLike, QvggtError
 from qvggt.weights.open import FloatWeights, locate, open_located
 
+OpenedModel = FloatWeights | Checkpoint
+"""A model's files, opened and checked, whose weights are not read yet.
 
-class OpenedModel(Protocol):
-    """A model's files, opened and checked, whose weights are not read yet: ``FloatWeights`` or ``Checkpoint``."""
-
-    @property
-    def name(self) -> str:
-        """The model's name, as the user gave it."""
-        ...
-
-    @property
-    def config(self) -> VGGTConfig:
-        """The architecture."""
-        ...
-
-    @property
-    def recipe(self) -> Recipe | None:
-        """How it was quantized, with its provenance; None for a float model."""
-        ...
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters of the float model."""
-        ...
-
-    @property
-    def average_bits(self) -> float:
-        """Bits of tensor data per parameter."""
-        ...
-
-    @property
-    def file_bytes(self) -> int | None:
-        """Size of all files; None for stand-in weights."""
-        ...
-
-    def hash(self) -> str:
-        """Return a hash of what determines the model's values."""
-        ...
-
-    def shell(self, compute: Compute = "float") -> VGGT:
-        """Return the model on the meta device, without values, as it computes on a CPU."""
-        ...
-
-    def load(self, device: str | torch.device = "cpu", compute: Compute = "float") -> VGGT:
-        """Return the model for inference; ``compute`` concerns packed layers only."""
-        ...
+Both have ``name``, ``config``, ``recipe`` (None for a float model), ``parameters``, ``average_bits``, ``file_bytes``,
+``hash()``, ``verify()``, ``shell(compute)`` and ``load(device, compute)``.
+"""
 
 
 def open_model(model: PathLike, revision: str | None = None) -> OpenedModel:
@@ -82,12 +40,20 @@ def open_model(model: PathLike, revision: str | None = None) -> OpenedModel:
 
 
 def open_float(model: PathLike, revision: str | None = None) -> FloatWeights:
-    """Open a float model by name; see ``open_model``.
+    """Open a float model with all heads by name; see ``open_model``.
 
     Raises:
-        QvggtError: it is quantized already, not found, damaged, or not a VGGT.
+        QvggtError: it is quantized already, not found, damaged, lacks a head, or is not a VGGT.
     """
     opened = open_model(model, revision)
     if not isinstance(opened, FloatWeights):
         raise QvggtError(f"{str(model)!r} is quantized already: give the float model instead")
-    return opened
+    return opened.complete()
+
+
+def check_float(model: VGGT) -> None:
+    """Raise QvggtError unless a model in memory is a float model with all heads."""
+    if isinstance(model, QuantizedVGGT):
+        raise QvggtError("the model is quantized already: give the float model instead")
+    if len(model.heads) < len(ALL_HEADS):
+        raise QvggtError(f"the model has only the heads {', '.join(model.heads)}: give complete weights")

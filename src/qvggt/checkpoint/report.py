@@ -1,23 +1,24 @@
-"""What is in a checkpoint: layers, bits and bytes."""
+"""Layers, bits and bytes of a model, from its files."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from qvggt.checkpoint.folder import Checkpoint
 from qvggt.nn.convert import model_layers, parameter_shapes
 from qvggt.quant.layer_names import part_of
-from qvggt.quant.recipe import Provenance, Recipe
-from qvggt.quant.scheme import LayerShape, Scheme
+from qvggt.quant.recipe import Provenance
+from qvggt.quant.scheme import Scheme
 from qvggt.types import LayerId
+from qvggt.weights.open import FloatWeights
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer, or what a part of the model holds besides its layers (norms, scales, tokens).
+    """One layer, or the parameters of a part of the model that are in no layer (norms, scales, tokens).
 
     Attributes:
         name: the layer's name; the part's name for the rest.
@@ -25,9 +26,9 @@ class LayerReport:
         kind: "linear", "conv2d", or "rest".
         bits: of a weight.
         group_size: input channels that share a scale; -1 for all of an output channel's; None for floating weights.
-        parameters: numbers of the float model that it stands for, bias included.
-        bytes: that it takes in ``model.safetensors``, scales and bias included.
-        activation_bits: that the input is rounded to; None where it stays floating.
+        parameters: of the float model's layer, bias included.
+        bytes: its size in the file, scales and bias included.
+        activation_bits: bits to which the input is rounded; None if it stays floating.
         rotation: whether the input is rotated.
     """
 
@@ -44,19 +45,19 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """A checkpoint in figures.
+    """Size of a model, in all and by layer.
 
     Attributes:
         parameters: of the float model.
         average_bits: bits of tensor data per parameter, scales and everything that stayed floating included.
-        checkpoint_bytes: size of the three files together.
+        checkpoint_bytes: size of all files; None for stand-in weights.
         layers: every layer in the model's order, then the rest of each part; they add up to the whole.
-        provenance: where the checkpoint came from.
+        provenance: how and from what the model was made.
     """
 
     parameters: int
     average_bits: float
-    checkpoint_bytes: int
+    checkpoint_bytes: int | None
     layers: tuple[LayerReport, ...]
     provenance: Provenance
 
@@ -65,51 +66,67 @@ class CheckpointReport:
         return asdict(self)
 
 
-def inspect_checkpoint(checkpoint: Checkpoint) -> CheckpointReport:
-    """Report an opened checkpoint's layers, bits and bytes; no tensor is read."""
-    shapes, recipe = model_layers(checkpoint.config), checkpoint.recipe
-    counts = {name: math.prod(shape) for name, shape in parameter_shapes(checkpoint.config).items()}
-    stored = _stored_bytes(checkpoint)
-    layers = []
-    for name, shape in shapes.items():
-        parameters = counts[f"{name}.weight"] + counts.get(f"{name}.bias", 0)
-        layers.append(_layer(recipe, name, shape, parameters, size=stored[name]))
-    rest_counts, rest_bytes = Counter[str](), Counter[str]()
-    for name, count in counts.items():
-        if LayerId(name.rpartition(".")[0]) not in shapes:
-            rest_counts[part_of(name)] += count
-            rest_bytes[part_of(name)] += checkpoint.file.entries[name].nbytes
-    bits = 32 if recipe.float_type == "float32" else 16
-    rest = [
-        LayerReport(
-            part,
-            part=part,
-            kind="rest",
-            bits=bits,
-            group_size=None,
-            parameters=rest_counts[part],
-            bytes=rest_bytes[part],
+def inspect_model(opened: FloatWeights | Checkpoint) -> CheckpointReport:
+    """Report an opened model's layers, bits and bytes; no tensor is read."""
+    shapes, stored = model_layers(opened.config), _tensor_bytes(opened)
+    counts = {name: math.prod(shape) for name, shape in parameter_shapes(opened.config).items()}
+    schemes = {} if opened.recipe is None else opened.recipe.quantized
+    in_module, rest, rest_bytes = Counter[str](), Counter[str](), Counter[str]()
+    for name, size in stored.items():
+        in_module[name.rpartition(".")[0]] += size
+    layers = [
+        _layer(
+            LayerReport(
+                name,
+                part=part_of(name),
+                kind=shape.kind,
+                bits=8 * stored.get(f"{name}.weight", 0) // counts[f"{name}.weight"],
+                group_size=None,
+                parameters=counts[f"{name}.weight"] + counts.get(f"{name}.bias", 0),
+                bytes=in_module[name],
+            ),
+            schemes.get(name),
         )
-        for part in rest_counts
+        for name, shape in shapes.items()
+        if in_module[name]  # a head may be absent
     ]
-    sizes = checkpoint.parameters, checkpoint.average_bits, checkpoint.file_bytes
-    return CheckpointReport(*sizes, (*layers, *rest), recipe.provenance)
-
-
-def _layer(recipe: Recipe, name: LayerId, shape: LayerShape, parameters: int, size: int) -> LayerReport:
-    scheme = recipe.layers.get(name)
-    if isinstance(scheme, Scheme):
-        figures = scheme.bits, scheme.group_size, parameters, size, scheme.activation_bits, scheme.rotation
-        return LayerReport(name, part_of(name), shape.kind, *figures)
-    bits = 32 if recipe.float_type_of(name) == "float32" else 16
-    return LayerReport(
-        name, part=part_of(name), kind=shape.kind, bits=bits, group_size=None, parameters=parameters, bytes=size
+    for name, count in counts.items():
+        if LayerId(name.rpartition(".")[0]) not in shapes and name in stored:
+            rest[part_of(name)] += count
+            rest_bytes[part_of(name)] += stored[name]
+    for part, count in rest.items():
+        size = rest_bytes[part]
+        layers.append(
+            LayerReport(
+                part, part=part, kind="rest", bits=8 * size // count, group_size=None, parameters=count, bytes=size
+            )
+        )
+    provenance = Provenance(opened.name, method="float") if opened.recipe is None else opened.recipe.provenance
+    return CheckpointReport(
+        opened.parameters,
+        average_bits=opened.average_bits,
+        checkpoint_bytes=opened.file_bytes,
+        layers=tuple(layers),
+        provenance=provenance,
     )
 
 
-def _stored_bytes(checkpoint: Checkpoint) -> Counter[str]:
-    """Return the bytes of all tensors directly in a module, by the module's name."""
-    sizes = Counter[str]()
-    for name, entry in checkpoint.file.entries.items():
-        sizes[name.rpartition(".")[0]] += entry.nbytes
-    return sizes
+def _layer(layer: LayerReport, scheme: Scheme | None) -> LayerReport:
+    if scheme is None:
+        return layer
+    return replace(
+        layer,
+        bits=scheme.bits,
+        group_size=scheme.group_size,
+        activation_bits=scheme.activation_bits,
+        rotation=scheme.rotation,
+    )
+
+
+def _tensor_bytes(opened: FloatWeights | Checkpoint) -> dict[str, int]:
+    if isinstance(opened, Checkpoint):
+        return {name: entry.nbytes for name, entry in opened.file.entries.items()}
+    source = opened.source
+    if not opened.files:  # drawn when they are read: float32
+        return {name: 4 * math.prod(source.shape(name)) for name in source.names()}
+    return {name: source.tensor(name).nbytes for name in source.names()}  # mapped, not read

@@ -1,38 +1,39 @@
-"""``qvggt inspect``: contents and origin of a checkpoint."""
+"""``qvggt inspect``: layers, bits and bytes of a model."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvggt.cli import arguments as given
 from qvggt.cli.arguments import Flag, flag
-from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
     from qvggt.checkpoint.report import LayerReport
 
 
 def inspect(
-    checkpoint: Annotated[Path, given.Positional, given.argument("DIR", "a quantized checkpoint")],
-    verify: Annotated[bool, Flag, flag("check the hash of every tensor")] = False,
+    model: given.Model,
+    verify: Annotated[bool, Flag, flag("compare the files with their checksums")] = False,
     layers: Annotated[bool, Flag, flag("one row per layer instead of per part of the model")] = False,
+    revision: given.Revision = None,
     json: given.Json = None,
 ) -> None:
-    """Show a checkpoint's layers, bits, bytes and origin."""
+    """Show a model's layers, bits, bytes and origin.
+
+    --verify reads all files: every tensor of a quantized checkpoint has a hash, .pt files have checksums, and files
+    from a hub are compared with the hub's own hash.
+    """
     from rich.table import Table
 
-    from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
-    from qvggt.checkpoint.report import inspect_checkpoint
+    from qvggt.checkpoint.open import open_model
+    from qvggt.checkpoint.report import inspect_model
     from qvggt.cli.show import check_figures, save_figures, say, say_table
     from qvggt.inference.process_memory import size_text
 
-    if not is_checkpoint(checkpoint):
-        raise QvggtError(f"{str(checkpoint)!r} is not a quantized checkpoint: give a folder that qvggt quantize wrote")
     check_figures(json)
-    opened = open_checkpoint(checkpoint)
-    report = inspect_checkpoint(opened)
+    opened = open_model(model, revision)
+    report = inspect_model(opened)
     checked = opened.verify() if verify else None
     total = sum(layer.bytes for layer in report.layers)
     inputs = any(_input_text(layer) for layer in report.layers)
@@ -57,17 +58,16 @@ def inspect(
             f"{100 * size / total:.1f} %",
         )
     say_table(table)
-    say(
-        f"{report.parameters / 1e6:.1f} M parameters, {report.average_bits:.2f} bits on average, "
-        f"{size_text(report.checkpoint_bytes)} in total"
-    )
+    size = "" if report.checkpoint_bytes is None else f", {size_text(report.checkpoint_bytes)} in total"
+    say(f"{report.parameters / 1e6:.1f} M parameters, {report.average_bits:.2f} bits on average{size}")
     source = report.provenance
-    say(
-        f"made by {source.method or 'an unknown method'} from {source.source or 'a model in memory'}"
-        + (f" ({source.source_hash})" if source.source_hash else "")
-    )
-    if checked is not None:
-        say(f"verified: the hashes of all {checked} tensors match")
+    if opened.recipe is not None:
+        origin = (source.source or "a model in memory") + (f" ({source.source_hash})" if source.source_hash else "")
+        say(f"made by {source.method or 'an unknown method'} from {origin}")
+    if checked == 0:
+        say("not verified: the files have no checksums, and are not from a hub")
+    elif checked is not None:
+        say(f"verified: the checksums of all {checked} tensors match")
     save_figures(json, report.to_json() | {"verified_tensors": checked})
 
 

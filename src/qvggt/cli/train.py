@@ -45,7 +45,7 @@ def train(
             f"{progress.remaining_seconds / 60:.0f} min left  {losses}"
         )
 
-    weights = open_weights(start_from) if start_from is not None else None
+    weights = open_weights(start_from).complete() if start_from is not None else None
     path = run(
         load_recipe(recipe), output, device, weights, minutes=minutes, on_progress=show, render_apart=render_apart
     )

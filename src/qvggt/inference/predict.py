@@ -53,6 +53,9 @@ def predict(
     Raises:
         QvggtError: ``finite`` is set and the prediction is not finite.
     """
+    absent = sorted(set(heads) - set(model.heads))
+    if absent:
+        raise QvggtError(f"the model has no {absent[0]} head: choose among {', '.join(model.heads)} (--heads)")
     parameter = next(model.parameters())
     batch = torch.from_numpy(images.images)[None].to(parameter.device, parameter.dtype)  # [1, S, 3, H, W]
     frames = f"{len(images.names)} frame{'s' if len(images.names) > 1 else ''}"

@@ -136,13 +136,18 @@ class VGGT(nn.Module):
             raise ValueError(f"expected images [B, S, 3, H, W] without empty dimensions, got {tuple(images.shape)}")
         if images.shape[3] % patch or images.shape[4] % patch:
             raise ValueError(f"expected H and W to be multiples of {patch} px, got {tuple(images.shape[3:])}")
-        unknown = sorted(set(heads) - set(ALL_HEADS))
+        unknown = sorted(set(heads) - set(self.heads))
         if unknown or not heads:
-            raise ValueError(f"expected some of the heads {', '.join(ALL_HEADS)}, got {', '.join(unknown) or 'none'}")
+            raise ValueError(f"expected some of the heads {', '.join(self.heads)}, got {', '.join(unknown) or 'none'}")
         if dense_frames < 1:
             raise ValueError(f"expected dense_frames of at least 1, got {dense_frames}")
         if chunk_tokens is not None and chunk_tokens < 1:
             raise ValueError(f"expected chunk_tokens of at least 1, got {chunk_tokens}")
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The heads that the model has: weights without one of them are loaded without it."""
+        return tuple(head for head in ALL_HEADS if getattr(self, f"{head}_head") is not None)
 
     @property
     def special_tokens(self) -> int:

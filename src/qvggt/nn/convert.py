@@ -25,6 +25,14 @@ from qvggt.types import LayerId, QvggtError
 TensorLayout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 """Type and shape of named tensors."""
 
+_REPEATED = {
+    "aggregator.patch_embed.blocks.": "vit_depth",
+    "aggregator.frame_blocks.": "depth",
+    "aggregator.global_blocks.": "depth",
+    "camera_head.trunk.": "camera_trunk_depth",
+}
+"""The config field that says how many blocks there are under a name."""
+
 _COMPENSATION = "camera_head.compensation"
 
 
@@ -45,6 +53,27 @@ def quantizable_layers(model: nn.Module) -> dict[LayerId, LayerShape]:
 def parameter_shapes(config: VGGTConfig) -> Mapping[str, tuple[int, ...]]:
     """Return the shape of every parameter of a float model, in the model's order."""
     return MappingProxyType({name: tuple(tensor.shape) for name, tensor in _on_meta(config).state_dict().items()})
+
+
+def check_depths(misfit: str, config: VGGTConfig, names: Iterable[str]) -> None:
+    """Raise QvggtError if an architecture has another number of blocks than there are tensors of.
+
+    It costs nothing, and building thousands of blocks takes minutes: call it before ``parameter_shapes``.
+
+    Args:
+        misfit: how the error begins.
+        config: the architecture.
+        names: of all tensors.
+    """
+    blocks: dict[str, set[str]] = {part: set() for part in _REPEATED}
+    for name in names:
+        for part in _REPEATED:
+            if name.startswith(part):
+                blocks[part].add(name[len(part) :].partition(".")[0])
+    for part, field in _REPEATED.items():
+        wanted = getattr(config, field)
+        if blocks[part] and len(blocks[part]) != wanted:
+            raise QvggtError(f"{misfit}: {part}* has {len(blocks[part])} blocks, and {field} in its config is {wanted}")
 
 
 @lru_cache(maxsize=8)

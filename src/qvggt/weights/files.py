@@ -1,12 +1,12 @@
-"""Weight files as named tensors that are read one at a time: safetensors, its sharded index, and PyTorch's ``.pt``."""
+"""Weight files as named tensors that are read one at a time: safetensors and PyTorch's ``.pt``, whole or sharded."""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import pickle
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,23 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from qvggt.files.read import read_json_object, reading
 from qvggt.types import QvggtError
 from qvggt.weights.tensor_file import read_header
 
-SAFETENSORS_INDEX = ".safetensors.index.json"
-TORCH_SUFFIXES = (".pt", ".pth", ".bin")
-FILE_NAMES = ("model.safetensors", f"model{SAFETENSORS_INDEX}", "model.pt")
-"""What a folder or a hub repository is looked through for, in this order."""
+log = logging.getLogger(__name__)
+
+SAFETENSORS, INDEX = ".safetensors", ".index.json"
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+FILE_NAMES = (
+    "model.safetensors", "model.safetensors.index.json", "model.pt",
+    "pytorch_model.bin", "pytorch_model.bin.index.json",
+)  # fmt: skip
+"""Usual names of weights in a folder or a hub repository, the preferred first."""
+
+_OTHER_STATE = ("optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args")
+_STATE_KEYS = ("model", "state_dict", "model_state_dict", "module", "ema_state_dict")
+"""Where training loops keep the weights in what they save, the preferred first."""
 
 _CHUNK = 1 << 22
 _ZIP = b"PK"  # how torch's .pt begins, and how it began before torch 1.6
@@ -61,16 +71,16 @@ class SafetensorsSource:
 
 
 class TorchSource:
-    """Tensors of a ``.pt`` file, memory-mapped; nothing but tensors is ever unpickled.
+    """Tensors of one or several ``.pt`` files, memory-mapped; nothing but tensors is ever unpickled.
 
     Raises:
-        QvggtError: the file is damaged, no checkpoint, or wants to run code.
+        QvggtError: a file is missing, damaged, not a checkpoint, or wants to run code.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.files = (path,)
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = tuple(files)
         self.metadata: Mapping[str, str] = {}
-        self._tensors = _load_torch(path)
+        self._tensors = {name: tensor for path in self.files for name, tensor in _load_torch(path).items()}
 
     def names(self) -> list[str]:
         """Return the names of all tensors."""
@@ -86,22 +96,47 @@ class TorchSource:
 
 
 def open_weight_file(path: Path) -> SafetensorsSource | TorchSource:
-    """Open a file of weights by its name's ending.
+    """Open a file of weights, or the index of a sharded one, by its suffix.
 
     Raises:
-        QvggtError: it is missing, damaged, or of no known kind.
+        QvggtError: it is missing, damaged, or of an unknown kind.
     """
     if not path.exists():
         raise QvggtError(f"there is no file {str(path)!r}; check the path")
-    if path.name.endswith(SAFETENSORS_INDEX):
-        return SafetensorsSource(_shards(path))
-    if path.suffix == ".safetensors":
-        return SafetensorsSource([path])
-    if path.suffix in TORCH_SUFFIXES:
-        return TorchSource(path)
+    kind = Path(path.name.removesuffix(INDEX)).suffix
+    files = _shards(path) if path.name.endswith(INDEX) else [path]
+    if kind == SAFETENSORS:
+        return SafetensorsSource(files)
+    if kind in TORCH_SUFFIXES:
+        return TorchSource(files)
     raise QvggtError(
-        f"{str(path)!r} is not a checkpoint: give a .safetensors, .safetensors.index.json or .pt file, or a folder"
+        f"{str(path)!r} is not a checkpoint: give a {SAFETENSORS}, {SAFETENSORS}{INDEX} or .pt file, or a folder"
     )
+
+
+def choose_file(names: Collection[str], place: str) -> str:
+    """Return the weights among the names of a folder's or a repository's files; of shards, their index.
+
+    Args:
+        names: of all files.
+        place: the folder or repository, for errors.
+
+    Raises:
+        QvggtError: there are none, or several between which nothing decides.
+    """
+    for name in FILE_NAMES:
+        if name in names:
+            return name
+    others = sorted(name for name in names if "/" not in name and not name.startswith(_OTHER_STATE))
+    suffixes = [(f"{SAFETENSORS}{INDEX}",), (SAFETENSORS,), (f".bin{INDEX}",), TORCH_SUFFIXES]
+    for kind in suffixes:
+        found = [name for name in others if name.endswith(kind)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            several = f"{', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"
+            raise QvggtError(f"{place} holds several files of weights ({several}): give the path of one")
+    raise QvggtError(f"{place} holds no weights: expected {', '.join(FILE_NAMES[:3])} or one other such file")
 
 
 def hash_files(files: Sequence[Path]) -> str:
@@ -122,18 +157,15 @@ def _open(path: Path) -> Any:
 
 
 def _shards(index: Path) -> list[Path]:
-    try:
-        names = {str(name) for name in json.loads(index.read_text("utf-8"))["weight_map"].values()}
-    except OSError as error:
-        raise QvggtError(f"{str(index)!r} cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise QvggtError(f"{str(index)!r} is no index of safetensors files ({reason}); get an intact copy") from None
-    if not names:
-        raise QvggtError(f"{str(index)!r} names no shards; get an intact copy")
-    if any(Path(name).name != name or name in ("", "..") for name in names):
-        raise QvggtError(f"{str(index)!r} names shards outside its own folder; get an intact copy")
-    return [index.parent / name for name in sorted(names)]
+    remedy = "get an intact copy of the index and of all shards"
+    contents = read_json_object(index, remedy)
+    with reading(index, remedy):
+        names = sorted({str(name) for name in contents["weight_map"].values()})
+        if not names:
+            raise ValueError("it names no shards")
+        if any(Path(name).name != name or name in ("", "..") for name in names):
+            raise ValueError("it names shards outside its own folder")
+    return [index.parent / name for name in names]
 
 
 def _load_torch(path: Path) -> dict[str, Tensor]:
@@ -146,15 +178,25 @@ def _load_torch(path: Path) -> dict[str, Tensor]:
         raise QvggtError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
     except Exception as error:  # a pickle is a program: a damaged one fails in any way
         raise QvggtError(_why_not_torch(path, start, error)) from None
-    for key in ("state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
-    named = isinstance(loaded, dict) and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
-    )
-    if not named or not loaded:
+    values = _state(loaded)
+    tensors = {
+        name: value.detach() for name, value in values.items() if isinstance(name, str) and isinstance(value, Tensor)
+    }
+    if not tensors:
         raise QvggtError(f"{str(path)!r} holds no named tensors, so it is not a checkpoint of a model")
-    return {name: value.detach() for name, value in loaded.items()}
+    return tensors
+
+
+def _state(loaded: object) -> Mapping[Any, Any]:
+    """Return the innermost mapping of weights in what a training loop saved; counters beside them may remain."""
+    while isinstance(loaded, dict):
+        keys = [key for key in _STATE_KEYS if isinstance(loaded.get(key), dict) and loaded[key]]
+        if not keys:
+            return loaded
+        if len(keys) > 1:
+            log.info("read the weights under %r; left out %s", keys[0], ", ".join(map(repr, keys[1:])))
+        loaded = loaded[keys[0]]
+    return {}
 
 
 def _why_not_torch(path: Path, start: bytes, error: Exception) -> str:

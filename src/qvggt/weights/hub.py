@@ -5,25 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from qvggt.types import QvggtError
-from qvggt.weights.files import FILE_NAMES
+from qvggt.weights.files import INDEX, choose_file
 
 _SMALL = ("config.json", "recipe.json")
-_FORMS = ((*_SMALL, *FILE_NAMES[:2], "*.safetensors"), (*_SMALL, FILE_NAMES[2]))
-"""The files to fetch: repositories often hold the same weights in several forms, and one of them is enough."""
 
 
 def download(hub_id: str, revision: str | None = None) -> Path:
-    """Return the local folder of a hub repository, fetching what of its weights is not in the cache yet.
+    """Return the local folder of a hub repository, downloading the weights that are not in the cache yet.
 
-    Where the hub cannot be asked (no network, ``HF_HUB_OFFLINE``), what the cache holds is used.
+    Repositories often hold the same weights in several forms: one of them is chosen by the list of files. If the hub
+    cannot be reached (no network, ``HF_HUB_OFFLINE``), the cache is used.
 
     Args:
         hub_id: ``owner/name``.
         revision: branch, tag or commit.
 
     Raises:
-        QvggtError: the hub has no such repository or revision, does not let us in, or cannot be reached, and the
-            cache does not hold it.
+        QvggtError: the hub has no such repository or revision, refuses access, or cannot be reached while the cache
+            does not hold it; or the repository holds no weights.
     """
     # The hub's client takes a while to import, and only this function needs it.
     from huggingface_hub import HfApi, snapshot_download
@@ -34,10 +33,10 @@ def download(hub_id: str, revision: str | None = None) -> Path:
 
     try:
         files = {file.rfilename for file in HfApi().model_info(hub_id, revision=revision).siblings or ()}
-        form = _FORMS[0] if files & set(FILE_NAMES[:2]) else _FORMS[1]
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(form)))
+        wanted = [*_SMALL, *_patterns(choose_file(files, hub_id))]
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
     except HFValidationError as error:
-        raise QvggtError(f"{hub_id} is no hub id: {error}") from None
+        raise QvggtError(f"{hub_id} is not a hub id: {error}") from None
     except (HTTPError, OSError) as error:
         cached = _cached(hub_id, revision)
         if cached is None:
@@ -45,18 +44,22 @@ def download(hub_id: str, revision: str | None = None) -> Path:
         return cached
 
 
+def _patterns(name: str) -> list[str]:
+    """Return the names to download for a file of weights: of an index, all shards of its kind too."""
+    whole = name.removesuffix(INDEX)
+    return [name] if whole == name else [name, f"*{Path(whole).suffix}"]
+
+
 def _cached(hub_id: str, revision: str | None) -> Path | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    for form in _FORMS:
-        try:
-            folder = snapshot_download(hub_id, revision=revision, allow_patterns=list(form), local_files_only=True)
-        except LocalEntryNotFoundError:
-            continue
-        if any((Path(folder) / name).is_file() for name in FILE_NAMES):
-            return Path(folder)
-    return None
+    try:
+        folder = Path(snapshot_download(hub_id, revision=revision, local_files_only=True))
+        choose_file([path.name for path in folder.iterdir()], hub_id)
+    except (LocalEntryNotFoundError, QvggtError):
+        return None
+    return folder
 
 
 def _sentence(hub_id: str, revision: str | None, error: BaseException) -> str:

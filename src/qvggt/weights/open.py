@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -11,23 +10,18 @@ from pathlib import Path
 
 import torch
 
-from qvggt.backends import Compute
+from qvggt.files.read import parse_json, read_json, reading
 from qvggt.model.config import VGGTConfig
 from qvggt.model.vggt import VGGT
-from qvggt.nn.convert import parameter_shapes
+from qvggt.nn.convert import check_depths, parameter_shapes
+from qvggt.options import ALL_HEADS, Compute, Head
 from qvggt.quant.source import TensorSource, check_tensors
 from qvggt.types import PathLike, QvggtError
-from qvggt.weights.files import (
-    FILE_NAMES,
-    SAFETENSORS_INDEX,
-    TORCH_SUFFIXES,
-    SafetensorsSource,
-    TorchSource,
-    hash_files,
-    open_weight_file,
-)
+from qvggt.weights.files import FILE_NAMES, TORCH_SUFFIXES, SafetensorsSource, choose_file, hash_files, open_weight_file
 from qvggt.weights.hub import download
+from qvggt.weights.names import ANCHOR, TensorView, model_names
 from qvggt.weights.seeded import SeededSource
+from qvggt.weights.verify import verify_file
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +34,7 @@ EMBEDDED = {
 """Models that qvggt carries, by name: their files, tensors of a later one in place of an earlier one's."""
 
 _IGNORED = "track_head."
+_MASK_TOKEN = "aggregator.patch_embed.mask_token"  # of the embedding's training: no output depends on it
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILE_SUFFIXES = (".safetensors", ".json", *TORCH_SUFFIXES)
 
@@ -51,14 +46,16 @@ class FloatWeights:
     Attributes:
         name: the model's name, as the user gave it.
         config: its architecture.
-        source: its tensors; those of a track head are left out when a model is built.
+        source: its tensors, under the model's own names.
         files: the files they are in; none for stand-in weights.
+        absent: heads whose weights are not there: the model runs without them.
     """
 
     name: str
     config: VGGTConfig
     source: TensorSource
     files: tuple[Path, ...] = ()
+    absent: tuple[Head, ...] = ()
 
     @property
     def recipe(self) -> None:
@@ -68,14 +65,14 @@ class FloatWeights:
     @property
     def parameters(self) -> int:
         """Number of parameters."""
-        return sum(math.prod(shape) for shape in parameter_shapes(self.config).values())
+        return sum(math.prod(self.source.shape(name)) for name in self.source.names())
 
     @property
     def average_bits(self) -> float:
         """Bits per parameter in the files; 32 for stand-in weights."""
         if not self.files:
             return 32.0
-        size = sum(self.source.tensor(name).nbytes for name in parameter_shapes(self.config))  # mapped, not read
+        size = sum(self.source.tensor(name).nbytes for name in self.source.names())  # mapped, not read
         return 8 * size / self.parameters
 
     @property
@@ -87,10 +84,34 @@ class FloatWeights:
         """Return a hash of all files' bytes, read once, or the name of stand-in weights."""
         return hash_files(self.files) if self.files else self.name
 
+    def verify(self) -> int:
+        """Read all files, compare them with their checksums, and return the number of tensors in them.
+
+        ``.pt`` files have checksums, and files from a hub the hub's hash; if a file has neither, the result is 0.
+
+        Raises:
+            QvggtError: a file is damaged.
+        """
+        compared = [verify_file(path) for path in self.files]
+        return len(self.source.names()) if compared and all(compared) else 0
+
+    def complete(self) -> FloatWeights:
+        """Return the weights themselves.
+
+        Raises:
+            QvggtError: a head is absent.
+        """
+        if self.absent:
+            raise QvggtError(f"{self.name!r} has no {self.absent[0]} head, which is needed here: give complete weights")
+        return self
+
     def shell(self, compute: Compute = "float") -> VGGT:
-        """Return the model on the meta device, without values."""
+        """Return the model on the meta device, without values and without heads that are absent."""
         with torch.device("meta"):
-            return VGGT(self.config)
+            model = VGGT(self.config)
+        for head in self.absent:
+            model.register_module(f"{head}_head", None)
+        return model
 
     def load(self, device: str | torch.device = "cpu", compute: Compute = "float") -> VGGT:
         """Return the model in float32; ``compute`` concerns packed layers only."""
@@ -155,12 +176,16 @@ def open_located(place: Path | str, name: str) -> FloatWeights:
     else:
         file = _file_in(place) if place.is_dir() else place
         source = open_weight_file(file)
-    config = _config_of(source, file)
-    _check(source, config, file)
-    skipped = sum(name.startswith(_IGNORED) for name in source.names())
+    stored = model_names(source, repr(str(file)))
+    width = source.shape(stored[ANCHOR])[-1] if ANCHOR in stored else 0
+    config = _config_of(file, source.metadata.get("config"), width)
+    skipped = [stored.pop(name) for name in list(stored) if name.startswith(_IGNORED)]
+    view, absent = _fit(TensorView(source, stored), config, file)
     if skipped:
-        log.info("left out the track head (%d tensors): reconstruction does not use it", skipped)
-    return FloatWeights(name, config, source, source.files)
+        log.info("left out the track head (%d tensors): reconstruction does not use it", len(skipped))
+    for head in absent:
+        log.warning("%s has no %s head: its outputs cannot be computed", name, head)
+    return FloatWeights(name, config, view, source.files, absent)
 
 
 def load_float(weights: FloatWeights, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> VGGT:
@@ -179,45 +204,46 @@ def load_float(weights: FloatWeights, device: str | torch.device = "cpu", dtype:
 
 def _file_in(folder: Path) -> Path:
     try:
-        names = sorted(path.name for path in folder.iterdir())
+        names = [path.name for path in folder.iterdir()]
     except OSError as error:
         raise QvggtError(f"folder {str(folder)!r} cannot be read: {error.strerror or error}") from None
-    for name in FILE_NAMES:
-        if name in names:
-            return folder / name
-    others = [name for name in names if name.endswith((".safetensors", SAFETENSORS_INDEX, *TORCH_SUFFIXES))]
-    if len(others) == 1:
-        return folder / others[0]
-    found = f"several others ({', '.join(others[:3])}{', ...' if len(others) > 3 else ''})" if others else "none"
-    raise QvggtError(f"folder {str(folder)!r} should hold one of {', '.join(FILE_NAMES)}, and holds {found}")
+    return folder / choose_file(names, f"folder {str(folder)!r}")
 
 
-def _config_of(source: SafetensorsSource | TorchSource, file: Path) -> VGGTConfig:
-    """Return the architecture: as the file or a config.json beside it says, or the preset of that width."""
-    text = source.metadata.get("config")
+def _config_of(file: Path, text: str | None, width: int) -> VGGTConfig:
+    """Return the architecture: from the file's metadata, a config.json beside it, or the preset of that width."""
     beside = file.parent / "config.json"
-    try:
+    with reading(file, what="the configuration of"):
         if text:
-            return VGGTConfig.from_json(json.loads(text))
-        if file.name in FILE_NAMES and beside.is_file():
-            values = json.loads(beside.read_text("utf-8"))
+            return VGGTConfig.from_json(parse_json(text, file))
+    if file.name in FILE_NAMES and beside.is_file():
+        values = read_json(beside, what="the configuration of the weights in")
+        with reading(beside, what="the configuration of the weights in"):
             if isinstance(values, dict) and "vggt" in values:
                 return VGGTConfig.from_json(values["vggt"])
-    except (ValueError, RecursionError, OSError) as error:
-        raise QvggtError(f"the configuration of {str(file)!r} is damaged: {error}; get an intact copy") from None
-    names = set(source.names())
-    width = source.shape("aggregator.camera_token")[-1:] if "aggregator.camera_token" in names else (0,)
-    for preset in PRESETS.values():
-        config = preset()
-        if (config.embed_dim,) == tuple(width):
-            return config
-    return VGGTConfig.vggt_1b()
+    presets = (preset() for preset in PRESETS.values())
+    return next((preset for preset in presets if preset.embed_dim == width), VGGTConfig.vggt_1b())
 
 
-def _check(source: TensorSource, config: VGGTConfig, file: Path) -> None:
-    wanted = parameter_shapes(config)
-    found = {name: source.shape(name) for name in source.names() if not name.startswith(_IGNORED)}
-    if not found.keys() & wanted.keys():
-        sample = ", ".join(sorted(found)[:3]) or "nothing"
+def _fit(view: TensorView, config: VGGTConfig, file: Path) -> tuple[TensorView, tuple[Head, ...]]:
+    """Compare tensors with the architecture and return them, with zeros for what no output depends on.
+
+    Returns:
+        The tensors, and the heads of which there are none.
+    """
+    names, misfit = view.names(), f"{str(file)!r} does not fit VGGT"
+    parts = {name.partition(".")[0] for name in names}
+    absent: tuple[Head, ...] = tuple(head for head in ALL_HEADS if f"{head}_head" not in parts)
+    if "aggregator" not in parts or len(absent) == len(ALL_HEADS):
+        sample = ", ".join(sorted(names)[:3]) or "nothing"
         raise QvggtError(f"{str(file)!r} is a checkpoint of another model than VGGT (it holds {sample}, ...)")
-    check_tensors(f"{str(file)!r} does not fit VGGT", found, wanted)
+    check_depths(misfit, config, names)
+    wanted = {
+        name: shape
+        for name, shape in parameter_shapes(config).items()
+        if not name.startswith(tuple(f"{head}_head." for head in absent))
+    }
+    if _MASK_TOKEN not in names:
+        view = TensorView(view.source, view.stored, {_MASK_TOKEN: wanted[_MASK_TOKEN]})
+    check_tensors(misfit, {name: view.shape(name) for name in view.names()}, wanted)
+    return view, absent

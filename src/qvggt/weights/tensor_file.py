@@ -8,7 +8,6 @@ the rest    data: every tensor at its offsets, row-major, little-endian
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 
 from qvggt.files import explain
+from qvggt.files.read import open_regular, parse_json, reading
 from qvggt.types import QvggtError
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -85,23 +85,18 @@ def read_header(path: Path) -> TensorFile:
         QvggtError: the file cannot be read, is cut short, or is not consistent.
     """
     name = repr(str(path))
-    try:
+    with reading(path), open_regular(path) as file:
         size = path.stat().st_size
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size >= 8 and length > _MAX_HEADER:
-                raise QvggtError(f"{name} is not a safetensors file: get an intact copy")
-            if length > size - 8:
-                raise QvggtError(f"{name} is truncated, or not a safetensors file: get an intact copy")
-            text = file.read(length)
-    except OSError as error:
-        raise explain(error, path, "read") from error
-    try:
-        header = json.loads(text)
+        length = int.from_bytes(file.read(8), "little")
+        if size >= 8 and length > _MAX_HEADER:
+            raise QvggtError(f"{name} is not a safetensors file: get an intact copy")
+        if length > size - 8:
+            raise QvggtError(f"{name} is truncated, or not a safetensors file: get an intact copy")
+        text = file.read(length)
+    header = parse_json(text, path, what="the header of")
+    with reading(path, what="the header of"):
         metadata = {str(key): str(value) for key, value in header.pop("__metadata__", {}).items()}
         entries = {key: _entry(values, 8 + length) for key, values in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise QvggtError(f"the header of {name} is damaged: get an intact copy") from error
     expected = 8 + length
     for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.end)):
         if entry.start != expected:
