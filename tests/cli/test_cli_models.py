@@ -112,8 +112,8 @@ def test_a_model_that_is_not_there(refused, photos, tmp_path, model):
 
 
 def test_what_is_no_checkpoint(refused, photos, tmp_path):
-    for folder in (photos, tmp_path / "none"):
-        assert "not a quantized checkpoint" in refused("inspect", folder)
+    assert "holds no weights" in refused("inspect", photos)
+    assert "not found" in refused("inspect", tmp_path / "none")
     assert "not a checkpoint" in refused("quantize", photos / "p0.jpg", "-o", tmp_path / "4bit")
 
 
