@@ -143,8 +143,8 @@ def test_a_repository_without_one_choice_of_weights_is_refused(hub, files):
 @pytest.mark.parametrize(
     ("error", "revision", "part"),
     [
-        ("GatedRepoError", None, "accept its licence on the hub and log in"),
-        ("RepositoryNotFoundError", None, "there is no org/name on the hub, or it is private"),
+        ("GatedRepoError", None, "license.* log in"),
+        ("RepositoryNotFoundError", None, "org/name is not on the hub, or it is private"),
         ("RevisionNotFoundError", "v3", "org/name has no revision 'v3'"),
         ("HfHubHTTPError", None, "the hub cannot be reached"),
     ],

@@ -55,17 +55,17 @@ def test_what_a_prefix_leaves_out_is_counted(tmp_path, caplog):
 
 
 def test_shards_of_bin_files_are_found_by_their_index(tmp_path):
-    names, weight_map = list(micro_state()), {}
+    whole, weight_map = micro_state(), {}
     for part in range(2):
         file = f"pytorch_model-0000{part + 1}-of-00002.bin"
-        state = {name: micro_state()[name] for name in names[part::2]}
+        state = {name: whole[name] for name in list(whole)[part::2]}
         write_torch(tmp_path / file, state)
         weight_map |= dict.fromkeys(state, file)
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
     write_torch(tmp_path / "optimizer.bin", {"lr": torch.ones(1)})
     weights = open_weights(tmp_path)
     assert [path.name for path in weights.files] == sorted(set(weight_map.values()))
-    assert all(torch.equal(tensor, weights.source.tensor(name)) for name, tensor in micro_state().items())
+    assert all(torch.equal(tensor, weights.source.tensor(name)) for name, tensor in whole.items())
 
 
 def without(part):

@@ -165,7 +165,7 @@ def test_an_archive_that_is_not_torchs_is_refused(tmp_path):
     path = tmp_path / "model.pt"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    assert "no PyTorch checkpoint" in refusal(path)
+    assert "not a PyTorch checkpoint" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "sub/inside.safetensors", "..", ""])

@@ -20,7 +20,7 @@ _FLOAT = Provenance(method="float")
 
 
 def describe(opened: OpenedModel) -> ModelCard:
-    """Return what a model's files say about it, without loading it."""
+    """Return the card of an opened model, without loading it."""
     provenance = opened.recipe.provenance if opened.recipe else _FLOAT
     return ModelCard(
         name=opened.name,
@@ -36,7 +36,7 @@ def describe(opened: OpenedModel) -> ModelCard:
 
 
 def describe_loaded(model: VGGT, name: str = "a model in memory") -> ModelCard:
-    """Return the same of a model in memory: its hash is that of its tensors as they are now."""
+    """Return the card of a model in memory; its hash is that of its current tensors."""
     state = model.state_dict()
     digest = hash_bytes(json.dumps({key: _hash(tensor) for key, tensor in sorted(state.items())}).encode())
     provenance = model.recipe.provenance if isinstance(model, QuantizedVGGT) else _FLOAT

@@ -1,11 +1,10 @@
 """The ``quantization_config`` of a checkpoint's ``config.json``, in the vocabulary of `compressed-tensors`_.
 
-Every layer's group says how its weights are packed and, where its input is rounded, how (``input_activations``). It
-names its format, because a reader that guessed it would expect unpacked codes wherever activations are rounded.
-Rotated layers are in its ``transform_config`` besides, as the library itself describes a rotation whose one half is
-computed with every input and whose other half is in the stored weights already: a transform of type "hadamard" of the
-block's size (``head_dim``), at the locations "input" and, inverse, "weight_input". A reader that takes only the weights
-of such a layer has those of W·H.
+Each group of layers states the scheme of its weights and, if inputs are rounded, of its inputs
+(``input_activations``). It names its format, because the library would otherwise expect unpacked codes wherever
+activations are rounded. Layers with a Hadamard rotation are also in ``transform_config``: a transform of type
+"hadamard" with the block's size (``head_dim``), at the locations "input" (computed at each call) and, inverse,
+"weight_input" (already in the stored weights). A reader that decodes only the weights of such a layer gets W·H.
 
 .. _compressed-tensors: https://github.com/vllm-project/compressed-tensors
 """

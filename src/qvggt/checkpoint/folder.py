@@ -1,8 +1,8 @@
 """Quantized checkpoints: a folder of ``config.json``, ``model.safetensors`` and ``recipe.json``.
 
-``config.json`` holds the architecture, and a ``quantization_config`` that `compressed-tensors`_ reads;
-``model.safetensors`` the tensors, those of packed layers as ``qvggt.quant.packing`` draws them; ``recipe.json`` the
-recipe with its provenance, and a hash of every tensor, of the safetensors header, of ``config.json`` and of itself.
+``config.json`` has the architecture and a ``quantization_config`` that `compressed-tensors`_ reads;
+``model.safetensors`` the tensors, packed as described in ``qvggt.quant.packing``; ``recipe.json`` the recipe with its
+provenance, and a hash of every tensor, of the safetensors header, of ``config.json`` and of itself.
 
 .. _compressed-tensors: https://github.com/vllm-project/compressed-tensors
 """
@@ -135,20 +135,20 @@ class Checkpoint:
 def write_checkpoint(
     folder: PathLike, config: VGGTConfig, recipe: Recipe, tensors: Iterable[tuple[str, Tensor]], overwrite: bool = False
 ) -> Path:
-    """Write a checkpoint as its tensors come, holding one at a time; the folder appears when it is complete.
+    """Write a checkpoint one tensor at a time; the folder appears when it is complete.
 
     Args:
         folder: must not exist or be empty, unless ``overwrite`` and it holds nothing but a checkpoint.
         config: the architecture.
         recipe: how it was quantized.
-        tensors: from a method (``rtn``), each with the type in which it is stored.
+        tensors: each with the type in which it is stored; from ``rtn``, for example.
         overwrite: whether to replace a checkpoint.
 
     Returns:
         The folder.
 
     Raises:
-        QvggtError: the folder is taken, the disk full, read-only and so on, or what ``tensors`` raises.
+        QvggtError: the folder exists already or cannot be written, or ``tensors`` raises it.
         ValueError: the tensors are not those of ``config`` and ``recipe``.
     """
     layout = stored_layout(config, recipe)
@@ -171,7 +171,7 @@ def write_checkpoint(
 
 
 def check_place(folder: PathLike, overwrite: bool = False) -> None:
-    """Raise QvggtError where `write` would refuse a folder's name: ask before a long computation."""
+    """Raise QvggtError if ``write_checkpoint`` would refuse the folder: call it before a long computation."""
     check_folder(folder, _FILES, overwrite)
 
 
@@ -187,7 +187,7 @@ def save_checkpoint(model: VGGT, folder: PathLike, overwrite: bool = False) -> P
 
 
 def is_checkpoint(path: PathLike) -> bool:
-    """Return whether a path is a folder with a quantized checkpoint of ours, intact or not."""
+    """Return whether a path is a folder with a quantized checkpoint of qvggt, intact or damaged."""
     return (Path(path) / RECIPE).is_file()
 
 
@@ -247,7 +247,7 @@ def _config_from_json(path: Path, text: str) -> VGGTConfig:
     values = parse_json(text, path)
     version = values.get("format_version") if isinstance(values, dict) else None
     if version is None:
-        raise QvggtError(f"{path} does not say which format it has: it is damaged, or no configuration of qvggt's")
+        raise QvggtError(f"{path} has no format_version: it is damaged, or not written by qvggt")
     if version != FORMAT_VERSION:
         raise QvggtError(
             f"{path} has format version {version!r}, and this qvggt reads version {FORMAT_VERSION}: "

@@ -19,7 +19,7 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 class TensorFileWriter:
-    """Writes a file whose tensors' types and shapes are known, in any order, holding none of them.
+    """Writes a file whose tensors' types and shapes are known beforehand, one tensor at a time in any order.
 
     Args:
         path: a file that does not exist.
@@ -61,7 +61,7 @@ class TensorFileWriter:
         """Write one tensor.
 
         Raises:
-            ValueError: the name is unknown or was written before, or type or shape differ from the layout.
+            ValueError: the name is unknown or was written before, or the type or shape is not the layout's.
         """
         entry = self.layout.get(name)
         if entry is None or name in self.hashes:
@@ -70,7 +70,7 @@ class TensorFileWriter:
             raise ValueError(
                 f"expected {name!r} as {entry.dtype} {entry.shape}, got {tensor.dtype} {tuple(tensor.shape)}"
             )
-        # A tensor of one number counts as contiguous whatever its strides, and a view as bytes may refuse them.
+        # A tensor of one element is contiguous whatever its strides, and a view as bytes may refuse those.
         values = tensor.detach().cpu().contiguous().reshape(-1)
         data = values.as_strided((values.numel(),), (1,)).view(torch.uint8).numpy().data
         self._file.seek(self._data_start + entry.start)
@@ -90,7 +90,7 @@ class TensorFileWriter:
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    # A disk too full is noticed now, not after an hour's work; file systems that cannot reserve just grow the file.
+    # Detects a full disk before hours of work; on file systems that cannot reserve, the file simply grows.
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(descriptor, 0, size)

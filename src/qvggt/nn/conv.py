@@ -1,4 +1,4 @@
-"""Convolutions with packed weights, or weights in another float type than they compute in."""
+"""Convolutions with packed weights, or with weights in a smaller float type than the activations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qvggt.types import QvggtError
 class QuantConv2d(PackedLayer):
     """A 2-D convolution with packed weights: the matrix [out, in / groups * kernel height * kernel width].
 
-    Transposed convolutions have their output channels elsewhere and stay floating (two per dense head).
+    Transposed convolutions, whose weights have their output channels second, stay floating (two per dense head).
     """
 
     geometry: ConvGeometry
@@ -26,12 +26,12 @@ class QuantConv2d(PackedLayer):
         """Return an empty layer in place of a float one, with its bias, on its device.
 
         Raises:
-            QvggtError: its padding is not with a fixed number of zeros, or the scheme is not of weights alone.
+            QvggtError: its padding is not a fixed number of zeros, or the scheme rounds or rotates its input.
         """
         check_kind("conv2d", scheme)
         if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
             raise QvggtError(
-                "a convolution whose padding is not a number of zeros cannot be quantized: keep it floating"
+                "only convolutions padded by a fixed number of zeros can be quantized: keep this one floating"
             )
         shape = tuple(layer.weight.shape)
         with layer.weight.device:
@@ -47,7 +47,7 @@ class QuantConv2d(PackedLayer):
 
 
 class CastConv2d(nn.Conv2d):
-    """A 2-D convolution whose weights rest in a smaller type than the activations (see ``CastLinear``)."""
+    """A 2-D convolution whose weights have a smaller type than the activations (see ``CastLinear``)."""
 
     @classmethod
     def like(cls, layer: nn.Conv2d, dtype: torch.dtype) -> CastConv2d:

@@ -1,4 +1,4 @@
-"""Float model and recipe to quantized model; architecture and recipe to an empty one."""
+"""Conversion of a float model to a quantized one, and the layout of what is stored of it."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def convert_layers(
     layers = quantizable_modules(module)
     check_recipe(recipe, quantizable_layers(module))
     for name, scheme in recipe.quantized.items():
-        layer = layers.pop(name)  # so that nothing keeps the float weights of layers that are done
+        layer = layers.pop(name)  # drops the last reference to its float weights
         given = None if weights is None else weights.get(name)
         _replace(
             module, name, _quantized(name, layer, scheme, torch_dtype(recipe.float_type), backend=backend, given=given)
@@ -222,10 +222,10 @@ def stored_tensors(model: QuantizedVGGT) -> Iterator[tuple[str, Tensor]]:
 
 
 def to_stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Round a floating parameter to the type in which it is stored.
+    """Cast a floating parameter to the type in which it is stored.
 
     Raises:
-        QvggtError: it holds NaN or infinity, or a number too large for the type.
+        QvggtError: it has NaN or infinity, or a number too large for the type.
     """
     stored = tensor.to(dtype)
     if not stored.is_meta and stored.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(stored))).all()):
@@ -237,15 +237,15 @@ def to_stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def torch_dtype(name: FloatType) -> torch.dtype:
-    """Return torch's type of that name."""
+    """Return the torch type of a name in a recipe."""
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[name]
 
 
 def quantize_layer(name: str, weight: Tensor, scheme: Scheme, scale_dtype: torch.dtype) -> PackedWeight:
-    """Round a weight, rotated if the scheme says so, to the nearest levels and pack it.
+    """Round a weight, rotated if the scheme says so, to the nearest integers and pack it.
 
     Raises:
-        QvggtError: a weight is NaN or infinite; the sentence names the layer.
+        QvggtError: a weight is NaN or infinite; the message names the layer.
     """
     try:
         stored = rotate_weight(weight) if scheme.rotation else weight

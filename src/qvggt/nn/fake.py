@@ -1,4 +1,4 @@
-"""Quantize a module's layers for the length of a `with`, to measure what that does."""
+"""Temporary (fake) quantization of a module's layers, to measure its effect."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from qvggt.types import LayerId
 def fake_quantized(
     module: nn.Module, scheme: LayerScheme | Mapping[str, LayerScheme], scale_dtype: torch.dtype = torch.float16
 ) -> Iterator[nn.Module]:
-    """Let layers compute what they do after quantization; at the end they are as they were.
+    """Quantize layers inside the ``with`` and restore them at its end.
 
-    Their weights take the values that are stored. Where a scheme rotates or rounds a layer's input, a hook does so.
+    Weights take the dequantized values. If a scheme rotates or rounds a layer's input, a hook does so.
 
     Args:
         module: a model, a block or a single layer.
@@ -35,9 +35,9 @@ def fake_quantized(
         The module itself.
 
     Raises:
-        KeyError: a name in ``scheme`` is no layer of the module.
-        QvggtError: weights are NaN or infinite, or a convolution's scheme is not of weights alone; nothing is changed
-            then.
+        KeyError: a name in ``scheme`` is not a layer of the module.
+        QvggtError: weights are NaN or infinite, or a scheme rounds or rotates a convolution's input. The module is
+            unchanged then.
     """
     layers = quantizable_modules(module)
     schemes = scheme if isinstance(scheme, Mapping) else dict.fromkeys(layers, scheme)
@@ -64,11 +64,11 @@ def fake_quantized(
 
 @contextmanager
 def weights_replaced(model: nn.Module, weights: Mapping[LayerId, Tensor]) -> Iterator[None]:
-    """Let layers have other weights; at the end they have their own again, whatever was set meanwhile.
+    """Replace layers' weights inside the ``with`` and restore them at its end, whatever was set meanwhile.
 
     Args:
-        model: whose layers they are.
-        weights: by layer.
+        model: the model.
+        weights: the new weight of each layer.
     """
     parameters = {layer: model.get_parameter(f"{layer}.weight") for layer in weights}
     kept = {layer: parameter.data for layer, parameter in parameters.items()}
@@ -82,7 +82,7 @@ def weights_replaced(model: nn.Module, weights: Mapping[LayerId, Tensor]) -> Ite
 
 
 def fake_quantize(weight: Tensor, scheme: LayerScheme, scale_dtype: torch.dtype = torch.float16) -> Tensor:
-    """Return the values that are stored of a weight, in its own shape and type: of a rotated layer, those of W·H."""
+    """Return a weight rounded by a scheme, in its own shape and type; of a rotated layer, W·H rounded."""
     if isinstance(scheme, Scheme):
         stored = rotate_weight(weight) if scheme.rotation else weight
         return dequantize(quantize(stored, scheme, scale_dtype=scale_dtype)).view(weight.shape).to(weight.dtype)

@@ -1,4 +1,4 @@
-"""Layers that hold their weights packed, or in another float type than they compute in."""
+"""Linear layers with packed weights, or with weights in a smaller float type than the activations."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from qvggt.quant.scheme import Scheme
 
 
 class PackedLayer(nn.Module):
-    """A weight matrix [out, in] in packed form, under the names that a checkpoint gives its tensors.
+    """A packed weight matrix [out, in]; its buffers have the names of a checkpoint's tensors.
 
     Args:
         shape: (out, in) of the matrix.
-        scheme: its group size is made to divide ``in``.
+        scheme: its group size is reduced to one that divides ``in``.
         bias: a parameter [out], or None.
         scale_dtype: the type of the stored scales.
-        backend: what multiplies; chosen once per model.
+        backend: computes the products; chosen once per model.
     """
 
     weight_packed: Tensor
@@ -45,19 +45,10 @@ class PackedLayer(nn.Module):
         for name, (dtype, size) in packed_layout(shape, self.scheme, scale_dtype).items():
             self.register_buffer(name, torch.empty(size, dtype=dtype))
         self.bias = bias
-        self.prepared: Any = None
-
-    def keep_prepared(self, tokens: int) -> None:
-        """Hold the weight in the form in which the backend multiplies it, beside the packed one, from now on.
-
-        Args:
-            tokens: about how many there will be in an input.
-        """
-        self.prepared = self.backend.prepare(self.packed_weight, tokens)
 
     @property
     def packed_weight(self) -> PackedWeight:
-        """The weight as the backend takes it."""
+        """The buffers as one value, which is what a backend takes."""
         zero_point = getattr(self, "weight_zero_point", None)
         return PackedWeight(
             self.weight_packed,
@@ -68,10 +59,10 @@ class PackedLayer(nn.Module):
         )
 
     def assign_weight(self, weight: PackedWeight) -> None:
-        """Take over a packed weight of the same shape and scheme.
+        """Replace the buffers by a packed weight of the same shape and scheme.
 
         Raises:
-            ValueError: it is of another shape or scheme.
+            ValueError: the weight has another shape or scheme.
         """
         if (weight.shape, weight.scheme) != (self.matrix_shape, self.scheme):
             raise ValueError(
@@ -93,7 +84,7 @@ class PackedLayer(nn.Module):
         return f"{width} -> {rows}, {self.scheme.bits} bits per {group}{rotated}{rounded}, {self.backend.name}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        # Scales belong to the codes: a change of the model's type must not round them.
+        # A change of the model's type must not round the scales.
         scale = self.weight_scale
         super()._apply(fn, recurse)
         if self.weight_scale.dtype != scale.dtype:
@@ -102,7 +93,7 @@ class PackedLayer(nn.Module):
 
 
 class QuantLinear(PackedLayer):
-    """A linear layer with packed weights, whose input is rotated and rounded where its scheme says so."""
+    """A linear layer with packed weights; its input is rotated and rounded if the scheme says so."""
 
     @classmethod
     def like(cls, layer: nn.Linear, scheme: Scheme, scale_dtype: torch.dtype, backend: Backend) -> QuantLinear:
@@ -122,16 +113,14 @@ class QuantLinear(PackedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
-        weight = self.prepared
-        if weight is None:
-            weight = self.backend.prepare(self.packed_weight, x.numel() // x.shape[-1])
+        weight = self.backend.prepare(self.packed_weight, x.numel() // x.shape[-1])
         return self.backend.linear(layer_input(x, self.scheme), weight, self.bias)
 
 
 class CastLinear(nn.Linear):
-    """A linear layer whose weights rest in a smaller type than the activations and are widened for each product.
+    """A linear layer whose weights have a smaller type than the activations and are widened for each product.
 
-    A recipe may keep whole blocks in 16 bits; widening them once and for all would double their memory.
+    A recipe may keep whole blocks in 16 bits; widening them at load would double their memory.
     """
 
     @classmethod

@@ -33,13 +33,13 @@ _STATE_KEYS = ("model", "state_dict", "model_state_dict", "module", "ema_state_d
 """Where training loops keep the weights in what they save, the preferred first."""
 
 _CHUNK = 1 << 22
-_ZIP = b"PK"  # how torch's .pt begins, and how it began before torch 1.6
+_ZIP = b"PK"  # first bytes of a .pt file, and below of one written before torch 1.6
 _TORCH_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
-_WANTS_CODE = ("unsupported global", "call reduce", "can only")  # in torch's words
+_WANTS_CODE = ("unsupported global", "call reduce", "can only")  # in messages of torch
 
 
 class SafetensorsSource:
-    """Tensors of one or several safetensors files, memory-mapped: what is read is the file's pages, not a copy.
+    """Tensors of one or several safetensors files, memory-mapped: tensors are the file's pages, not copies.
 
     Attributes:
         files: the files; a tensor of a later one replaces an earlier one's.
@@ -66,7 +66,7 @@ class SafetensorsSource:
         return self._entries[name].shape
 
     def tensor(self, name: str) -> Tensor:
-        """Return a tensor on the file's own pages."""
+        """Return a tensor, memory-mapped."""
         return self._handles[name].get_tensor(name)
 
 
@@ -140,7 +140,7 @@ def choose_file(names: Collection[str], place: str) -> str:
 
 
 def hash_files(files: Sequence[Path]) -> str:
-    """Return one hash of all bytes of some files, with the hash's name in front."""
+    """Return one SHA-256 over all bytes of some files, as ``sha256:...``."""
     digest = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:
@@ -176,7 +176,7 @@ def _load_torch(path: Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except OSError as error:
         raise QvggtError(f"{str(path)!r} cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # a pickle is a program: a damaged one fails in any way
+    except Exception as error:  # a pickle is a program: a damaged one can raise anything
         raise QvggtError(_why_not_torch(path, start, error)) from None
     values = _state(loaded)
     tensors = {
@@ -202,15 +202,15 @@ def _state(loaded: object) -> Mapping[Any, Any]:
 def _why_not_torch(path: Path, start: bytes, error: Exception) -> str:
     text = str(error).lower()
     if isinstance(error, pickle.UnpicklingError) and any(sign in text for sign in _WANTS_CODE):
-        # torch's own advice, to load without this check, would run whatever the file says.
+        # torch advises to load without this check, which would run any code in the file.
         return (
-            f"{str(path)!r} wants to run code while it loads, which qvggt never lets a checkpoint do; "
-            "convert it to .safetensors where you trust it"
+            f"{str(path)!r} wants to run code when it is loaded, which qvggt does not allow; "
+            "convert it to .safetensors on a machine where you trust it"
         )
     begun = len(start) < len(_TORCH_LEGACY) and (_ZIP.startswith(start) or _TORCH_LEGACY.startswith(start))
     if begun or (start.startswith(_ZIP) and not zipfile.is_zipfile(path)):
         return f"{str(path)!r} is truncated; get an intact copy"
     if start.startswith((_ZIP, _TORCH_LEGACY)):
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
-        return f"{str(path)!r} is damaged, or no PyTorch checkpoint ({reason}); get an intact copy"
+        return f"{str(path)!r} is damaged, or not a PyTorch checkpoint ({reason}); get an intact copy"
     return f"{str(path)!r} is not a PyTorch checkpoint; give a .safetensors or .pt file of a model's weights"

@@ -1,4 +1,4 @@
-"""Weights from a Hugging Face hub, or from its cache on this machine."""
+"""Download of weights from the Hugging Face hub, or its local cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def download(hub_id: str, revision: str | None = None) -> Path:
         QvggtError: the hub has no such repository or revision, refuses access, or cannot be reached while the cache
             does not hold it; or the repository holds no weights.
     """
-    # The hub's client takes a while to import, and only this function needs it.
+    # The hub's client is slow to import, and only this function needs it.
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         HFValidationError,
@@ -72,13 +72,13 @@ def _sentence(hub_id: str, revision: str | None, error: BaseException) -> str:
 
     instead = "give the path of a local .safetensors file, .pt file or folder instead of the hub id"
     if isinstance(error, GatedRepoError):
-        return f"{hub_id} is gated: accept its licence on the hub and log in with `hf auth login`, or {instead}"
+        return f"{hub_id} is gated: accept its license on the hub and log in with `hf auth login`, or {instead}"
     if isinstance(error, RevisionNotFoundError):
         return f"{hub_id} has no revision {revision!r} on the hub; check its branches and tags"
     if isinstance(error, RepositoryNotFoundError):
-        return f"there is no {hub_id} on the hub, or it is private; check the name, or {instead}"
+        return f"{hub_id} is not on the hub, or it is private; check the name, or {instead}"
     if isinstance(error, OfflineModeIsEnabled):
         what = hub_id if revision is None else f"{hub_id} at revision {revision!r}"
         return f"HF_HUB_OFFLINE is set and {what} is not in the local cache; unset it, or {instead}"
     reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-    return f"{hub_id} cannot be fetched, as the hub cannot be reached ({reason}); check the network, or {instead}"
+    return f"{hub_id} cannot be downloaded: the hub cannot be reached ({reason}); check the network, or {instead}"

@@ -1,4 +1,4 @@
-"""Float weights from anywhere: a hub, a file, a folder, the model that qvggt carries, or stand-ins by a rule."""
+"""Float weights from a hub, a file, a folder, the embedded models, or a seed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EMBEDDED = {
     "nano": (_PRETRAINED / "nano.safetensors",),
     "nano-hard": (_PRETRAINED / "nano.safetensors", _PRETRAINED / "nano_hard.safetensors"),
 }
-"""Models that qvggt carries, by name: their files, tensors of a later one in place of an earlier one's."""
+"""Files of the embedded models by name; a tensor in a later file replaces that of an earlier one."""
 
 _IGNORED = "track_head."
 _MASK_TOKEN = "aggregator.patch_embed.mask_token"  # of the embedding's training: no output depends on it
@@ -119,10 +119,10 @@ class FloatWeights:
 
 
 def locate(model: PathLike, revision: str | None = None) -> Path | str:
-    """Turn a MODEL into a local path, downloading it if it is a hub id; ``nano`` and ``seeded:...`` stay as they are.
+    """Return a model's local path, after downloading it if it is a hub id; ``nano`` and ``seeded:...`` are returned.
 
     Raises:
-        QvggtError: nothing is found under that name.
+        QvggtError: there is no such model.
     """
     text = str(model)
     if text in EMBEDDED or text.startswith("seeded:"):
@@ -169,7 +169,7 @@ def open_located(place: Path | str, name: str) -> FloatWeights:
     if isinstance(place, str) and place.startswith("seeded:"):
         preset = PRESETS.get(place.removeprefix("seeded:"))
         if preset is None:
-            raise QvggtError(f"there are no stand-in weights {place!r}: choose seeded:{', seeded:'.join(PRESETS)}")
+            raise QvggtError(f"no stand-in weights {place!r}: choose seeded:{', seeded:'.join(PRESETS)}")
         return FloatWeights(place, preset(), SeededSource(preset()))
     if isinstance(place, str):
         file, source = EMBEDDED[place][0], SafetensorsSource(EMBEDDED[place])
@@ -189,11 +189,11 @@ def open_located(place: Path | str, name: str) -> FloatWeights:
 
 
 def load_float(weights: FloatWeights, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> VGGT:
-    """Build the model on the meta device and give it its weights, without a copy where type and device are the file's.
+    """Build the model on the meta device and assign its weights, without a copy if type and device are the file's.
 
     Args:
         weights: from ``open_weights``.
-        device: where the model shall live.
+        device: the model's device.
         dtype: type of all weights and activations.
     """
     model = weights.shell()

@@ -1,7 +1,7 @@
-"""Stand-in weights from names and shapes alone, for speed and memory at full size without a download.
+"""Random stand-in weights, to measure speed and memory at full size without a download.
 
 Each tensor is drawn from a Philox stream keyed by the CRC-32 of its name, and scaled so that activations stay of
-order one. The same names and shapes give the same weights everywhere.
+order one. The same names and shapes give the same weights on every machine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SeededSource:
 
 
 def seeded_array(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the float32 array that stands in for a parameter."""
+    """Return the float32 stand-in for a parameter."""
     stream = np.random.Generator(np.random.Philox(key=zlib.crc32(name.encode())))
     values = stream.standard_normal(shape, dtype=np.float32)
     leaf = name.rpartition(".")[2]

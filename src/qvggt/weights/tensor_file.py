@@ -39,7 +39,7 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies.
+    """Type, shape and place of one tensor.
 
     Attributes:
         dtype: its type.
@@ -111,7 +111,7 @@ def read_header(path: Path) -> TensorFile:
 
 
 def hash_tensors(file: TensorFile) -> dict[str, str]:
-    """Return the hash of every tensor's bytes, read in small pieces.
+    """Return the hash of each tensor's bytes, read in small pieces.
 
     Raises:
         QvggtError: the file cannot be read.
@@ -132,7 +132,7 @@ def hash_tensors(file: TensorFile) -> dict[str, str]:
 
 
 def hash_bytes(data: bytes | memoryview) -> str:
-    """Return the hash of bytes, its name in front."""
+    """Return the SHA-256 of bytes, as ``sha256:...``."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
