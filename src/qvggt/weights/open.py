@@ -185,7 +185,7 @@ def open_located(place: Path | str, name: str) -> FloatWeights:
         log.info("left out the track head (%d tensors): reconstruction does not use it", len(skipped))
     for head in absent:
         log.warning("%s has no %s head: its outputs cannot be computed", name, head)
-    return FloatWeights(name, config, view, source.files, absent)
+    return FloatWeights(name, config, source=view, files=source.files, absent=absent)
 
 
 def load_float(weights: FloatWeights, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> VGGT:
