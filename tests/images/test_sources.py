@@ -2,6 +2,7 @@
 
 import struct
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from qvggt.images import limits
+from qvggt.images import limits, preprocess
 from qvggt.images.decode import as_rgb, read_image, read_picture
 from qvggt.images.preprocess import load_images
 from qvggt.options import ImageOptions
@@ -161,6 +162,24 @@ def test_read_picture__a_jpeg_is_reduced_only_by_a_limit_that_it_exceeds(tmp_pat
     reduced, full = load_images(path, SMALL, memory_left=lambda: 640 * 480 * 5), load_images(path, SMALL)
     assert reduced.maps == full.maps
     np.testing.assert_allclose(reduced.images, full.images, atol=3 / 255)
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_load_images__one_image_is_in_memory_at_a_time(tmp_path, monkeypatch, as_list):
+    paths = [tmp_path / f"{index}.png" for index in range(4)]
+    for path in paths:
+        Image.fromarray(PIXELS).save(path)
+    decoded: list[weakref.ref] = []
+
+    def watched(*arguments, **options):
+        assert not any(reference() for reference in decoded)
+        picture = read_picture(*arguments, **options)
+        decoded.append(weakref.ref(picture.image))
+        return picture
+
+    monkeypatch.setattr(preprocess, "read_picture", watched)
+    load_images(paths if as_list else tmp_path, SMALL)
+    assert len(decoded) == 4
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "webp", "jpg"])

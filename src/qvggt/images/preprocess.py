@@ -113,8 +113,7 @@ def preprocess(images: Iterable[Image.Image], names: Iterable[str], options: Ima
         ValueError: numbers of names and images differ.
     """
     pairs = zip(names, images, strict=True)
-    upright = ((name, as_rgb(image, name)) for name, image in pairs)
-    return _assemble((Picture(name, image, image.size) for name, image in upright), options or ImageOptions())
+    return _assemble(_pictures((name, as_rgb(image, name)) for name, image in pairs), options or ImageOptions())
 
 
 def _from_path(path: Path, options: ImageOptions, memory_left: MemoryLeft | None) -> Iterator[Picture]:
@@ -127,9 +126,15 @@ def _from_path(path: Path, options: ImageOptions, memory_left: MemoryLeft | None
     if stat.S_ISDIR(mode):
         return _from_files(list_images(path), f"images in the folder {quote(path)}", options, memory_left)
     if stat.S_ISREG(mode) and suffix(path) in VIDEO_SUFFIXES:
-        return (Picture(name, image, image.size) for name, image in read_video(path, options.fps, options.frames))
+        return _pictures(read_video(path, options.fps, options.frames))
     _refuse_fps(options)
     return iter([read_picture(path, path.name, max_bytes=_bytes_left(memory_left))])
+
+
+def _pictures(images: Iterable[tuple[str, Image.Image]]) -> Iterator[Picture]:
+    for name, image in images:
+        yield Picture(name, image, image.size)
+        del image  # or it would be held while the next one is decoded
 
 
 def _from_files(
@@ -148,6 +153,7 @@ def _from_files(
             failures.append(error)
         else:
             yield picture
+            del picture  # or it would be held while the next one is decoded
     if len(failures) == len(paths):
         raise QvggtError(f"none of the {len(paths)} {what} could be read, for instance: {failures[0]}")
     if failures:
@@ -176,6 +182,7 @@ def _from_list(
         else:
             raise ValueError(f"{name}: expected a path, a PIL image, an array or a tensor, got {type(item).__name__}")
         yield Picture(name, image, image.size)
+        del image
 
 
 def _bytes_left(memory_left: MemoryLeft | None) -> int | None:
