@@ -142,6 +142,7 @@ def test_without_it_other_products_serve(monkeypatch):
 
 
 @needs_library
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_it_works_in_a_forked_process():
     code = (
@@ -186,6 +187,7 @@ def products_of_every_kind():
 
 
 @needs_library
+@pytest.mark.native
 def test_fours_of_products_are_added_to_the_same_bits(request):
     usual = products_of_every_kind()
     request.getfixturevalue("emulated_vnni")

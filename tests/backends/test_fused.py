@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.process
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed: it is for Linux")
 @pytest.mark.parametrize(("file", "interpret"), [("fused_in_interpreter.py", "1"), ("fused_compiled.py", "0")])
 def test_the_kernel(file, interpret, tmp_path):

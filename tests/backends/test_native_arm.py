@@ -30,6 +30,7 @@ def printed(call, tmp_path, *before):
     return subprocess.run([*before, made], check=True, capture_output=True, timeout=120).stdout
 
 
+@pytest.mark.native
 @pytest.mark.skipif(processor() is not X86 or unavailable_reason() is not None, reason="not compiled for x86 here")
 @pytest.mark.skipif(CROSS is None or EMULATOR is None, reason="no compiler for ARM, or no emulator")
 @pytest.mark.parametrize("flags", KINDS.values(), ids=KINDS)

@@ -169,7 +169,8 @@ def test_library__without_a_home_one_warning_and_a_temporary_folder(home, tmp_pa
 @needs_library
 @pytest.mark.parametrize("special", KIND.features.values(), ids=KIND.features)
 def test_compilers_know_the_instructions_of_other_cpus(special, tmp_path):
-    call = [*native.compiler(), *native.command(KIND, special, tmp_path / "a.so")]
+    # At -O1 compilers refuse the same instructions as at -O3, in half the time.
+    call = [*native.compiler(), *native.command(KIND, special, tmp_path / "a.so"), "-O1"]
     made = subprocess.run(call, capture_output=True, text=True, timeout=120)
     if "unrecognized" in made.stderr or "unknown argument" in made.stderr:
         pytest.skip("an old compiler")
