@@ -75,7 +75,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def draw(path: Path, seed: int = 0, width: int = 56, height: int = 56) -> Path:
-    """Write a picture of smooth colours."""
+    """Write a picture of smooth colors."""
     y, x = np.mgrid[0:height, 0:width]
     waves = [128 + 100 * np.sin(x / 9 + seed + k) * np.cos(y / 7 - k) for k in range(3)]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ def test_an_unknown_command(qvggt, typed, answer):
         (["quantize", MODEL, "-o", "x", "--bits", "four"], "--bits"),
         (["quantize", MODEL, "-o", "x", "--scale-rule", "magic"], "absmax"),
         (["inspect"], "DIR"),
-        (["inspect", "x", "--colour"], "--colour"),
+        (["inspect", "x", "--color"], "--color"),
     ],
 )
 def test_what_cannot_be_parsed_is_shown_with_its_argument(qvggt, arguments, missed):

@@ -34,7 +34,7 @@ def test_table_picture_and_json(qvggt, tmp_path, cache):
     assert len(list((cache / "compare").glob("*/checkpoint"))) == 4
     assert list((cache / "eval").iterdir())
     again = qvggt("compare", MODEL, "--methods", "rtn", "smoothquant", "--bits", "4", "3", *FEW, *files[:2])
-    assert "checkpoints made before: 4" in again.out
+    assert "checkpoints reused: 4" in again.out
     assert json.loads((tmp_path / "c.json").read_text()) == values
 
 

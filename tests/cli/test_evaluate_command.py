@@ -31,7 +31,7 @@ def test_table_and_json(tmp_path, capsys, cache):
     assert first["model"] == "seeded:micro"
     assert list((cache / "qvggt" / "eval").glob("rooms-test-*/test_*.json"))
     main(arguments)
-    assert "results stored before: 4" in capsys.readouterr().out
+    assert "stored results reused: 4" in capsys.readouterr().out
     assert json.loads((tmp_path / "e.json").read_text()) == first
 
 

@@ -25,13 +25,13 @@ from qvggt.types import OnProgress, PathLike, QvggtError
 
 _PASSES = {"rtn": 0.1, "smoothquant": 3, "quarot": 3, "gptq": 8, "awq": 40, "qvggt": 80, "qvggt+": 100}
 _OTHER_PASSES = 20
-"""About how long methods take, in inferences over the calibration images, to share out the progress bar by."""
+"""Approximate duration of methods, in inferences over the calibration images, as weights of the progress bar."""
 _PHASES = {"qvggt": 2, "qvggt+": 3}
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One quantization; without a seed it needs no calibration. ``variant`` is the method as it was asked for."""
+    """One quantization; seed None means that the method is not calibrated. ``variant`` is the method as given."""
 
     variant: str
     method: str
@@ -41,7 +41,7 @@ class _Task:
 
     @property
     def key(self) -> tuple[str, int, int | None]:
-        """What tells it from the other quantizations of a comparison."""
+        """Identifies it among the quantizations of a comparison."""
         return self.variant, self.bits, self.seed
 
 
@@ -73,15 +73,14 @@ def compare(
     revision: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> ComparisonReport:
-    """Quantize a model by several methods and measure each result and the float model on the same frames.
+    """Quantize a model with several methods and measure each result and the float model on the same frames.
 
-    Checkpoints and the results of scenes are kept as they come: the same call goes on where it was interrupted, and
-    what was made before with the very same options is not made again. A method that cannot do what is asked gets a row
-    with the reason; the others are compared all the same.
+    Checkpoints and results of scenes are kept as they come: an interrupted call resumes where it stopped, and results
+    of the same options are reused. A method that fails gets a row with the reason; the others are still compared.
 
     Args:
         model: whatever ``load`` takes as a float model.
-        options: methods, widths, seeds and what all methods are told.
+        options: methods, widths, seeds and the options that all methods share.
         dataset: see ``evaluate``; so are ``split``, ``protocols`` and ``selection``.
         split: None for the dataset's default.
         protocols: none for the dataset's default.
@@ -89,11 +88,11 @@ def compare(
         store: folder for checkpoints and results; the user's cache if None.
         run: how results are computed.
         revision: of ``model``, if it is a hub id.
-        on_progress: called with what is being done, and the share of all the work that is done.
+        on_progress: called with the current stage and the share of all work done.
 
     Raises:
-        QvggtError: the model is quantized or cannot be read, the dataset or a name is wrong or missing, or scenes were
-            calibrated on; the sentence says which and how to mend it.
+        QvggtError: the model is quantized or cannot be read, the dataset or a name does not exist, or the model was
+            calibrated on a scene of the evaluation.
     """
     options = options or CompareOptions()
     tasks = _tasks(options)
@@ -102,7 +101,7 @@ def compare(
     run = replace(run, store=run.store or root / "eval")
     plan = plan_evaluation(dataset, split, protocols, selection or Selection())
     if not plan.protocols:
-        raise QvggtError(f"nothing is usual to measure on {dataset}: name a protocol (--protocol)")
+        raise QvggtError(f"{dataset} has no default protocol: name one (--protocol)")
     subject = subject_of(model, run, revision)
     if subject.card.method != FLOAT:
         raise QvggtError(f"{str(model)!r} is quantized already: compare methods on the float model instead")
@@ -140,7 +139,7 @@ def _row(tasks: Sequence[_Task], work: _Work, base: Evaluation) -> ComparisonRow
 
 
 class _Work:
-    """Quantizations and measurements, and the share of all of them that is done."""
+    """Quantizations and measurements of one comparison, and their progress."""
 
     def __init__(
         self,
@@ -169,7 +168,7 @@ class _Work:
             )
 
     def quantize(self, task: _Task) -> KeptCheckpoint:
-        """Return a checkpoint, made before or now."""
+        """Return a checkpoint: the kept one, or a new one."""
         if task.key in self.kept:
             return self.kept[task.key]
         with self._part(f"{self.title(task)}: ", self._quantizing(task), _PHASES.get(task.method, 1)) as update:
@@ -182,11 +181,11 @@ class _Work:
         return Trial(figures, task.seed, _linear_bits(kept.folder), kept.minutes)
 
     def skip(self) -> None:
-        """Leave a measurement out: there is nothing to measure."""
+        """Count a measurement as done: its quantization failed."""
         self.done += self.measuring
 
     def title(self, task: _Task) -> str:
-        """Return what progress and errors call a task; the seed is named where there are several."""
+        """Return a task's name for progress and errors, with its seed if there are several."""
         seed = f", seed {task.seed}" if task.seed is not None and self.seeds > 1 else ""
         return f"{task.variant} at {task.bits} bits{seed}"
 
@@ -195,7 +194,7 @@ class _Work:
 
     @contextmanager
     def _part(self, title: str, cost: float, phases: int = 1) -> Iterator[OnProgress]:
-        """Report a part's progress as that of the whole; a share that falls back begins the part's next phase."""
+        """Map a part's progress to that of the whole; a share that decreases starts the part's next phase."""
         phase, last = 0, 0.0
 
         def update(stage: str, share: float) -> None:

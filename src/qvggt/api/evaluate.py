@@ -32,7 +32,7 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on a dataset by published protocols, with 95 % bootstrap intervals over scenes.
 
-    The same model, selection and seed give the same digits, whatever the engine, the order or an interruption.
+    The same model, selection and seed give the same digits with any engine, order or interruption.
 
     Args:
         model: a model, or whatever ``load`` takes.
@@ -44,11 +44,11 @@ def evaluate(
         fidelity_to: a float model to compare the model's predictions with.
         run: device, threads, engine, and a folder in which results are kept as they come.
         revision: of ``model``, if it is a hub id.
-        on_progress: called with the number of scenes done in words, and the share of all the work.
+        on_progress: called with the number of scenes done and the share of all work done.
 
     Raises:
-        QvggtError: a model, the dataset or a name is wrong or missing, or a model was calibrated on what it is to be
-            evaluated on; the sentence says which and how to mend it.
+        QvggtError: a model cannot be read, the dataset or a name does not exist, or a model was calibrated on a scene
+            of the evaluation.
     """
     run = run or RunOptions()
     if isinstance(model, VGGT):

@@ -1,4 +1,4 @@
-"""The public verb ``fidelity``: how far two models are apart on one's own photographs, which need no ground truth."""
+"""The public verb ``fidelity``: differences of two models' predictions on photographs, without ground truth."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class Measure:
 
 @dataclass(frozen=True)
 class FidelityReport:
-    """How far a model's predictions are from another's on the same images.
+    """Differences of two models' predictions on the same images.
 
     Attributes:
-        model: the model that is compared with, as it was asked for.
-        other: the one whose distance is told.
+        model: name of the reference model, as given.
+        other: name of the model that is compared with it.
         differences: per frame; the points' are those of the point head.
-        prediction: what ``model`` says.
-        other_prediction: what ``other`` says.
+        prediction: of ``model``.
+        other_prediction: of ``other``.
     """
 
     model: str
@@ -87,7 +87,7 @@ class FidelityReport:
         for key, title, unit, values, name in kinds:
             assert values is not None  # every head was run
             factor = 100 if unit == "%" else 1
-            # Where the first model's points all lie at the origin there is nothing to be a percentage of.
+            # A percentage is undefined if all points of the first model lie at the origin.
             defined = np.where(np.isfinite(values), values, np.nan)
             mean = factor * means[name] if np.isfinite(means[name]) else float("nan")
             measures.append(Measure(key, title=title, unit=unit, values=factor * defined, mean=mean))
@@ -95,13 +95,13 @@ class FidelityReport:
 
     @property
     def typical_frame(self) -> int:
-        """The frame whose depth is neither the closest nor the furthest off: the lower median."""
+        """The frame of median depth difference (the lower one of an even number)."""
         depth = self.differences.depth_rel
         assert depth is not None
         return int(np.argsort(depth, kind="stable")[(len(depth) - 1) // 2])
 
     def in_words(self) -> str:
-        """Return the means as a sentence, with the image that is furthest off."""
+        """Return the means as a sentence, with the image of the largest difference."""
         (model, other), count = self.short_names, len(self.names)
         rotation, translation, depth, points = self.measures
         said, why_not = [], ""
@@ -148,27 +148,27 @@ def fidelity(
     on_progress: OnProgress | None = None,
     revision: str | None = None,
 ) -> FidelityReport:
-    """Measure how far two models are apart on photographs of one scene, or a video: per head and per frame.
+    """Measure how far two models' predictions differ on photographs of one scene, or a video: per head and frame.
 
-    Models given by name are in memory one after the other, never together. Cameras are compared relative to the first
-    one, so a single image leaves them out; depth and points are compared as they are, in the models' own unit, on the
+    Models given by name are loaded one after the other, never together. Cameras are compared relative to the first
+    frame, so they need at least two; depth and points are compared without alignment, in the models' own unit, on the
     photographs but not on the padding around them.
 
     Args:
         model: the model to compare with, usually the float one: a model, or whatever ``load`` takes.
-        other: the model whose distance is asked for, usually a quantized one.
+        other: the model to compare, usually a quantized one.
         images: folder, glob, video, image, or a list of image paths, PIL images or arrays; read once.
         mode: ``crop`` or ``pad``; see ``ImageOptions``.
-        fps: of a video, frames per second to take.
-        frames: at most so many frames, evenly spread.
-        device: where models given by name compute.
-        dense_frames: frames that the dense heads take at a time: fewer need less memory.
+        fps: frames per second to sample from a video.
+        frames: most frames to take, evenly spaced.
+        device: where models given by name run.
+        dense_frames: most frames that the dense heads process at a time: fewer need less memory.
         on_progress: called with the stage and the share done of both models' work.
         revision: branch, tag or commit of ``model``, if it is a hub id.
 
     Raises:
         QvggtError: a model or the images cannot be read, the models take images of different size or patch, or an
-            answer is not finite; the sentence says which.
+            prediction is not finite.
     """
     options = InferenceOptions(dense_frames)
     report = on_progress or (lambda stage, share: None)
@@ -189,7 +189,7 @@ def _predict(
     device: str,
     revision: str | None = None,
 ) -> Prediction:
-    """Load a model if it is only named, run all its heads, and let it go."""
+    """Load a model given by name, run all of its heads, and release it."""
     name = _name(model)
     short = Path(name).name
     on_progress(f"loading {short}", 0.0)
@@ -206,7 +206,7 @@ def _predict(
 
 
 def _half(report: OnProgress, done: int) -> OnProgress:
-    """Return what reports one of two equal parts of the work, of which ``done`` are over."""
+    """Map progress of one model to that of both, ``done`` of which are finished."""
     return lambda stage, share: report(stage, (done + share) / 2)
 
 

@@ -1,4 +1,4 @@
-"""The public verb ``sensitivity``: which parts of a model lose the most when they are quantized."""
+"""The public verb ``sensitivity``: the loss of each part of a model when it is quantized."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def sensitivity(
     revision: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> SensitivityReport:
-    """Quantize one part of a model at a time and measure what its cameras, depth and points lose.
+    """Quantize one part of a model at a time and measure the loss of its cameras, depth and points.
 
-    A quarter of the scenes is held out, as in quantization, and not looked at.
+    A quarter of the scenes is held out, as in quantization, and not used.
 
     Args:
         model: a float model, or whatever ``load`` takes as one.
-        options: what is tried.
+        options: what to quantize and how to measure the loss.
         calibration: the scenes; if None 8 scenes of rooms with 4 images each, fewer than other calibration: each part
             is measured on all of them.
-        device: where to compute, unless the model is in memory already.
+        device: where a model given by name runs.
         revision: of ``model``, if it is a hub id.
-        on_progress: called with what was measured last, and the share of the work that is done.
+        on_progress: called with the last measured part and the share of the work done.
 
     Raises:
-        QvggtError: the model is quantized or cannot be read, or the scenes are too few or of unknown geometry; the
-            sentence says which and how to mend it.
+        QvggtError: the model is quantized or cannot be read, or the scenes are too few or have no ground
+            truth.
     """
     options, calibration = options or SensitivityOptions(), calibration or SENSITIVITY_CALIBRATION
     report_to = on_progress or (lambda stage, share: None)

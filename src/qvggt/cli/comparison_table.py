@@ -1,4 +1,4 @@
-"""The table of a comparison: one row a method and width, with intervals below the figures."""
+"""Table of a comparison: one row per method and width, with intervals below the values."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _cells(row: ComparisonRow, shown: list[str]) -> list[Text | str]:
 
 
 def _figure(row: ComparisonRow, name: str) -> Text:
-    """Return a figure, its interval, and its range over seeds, one below the other."""
+    """Return a value with its interval and its range over seeds below it."""
     assert row.summary is not None
     number = _format(name)
     text = Text(number(row.summary.metrics[name]))
@@ -88,7 +88,7 @@ def _format(name: str) -> Callable[[float], str]:
 
 
 def _facts(report: ComparisonReport) -> list[str]:
-    on, summary, told = report.on, report.summary, report.quantization
+    on, summary, shared = report.on, report.summary, report.quantization
     card = report.float_row.trials[0].figures.card
     least, most = on.frames_per_scene
     frames = str(most) if least == most else f"{least} to {most}"
@@ -101,16 +101,16 @@ def _facts(report: ComparisonReport) -> list[str]:
         "the same scenes for both models",
     ]
     if any(row.seed_ranges for row in report.rows):
-        lines.append("with several seeds: their mean, its interval, and below it the least and the largest")
-    if told:
-        calibration, scheme = told["calibration"], told["scheme"]
+        lines.append("with several seeds: mean, its interval, and below it the minimum and maximum")
+    if shared:
+        calibration, scheme = shared["calibration"], shared["scheme"]
         seeds = " ".join(map(str, calibration["seeds"]))
         several = "s" if len(calibration["seeds"]) > 1 else ""
         lines.append(
             f"quantization: groups of {scheme['group_size']}, calibrated on {calibration['source']}, "
             f"{calibration['scenes']} scenes of {calibration['frames']} frames, seed{several} {seeds}, "
-            f"supervised by the {told['supervision']}"
+            f"supervised by the {shared['supervision']}"
         )
     if report.reused:
-        lines.append(f"checkpoints made before: {report.reused}")
+        lines.append(f"checkpoints reused: {report.reused}")
     return lines + [error for row in report.rows for error in row.errors]

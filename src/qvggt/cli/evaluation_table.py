@@ -1,4 +1,4 @@
-"""The table of an evaluation: the figures, and what has to stand beside them for a fair comparison."""
+"""Table of an evaluation: the results, and the setup that a fair comparison needs to know."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     """Print an evaluation."""
     _print_table([evaluation.model, evaluation.baseline], evaluation.chance)
     if evaluation.fidelity is not None and evaluation.fidelity_to is not None:
-        say(f"\nagainst {evaluation.fidelity_to.name}, without the truth:")
+        say(f"\nagainst {evaluation.fidelity_to.name}, without ground truth:")
         _print_table([evaluation.fidelity])
     say("")
     for line in _facts(evaluation):
@@ -114,7 +114,7 @@ def _flat(value: Any) -> str:
 
 
 def _stored(count: int) -> str:
-    return f"; results stored before: {count}" if count else ""
+    return f"; stored results reused: {count}" if count else ""
 
 
 def _number(name: str, value: float) -> str:

@@ -1,4 +1,4 @@
-"""Where the time goes, as a picture: a bar for every contender, a colour for every part of the model."""
+"""Picture of a benchmark: one bar per contender, one color per part of the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WIDTH, _LEFT, _RIGHT, _TOP, _BAR, _FOOT = 10.0, 3.1, 0.9, 0.95, 0.36, 0.75
 
 
 def write_profile(path: PathLike, report: BenchReport) -> None:
-    """Write where each contender's time goes as a picture in PNG, over what was there.
+    """Draw the time of each contender by part of the model as PNG; an existing file is replaced.
 
     Raises:
         QvggtError: the file cannot be written.
@@ -31,14 +31,14 @@ def write_profile(path: PathLike, report: BenchReport) -> None:
     about = report.environment
     sheet.text(0.4, 0.3, f"seconds by part, {rows[0].size_px} px", fontsize=14, weight="bold")
     step = (_WIDTH - 0.8) / len(PARTS)
-    for index, (part, colour) in enumerate(PARTS.items()):
-        sheet.text(0.4 + index * step, 0.68, f"■ {part}", fontsize=9, color=colour)
+    for index, (part, color) in enumerate(PARTS.items()):
+        sheet.text(0.4 + index * step, 0.68, f"■ {part}", fontsize=9, color=color)
     axes = sheet.axes(_LEFT, _TOP, _WIDTH - _LEFT - _RIGHT, _BAR * len(rows))
     for place, row in enumerate(rows):
         left = 0.0
-        for part, colour in PARTS.items():
+        for part, color in PARTS.items():
             width = row.parts.get(part, 0.0)
-            axes.barh(place, width, 0.68, left, color=colour)
+            axes.barh(place, width, 0.68, left, color=color)
             left += width
         axes.text(left, place, f" {row.seconds:.2f} s", va="center", fontsize=9, color=FAINT)
         middle = _TOP + _BAR * (place + 0.5)

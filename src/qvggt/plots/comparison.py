@@ -1,4 +1,4 @@
-"""Methods of quantization as a picture: how good against how large, with the float model as the line to reach."""
+"""Picture of a comparison: accuracy against size, with the float model as a line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TITLES = {
 _MOST_PANELS = 2
 _PANEL, _GAP, _MARGIN, _AXIS = (5.3, 3.75), 0.75, 0.45, 0.62
 _TITLE, _LEGEND, _FOOT = 0.95, 0.3, 0.95
-_COLOURS = ("#9aa1ad", "#6db3f2", "#b197f0", "#f08fb0", "#f0b35a", "#79cf9b", "#5fd0d6", "#e8e36a", "#f07f5f")
+_COLORS = ("#9aa1ad", "#6db3f2", "#b197f0", "#f08fb0", "#f0b35a", "#79cf9b", "#5fd0d6", "#e8e36a", "#f07f5f")
 _MARKERS: tuple[str, ...] = ("o", "s", "^", "D", "v", "P", "X")
 _FLOAT, _FRONT = "#eef0f4", "#ffffff"
 _SIDE_BY_SIDE = 0.17  # inches between methods of one size
@@ -34,12 +34,12 @@ _SIDE_BY_SIDE = 0.17  # inches between methods of one size
 class _Point:
     row: ComparisonRow
     size: float  # in bytes
-    colour: str
+    color: str
     marker: str
 
 
 def write_comparison_picture(path: PathLike, report: ComparisonReport) -> None:
-    """Write a comparison as a picture in PNG, over what was there.
+    """Draw a comparison as PNG; an existing file is replaced.
 
     Every quantized model is a mark at its size and its figure. Its thick bar is the paired 95 % interval of its
     distance from the float model, its thin one the interval of the figure itself. The float model is a line with its
@@ -88,11 +88,11 @@ def _draw_title(sheet: Sheet, report: ComparisonReport) -> None:
 
 
 def _draw_legend(sheet: Sheet, names: Sequence[str], points: Sequence[_Point], width: float) -> None:
-    """Name the colours of methods and the marks of widths."""
+    """Draw the legend: colors of methods and markers of widths."""
     columns = round((sheet.width - 2 * _MARGIN) / width)
     for index, name in enumerate(names):
         left, top = _MARGIN + index % columns * width, _TITLE + index // columns * _LEGEND
-        sheet.text(left, top, "\u25cf", fontsize=11, color=_COLOURS[index % len(_COLOURS)])
+        sheet.text(left, top, "\u25cf", fontsize=11, color=_COLORS[index % len(_COLORS)])
         sheet.text(left + 0.2, top + 0.015, sheet.printable(name, 18), fontsize=9.5)
     marks = dict(sorted({point.row.bits or 0: point.marker for point in points}.items(), reverse=True))
     glyphs = dict(zip(_MARKERS, "\u25cf\u25a0\u25b2\u25c6\u25bc\u271a\u2716", strict=True))
@@ -102,22 +102,24 @@ def _draw_legend(sheet: Sheet, names: Sequence[str], points: Sequence[_Point], w
 
 
 def _points(report: ComparisonReport, names: Sequence[str]) -> list[_Point]:
-    """Return a mark for every row with a size, in the order of sizes."""
+    """Return a point for every row with a size, in order of size."""
     rows = [row for row in report.rows[1:] if row.summary is not None and row.checkpoint_bytes]
     rows.sort(key=lambda row: (row.checkpoint_bytes or 0, names.index(row.method)))
     widths = sorted({row.bits for row in rows if row.bits is not None}, reverse=True)
     points = []
     for row in rows:
         assert row.bits is not None
-        colour = _COLOURS[names.index(row.method) % len(_COLOURS)]
+        color = _COLORS[names.index(row.method) % len(_COLORS)]
         marker = _MARKERS[widths.index(row.bits) % len(_MARKERS)]
-        points.append(_Point(row, float(row.checkpoint_bytes or 0), colour, marker))
+        points.append(_Point(row, float(row.checkpoint_bytes or 0), color, marker))
     return points
 
 
 def _side_by_side(places: Sequence[float], distance: float) -> list[float]:
-    """Move ascending places as little as it takes for neighbours to be so far apart, and keep their order."""
-    groups: list[list[float]] = []  # places less the room to their left: equal inside a group, ascending between them
+    """Move ascending positions as little as possible so that neighbors are at least a distance apart."""
+    groups: list[
+        list[float]
+    ] = []  # positions less the space to their left: equal within a group, ascending between groups
     for index, place in enumerate(places):
         groups.append([place - index * distance])
         while len(groups) > 1 and np.mean(groups[-2]) >= np.mean(groups[-1]):
@@ -127,7 +129,7 @@ def _side_by_side(places: Sequence[float], distance: float) -> list[float]:
 
 
 def _span(sizes: Sequence[float]) -> float:
-    """Return the range of sizes that a panel shows: at least a third of the largest, so that like is shown as like."""
+    """Return the range of sizes on the axis: at least a third of the largest, so that similar sizes look similar."""
     return max(max(sizes) - min(sizes), max(sizes) / 3) if sizes else 0.0
 
 
@@ -156,7 +158,7 @@ def _draw_panel(
         x, y = places[id(point.row)]
         _draw_bars(axes, point, metric, x, base=base)
         ring = any(point.row is row for row in front)
-        axes.plot(x, y, point.marker, color=point.colour, markersize=7.5, zorder=5, markeredgewidth=1.5,
+        axes.plot(x, y, point.marker, color=point.color, markersize=7.5, zorder=5, markeredgewidth=1.5,
                   markeredgecolor=_FRONT if ring else PANEL)  # fmt: skip
     _set_values(axes, report, shown, metric)
     unit = "MB" if scale >= 1e6 else "kB"
@@ -169,7 +171,7 @@ def _draw_panel(
 
 
 def _set_sizes(axes: Axes, sizes: Sequence[float]) -> float:
-    """Set the horizontal axis, and return the bytes of its unit."""
+    """Set the horizontal axis, and return its unit in bytes."""
     if not sizes:
         axes.set(xticks=[], xlim=(0, 1))
         return 1e6
@@ -205,14 +207,14 @@ def _draw_front(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
 def _draw_bars(axes: Axes, point: _Point, metric: str, x: float, base: float) -> None:
     low, high = _interval(point.row, metric)
     if math.isfinite(low) and math.isfinite(high):
-        axes.plot((x, x), (low, high), color=point.colour, alpha=0.5, linewidth=1.2, zorder=3)
+        axes.plot((x, x), (low, high), color=point.color, alpha=0.5, linewidth=1.2, zorder=3)
     ends = _paired(point.row, metric, base)
     if all(map(math.isfinite, ends)):
-        axes.plot((x, x), ends, color=point.colour, linewidth=3.6, alpha=0.85, zorder=4, solid_capstyle="butt")
+        axes.plot((x, x), ends, color=point.color, linewidth=3.6, alpha=0.85, zorder=4, solid_capstyle="butt")
 
 
 def _set_values(axes: Axes, report: ComparisonReport, points: Sequence[_Point], metric: str) -> None:
-    """Set the vertical axis to the figures and their intervals."""
+    """Set the vertical axis to the values and their intervals."""
     rows = [report.float_row, *(point.row for point in points)]
     ends = [_value(row, metric) for row in rows] + [end for row in rows for end in _interval(row, metric)]
     ends += [end for point in points for end in _paired(point.row, metric, ends[0])]
@@ -235,7 +237,7 @@ def _interval(row: ComparisonRow, metric: str) -> tuple[float, float]:
 
 
 def _paired(row: ComparisonRow, metric: str, base: float) -> tuple[float, float]:
-    """Return the interval of the distance from the float model's figure, laid to that figure."""
+    """Return the float model's value plus the interval of the difference from it."""
     missing = (math.nan, math.nan)
     low, high = missing if row.difference is None else row.difference.intervals.get(metric, missing)
     return base + low, base + high

@@ -1,4 +1,4 @@
-"""How far two models are apart as a picture: bars for every frame, and the depth of one frame side by side."""
+"""Picture of the differences of two models: bars per frame, and the depth maps of one frame side by side."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _WIDTH, _MARGIN, _TITLE = 12.4, 0.4, 0.95
 _PANEL_HEIGHT, _PANEL_GAP, _HEADER, _TICKS = 1.45, 0.55, 0.3, 0.3
 _TILES, _TILE_GAP, _TILES_HEADER, _BAR = 4, 0.12, 0.62, 0.5
 _FEWEST_SLOTS, _MOST_VALUES, _MOST_TICKS = 6, 16, 25
-_COLOURS = {
+_COLORS = {
     "rotation_deg": "#6db3f2",
     "translation_deg": "#b197f0",
     "depth_percent": "#f0b35a",
     "point_percent": "#79cf9b",
 }
-# Dark is no difference, so that what differs shines.
+# Dark is no difference; differences are bright.
 _SIGNED = LinearSegmentedColormap.from_list("signed", ("#a6e3ff", "#3f8fd6", PANEL, "#d9762f", "#ffd59a"))
 
 
 def write_fidelity_picture(path: PathLike, report: FidelityReport) -> None:
-    """Write a picture of a comparison as PNG, over what was there.
+    """Draw the differences of two models as PNG; an existing file is replaced.
 
     Above are the differences of each frame with their mean; below, of the frame whose depth difference is the median,
-    the photograph, both depth maps in the same colours, and their relative difference.
+    the photograph, both depth maps in the same colors, and their relative difference.
 
     Args:
         path: of the PNG.
@@ -78,7 +78,7 @@ def _why_empty(report: FidelityReport) -> str:
 
 def _draw_measure(sheet: Sheet, measure: Measure, place: Place, why_empty: str, typical: int) -> None:
     left, top, width, height = place
-    colour = _COLOURS[measure.key]
+    color = _COLORS[measure.key]
     unit = "degrees, relative to image 1" if measure.unit == "deg" else "percent"
     sheet.text(left, top + 0.05, f"{measure.title}, {unit}", fontsize=9.5)
     axes = sheet.axes(left, top + _HEADER, width, height)
@@ -90,7 +90,7 @@ def _draw_measure(sheet: Sheet, measure: Measure, place: Place, why_empty: str, 
     axes.set_axisbelow(True)
     count = len(measure.values)
     frames, known = np.arange(1, count + 1), np.isfinite(measure.values)
-    half = max(count, _FEWEST_SLOTS) / 2 + 0.1  # A lone bar shall not fill the panel.
+    half = max(count, _FEWEST_SLOTS) / 2 + 0.1  # a single bar should not fill the panel
     axes.set_xlim((count + 1) / 2 - half, (count + 1) / 2 + half)
     axes.set_xticks(frames[:: -(-count // _MOST_TICKS)])
     if not known.any():
@@ -100,19 +100,19 @@ def _draw_measure(sheet: Sheet, measure: Measure, place: Place, why_empty: str, 
         return
     axes.set_ylim(0, 1.25 * max(float(measure.values[known].max()), 0.02))
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.axhline(measure.mean, color=colour, linewidth=1.1, linestyle=(0, (4, 3)), zorder=2.5)
-    bars = axes.bar(frames[known], measure.values[known], 0.7 if count <= 60 else 1.0, color=colour, alpha=0.75)
+    axes.axhline(measure.mean, color=color, linewidth=1.1, linestyle=(0, (4, 3)), zorder=2.5)
+    bars = axes.bar(frames[known], measure.values[known], 0.7 if count <= 60 else 1.0, color=color, alpha=0.75)
     for frame, bar in zip(frames[known], bars, strict=True):
         if frame == typical + 1:
             bar.set(alpha=1.0, edgecolor=TEXT, linewidth=1.2)
     if count <= _MOST_VALUES:
         _write_values(axes, measure.values)
     mean = f"mean {_number(measure.mean, measure.unit)}"
-    sheet.text(left + width, top + 0.05, mean, fontsize=9.5, color=colour, ha="right")
+    sheet.text(left + width, top + 0.05, mean, fontsize=9.5, color=color, ha="right")
 
 
 def _write_values(axes: Axes, values: np.ndarray) -> None:
-    """Write each value above its bar, and a dash where there is none."""
+    """Write each value above its bar, and a dash for missing ones."""
     edge = [effects.withStroke(linewidth=2.5, foreground=PANEL)]
     for frame, value in enumerate(values, 1):
         known = bool(np.isfinite(value))
@@ -123,7 +123,7 @@ def _write_values(axes: Axes, values: np.ndarray) -> None:
 
 
 def _draw_tiles(sheet: Sheet, report: FidelityReport, top: float, cell: tuple[float, float]) -> None:
-    """Draw the typical frame's photograph, both depth maps and their difference, with colour bars below."""
+    """Draw the typical frame's photograph, both depth maps and their difference, with color bars below."""
     frame, (model, other) = report.typical_frame, report.short_names
     ours, theirs = report.prediction.depth, report.other_prediction.depth
     assert ours is not None
@@ -138,8 +138,8 @@ def _draw_tiles(sheet: Sheet, report: FidelityReport, top: float, cell: tuple[fl
     picture = to_uint8(report.prediction.images[frame].transpose(1, 2, 0))
     picture[~photo] = NO_DEPTH_COLOR
     difference, limit = _signed_percent(depths, shared)
-    colours = _SIGNED(0.5 + 0.5 * np.clip(difference / limit, -1, 1), bytes=True)[..., :3]
-    colours[~shared] = NO_DEPTH_COLOR
+    colors = _SIGNED(0.5 + 0.5 * np.clip(difference / limit, -1, 1), bytes=True)[..., :3]
+    colors[~shared] = NO_DEPTH_COLOR
     ramp = np.linspace(0, 1, 256)
     middle = np.sqrt(scale.near * scale.far)
     depth_bar = depth_color_map(ramp), (f"{scale.near:.3g}", f"{middle:.3g}", f"{scale.far:.3g}")
@@ -149,7 +149,7 @@ def _draw_tiles(sheet: Sheet, report: FidelityReport, top: float, cell: tuple[fl
         (f"depth by {sheet.printable(each, 24)}", pixels, depth_bar)
         for each, pixels in zip((model, other), scale.colors(depths, both), strict=True)
     ]
-    tiles.append(("relative difference of the depths", colours, (_SIGNED(ramp, bytes=True)[..., :3], ends)))
+    tiles.append(("relative difference of the depths", colors, (_SIGNED(ramp, bytes=True)[..., :3], ends)))
     top += _TILES_HEADER
     for index, (title, pixels, bar) in enumerate(tiles):
         left = _MARGIN + index * (cell[0] + _TILE_GAP)
@@ -163,7 +163,7 @@ def _draw_tiles(sheet: Sheet, report: FidelityReport, top: float, cell: tuple[fl
 
 
 def _signed_percent(depths: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return how much farther the second of two depth maps [2, H, W] is, in percent, and where colours end."""
+    """Return the second depth map's difference from the first ([2, H, W]) in percent, and the limit of the colors."""
     base = np.where(valid, depths[0], 1).astype(np.float64)
     percent = np.where(valid, 100 * (depths[1] - base) / base, 0)
     limit = float(np.percentile(np.abs(percent[valid]), 98)) if valid.any() else 0.0

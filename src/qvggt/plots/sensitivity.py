@@ -1,4 +1,4 @@
-"""Which parts of a model are fragile, as a picture: blocks from left to right, kinds of layers from top to bottom."""
+"""Picture of sensitivities: blocks from left to right, kinds of layers from top to bottom."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qvggt.quant.scheme import FloatScheme, LayerScheme
 from qvggt.types import PathLike
 
 _ROWS = ("qkv", "proj", "fc1", "fc2")
-_ANSWERS = {"camera": "cameras", "depth": "depth", "point": "points", "geometry": "points against depth and cameras"}
+_OUTPUTS = {"camera": "cameras", "depth": "depth", "point": "points", "geometry": "points against depth and cameras"}
 _KINDS = {"patch_embed": "patch embedding", "camera": "camera head", "depth": "depth", "point": "points"}
 _MARGIN, _LABELS, _TITLE, _HEADER, _GAP, _BELOW, _FOOT = 0.45, 0.5, 1.05, 0.3, 0.16, 0.62, 0.75
 _LEAST_WIDTH, _MOST_WIDTH, _CELL = 10.5, 13.0, (0.185, 0.52)
@@ -25,7 +25,7 @@ _PAIR_GAP, _GROUP_GAP = 0.16, 0.6  # in widths of a cell
 _DECADES = 4
 _MARKED = 3
 _FRAME, _GLOBAL = "#7fb8f0", "#f0b35a"
-_COLOURS = LinearSegmentedColormap.from_list(
+_COLORS = LinearSegmentedColormap.from_list(
     "fragile", [PANEL, "#2b2150", *(matplotlib.colormaps["inferno"](x) for x in (0.3, 0.45, 0.6, 0.75, 0.88, 0.99))]
 )
 _INFINITE = "#8df0e6"
@@ -35,7 +35,7 @@ Value = Callable[[SensitivityRow], float]
 
 @dataclass(frozen=True)
 class _Column:
-    """Where a unit stands.
+    """Position of a unit.
 
     Attributes:
         unit: its id.
@@ -58,7 +58,7 @@ class _Layout:
 
 
 def write_sensitivity_picture(path: PathLike, report: SensitivityReport) -> None:
-    """Write a report as a picture in PNG, over what was there.
+    """Draw a sensitivity report as PNG; an existing file is replaced.
 
     One panel for each scheme shows how much the loss grows when that part alone is quantized; below, for the scheme
     nearest to 4 bits, what cameras, depth, points and their consistency lose. All panels share one logarithmic scale.
@@ -74,7 +74,7 @@ def write_sensitivity_picture(path: PathLike, report: SensitivityReport) -> None
     layout = _layout(report)
     schemes, shown = report.schemes, report.scheme_nearest_4_bits
     panel = _HEADER + layout.height + _GAP
-    height = _TITLE + (len(schemes) + len(_ANSWERS)) * panel + 2 * _BELOW + _FOOT
+    height = _TITLE + (len(schemes) + len(_OUTPUTS)) * panel + 2 * _BELOW + _FOOT
     width = max(_LEAST_WIDTH, 2 * _MARGIN + _LABELS + layout.width * layout.cell)
     sheet = Sheet(width, height)
     totals = [_values(report, scheme, lambda row: row.total) for scheme in schemes]
@@ -86,8 +86,8 @@ def write_sensitivity_picture(path: PathLike, report: SensitivityReport) -> None
         top += panel
     _draw_column_names(sheet, layout, top - _GAP)
     top += _BELOW
-    for answer, title in _ANSWERS.items():
-        values = _values(report, shown, lambda row, answer=answer: getattr(row.increase, answer))
+    for output, title in _OUTPUTS.items():
+        values = _values(report, shown, lambda row, output=output: getattr(row.increase, output))
         _draw_panel(sheet, layout, top, _limits([values]), values=values, title=f"{_name(shown)}: {title}")
         top += panel
     _draw_column_names(sheet, layout, top - _GAP)
@@ -124,7 +124,7 @@ def _values(report: SensitivityReport, scheme: LayerScheme, value: Value) -> dic
 
 
 def _limits(panels: Sequence[Mapping[tuple[str, str], float]]) -> tuple[float, float]:
-    """Return the increases at which colours begin and end."""
+    """Return the smallest and largest increase of the color scale."""
     found = (value for values in panels for value in values.values() if math.isfinite(value) and value > 0)
     most = max(found, default=1e-3)
     return most / 10**_DECADES, most
@@ -164,7 +164,7 @@ def _draw_panel(
         if place not in values:
             continue
         inner = (x + edge, y + 0.02), 1 - 2 * edge, height - 0.04
-        axes.add_patch(Rectangle(*inner, facecolor=_colour(values[place], limits), linewidth=0))
+        axes.add_patch(Rectangle(*inner, facecolor=_color(values[place], limits), linewidth=0))
         if place in worst:
             axes.add_patch(Rectangle(*inner, fill=False, edgecolor=TEXT, linewidth=1.1))
     if layout.labelled:
@@ -190,8 +190,8 @@ def _draw_column_names(sheet: Sheet, layout: _Layout, top: float) -> None:
         groups.setdefault("pairs" if kind in ("frame", "global") else kind, []).append(column)
         small = {"fontsize": 7, "ha": "center", "va": "top"}
         if kind in ("frame", "global"):
-            colour = _FRAME if kind == "frame" else _GLOBAL
-            sheet.text(middle([column]), top + 0.04, kind[0], color=colour, **small)
+            color = _FRAME if kind == "frame" else _GLOBAL
+            sheet.text(middle([column]), top + 0.04, kind[0], color=color, **small)
         elif index:
             sheet.text(middle([column]), top + 0.04, index, color=FAINT, **small)
         elif column.parts == ("other",) or kind == "patch_embed":
@@ -207,30 +207,30 @@ def _draw_column_names(sheet: Sheet, layout: _Layout, top: float) -> None:
             sheet.text(middle(columns), top + 0.2, text, fontsize=8, color=FAINT, ha="center", **style)
             continue
         names = (("f", _FRAME, " frame attention"), ("g", _GLOBAL, " global attention"))
-        for (letter, colour, rest), shift in zip(names, (-1.3, 0.15), strict=True):
+        for (letter, color, rest), shift in zip(names, (-1.3, 0.15), strict=True):
             place = middle(columns) + shift
-            sheet.text(place, top + 0.36, letter, fontsize=8, color=colour, fontweight="bold")
+            sheet.text(place, top + 0.36, letter, fontsize=8, color=color, fontweight="bold")
             sheet.text(place + 0.08, top + 0.36, rest, fontsize=8, color=FAINT)
 
 
 def _draw_scales(sheet: Sheet, top: float, limits: tuple[float, float]) -> None:
-    colours = _COLOURS(np.linspace(0.06, 1, 256), bytes=True)[..., :3]
+    colors = _COLORS(np.linspace(0.06, 1, 256), bytes=True)[..., :3]
     width, left = 2.7, _MARGIN + _LABELS
     absolute = (f"{_number(limits[0])} and less", _number(math.sqrt(limits[0] * limits[1])), _number(limits[1]))
     relative = ("1/10 000 and less", "1/100", "largest of its panel")
-    for title, ticks in (("all answers together", absolute), ("each answer alone", relative)):
+    for title, ticks in (("all outputs together", absolute), ("each output alone", relative)):
         sheet.text(left, top, f"{title}: increase of the loss", fontsize=8.5, color=FAINT)
-        sheet.color_bar((left, top + 0.2, width, 0.14), colours, ticks)
+        sheet.color_bar((left, top + 0.2, width, 0.14), colors, ticks)
         left += width + 0.9
     sheet.text(left, top + 0.16, "■", fontsize=10, color=_INFINITE)
-    sheet.text(left + 0.17, top + 0.18, "no finite answer", fontsize=8.5, color=FAINT)
+    sheet.text(left + 0.17, top + 0.18, "not finite", fontsize=8.5, color=FAINT)
 
 
-def _colour(value: float, limits: tuple[float, float]) -> object:
+def _color(value: float, limits: tuple[float, float]) -> object:
     if not math.isfinite(value):
         return _INFINITE
     share = math.log(max(value, limits[0]) / limits[0]) / math.log(limits[1] / limits[0])
-    return _COLOURS(min(share, 1.0) * 0.94 + 0.06)
+    return _COLORS(min(share, 1.0) * 0.94 + 0.06)
 
 
 def _name(scheme: LayerScheme) -> str:

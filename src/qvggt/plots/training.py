@@ -1,4 +1,4 @@
-"""The learning curve of a run as a picture."""
+"""Picture of a training run: its learning curve."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def plot_log(log: Path, picture: Path) -> Path:
     """Draw a run's ``log.jsonl`` (losses, and figures on held-out rooms, over images seen) and return the picture.
 
     Raises:
-        QvggtError: there is no log.
+        QvggtError: the log does not exist.
     """
     if not log.exists():
-        raise QvggtError(f"there is no log {str(log)!r} yet; train first")
+        raise QvggtError(f"no training log {str(log)!r}: train first")
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.strip()]
     losses = [line for line in lines if "loss_total" in line]
     checks = [line for line in lines if "auc30" in line]
