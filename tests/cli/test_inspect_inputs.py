@@ -1,5 +1,6 @@
 import json
 
+import torch
 from commands import WEIGHTS
 
 from quantizing import rtn, rtn_recipe
@@ -23,3 +24,20 @@ def test_inspect_shows_what_happens_to_a_layers_input_only_where_something_does(
     assert (fc1["bits"], fc1["activation_bits"], fc1["rotation"]) == (4, 8, True)
     assert layers["camera_head.embed_pose"]["activation_bits"] is None
     assert "input" not in qvggt("inspect", intact_checkpoint).out.splitlines()[0]
+
+
+def test_inspect_shows_float_weights_and_verifies_them_if_they_have_checksums(qvggt, refused, tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save({name: WEIGHTS.tensor(name) for name in WEIGHTS.names()}, path)
+    shown = qvggt("inspect", path, "--verify", "--json", tmp_path / "x.json").out
+    assert "32.00 bits on average" in shown
+    assert "verified" in shown
+    values = json.loads((tmp_path / "x.json").read_text())
+    assert sum(layer["parameters"] for layer in values["layers"]) == values["parameters"]
+    assert sum(layer["bytes"] for layer in values["layers"]) == 4 * values["parameters"]
+    assert values["verified_tensors"] == len(WEIGHTS.names())
+    assert "not verified" in qvggt("inspect", "nano", "--verify").out
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert "damaged" in refused("inspect", path, "--verify")
