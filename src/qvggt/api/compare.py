@@ -46,7 +46,7 @@ class _Task:
 
 
 def _tasks(options: CompareOptions) -> list[_Task]:
-    """Return the quantizations, width by width; each once, however often it is named."""
+    """Return the quantizations, ordered by bits, without repetition."""
     base = options.base
     assert isinstance(base.scheme, Scheme)
     tasks = []

@@ -53,11 +53,11 @@ def sensitivity(
     report_to("float model", 0.0)
     task = make_task(network, [_on(batch, device) for batch in data.batches], options.supervision)
 
-    def tell(row: SensitivityRow, share: float) -> None:
+    def on_row(row: SensitivityRow, share: float) -> None:
         report_to(f"{row.item.name} at {row.scheme.bits} bits", share)
 
     rounder = second_order_rounder(TOKEN_CLASSES) if options.rounding == "second-order" else None
-    report = measure_sensitivity(network, task, options.schemes, options.granularity, on_row=tell, rounder=rounder)
+    report = measure_sensitivity(network, task, options.schemes, options.granularity, on_row=on_row, rounder=rounder)
     name = "a model in memory" if isinstance(model, VGGT) else str(model)
     scenes = sum(batch.scenes for batch in data.batches)
     images = sum(batch.scenes * batch.images.shape[1] for batch in data.batches)

@@ -6,7 +6,7 @@ There are two losses, built from the same confidence-weighted errors:
   final outputs, each scene in units of its own size, and includes the consistency of depth and points.
 - ``tuning_loss`` is minimized by gradient descent (``qvggt+``). It compares the cameras of every refinement iteration,
   so that each gets a gradient, in plain distances, whose gradient does not vanish near the target as that of the Huber
-  loss does, and without consistency, which is no error of the quantized model: the float model's own is not zero.
+  loss does, and leaves consistency out, because the float model's own depth and points are not consistent either.
 
 A tuned model is kept only if it lowers the first on scenes that the second has not seen.
 """
