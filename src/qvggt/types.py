@@ -20,7 +20,20 @@ OnProgress = Callable[[str, float], None]
 
 
 class QvggtError(Exception):
-    """An error that the user can fix; its message says what is wrong and how to fix it."""
+    """An error that the user can fix; its message says what is wrong and how to fix it.
+
+    Characters that cannot be printed, such as NUL, line ends and lone surrogates in names from files, are escaped.
+
+    >>> str(QvggtError("a\\nb"))
+    'a\\\\nb'
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__("".join(c if c.isprintable() else _escaped(c) for c in str(message)))
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 import gzip
 import json
 import os
+import pickle
 
 import pytest
 
 from qvggt.files.read import parse_json, read_json, read_json_object, read_text, reading
-from qvggt.files.write import shown
 from qvggt.types import QvggtError
 
 TEXT = json.dumps({"a": [1, 2.5, None, "é"]}, ensure_ascii=False)
@@ -111,5 +111,7 @@ def test_reading_lets_other_errors_pass():
         raise QvggtError("clear")
 
 
-def test_shown_escapes_what_cannot_be_printed():
-    assert shown("a\0b\ud800\nc é") == r"a\x00b\ud800\nc é"
+def test_qvggt_error_escapes_what_cannot_be_printed():
+    error = QvggtError("a\0b\ud800\nc é")
+    assert str(error) == r"a\x00b\ud800\nc é"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

@@ -6,7 +6,6 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from qvggt.files.write import shown
 from qvggt.types import PathLike, QvggtError
 
 _LONGEST_PART = 255  # bytes of a file's name on all common file systems
@@ -28,9 +27,9 @@ def check_name(name: object, source: PathLike, remedy: str = "download it again"
     """
     reason = _name_fault(name)
     if reason:
-        text = shown(name if isinstance(name, str) else type(name).__name__)
+        text = name if isinstance(name, str) else type(name).__name__
         text = text if len(text) <= 60 else f"{text[:57]}..."
-        raise QvggtError(f"{shown(source)} names a file {text!r} that {reason}: {remedy}")
+        raise QvggtError(f"{source} names a file {text!r} that {reason}: {remedy}")
     return str(name)
 
 
@@ -50,7 +49,7 @@ def _name_fault(name: object) -> str:
 def check_size(width: int, height: int, source: PathLike, remedy: str = "download it again") -> tuple[int, int]:
     """Return the size of an image if both numbers are above 0, else raise QvggtError."""
     if width <= 0 or height <= 0:
-        raise QvggtError(f"{shown(source)} gives an image the size {width}x{height}, not above 0: {remedy}")
+        raise QvggtError(f"{source} gives an image the size {width}x{height}, not above 0: {remedy}")
     return width, height
 
 
@@ -63,7 +62,7 @@ def check_frame(scene: str, frame: str, cam_from_world: np.ndarray | None, intri
         cam_from_world: [3, 4], finite, its rotation orthonormal with determinant +1; None if unknown.
         intrinsics: [3, 3], see ``check_intrinsics``; None if unknown.
     """
-    name = f"frame {shown(frame)} of {shown(scene)}"
+    name = f"frame {frame} of {scene}"
     if intrinsics is not None:
         check_intrinsics(intrinsics, name)
     if cam_from_world is not None:

@@ -18,7 +18,6 @@ from qvggt import geometry
 from qvggt.data.checks import check_name, check_size
 from qvggt.data.frames import pinhole
 from qvggt.files.read import open_regular, read_text, reading
-from qvggt.files.write import shown
 from qvggt.types import PathLike, QvggtError
 
 # Name and number of parameters, in the order of the binary format's model numbers.
@@ -130,7 +129,7 @@ def _image(
     rotation = geometry.quaternion_to_matrix(torch.tensor([x, y, z, w], dtype=torch.float64, device="cpu")).numpy()
     pose = np.concatenate((rotation, np.array(translation, dtype=np.float64)[:, None]), axis=1)
     if not np.isfinite(pose).all():
-        raise ValueError(f"the pose of image {shown(name)} is not finite")
+        raise ValueError(f"the pose of image {name} is not finite")
     return ColmapImage(check_name(name, source, _AGAIN), camera_id, pose)
 
 

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from qvggt.files import write_json
 from qvggt.files.read import read_json, reading
-from qvggt.files.write import shown
 from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
@@ -144,7 +143,7 @@ def load_id_map(path: PathLike, records: Sequence[SequenceRecord]) -> dict[str, 
         missing = [frame for frame in names[record.name] if frame not in index]
         if missing:
             raise QvggtError(
-                f"the id map {path} names frame {shown(missing[0])} of sequence {record.name}, which is not in the "
+                f"the id map {path} names frame {missing[0]} of sequence {record.name}, which is not in the "
                 "data: download it, or draw a new id map"
             )
         id_map[record.name] = tuple(index[frame] for frame in names[record.name])

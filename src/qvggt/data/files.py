@@ -11,7 +11,6 @@ from PIL import Image
 
 from qvggt.files.arrays import read_npy
 from qvggt.files.read import open_regular, read_text, reading
-from qvggt.files.write import shown
 from qvggt.images.files import IMAGE_SUFFIXES, natural_key
 from qvggt.types import PathLike, QvggtError
 
@@ -26,7 +25,7 @@ def require_folder(path: PathLike, holds: str) -> Path:
     path = Path(path)
     with reading(path):
         if not path.is_dir():
-            raise QvggtError(f"the folder {shown(path)} does not exist: give the folder that holds {holds}")
+            raise QvggtError(f"the folder {path} does not exist: give the folder that holds {holds}")
     return path
 
 

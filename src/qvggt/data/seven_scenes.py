@@ -21,7 +21,6 @@ from qvggt.data.dataset import SequenceRecord, chosen_frames
 from qvggt.data.files import AGAIN, image_names, read_matrix, read_millimeters, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, pinhole, scale_intrinsics
 from qvggt.files.read import read_text
-from qvggt.files.write import shown
 from qvggt.options import ImageOptions
 from qvggt.types import PathLike, QvggtError, Scene
 
@@ -102,7 +101,7 @@ def _sequence_folders(split_file: Path) -> list[Path]:
         number = re.fullmatch(r"sequence\s*([0-9]{1,9})", line)
         if number is None:
             raise QvggtError(
-                f"{split_file} has a line {shown(line[:60])!r} that is not like 'sequence3': unpack the scene again"
+                f"{split_file} has a line {line[:60]!r} that is not like 'sequence3': unpack the scene again"
             )
         folders.append(split_file.parent / f"seq-{int(number[1]):02d}")
     return sorted(folders)

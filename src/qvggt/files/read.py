@@ -13,7 +13,7 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any, NoReturn
 
-from qvggt.files.write import explain, shown
+from qvggt.files.write import explain
 from qvggt.types import PathLike, QvggtError
 
 INTACT = "get an intact copy"
@@ -54,17 +54,13 @@ def reading(path: PathLike, remedy: str = INTACT, what: str = "") -> Iterator[No
     Raises:
         QvggtError: anything that a file's contents or the system can cause was raised inside.
     """
-    name = f"{what} {shown(path)}".lstrip()
+    name = f"{what} {path}".lstrip()
     try:
         yield
-    except QvggtError as error:
-        if str(error).isprintable():
-            raise
-        raise QvggtError(shown(error)) from error
     except gzip.BadGzipFile as error:  # an OSError that is no fault of the system
         raise QvggtError(f"{name} is damaged ({_reason(error)}): {remedy}") from error
     except FileNotFoundError as error:
-        missing = f"{what} is missing: {shown(path)} was looked for" if what else f"there is no file {shown(path)}"
+        missing = f"{what} is missing: {path} was looked for" if what else f"there is no file {path}"
         raise QvggtError(f"{missing}; check the path, or {remedy}") from error
     except OSError as error:
         if error.errno is None:  # raised by a decoder, not by the system
@@ -85,7 +81,7 @@ def open_regular(path: PathLike) -> IO[bytes]:
     """
     path = Path(path)
     if path.exists() and not path.is_file():
-        raise QvggtError(f"{shown(path)} is not a regular file: give the path of one")
+        raise QvggtError(f"{path} is not a regular file: give the path of one")
     return path.open("rb")
 
 
@@ -171,4 +167,4 @@ def _reason(error: BaseException) -> str:
         return "it is nested too deeply"
     if isinstance(error, KeyError):
         return f"{text} is missing"
-    return shown(text) or type(error).__name__
+    return text or type(error).__name__

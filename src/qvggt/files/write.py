@@ -146,15 +146,6 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def shown(name: object) -> str:
-    """Return a name as text for a message: what cannot be printed, such as NUL and lone surrogates, is escaped.
-
-    >>> print(shown("a\\0b"))
-    a\\x00b
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
-
-
 def explain(error: OSError, path: PathLike, doing: str) -> QvggtError:
     """Return the sentence that the user reads when the system refuses.
 
@@ -177,7 +168,7 @@ def explain(error: OSError, path: PathLike, doing: str) -> QvggtError:
         errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
     }
     reason = reasons.get(error.errno or 0) or f"the system says {error.strerror or error}"
-    return QvggtError(f"cannot {doing} {shown(path)}: {reason}")
+    return QvggtError(f"cannot {doing} {path}: {reason}")
 
 
 @contextmanager
