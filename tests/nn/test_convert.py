@@ -93,7 +93,7 @@ def test_nan_is_refused_with_the_layers_name(model):
 
 def test_numbers_that_half_precision_cannot_hold_are_refused(model):
     model.aggregator.camera_token[0, 0, 0, 0] = 1e6
-    with pytest.raises(QvggtError, match=r"aggregator\.camera_token holds .* too large for float16"):
+    with pytest.raises(QvggtError, match=r"aggregator\.camera_token has .* too large for float16"):
         convert(copy.deepcopy(model), recipe_for(model))
     convert(model, recipe_for(model, float_type="bfloat16"))
 

@@ -138,7 +138,7 @@ def write_checkpoint(
     """Write a checkpoint one tensor at a time; the folder appears when it is complete.
 
     Args:
-        folder: must not exist or be empty, unless ``overwrite`` and it holds nothing but a checkpoint.
+        folder: new or empty, unless ``overwrite``.
         config: the architecture.
         recipe: how it was quantized.
         tensors: each with the type in which it is stored; from ``rtn``, for example.

@@ -230,7 +230,7 @@ def to_stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     stored = tensor.to(dtype)
     if not stored.is_meta and stored.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(stored))).all()):
         raise QvggtError(
-            f"{name} holds NaN, infinity, or a number too large for {str(dtype).removeprefix('torch.')}: "
+            f"{name} has NaN, infinity, or a number too large for {str(dtype).removeprefix('torch.')}: "
             "use an intact checkpoint, or another float type"
         )
     return stored

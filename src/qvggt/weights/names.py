@@ -55,7 +55,7 @@ def model_names(source: TensorSource, place: str) -> dict[str, str]:
 
     Args:
         source: the tensors.
-        place: what holds them, for errors.
+        place: the file, for errors.
 
     Raises:
         QvggtError: it is an adapter, not a whole model.

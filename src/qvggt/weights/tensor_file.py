@@ -140,7 +140,7 @@ def _entry(values: Mapping, data_start: int) -> Entry:
     dtype, shape = DTYPES[values["dtype"]], tuple(values["shape"])
     start, end = values["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (*shape, start, end)):
-        raise ValueError("a size or an offset is no whole number")
+        raise ValueError("a size or an offset is not a whole number")
     if end - start != dtype.itemsize * math.prod(shape):
         raise ValueError("offsets do not fit the shape")
     return Entry(dtype, shape, data_start + start, data_start + end)
