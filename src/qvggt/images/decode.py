@@ -145,7 +145,7 @@ def array_as_rgb(array: np.ndarray, name: str = "array", white: WhiteLevel | Non
             "channels come last, or first in a torch tensor"
         )
     if array.dtype == np.uint16:
-        array = deep.eight_bits(array, (white or WhiteLevel([array])).value)
+        array = deep.eight_bits(array, (white or WhiteLevel([array])).of(int(array.max())))
     elif np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):  # written so that NaN fails too
             raise ValueError(f"{name}: expected floats in 0..1, got {array.min()} to {array.max()}")

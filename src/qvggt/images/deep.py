@@ -63,19 +63,32 @@ class WhiteLevel:
     def __init__(self, items: Sequence[Path | Image.Image | np.ndarray]) -> None:
         self._items = items
 
+    def of(self, peak: int) -> int:
+        """Return the white level for an image of the set whose largest value is ``peak``.
+
+        It is 65535, or less if no image of the set uses more than 8, 10, 12 or 14 bits; a log line then says so.
+        """
+        if peak > _LARGEST_OF_14_BITS:
+            return FULL_WHITE
+        return _announced(peak) if len(self._items) < 2 else self._shared
+
     @cached_property
-    def value(self) -> int:
-        """65535, or less if no image of the set uses more than 8, 10, 12 or 14 bits; a log line then says so."""
+    def _shared(self) -> int:
         peak = 0
         for item in self._items:
             peak = max(peak, _peak(item))
             if peak > _LARGEST_OF_14_BITS:
                 return FULL_WHITE
-        white = white_for(peak)
-        if white < FULL_WHITE:
-            bits = white.bit_length()
-            log.warning("16-bit pixels with values up to %d: read as %d bits, with white at %d", peak, bits, white)
-        return white
+        return _announced(peak)
+
+
+def _announced(peak: int) -> int:
+    """Return the white level for a largest value, with a log line if it is not that of 16 bits."""
+    white = white_for(peak)
+    if white < FULL_WHITE:
+        bits = white.bit_length()
+        log.warning("16-bit pixels with values up to %d: read as %d bits, with white at %d", peak, bits, white)
+    return white
 
 
 def gray_from_deep(image: Image.Image, label: str, white: WhiteLevel) -> Image.Image:
@@ -96,7 +109,7 @@ def gray_from_deep(image: Image.Image, label: str, white: WhiteLevel) -> Image.I
         )
     level = limit
     if image.mode != "F":
-        level = _declared_white(image) or (white.value if values.max() <= _LARGEST_OF_14_BITS else FULL_WHITE)
+        level = _declared_white(image) or white.of(int(values.max()))
     key = image.info.get("transparency")
     if isinstance(key, int):  # the gray level that a PNG declares transparent
         values[values == key] = level
@@ -108,16 +121,21 @@ def color_from_deep(image: Image.Image, white: WhiteLevel) -> Image.Image:
 
     Pillow has kept the high bytes. They are the result if they use more than 14 bits.
     """
-    if _color_peak(image) > _LARGEST_OF_14_BITS or (level := white.value) == FULL_WHITE:
+    level = white.of(_color_peak(image))
+    if level == FULL_WHITE:
         return image
-    values = np.asarray(image).astype(np.uint16) << 8  # [H, W, C]
-    low = _low_bytes(image)
-    if low is not None:
-        values |= low
-    pixels = eight_bits(values, level)
-    if image.mode == "RGBA":
-        pixels[..., 3] = eight_bits(values[..., 3], white_for(int(values[..., 3].max())))
-    return _with_profile(pixels, image)
+    low, result = _low_bytes(image), Image.new(image.mode, image.size)
+    opaque = white_for(int(image.getextrema()[-1][1]) * 256 + 255)  # pyright: ignore[reportIndexIssue]
+    whites = np.array([level] * 3 + [opaque] * (len(image.getbands()) - 3), np.float32)
+    for top in range(0, image.height, _BAND_ROWS):
+        box = (0, top, image.width, min(top + _BAND_ROWS, image.height))
+        values = np.asarray(image.crop(box)).astype(np.uint16) << 8  # [h, W, C]
+        if low is not None:
+            values |= np.asarray(low.crop(box))
+        scaled = values * (255 / whites) + np.float32(0.5)
+        result.paste(Image.fromarray(np.minimum(scaled, 255).astype(np.uint8)), box)
+    result.info = {key: value for key, value in image.info.items() if key == "icc_profile"}
+    return result
 
 
 def _with_profile(pixels: np.ndarray, source: Image.Image) -> Image.Image:
@@ -157,8 +175,7 @@ def _peak(item: Path | Image.Image | np.ndarray) -> int:
 
 def _color_peak(image: Image.Image) -> int:
     """Return the largest 16-bit value that the high bytes of a decoded color image allow."""
-    colors = np.asarray(image)[..., :3]
-    return int(colors.max()) * 256 + 255
+    return int(max(high for _, high in image.getextrema()[:3])) * 256 + 255  # pyright: ignore
 
 
 def _deep_tile(image: Image.Image) -> str | None:
@@ -170,8 +187,8 @@ def _deep_tile(image: Image.Image) -> str | None:
     return None
 
 
-def _low_bytes(image: Image.Image) -> np.ndarray | None:
-    """Return the low bytes [H, W, C] of a 16-bit color image, read from its file again, or None without a file."""
+def _low_bytes(image: Image.Image) -> Image.Image | None:
+    """Return an image of the low bytes of a 16-bit color image, read from its file again, or None without a file."""
     filename = getattr(image, "filename", "")
     if not filename:
         return None
@@ -181,7 +198,8 @@ def _low_bytes(image: Image.Image) -> np.ndarray | None:
             return None
         swapped = rawmode[:-4] + _OTHER_BYTE[rawmode[-4:]]
         again.tile = [_with_rawmode(tile, swapped) for tile in again.tile]  # pyright: ignore
-        return np.asarray(again)
+        again.load()
+        return again
 
 
 def _with_rawmode(tile: Any, rawmode: str) -> Any:
