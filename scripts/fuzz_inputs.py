@@ -316,7 +316,7 @@ READERS: dict[str, Reader] = {
     "weights, config.json": Reader(_write_weights_with_config, _read_model()),
     "weights, shards": Reader(_write_shards, _read_model()),
     "weights, .pt": Reader(
-        lambda folder: torch.save(_state(), folder / "w.pt"), _read_model("w.pt")
+        lambda folder: torch.save(_state(), folder / "w.pt"), _read_model("w.pt", verify=True), sealed=True
     ),
     "prediction.npz": Reader(_write_prediction, lambda folder: load_prediction(folder / "prediction.npz"), sealed=True),
     "CO3D": Reader(_write_co3d, _dataset("co3d")),

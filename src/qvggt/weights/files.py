@@ -199,6 +199,13 @@ def _state(loaded: object) -> Mapping[Any, Any]:
     return {}
 
 
+def _is_zip(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # its directory is there, and damaged
+        return True
+
+
 def _why_not_torch(path: Path, start: bytes, error: Exception) -> str:
     text = str(error).lower()
     if isinstance(error, pickle.UnpicklingError) and any(sign in text for sign in _WANTS_CODE):
@@ -208,7 +215,7 @@ def _why_not_torch(path: Path, start: bytes, error: Exception) -> str:
             "convert it to .safetensors on a machine where you trust it"
         )
     begun = len(start) < len(_TORCH_LEGACY) and (_ZIP.startswith(start) or _TORCH_LEGACY.startswith(start))
-    if begun or (start.startswith(_ZIP) and not zipfile.is_zipfile(path)):
+    if begun or (start.startswith(_ZIP) and not _is_zip(path)):
         return f"{str(path)!r} is truncated; get an intact copy"
     if start.startswith((_ZIP, _TORCH_LEGACY)):
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
