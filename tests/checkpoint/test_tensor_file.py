@@ -72,6 +72,7 @@ def test_inconsistent_headers_are_refused(tmp_path, header):
         read_header(tmp_path / "x")
 
 
+@pytest.mark.process
 def test_space_is_reserved_before_anything_is_computed(tmp_path):
     script = (
         "import resource, signal, sys, torch\n"

@@ -62,11 +62,13 @@ def answers(request, cache):
     return dict(zip(asked, json.loads(done.stdout), strict=True)) | {"offline": request.param is OFFLINE}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("asked", OPENED, ids=str)
 def test_the_cache_serves_every_form_and_revision_without_the_hub(answers, asked):
     assert f"/snapshots/{OPENED[asked]}/model" in answers[asked]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("asked", REFUSED[:3], ids=str)
 def test_what_cannot_be_had_says_how_to_give_a_file(answers, asked):
     sentence = answers[asked]
@@ -76,10 +78,12 @@ def test_what_cannot_be_had_says_how_to_give_a_file(answers, asked):
     assert "\n" not in sentence
 
 
+@pytest.mark.process
 def test_a_revision_that_is_not_cached_is_named(answers):
     assert answers["offline"] == ("at revision 'v9'" in answers["org/safetensors", "v9"])
 
 
+@pytest.mark.process
 def test_a_name_that_no_repository_can_have_is_no_hub_id(answers):
     assert "a--b/c is not a hub id" in answers["a--b/c", None]
 

@@ -6,10 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-
-from qvggt.model import VGGT, VGGTConfig
-from qvggt.nn.convert import quantizable_layers, torch_dtype
+from qvggt.model import VGGTConfig
+from qvggt.nn.convert import model_layers, parameter_shapes, torch_dtype
 from qvggt.quant.packing import packed_layout
 from qvggt.quant.scheme import FloatScheme, FloatType, LayerScheme, LayerShape
 from qvggt.types import LayerId
@@ -75,10 +73,8 @@ class Storage:
 
 
 def storage_of(config: VGGTConfig, float_type: FloatType = "float16") -> Storage:
-    """Return the sizes of an architecture, without allocating its weights."""
-    with torch.device("meta"):
-        model = VGGT(config)
-    shapes = quantizable_layers(model)
-    weights = {f"{layer}.weight" for layer in shapes}
-    others = [tensor.numel() for name, tensor in model.state_dict().items() if name not in weights]
-    return Storage(shapes, sum(others), len(others), float_type)
+    """Return the sizes of an architecture."""
+    layers = model_layers(config)
+    weights = {f"{layer}.weight" for layer in layers}
+    others = [math.prod(shape) for name, shape in parameter_shapes(config).items() if name not in weights]
+    return Storage(layers, sum(others), len(others), float_type)
