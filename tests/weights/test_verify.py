@@ -23,7 +23,7 @@ def test_verify_file_finds_a_changed_byte_of_a_tensor(weights):
     data[data.index(torch.arange(400.0).numpy().tobytes()) + 100] ^= 1
     weights.write_bytes(data)
     assert open_weight_file(weights).names() == ["a.weight"]
-    with pytest.raises(QvggtError, match="checksum of .* is wrong"):
+    with pytest.raises(QvggtError, match=r"checksum of .* is wrong"):
         verify_file(weights)
 
 
@@ -50,7 +50,7 @@ def test_verify_file_knows_no_checksum_of_other_files(tmp_path):
     assert not verify_file(tmp_path / "w.safetensors")
 
 
-def test_open_weight_file_explains_a_damaged_directory_of_the_archive(weights):
+def test_verify_file_explains_a_damaged_directory_of_the_archive(weights):
     data = bytearray(weights.read_bytes())
     at = data.rindex(b"PK\x06\x07")  # the locator of the 64-bit directory: number of disks
     data[at + 16] = 9
