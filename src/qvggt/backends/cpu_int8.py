@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from qvggt.backends.base import Compute
 from qvggt.backends.cpu import CpuBackend
 from qvggt.backends.plain import FEW_TOKENS
 from qvggt.backends.rounding import ZERO, finish, per_channel, per_token
+from qvggt.options import Compute
 from qvggt.quant.packing import PackedWeight
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from qvggt.backends import operators
-from qvggt.backends.base import Compute, ConvGeometry
+from qvggt.backends.base import ConvGeometry
 from qvggt.backends.cpu import CpuBackend
 from qvggt.backends.native.attention import Attention, can_attend
 from qvggt.backends.native.convolution import can_convolve
@@ -19,6 +19,7 @@ from qvggt.backends.native.jobs import is_compiled
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.backends.native.products import supports
 from qvggt.backends.plain import FEW_TOKENS
+from qvggt.options import Compute
 from qvggt.quant.packing import PackedWeight
 
 

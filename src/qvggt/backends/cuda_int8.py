@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.backends.base import Compute
 from qvggt.backends.cuda import CudaBackend
 from qvggt.backends.plain import FEW_TOKENS
 from qvggt.backends.rounding import finish, per_channel, per_token
+from qvggt.options import Compute
 from qvggt.quant.packing import PackedWeight
 
 _LARGEST_WEIGHT = 127

@@ -8,7 +8,7 @@ from typing import get_args
 
 import torch
 
-from qvggt.backends.base import Backend, Compute
+from qvggt.backends.base import Backend
 from qvggt.backends.cpu import CpuBackend
 from qvggt.backends.cpu_int8 import CpuInt8Backend
 from qvggt.backends.cpu_native import CpuNativeBackend
@@ -16,6 +16,7 @@ from qvggt.backends.cuda import CudaBackend
 from qvggt.backends.cuda_int8 import CudaInt8Backend
 from qvggt.backends.plain import PlainBackend
 from qvggt.backends.reference import ReferenceBackend
+from qvggt.options import Compute
 from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.backends.base import Compute, ConvGeometry
+from qvggt.backends.base import ConvGeometry
+from qvggt.options import Compute
 from qvggt.quant.packing import PackedWeight, unpack_rows, unpack_zero_point
 
 FEW_TOKENS = 64

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.backends.base import Compute, ConvGeometry
+from qvggt.backends.base import ConvGeometry
+from qvggt.options import Compute
 from qvggt.quant.affine import dequantize
 from qvggt.quant.packing import PackedWeight, unpack
 
