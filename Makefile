@@ -1,5 +1,7 @@
 # make demo         the whole way on the carried model: quantize, reconstruct, compare
-# make test         linters, types and tests, a process a core, each with one thread
+# make test         linters, types and tests, one process per core, each with one thread
+# make test-fast    unit tests of the core: numerics, model, layers, metrics
+# make torture      kills, full disks, damaged files, long runs, threads: writes docs/reliability.md (half an hour)
 # make bench        products, and pieces of the model through other engines: figures under out/
 # make bench-gpu    products and whole models on this machine's CUDA GPU
 # All make their own .venv first; PYTHON chooses the interpreter, TORCH what pip installs for PyTorch.
@@ -10,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH ?=
 
-.PHONY: demo test test-slow check bench bench-gpu clean
+.PHONY: demo test test-fast test-slow torture check bench bench-gpu clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -21,6 +23,13 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+test-fast: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/quant tests/model tests/nn tests/eval/metrics tests/files \
+		-m "not slow and not process and not native and not render"
+
+torture: $(VENV)/.installed-dev
+	$(BIN)/python scripts/torture.py --page docs/reliability.md
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
