@@ -30,6 +30,19 @@ def test_plan_prints_and_writes_every_stage(qvggt, tmp_path):
     assert f"peak {values['peak_bytes'] / 1e9:.2f} GB with chunks of 1536 tokens" in done.out
 
 
+def test_plan_of_images_takes_their_number_and_size(qvggt, photos, tmp_path):
+    def planned(*arguments):
+        assert qvggt("plan", MODEL, *arguments, "--json", tmp_path / "x.json").status == 0
+        return json.loads((tmp_path / "x.json").read_text())
+
+    values = planned(photos)
+    assert (values["size"]["frames"], values["stages"][0]["stage"]) == (2, "reading images")
+    assert planned(photos, "--frames", 1)["size"]["frames"] == 1
+    given = planned("--frames", 2)
+    assert given["stages"] == values["stages"][1:]
+    assert "--size" in qvggt("plan", MODEL, photos, "--size", 28).sentence
+
+
 def test_plan_of_less_memory_and_of_windows(qvggt, tmp_path):
     def peak(*arguments):
         assert qvggt("plan", *FULL, *arguments, "--json", tmp_path / "x.json").status == 0

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from qvggt.cli import arguments as given
-from qvggt.options import HEADS_FOR, ExportOptions, Head, InferenceOptions, LoadOptions, WindowOptions
+from qvggt.options import HEADS_FOR, ExportOptions, Head, ImageOptions, InferenceOptions, LoadOptions, WindowOptions
 
 if TYPE_CHECKING:
-    from qvggt.inference.memory_plan import MemoryPlan
+    from qvggt.inference.memory_plan import MemoryPlan, ModelSize
+    from qvggt.inference.memory_sums import StageMemory
+
+Images = Annotated[
+    tuple[str, ...],
+    tyro.conf.Positional,
+    given.argument("IMAGES", "plan for these photographs or this video, in place of --frames and --size", "(optional)"),
+]
 
 Size = Annotated[
     tuple[int, ...], given.number("width of the images in pixels, or width and height", "(default: the model's)", "PX")
@@ -19,8 +26,11 @@ Size = Annotated[
 
 def plan(
     model: given.Model,
-    frames: Annotated[int, given.number("number of images", metavar="N")] = 8,
+    images: Images = (),
+    frames: Annotated[int | None, given.number("number of images, or most of IMAGES", "(default: 8)", "N")] = None,
     size: Size = (),
+    mode: given.Mode = ImageOptions.mode,
+    fps: given.FramesPerSecond = ImageOptions.fps,
     heads: Annotated[tuple[Head, ...], tyro.conf.arg(help="what to compute")] = HEADS_FOR[ExportOptions.points_from],
     max_points: given.MaxPoints = ExportOptions.max_points,
     memory: given.Memory = None,
@@ -32,7 +42,7 @@ def plan(
 ) -> None:
     """Predict a reconstruction's memory, stage by stage, without running it.
 
-    With --memory, chunk sizes are reduced to fit. No weights are loaded.
+    With --memory, chunk sizes are reduced to fit. IMAGES are decoded; no weights are loaded.
     """
     from qvggt.cli.show import check_figures, save_figures, size_bytes
     from qvggt.inference.memory_plan import model_size, plan_memory
@@ -40,20 +50,42 @@ def plan(
     from qvggt.inference.windows import check_window_heads
     from qvggt.types import QvggtError
 
-    if len(size) > 2 or min(1, *size, frames, max_points) < 1:
+    count = 8 if frames is None else frames
+    if len(size) > 2 or min(1, *size, count, max_points) < 1:
         raise QvggtError("frames and points must be at least 1, and the size a width, or a width and a height")
+    if images and size:
+        raise QvggtError("IMAGES decide the size: give either them or --size")
     options = InferenceOptions(dense_frames, WindowOptions.of(window))
-    if window is not None and window < frames:
-        check_window_heads(heads)
     limit = None if memory is None else size_bytes(memory)
     check_figures(json)
     what = model_size(model, revision, compute)
     size, patch = size or (what.config.image_size,), what.config.patch_size
     if any(side % patch for side in size):
         raise QvggtError(f"the model cuts images into patches of {patch} px: give a size in multiples of that")
-    planned = plan_memory(what, PassSize.of((frames, 3, size[-1], size[0]), heads, options), limit, max_points)
+    shape, reading = (count, 3, size[-1], size[0]), None
+    if images:
+        form = ImageOptions(what.config.image_size, patch, mode, fps=fps, frames=frames)
+        shape, reading = _read(images, form, what, limit)
+    if window is not None and window < shape[0]:
+        check_window_heads(heads)
+    planned = plan_memory(what, PassSize.of(shape, heads, options), limit, max_points, reading=reading)
     save_figures(json, planned.to_json())
     _print(planned)
+
+
+def _read(
+    images: tuple[str, ...], form: ImageOptions, what: ModelSize, limit: int | None
+) -> tuple[tuple[int, ...], StageMemory]:
+    """Return the shape of the images, and the memory that reading them took."""
+    from qvggt.images.preprocess import load_images
+    from qvggt.inference.memory_sums import StageMemory
+    from qvggt.inference.process_memory import peak_memory_bytes, resident_memory_bytes
+
+    before = resident_memory_bytes()
+    left = None if limit is None else lambda: limit - what.weight_bytes - resident_memory_bytes()
+    arrays = load_images(images, form, left).images
+    decoding = max(0, peak_memory_bytes() - before - arrays.nbytes)
+    return arrays.shape, StageMemory("reading images", images=arrays.nbytes, layers=decoding)
 
 
 def _print(planned: MemoryPlan) -> None:

@@ -136,7 +136,11 @@ def _bytes(model: VGGT) -> int:
 
 
 def plan_memory(
-    model: ModelSize, size: PassSize, limit_bytes: int | None = None, written_points: int = 0
+    model: ModelSize,
+    size: PassSize,
+    limit_bytes: int | None = None,
+    written_points: int = 0,
+    reading: StageMemory | None = None,
 ) -> MemoryPlan:
     """Plan the memory of a reconstruction, with the largest chunks that fit a limit.
 
@@ -145,22 +149,23 @@ def plan_memory(
         size: the input, and the largest chunks.
         limit_bytes: of the whole process; None for no limit.
         written_points: most points in files that are written afterwards; 0 if none are written.
+        reading: memory of reading the images before the forward pass, if that is known.
 
     Raises:
         QvggtError: the smallest chunks exceed the limit; the message says what would fit.
     """
     if limit_bytes is None:
-        return _plan(model, size, written_points)
-    plans = [_plan(model, smaller, written_points) for smaller in _smaller(size)]
+        return _plan(model, size, written_points, reading)
+    plans = [_plan(model, smaller, written_points, reading) for smaller in _smaller(size)]
     fitting = next((plan for plan in plans if plan.peak_bytes <= limit_bytes), None)
     if fitting is None:
         raise QvggtError(_too_large(model, plans[-1], limit_bytes))
     return fitting
 
 
-def _plan(model: ModelSize, size: PassSize, written_points: int) -> MemoryPlan:
+def _plan(model: ModelSize, size: PassSize, written_points: int, reading: StageMemory | None = None) -> MemoryPlan:
     widest = 4 * model.config.embed_dim**2 * FLOAT_BYTES
-    stages = tuple(stage_memory(model.config, size, model.cached_bytes))
+    stages = (*([reading] if reading else []), *stage_memory(model.config, size, model.cached_bytes))
     writing = _writing(size, written_points) if written_points else None
     working = LIBRARY_BYTES + widest + spare_bytes(model.config, size)
     return MemoryPlan(
