@@ -150,3 +150,12 @@ def test_readme_commands_exist():
     from qvggt.cli import COMMANDS
 
     assert commands <= set(COMMANDS)
+
+
+def test_the_architecture_page_names_every_room_and_only_files_that_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {room for room in ROOMS if not room.startswith("__") and (SOURCE / room).exists()}
+    assert {room for room in rooms if f"`{room}/`" not in text and f"`{room}.py`" not in text} == set()
+    for room, paragraph in re.findall(r"^\*\*`([a-z]+)/`\*\*(.*?)\n\n", text, re.MULTILINE | re.DOTALL):
+        for name in re.findall(r"`((?:\w+/)*\w+\.(?:py|c|h))`", paragraph):
+            assert any((place / name).exists() for place in (SOURCE / room, SOURCE)), f"{room}: {name}"
