@@ -12,7 +12,7 @@ prediction = qvggt.reconstruct(model, sample_images())
 assert prediction.cam_from_world is not None
 assert prediction.depth is not None
 
-print("camera centres, in the model's unit:")
+print("camera centers, in the model's unit:")
 for name, camera in zip(prediction.names, prediction.cam_from_world, strict=True):
     print(f"  {name}  {(-camera[:, :3].T @ camera[:, 3]).round(2)}")
 print(f"depth {prediction.depth.min():.2f} to {prediction.depth.max():.2f}")

@@ -17,16 +17,16 @@ PARTS = ("camera", "depth", "point", "geometry")
 
 
 def random_truth(scale=1.0, scenes=2, frames=2, size=(28, 42), holes=0.2, seed=0):
-    """Return truth of random cameras and depth, in a unit of which there are ``scale`` a metre."""
+    """Return truth of random cameras and depth, in a unit of which there are ``scale`` a meter."""
     generator = torch.Generator().manual_seed(seed)
     quaternion = torch.randn(scenes, frames, 4, generator=generator, dtype=torch.float64)
     rotation = geometry.quaternion_to_matrix(quaternion)
     translation = torch.randn(scenes, frames, 3, 1, generator=generator, dtype=torch.float64)
     cameras = torch.cat((rotation, translation * scale), -1)
-    focal, centre = float(size[1]), torch.tensor(size[::-1]) / 2
+    focal, center = float(size[1]), torch.tensor(size[::-1]) / 2
     intrinsics = torch.eye(3, dtype=torch.float64).repeat(scenes, frames, 1, 1)
     intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = focal
-    intrinsics[..., :2, 2] = centre
+    intrinsics[..., :2, 2] = center
     depth = (1 + 3 * torch.rand(scenes, frames, *size, generator=generator, dtype=torch.float64)) * scale
     valid = torch.rand(scenes, frames, *size, generator=generator) >= holes
     depth = torch.where(valid, depth, 1.0)
@@ -65,11 +65,11 @@ def test_normalized_truth_is_in_the_first_cameras_frame_at_a_mean_distance_of_on
 @settings(max_examples=20, deadline=None)
 @given(st.floats(1e-3, 1e3))
 def test_truth_has_no_unit(scale):
-    metres, other = random_truth(), random_truth(scale)
-    known = metres.valid
-    assert torch.allclose(metres.pose_enc, other.pose_enc, atol=1e-9)
-    assert torch.allclose(metres.depth[known], other.depth[known], rtol=1e-9)
-    assert torch.allclose(metres.points[known], other.points[known], rtol=1e-9, atol=1e-9)
+    meters, other = random_truth(), random_truth(scale)
+    known = meters.valid
+    assert torch.allclose(meters.pose_enc, other.pose_enc, atol=1e-9)
+    assert torch.allclose(meters.depth[known], other.depth[known], rtol=1e-9)
+    assert torch.allclose(meters.points[known], other.points[known], rtol=1e-9, atol=1e-9)
 
 
 def test_a_scene_without_valid_depth_stays_finite():

@@ -25,7 +25,7 @@ DEPTH_TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class Matches:
-    """Where the point at the middle of every patch is in every frame, as shares of four neighbouring patches.
+    """Where the point at the middle of every patch is in every frame, as shares of four neighboring patches.
 
     Attributes:
         patch: [B, S, P, S, 4] patches of the other frame, row by row.

@@ -25,6 +25,6 @@ def sample_images() -> list[Path]:
 
 
 def sample_cameras() -> np.ndarray:
-    """Return the true cameras [8, 3, 4] of the sample scene, ``cam_from_world`` in OpenCV axes and metres."""
+    """Return the true cameras [8, 3, 4] of the sample scene, ``cam_from_world`` in OpenCV axes and meters."""
     with np.load(SAMPLE_SCENE / "truth.npz", allow_pickle=False) as truth:
         return truth["cam_from_world"].astype(np.float64)
