@@ -63,7 +63,9 @@ EXPECTED = {
     },
     "plan": {
         **fields(LoadOptions, "compute"),
-        "frames": 8,  # the command's own: nothing else counts images before there are any
+        "images": (),
+        "frames": None,  # 8 without IMAGES: nothing else counts images before there are any
+        **fields(ImageOptions, "mode", "fps"),
         "size": (),  # the model's
         "heads": HEADS_FOR[ExportOptions.points_from],
         "max_points": ExportOptions.max_points,

@@ -62,7 +62,7 @@ def test_an_unknown_command(qvggt, typed, answer):
         (["quantize", MODEL], "--output"),
         (["quantize", MODEL, "-o", "x", "--bits", "four"], "--bits"),
         (["quantize", MODEL, "-o", "x", "--scale-rule", "magic"], "absmax"),
-        (["inspect"], "DIR"),
+        (["inspect"], "MODEL"),
         (["inspect", "x", "--color"], "--color"),
     ],
 )

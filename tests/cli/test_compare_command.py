@@ -10,9 +10,10 @@ FEW = ("--scenes", "2", "--frames", "2", "--calib-scenes", "2", "--calib-frames"
 
 
 @pytest.fixture(autouse=True)
-def cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "qvggt"
+def cache(monkeypatch, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "qvggt"
 
 
 @pytest.mark.render

@@ -64,7 +64,7 @@ def test_rounding_to_nearest_says_nothing_of_losses(qvggt, tmp_path):
         (("--method", "gptq", "--calib", "nowhere"), "nowhere"),
         (("--method", "gptq", "--calib-scenes", "1"), "at least 2 scenes"),
         (("--method", "gptq", "--calib-frames", "0"), "at least 1 frame"),
-        (("--method", "gptq", "--supervision", "truth"), "is not known"),
+        (("--method", "gptq", "--supervision", "truth"), "no ground truth"),
         (("--method", "smoothquant", "--activation-bits", "3"), "activation bits must be"),
         (("--method", "qvggt", "--average-bits", "4", "--max-bytes", "1000"), "budgets"),
         (("--method", "gptq", "--bits", "9"), "from 2 to 8, got 9"),

@@ -28,7 +28,7 @@ def test_rooms_are_rendered_and_a_second_run_keeps_them(qvggt, tmp_path):
         (("--size", "56", "56", "56"), "width and height"),
         (("--scenes", "100000"), "at most"),
         (("--baseline", "-1"), "from 0 to 10"),
-        (("--landmarks", "2"), "0 to 1"),
+        (("--landmarks", "2"), "0..1"),
         (("--frames", "0"), "at least 1"),
         (("--split", "train"), "too many"),
         (("--seed", "-5"), "seed must lie"),

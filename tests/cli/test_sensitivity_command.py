@@ -66,5 +66,5 @@ def test_what_cannot_be_done_is_said_in_a_sentence(refused, tmp_path, arguments,
 
 def test_truth_of_photographs_and_quantized_models_are_refused(refused, photos, intact_checkpoint, tmp_path):
     calib = ("--calib", photos, "--calib-scenes", "2", "--calib-frames", "1", "-o", tmp_path / "x.json")
-    assert "is not known" in refused("sensitivity", MODEL, *calib, "--supervision", "truth")
+    assert "no ground truth" in refused("sensitivity", MODEL, *calib, "--supervision", "truth")
     assert "quantized already" in refused("sensitivity", intact_checkpoint, *calib)

@@ -161,7 +161,7 @@ def test_the_curve_is_drawn(tmp_path):
     lines += [{"step": 1, "images": 10, "auc30": 5.0, "auc5": 0.1, "absrel": 0.3}]
     (tmp_path / "log.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     assert plot_log(tmp_path / "log.jsonl", tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(QvggtError, match="no log"):
+    with pytest.raises(QvggtError, match="no training log"):
         plot_log(tmp_path / "absent", tmp_path / "d.png")
 
 

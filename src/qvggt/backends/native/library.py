@@ -44,17 +44,17 @@ def library() -> ctypes.CDLL:
     """
     if os.environ.get("QVGGT_NATIVE") == "0":
         raise Unavailable("the native library is switched off (QVGGT_NATIVE=0)")
-    outcome = _outcome()
+    kind = processor()  # asked at each call: it costs nothing, and tests take instructions away
+    if kind is None:
+        raise Unavailable("the native library does not support this CPU (supported: x86 with AVX2, 64-bit ARM)")
+    outcome = _outcome(kind)
     if isinstance(outcome, Unavailable):
         raise outcome
     return outcome
 
 
 @functools.cache
-def _outcome() -> ctypes.CDLL | Unavailable:
-    kind = processor()
-    if kind is None:
-        return Unavailable("the native library does not support this CPU (supported: x86 with AVX2, 64-bit ARM)")
+def _outcome(kind: Processor) -> ctypes.CDLL | Unavailable:
     try:
         return _load(_compiled(kind), kind)
     except Unavailable as reason:
