@@ -36,7 +36,13 @@ def usual(answers):
 
 
 @pytest.mark.parametrize(
-    ("kind", "value"), [("dtype", "float16"), ("dtype", "bfloat16"), ("dtype", "float64"), ("device", "meta")]
+    ("kind", "value"),
+    [
+        ("dtype", "float16"),
+        pytest.param("dtype", "bfloat16", marks=pytest.mark.slow),
+        pytest.param("dtype", "float64", marks=pytest.mark.slow),
+        ("device", "meta"),
+    ],
 )
 def test_defaults_of_the_process_change_nothing(answers, usual, kind, value):
     assert answers(kind, value) == usual
