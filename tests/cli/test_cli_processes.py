@@ -83,10 +83,10 @@ def on_a_terminal(*arguments):
 
 
 def test_progress__a_terminal_shows_it_and_a_file_does_not(qvggt, photos, tmp_path):
-    images = [photos / f"p{index % 2}.jpg" for index in range(4)]
+    images = [photos / f"p{index % 2}.jpg" for index in range(60)]
     status, shown = on_a_terminal("reconstruct", SLOW, *images, "-o", tmp_path / "a")
     assert status == 0
-    assert re.search(r"seeded:nano: 4 frames, (patch embedding|attention|depth maps) .* % +\d:\d\d:\d\d left", shown)
+    assert re.search(r"seeded:nano: 60 frames, (patch embedding|attention|depth maps) .* % +\d:\d\d:\d\d left", shown)
     assert "writing files" in shown
     done = qvggt("reconstruct", MODEL, *images[:2], "-o", tmp_path / "b", "--heads", "camera")
     assert done.status == 0
