@@ -25,7 +25,7 @@ test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 test-fast: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest tests/quant tests/model tests/nn tests/eval/metrics tests/files \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/quant tests/model tests/nn tests/eval/metrics tests/files \
 		-m "not slow and not process and not native and not render"
 
 torture: $(VENV)/.installed-dev
