@@ -45,7 +45,7 @@ def evaluate(
     from qvggt.cli.evaluation_table import print_evaluation
     from qvggt.cli.show import check_figures, progress, save_figures
     from qvggt.eval.store import default_store
-    from qvggt.inference import process_memory as costs
+    from qvggt.inference.process_memory import retain_freed_memory
 
     check_figures(json)
     selection = Selection(data_root, frames, every=every, seed=seed, id_map=id_map, scenes=scenes, landmarks=landmarks)
@@ -53,7 +53,7 @@ def evaluate(
         store or default_store(), fresh, engine=engine, workers=workers, threads=threads, device=device,
         compute=compute, global_attention=global_attention, windows=WindowOptions.of(window, overlap),
     )  # fmt: skip
-    costs.retain_freed_memory()
+    retain_freed_memory()
     with progress(dataset) as update:
         evaluation = run_evaluation(
             model, dataset, split, protocol, selection=selection, baseline=baseline, fidelity_to=fidelity_to,

@@ -50,7 +50,7 @@ def reconstruct(
     from qvggt.export import CONTENTS
     from qvggt.files import new_folder
     from qvggt.images.preprocess import check_source
-    from qvggt.inference import process_memory as costs
+    from qvggt.inference.process_memory import retain_freed_memory
 
     options = ExportOptions(points_from, max_points, confidence, title=model)
     windows = WindowOptions.of(window, overlap)
@@ -58,7 +58,7 @@ def reconstruct(
     check_source(images)
     check_figures(json)
     if limit is None:
-        costs.retain_freed_memory()
+        retain_freed_memory()
     clock = [time.perf_counter()]
     with new_folder(output, ("prediction.npz", *CONTENTS), overwrite) as folder, progress(model) as update:
         update("loading", 0.0)
