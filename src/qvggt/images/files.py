@@ -102,7 +102,8 @@ def source_mode(path: Path) -> int:
         QvggtError: the path does not exist, is not accessible, is a loop of links, or is not a valid path.
     """
     if _URL.match(str(path)) and not os.path.lexists(path):
-        raise QvggtError(f"{quote(path)} is a URL: download it and give the file")
+        url = re.sub(r"^(\w+):/+", r"\1://", str(path))  # pathlib drops a slash
+        raise QvggtError(f"{url!r} is a URL: download it and give the file")
     try:
         return path.stat().st_mode
     except OSError as error:
