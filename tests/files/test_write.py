@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvggt.files import explain, make_folder, new_file, new_folder, write_json
+from qvggt.files import explain, make_folder, new_file, new_folder, remove_temporaries, write_json
 from qvggt.types import QvggtError
 
 
@@ -85,3 +85,10 @@ def test_json_refuses_what_it_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", [float("nan")])
     assert os.listdir(tmp_path) == []
+
+
+def test_remove_temporaries_takes_what_a_killed_process_was_writing(tmp_path):
+    for name in (".qvggt-0123abcd.pt", ".qvggt-manifest.json", "mine"):
+        (tmp_path / name).write_text("x")
+    remove_temporaries(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".qvggt-manifest.json", "mine"]

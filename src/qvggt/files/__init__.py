@@ -1,7 +1,16 @@
 """Reading and writing files: outputs appear whole or not at all, damaged inputs end in one sentence."""
 
 from qvggt.files.folder import check_folder, check_space, finish_folder, lock_folder, new_folder
-from qvggt.files.write import explain, make_folder, new_file, private_folder, sync, user_cache, write_json
+from qvggt.files.write import (
+    explain,
+    make_folder,
+    new_file,
+    private_folder,
+    remove_temporaries,
+    sync,
+    user_cache,
+    write_json,
+)
 
 __all__ = [
     "check_folder",
@@ -13,6 +22,7 @@ __all__ = [
     "new_file",
     "new_folder",
     "private_folder",
+    "remove_temporaries",
     "sync",
     "user_cache",
     "write_json",

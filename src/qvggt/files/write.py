@@ -105,6 +105,15 @@ def new_file(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
         sync(target.parent)
 
 
+def remove_temporaries(folder: PathLike) -> None:
+    """Remove files that ``new_file`` was writing directly in a folder when its process was killed.
+
+    Call it under the folder's lock, or files that another process is writing would go.
+    """
+    for path in Path(folder).glob(f".qvggt-{'[0-9a-f]' * 8}*"):
+        path.unlink(missing_ok=True)
+
+
 def make_folder(folder: PathLike) -> Path:
     """Create a folder and those above it where they are missing, and return it.
 

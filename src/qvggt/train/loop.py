@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from qvggt.files import make_folder, new_file
+from qvggt.files import lock_folder, make_folder, new_file, remove_temporaries
 from qvggt.model import VGGT
 from qvggt.train.feed import Renderer, rendered_apart, rendered_here
 from qvggt.train.grow import begin_from
@@ -73,8 +72,8 @@ def train(
         The path of the weights.
 
     Raises:
-        QvggtError: the folder cannot be written or holds a checkpoint of another recipe, the weights to begin with are
-            of another architecture, or the loss is not finite for long.
+        QvggtError: the folder cannot be written, another run writes to it, it holds a checkpoint of another recipe, the
+            weights to begin with are of another architecture, or the loss is not finite for long.
     """
     make_folder(folder)
     model = VGGT(recipe.config())
@@ -87,7 +86,8 @@ def train(
     run.resume()
     deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     rooms = rendered_apart(recipe, run.step) if render_apart and device == "cpu" else rendered_here(recipe, device)
-    with rooms as renderer:
+    with lock_folder(folder), rooms as renderer:
+        remove_temporaries(folder)
         try:
             while run.step < recipe.steps and time.monotonic() < deadline:
                 run.advance(renderer)
@@ -166,9 +166,8 @@ class Run:
             "torch_rng": torch.get_rng_state(),
             **self.optimizer.state(),
         }
-        temporary = self.folder / "checkpoint.tmp"
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / "checkpoint.pt")
+        with new_file(self.folder / "checkpoint.pt", overwrite=True) as temporary:
+            torch.save(state, temporary)
         self.saved = time.monotonic()
 
     def resume(self) -> None:
@@ -199,8 +198,8 @@ class Run:
 
     def write_weights(self) -> Path:
         """Write the averaged weights as float16 and return their path."""
-        path, temporary = self.folder / "weights.safetensors", self.folder / "weights.tmp"
+        path = self.folder / "weights.safetensors"
         weights = {name: tensor.detach().cpu().half() for name, tensor in self.optimizer.average.state_dict().items()}
-        save_file(weights, temporary, {"format": "pt", "config": json.dumps(self.recipe.config().to_json())})
-        os.replace(temporary, path)
+        with new_file(path, overwrite=True) as temporary:
+            save_file(weights, temporary, {"format": "pt", "config": json.dumps(self.recipe.config().to_json())})
         return path

@@ -115,8 +115,6 @@ def write_rooms(
             on_progress(scene, count / len(scenes))
         if not (folder / scene).is_dir():
             batch = render_rooms([seed], part.frames, pictures.image_hw, part.family, samples=pictures.samples)
-            for left in folder.glob(f".{scene}.*.tmp"):  # by a run that was killed
-                shutil.rmtree(left, ignore_errors=True)
             with new_folder(folder / scene, ()) as temporary:
                 _write_scene(temporary, batch, seed, pictures)
             rendered += 1
