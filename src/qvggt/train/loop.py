@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
+from qvggt.checkpoint.tensors import TensorFileWriter
 from qvggt.files import lock_folder, make_folder, new_file, remove_temporaries
 from qvggt.model import VGGT
 from qvggt.train.feed import Renderer, rendered_apart, rendered_here
@@ -200,6 +200,9 @@ class Run:
         """Write the averaged weights as float16 and return their path."""
         path = self.folder / "weights.safetensors"
         weights = {name: tensor.detach().cpu().half() for name, tensor in self.optimizer.average.state_dict().items()}
-        with new_file(path, overwrite=True) as temporary:
-            save_file(weights, temporary, {"format": "pt", "config": json.dumps(self.recipe.config().to_json())})
+        layout = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in weights.items()}
+        about = {"format": "pt", "config": json.dumps(self.recipe.config().to_json())}
+        with new_file(path, overwrite=True) as temporary, TensorFileWriter(temporary, layout, about) as writer:
+            for name, tensor in weights.items():
+                writer.write(name, tensor)
         return path
