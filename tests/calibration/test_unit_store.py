@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -115,12 +117,23 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch):
     store = UnitStore(tmp_path, SETTING)
     store.put(UNIT, UnitResult({}, notes={"n": 1}))
 
-    def interrupted(tensors, path, metadata):
-        path.write_bytes(b"half")
+    write = Path.write_bytes
+
+    def interrupted(path, data):
+        write(path, data[:9])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qvggt.calibration.unit_store.save_file", interrupted)
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         store.put(UNIT, result())
     assert store.get(UNIT).notes == {"n": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["frame-3.safetensors", SETTINGS]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_put_says_that_the_disk_is_full(tmp_path, monkeypatch):
+    store = UnitStore(tmp_path, SETTING)
+    write = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda path, data: write(Path("/dev/full"), data))
+    with pytest.raises(QvggtError, match="the disk is full"):
+        store.put(UNIT, result())

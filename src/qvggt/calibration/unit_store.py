@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from qvggt.files import make_folder, new_file
@@ -115,7 +115,7 @@ class UnitStore:
         }
         tensors, text = {name: tensor.contiguous() for name, tensor in tensors.items()}, json.dumps(about)
         with new_file(self._path(unit), overwrite=True) as temporary:
-            save_file(tensors, temporary, {"about": text, "hash": _hash(text, tensors)})
+            temporary.write_bytes(save(tensors, {"about": text, "hash": _hash(text, tensors)}))
 
     def get_schemes(self) -> tuple[dict[LayerId, LayerScheme], dict[str, Any]] | None:
         """Return the chosen schemes and the notes on them, or None if there are none or they are damaged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import pickle
@@ -166,8 +167,10 @@ class Run:
             "torch_rng": torch.get_rng_state(),
             **self.optimizer.state(),
         }
+        packed = io.BytesIO()  # written by Python, whose errors say what the system refused
+        torch.save(state, packed)
         with new_file(self.folder / "checkpoint.pt", overwrite=True) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(packed.getbuffer())
         self.saved = time.monotonic()
 
     def resume(self) -> None:
