@@ -26,7 +26,7 @@ def sensitivity(
 ) -> SensitivityReport:
     """Quantize one part of a model at a time and measure the loss of its cameras, depth and points.
 
-    A quarter of the scenes is held out, as in quantization, and not used.
+    A quarter of the scenes is held out, as in quantization, and is not used here.
 
     Args:
         model: a float model, or whatever ``load`` takes as one.

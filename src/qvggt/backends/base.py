@@ -19,7 +19,7 @@ class ConvGeometry:
 
     Attributes:
         shape: (out, in / groups, height, width) of the kernel; its matrix is [out, in / groups * height * width].
-        stride: vertical, horizontal; likewise padding and dilation.
+        stride: vertical and horizontal, as are padding and dilation.
         padding: zeros added on each side.
         dilation: distance between taps, in pixels.
         groups: number of independent channel groups.
