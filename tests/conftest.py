@@ -1,5 +1,6 @@
 import copy
 import os
+from collections.abc import Callable
 
 import hypothesis
 import pytest
@@ -8,6 +9,8 @@ import torch
 from golden.make_golden import seeded_model
 from qvggt.calibration.data import SceneBatch
 from qvggt.model import VGGTConfig
+from qvggt.types import Prediction
+from raycast_room import make_room
 from reference import load_golden
 
 
@@ -43,3 +46,15 @@ def batches():
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def room() -> Prediction:
+    """Return four small pictures of the room."""
+    return make_room()
+
+
+@pytest.fixture(scope="session")
+def room_factory() -> Callable[..., Prediction]:
+    """Return ``make_room``."""
+    return make_room

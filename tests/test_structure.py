@@ -12,9 +12,9 @@ FILES = sorted(SOURCE.rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 ROOMS = (
-    "__main__", "cli", "app", "plots", "bench", "train", "__init__", "api", "methods", "eval", "calibration", "export",
-    "inference", "checkpoint", "data", "weights", "nn", "backends", "model", "images", "options", "quant", "files",
-    "geometry", "types", "version",
+    "__main__", "cli", "app", "plots", "bench", "train", "__init__", "api", "methods", "eval", "calibration",
+    "export", "inference", "postprocess", "checkpoint", "data", "weights", "nn", "backends", "model", "images",
+    "options", "quant", "files", "geometry", "types", "version",
 )  # fmt: skip
 """Top to bottom: a room imports only rooms to its right. A file directly in the package is a room of its own."""
 
@@ -22,7 +22,8 @@ ONLY = {
     "model": {"geometry", "options", "types"},
     "quant": {"types"},
     "backends": {"files", "options", "quant", "types"},
-    "export": {"files", "geometry", "images", "options", "types"},
+    "export": {"files", "geometry", "images", "options", "postprocess", "types"},
+    "postprocess": {"files", "geometry", "images", "options", "types"},
     "images": {"files", "options", "types"},
 }
 """Rooms that know still less: architecture without quantization, numerics without modules, files without a model."""

@@ -108,6 +108,7 @@ class Prediction:
         world_points: [S, H, W, 3] float32, in the frame of ``cam_from_world``. Unprojected from depth they are those
             of the published model, which has the first pixel's center at (0, 0).
         world_points_conf: [S, H, W] float32, at least 1.
+        mask: [S, H, W] bool, False where the user's masks exclude a pixel; None if there are no masks.
     """
 
     images: np.ndarray
@@ -120,6 +121,7 @@ class Prediction:
     depth_conf: np.ndarray | None = None
     world_points: np.ndarray | None = None
     world_points_conf: np.ndarray | None = None
+    mask: np.ndarray | None = None
 
 
 PathLike = str | Path

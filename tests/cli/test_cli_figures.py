@@ -27,7 +27,7 @@ def test_reconstruct(qvggt, photos, tmp_path):
     assert 50e6 < values["peak_memory_bytes"] < 1e12
     assert all((tmp_path / "out" / name).is_file() for name in values["files"])
     assert f"2 frames of 56x56 px with {MODEL}" in done.out
-    assert f"{tmp_path / 'out'}: prediction.npz, points.ply, scene.glb, cameras.json, depth/, overview.png" in done.out
+    assert f"{tmp_path / 'out'}: prediction.npz, result.json, points.ply" in done.out
 
 
 def test_quantize_and_inspect(qvggt, tmp_path):
@@ -69,8 +69,11 @@ def test_inspect_shows_parts_or_layers_in_full(qvggt, intact_checkpoint):
 @pytest.mark.parametrize(
     ("options", "files"),
     [
-        (["--heads", "camera"], {"prediction.npz", "scene.glb", "cameras.json", "overview.png"}),
-        (["--points-from", "head"], {"prediction.npz", "points.ply", "scene.glb", "cameras.json", "overview.png"}),
+        (["--heads", "camera"], {"prediction.npz", "result.json", "scene.glb", "cameras.json", "overview.png"}),
+        (
+            ["--points-from", "head"],
+            {"prediction.npz", "result.json", "points.ply", "scene.glb", "cameras.json", "overview.png"},
+        ),
     ],
 )
 def test_heads_choose_what_is_written(qvggt, photos, tmp_path, options, files):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from qvggt.export.npz import load_prediction
 
-FILES = {"prediction.npz", "points.ply", "scene.glb", "cameras.json", "depth", "overview.png"}
+FILES = {"prediction.npz", "result.json", "points.ply", "scene.glb", "cameras.json", "depth", "overview.png"}
 
 
 def reconstructed(qvggt, output, *images):

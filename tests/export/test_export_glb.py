@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import trimesh
 
-from qvggt.export.frames import GLTF_FROM_OPENCV, camera_centers
 from qvggt.export.glb import frustum_mesh, gltf_from_world, write_glb
 from qvggt.export.gltf import linear_from_srgb
 from qvggt.export.points import select_points
+from qvggt.postprocess.frames import GLTF_FROM_OPENCV, camera_centers
 from qvggt.types import QvggtError
 
 

@@ -14,8 +14,9 @@ from qvggt import geometry
 from qvggt.data.rooms.family import room_scene
 from qvggt.geometry import Similarity
 from qvggt.inference.predict import predict
-from qvggt.inference.windows import predict_windows, similarity, transformed
+from qvggt.inference.windows import predict_windows
 from qvggt.options import InferenceOptions, WindowOptions
+from qvggt.postprocess.similarity import similarity, transformed
 from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError
 
 WINDOWS = InferenceOptions(windows=WindowOptions(4, 2))
@@ -66,7 +67,7 @@ def world():
 
 
 def frames_of(prediction, first, last):
-    values = {name: value[first:last] for name, value in vars(prediction).items()}
+    values = {name: None if value is None else value[first:last] for name, value in vars(prediction).items()}
     return Prediction(**values)
 
 

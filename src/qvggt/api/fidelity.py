@@ -13,12 +13,12 @@ from qvggt.api.reconstruct import load
 from qvggt.checkpoint.open import open_model
 from qvggt.eval.fidelity import Fidelity
 from qvggt.eval.fidelity import fidelity as differences_between
-from qvggt.export.frames import photo_mask
 from qvggt.images.preprocess import load_images
 from qvggt.images.sources import ImageSource
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.options import ImageMode, ImageOptions, InferenceOptions, LoadOptions
+from qvggt.postprocess.frames import photo_mask
 from qvggt.types import ImageSet, OnProgress, PathLike, Prediction, QvggtError
 
 _IN_MEMORY = "a model in memory"

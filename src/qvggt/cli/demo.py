@@ -23,7 +23,7 @@ def demo(
     from qvggt.eval.fidelity import fidelity
     from qvggt.eval.metrics.pose import auc, pose_errors
     from qvggt.export import write_all
-    from qvggt.export.npz import save_prediction
+    from qvggt.export.result import ResultInfo, save_result
     from qvggt.inference.process_memory import size_text
     from qvggt.options import ExportOptions, QuantizeOptions
     from qvggt.weights.pretrained import sample_cameras, sample_images
@@ -39,7 +39,7 @@ def demo(
         with progress(name) as update:
             predictions[name] = api.reconstruct(model, sample_images(), heads=("camera", "depth"), on_progress=update)
         folder = output / name
-        save_prediction(predictions[name], folder / "prediction.npz", overwrite=True)
+        save_result(predictions[name], ResultInfo(str(model), tuple(map(str, sample_images()))), folder)
         write_all(predictions[name], folder, ExportOptions(title=f"nano, {name}"), "the sample room")
         count, _, height, width = predictions[name].images.shape
         say(f"reconstructed the sample scene, {count} images of {width}x{height} px, with the {name} model")

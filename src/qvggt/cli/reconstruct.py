@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from qvggt.cli import arguments as given
 from qvggt.options import ExportOptions, Head, ImageOptions, InferenceOptions, LoadOptions, PointsFrom, WindowOptions
 
 if TYPE_CHECKING:
+    from qvggt.export.result import ResultInfo
     from qvggt.types import Prediction
 
 Heads = Annotated[
@@ -44,15 +46,17 @@ def reconstruct(
     overwrite: given.Overwrite = False,
     json: given.Json = None,
 ) -> None:
-    """Reconstruct a scene: prediction.npz, points.ply, scene.glb, cameras.json, depth/ and overview.png."""
+    """Reconstruct a scene: prediction.npz, result.json, points.ply, scene.glb, cameras.json, depth/, overview.png."""
     from qvggt.api import reconstruct as api
     from qvggt.cli.show import check_figures, progress, save_figures, size_bytes
     from qvggt.export import CONTENTS
+    from qvggt.export.result import INFO, PREDICTION, ResultInfo
     from qvggt.files import new_folder
     from qvggt.images.preprocess import check_source
     from qvggt.inference.process_memory import retain_freed_memory
 
     options = ExportOptions(points_from, max_points, confidence, title=model)
+    info = ResultInfo(model, tuple(map(os.path.abspath, images)), mode, points_from, drop_percent=confidence)
     windows = WindowOptions.of(window, overlap)
     limit = None if memory is None else size_bytes(memory)
     check_source(images)
@@ -60,7 +64,7 @@ def reconstruct(
     if limit is None:
         retain_freed_memory()
     clock = [time.perf_counter()]
-    with new_folder(output, ("prediction.npz", *CONTENTS), overwrite) as folder, progress(model) as update:
+    with new_folder(output, (PREDICTION, INFO, *CONTENTS), overwrite) as folder, progress(model) as update:
         update("loading", 0.0)
         network = api.load(model, device, compute, revision=revision, global_attention=global_attention)
         clock.append(time.perf_counter())
@@ -72,20 +76,20 @@ def reconstruct(
         clock.append(time.perf_counter())
         del network  # writing files needs its memory
         update(f"{_size(prediction)}, writing files", 1.0)
-        written = _write(prediction, folder, options)
+        written = _write(prediction, info, folder, options)
     clock.append(time.perf_counter())
     figures = _figures(model, prediction, clock, written)
     _print(figures, output)
     save_figures(json, figures)
 
 
-def _write(prediction: Prediction, folder: Path, options: ExportOptions) -> list[str]:
+def _write(prediction: Prediction, info: ResultInfo, folder: Path, options: ExportOptions) -> list[str]:
     """Write all files and return their names."""
     from qvggt.export import write_all
-    from qvggt.export.npz import save_prediction
+    from qvggt.export.result import INFO, PREDICTION, save_result
 
-    save_prediction(prediction, folder / "prediction.npz")
-    return ["prediction.npz", *write_all(prediction, folder, options, _size(prediction))]
+    save_result(prediction, info, folder)
+    return [PREDICTION, INFO, *write_all(prediction, folder, options, _size(prediction))]
 
 
 def _size(prediction: Prediction) -> str:

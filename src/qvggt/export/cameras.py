@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from qvggt.export.frames import camera_centers, cameras_of
 from qvggt.files import write_json
 from qvggt.geometry import matrix_to_quaternion
+from qvggt.postprocess.frames import camera_centers, cameras_of
 from qvggt.types import FrameMap, PathLike, Prediction
 
 CAMERAS_VERSION = 1

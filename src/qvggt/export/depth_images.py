@@ -14,9 +14,9 @@ from matplotlib import colormaps
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from qvggt.export.frames import photo_mask
 from qvggt.files import make_folder, new_file, write_json
 from qvggt.images.files import IMAGE_SUFFIXES, RAW_SUFFIXES
+from qvggt.postprocess.frames import photo_mask
 from qvggt.types import PathLike, Prediction, QvggtError
 
 SCALE_VERSION = 1

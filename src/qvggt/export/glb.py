@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from qvggt.export.frames import GLTF_FROM_OPENCV, camera_centers, cameras_of, frame_colors, level_rotation
 from qvggt.export.gltf import POINTS, TRIANGLES, GlbBuilder, linear_from_srgb
 from qvggt.export.points import PointCloud
 from qvggt.files import new_file
+from qvggt.postprocess.frames import GLTF_FROM_OPENCV, camera_centers, cameras_of, frame_colors, level_rotation
 from qvggt.types import PathLike, Prediction
 
 _FRUSTUM_SHARE = 0.05

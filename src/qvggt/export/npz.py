@@ -21,6 +21,7 @@ _SHAPES: Mapping[str, tuple[str | int, ...]] = {
     "depth_conf": ("S", "H", "W"),
     "world_points": ("S", "H", "W", 3),
     "world_points_conf": ("S", "H", "W"),
+    "mask": ("S", "H", "W"),
 }
 _TEXT_AND_MAPS = ("names", "map_original_size", "map_scale", "map_offset")
 
@@ -69,8 +70,10 @@ def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:
     sizes = {"S": frames, "H": height, "W": width}
     for name, array in arrays.items():
         shape = tuple(sizes.get(str(axis), axis) for axis in _SHAPES[name])
-        if array.dtype.kind != "f" or array.shape != shape or 0 in shape:
-            raise ValueError(f"expected {name} as floats {shape}, got {array.dtype} {array.shape}")
+        kind = "b" if name == "mask" else "f"
+        if array.dtype.kind != kind or array.shape != shape or 0 in shape:
+            what = "bool" if name == "mask" else "floats"
+            raise ValueError(f"expected {name} as {what} {shape}, got {array.dtype} {array.shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"{name} is not finite")
 

@@ -10,10 +10,10 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 
 from qvggt.export.depth_images import NO_DEPTH_COLOR, DepthRange, depth_color_map, valid_depth
-from qvggt.export.frames import camera_centers, cameras_of, frame_colors, level_rotation, photo_mask, to_uint8
 from qvggt.export.points import PointCloud
 from qvggt.export.sheet import DPI, FAINT, FONT, PANEL, TEXT, Pixels, Sheet
 from qvggt.export.topview import draw_top_view, on_plane, view_extent, view_rotation
+from qvggt.postprocess.frames import camera_centers, cameras_of, frame_colors, level_rotation, photo_mask, to_uint8
 from qvggt.types import PathLike, Prediction
 
 MAX_SHOWN = 8

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from qvggt.export.frames import cameras_of, photo_mask, to_uint8
 from qvggt.geometry import unproject
 from qvggt.options import PointsFrom
+from qvggt.postprocess.frames import cameras_of, photo_mask, to_uint8
 from qvggt.types import Prediction, QvggtError
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,44 @@ def read_video(path: Path, fps: float | None = None, frames: int | None = None) 
     Raises:
         QvggtError: PyAV is not installed, or the file is not a readable video or has no frames.
     """
+    with _opened(path) as open_container:
+        with open_container() as container:
+            times = _frame_times(container, path)
+        with open_container() as container:
+            yield from _frames_at(container, choose_times(times, fps, frames), path)
+
+
+def read_video_frames(path: Path, numbers: Sequence[int]) -> Iterator[Image.Image]:
+    """Yield the upright RGB images of the frames that ``read_video`` named ``video.mp4#number``.
+
+    Args:
+        path: of the video.
+        numbers: ascending.
+
+    Raises:
+        QvggtError: PyAV is not installed, or the file is not a readable video or has no such frame.
+    """
+    with _opened(path) as open_container, open_container() as container:
+        stream = _main_stream(container, path)
+        stream.thread_type = "AUTO"
+        converter, left = FrameConverter(stream), list(numbers)
+        for number, frame in enumerate(_decoded(container, stream)):
+            if not left:
+                return
+            if number == left[0]:
+                yield converter.image(frame)
+                del left[0]
+        if left:
+            raise QvggtError(f"{quote(path)} has no frame {left[0]}: name the video that was reconstructed (--images)")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Callable[[], Any]]:
+    """Open a video; what it yields opens its container, from the start each time.
+
+    Raises:
+        QvggtError: PyAV is not installed, or what is read inside the ``with`` is not a readable video.
+    """
     try:
         import av
         from av.error import FFmpegError
@@ -63,14 +102,14 @@ def read_video(path: Path, fps: float | None = None, frames: int | None = None) 
         file = _VideoFile(path)
     except OSError as error:
         raise QvggtError(f"{quote(path)} {os_reason(error)}") from error
+
+    def open_container() -> Any:
+        file.seek(0)
+        return av.open(file)
+
     try:
         with file:
-            with av.open(file) as container:
-                times = _frame_times(container, path)
-            chosen = choose_times(times, fps, frames)
-            file.seek(0)
-            with av.open(file) as container:
-                yield from _frames_at(container, chosen, path)
+            yield open_container
     except (FFmpegError, OSError, ValueError) as error:
         if _is_cut_mp4(path):
             raise QvggtError(f"{quote(path)} is cut short, its index is missing: copy or record it again") from error

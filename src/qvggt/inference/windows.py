@@ -7,17 +7,15 @@ is limited to a window, and because alignment errors accumulate along the sequen
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
-import torch
 
-from qvggt import geometry
-from qvggt.geometry import Similarity
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT
 from qvggt.options import ALL_HEADS, HEADS_FOR, Head, InferenceOptions
+from qvggt.postprocess.similarity import similarity, transformed
 from qvggt.types import ImageSet, OnProgress, Prediction, QvggtError
 
 _FROM_IMAGES = ("images", "names", "maps")
@@ -81,51 +79,6 @@ def predict_windows(
     return whole
 
 
-def similarity(wanted: Prediction, found: Prediction) -> Similarity:
-    """Return the similarity transform that maps one reconstruction of some frames to another.
-
-    The scale is the median ratio of depths, over pixels of at least median confidence in both. Rotation and translation
-    are averages over frames, each of which determines both by its camera.
-    """
-    sure = np.ones_like(_present(wanted.depth), dtype=bool)  # [S, H, W]
-    for each in (wanted, found):
-        confidence = _present(each.depth_conf)
-        sure &= confidence >= np.median(confidence, axis=(1, 2), keepdims=True)
-    scale = (
-        float(np.median((_present(wanted.depth) / np.maximum(_present(found.depth), 1e-9))[sure]))
-        if sure.any()
-        else 1.0
-    )
-    ours, theirs = (torch.from_numpy(_present(each.cam_from_world)).double() for each in (wanted, found))
-    back = ours[:, :, :3].transpose(1, 2)  # [S, 3, 3]
-    total = (back @ theirs[:, :, :3]).sum(0)
-    left, _, right = torch.linalg.svd(total)
-    flip = torch.diag(
-        torch.tensor([1.0, 1.0, float(torch.det(left @ right).sign())], dtype=total.dtype, device=total.device)
-    )
-    translation = (back @ (scale * theirs[:, :, 3:] - ours[:, :, 3:])).mean(0)[:, 0]
-    return Similarity(scale, (left @ flip @ right).numpy(), translation.numpy())
-
-
-def transformed(prediction: Prediction, by: Similarity) -> Prediction:
-    """Return a reconstruction whose world is mapped by a similarity transform."""
-    cameras = _present(prediction.cam_from_world).astype(np.float64)
-    rotation = cameras[:, :, :3] @ by.rotation.T
-    translation = by.scale * cameras[:, :, 3:] - rotation @ by.translation[:, None]
-    moved = torch.from_numpy(np.concatenate((rotation, translation), 2)).float()  # [S, 3, 4]
-    depth = _present(prediction.depth) * np.float32(by.scale)
-    intrinsics = torch.from_numpy(_present(prediction.intrinsics))
-    size = (depth.shape[1], depth.shape[2])
-    points = prediction.world_points
-    return replace(
-        prediction,
-        cam_from_world=moved.numpy(),
-        pose_enc=geometry.cameras_to_pose_encoding(moved, intrinsics, size).numpy(),
-        depth=depth,
-        world_points=None if points is None else by.apply(points).astype(np.float32),
-    )
-
-
 def _allocate(window: Prediction, images: ImageSet) -> Prediction:
     """Return a prediction for all images with the fields of a window's, their values not yet set."""
     names = [field.name for field in fields(Prediction) if field.name not in _FROM_IMAGES]
@@ -149,11 +102,6 @@ def _frames(prediction: Prediction, first: int, last: int) -> Prediction:
     values: dict[str, Any] = {field.name: getattr(prediction, field.name) for field in fields(Prediction)}
     part: dict[str, Any] = {name: None if value is None else value[first:last] for name, value in values.items()}
     return Prediction(**part)
-
-
-def _present(values: np.ndarray | None) -> np.ndarray:
-    assert values is not None
-    return values
 
 
 def _part_of(on_progress: OnProgress, index: int, count: int) -> OnProgress:

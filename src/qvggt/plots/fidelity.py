@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from qvggt.api.fidelity import FidelityReport, Measure
 from qvggt.export.depth_images import NO_DEPTH_COLOR, DepthRange, depth_color_map, valid_depth
-from qvggt.export.frames import photo_mask, to_uint8
 from qvggt.export.sheet import DPI, FAINT, FONT, PANEL, TEXT, Place, Sheet
+from qvggt.postprocess.frames import photo_mask, to_uint8
 from qvggt.types import PathLike
 
 _WIDTH, _MARGIN, _TITLE = 12.4, 0.4, 0.95

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvggt.export.frames import (
+from qvggt.postprocess.frames import (
     GLTF_FROM_OPENCV,
     camera_centers,
     cameras_of,

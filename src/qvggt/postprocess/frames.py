@@ -1,4 +1,4 @@
-"""Per-frame values shared by the exporters: padding masks, cameras, colors, the up direction."""
+"""Per-frame values of a prediction: padding masks, cameras, colors, the up direction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _ROLL_WEIGHT = 0.01
 
 
 def photo_mask(prediction: Prediction) -> np.ndarray:
-    """Return [S, H, W] bool: True where the pixel's center is on the photograph, False on padding."""
+    """Return [S, H, W] bool: True on the photograph, False on padding and where the user's masks exclude a pixel.
+
+    A pixel is on the photograph if its center is.
+    """
     count, _, height, width = prediction.images.shape
     if len(prediction.maps) != count:
         raise ValueError(f"expected one FrameMap for each of {count} images, got {len(prediction.maps)}")
@@ -26,7 +29,7 @@ def photo_mask(prediction: Prediction) -> np.ndarray:
         right = left + frame.original_size[0] * frame.scale[0]
         bottom = top + frame.original_size[1] * frame.scale[1]
         mask[index] = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))
-    return mask
+    return mask if prediction.mask is None else mask & prediction.mask
 
 
 def cameras_of(prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,118 @@
+"""A finished reconstruction on disk: the folder that ``qvggt reconstruct`` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from qvggt.export.npz import load_prediction, save_prediction
+from qvggt.files import write_json
+from qvggt.files.read import read_json_object, reading
+from qvggt.images.files import quote
+from qvggt.options import ImageMode, PointsFrom
+from qvggt.types import PathLike, Prediction, QvggtError
+
+PREDICTION, INFO = "prediction.npz", "result.json"
+_FORMAT, _VERSION = "qvggt-result", 1
+
+Unit = Literal["model", "meter"]
+
+
+@dataclass(frozen=True)
+class ResultInfo:
+    """How a reconstruction came to be, and what is known about it: the content of ``result.json``.
+
+    Attributes:
+        model: the model's name.
+        images: absolute paths of the images: one folder, glob or video, or image files; empty for images in memory.
+        mode: ``crop`` or ``pad``.
+        points_from: source of the points, ``depth`` or ``head``.
+        drop_percent: percentage of pixels, the least confident, that yield no point.
+        unit: unit of lengths, ``model`` (unknown scale) or ``meter``.
+        details: measured quantities by topic, such as ``quality``, ``scale`` and ``refinement``; plain JSON values.
+    """
+
+    model: str = ""
+    images: tuple[str, ...] = ()
+    mode: ImageMode = "crop"
+    points_from: PointsFrom = "depth"
+    drop_percent: float = 25.0
+    unit: Unit = "model"
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for value, choices in ((self.mode, ImageMode), (self.points_from, PointsFrom), (self.unit, Unit)):
+            if value not in get_args(choices):
+                raise ValueError(f"expected one of {', '.join(get_args(choices))}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A reconstruction and how it came to be.
+
+    Attributes:
+        folder: in which it lies.
+        prediction: read from its ``prediction.npz``.
+        info: read from its ``result.json``; the defaults if there is none.
+    """
+
+    folder: Path
+    prediction: Prediction
+    info: ResultInfo
+
+    def sources(self, images: Sequence[PathLike] = ()) -> list[Path]:
+        """Return where the original images are: the given places, or else those that were reconstructed.
+
+        Raises:
+            QvggtError: neither is known.
+        """
+        if not images and not self.info.images:
+            raise QvggtError(f"the images of {self.folder} are not known: name their place (--images)")
+        return [Path(place) for place in images or self.info.images]
+
+
+def open_result(path: PathLike) -> Result:
+    """Read a reconstruction.
+
+    Args:
+        path: folder that ``reconstruct`` wrote, or its ``prediction.npz``.
+
+    Raises:
+        QvggtError: there is none, or it is damaged.
+    """
+    folder = Path(path)
+    if folder.suffix == ".npz":
+        folder, file = folder.parent, folder
+    else:
+        file = folder / PREDICTION
+        if folder.is_dir() and not file.exists():
+            raise QvggtError(f"{quote(folder)} has no {PREDICTION}: give a folder that qvggt reconstruct wrote")
+    prediction = load_prediction(file)
+    return Result(folder, prediction, _read_info(folder / INFO))
+
+
+def save_result(prediction: Prediction, info: ResultInfo, folder: PathLike) -> None:
+    """Write ``prediction.npz`` and ``result.json`` into a folder, replacing earlier ones.
+
+    Raises:
+        QvggtError: if they cannot be written.
+    """
+    save_prediction(prediction, Path(folder) / PREDICTION, overwrite=True)
+    write_json(Path(folder) / INFO, {"format": _FORMAT, "version": _VERSION, **asdict(info)})
+
+
+def _read_info(path: Path) -> ResultInfo:
+    if not path.exists():
+        return ResultInfo()
+    remedy = "reconstruct again"
+    document = read_json_object(path, remedy)
+    with reading(path, remedy):
+        if document.pop("format") != _FORMAT or document.pop("version") != _VERSION:
+            raise ValueError(f"expected format {_FORMAT!r}, version {_VERSION}")
+        images = tuple(document.pop("images"))
+        details = document.pop("details")
+        if not all(isinstance(image, str) for image in images) or not isinstance(details, dict):
+            raise ValueError("expected a list of paths and an object of details")
+        return ResultInfo(images=images, details=details, **document)
