@@ -60,6 +60,7 @@ EXPECTED = {
         "window": InferenceOptions.windows,
         "overlap": WindowOptions.overlap,
         "memory": InferenceOptions.memory_bytes,
+        "masks": None,
     },
     "plan": {
         **fields(LoadOptions, "compute"),
@@ -145,7 +146,8 @@ def test_defaults_of_a_command_are_those_of_the_options(command):
             qvggt.reconstruct,
             IMAGES
             | fields(InferenceOptions, "dense_frames", "windows", "memory_bytes")
-            | {"points_from": ExportOptions.points_from, "heads": None, "written_points": 0, "on_progress": None},
+            | {"points_from": ExportOptions.points_from, "heads": None, "written_points": 0, "masks": None}
+            | {"on_progress": None},
         ),
         (
             qvggt.fidelity,

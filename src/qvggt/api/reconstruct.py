@@ -12,6 +12,7 @@ import torch
 from qvggt.checkpoint.folder import save_checkpoint
 from qvggt.checkpoint.open import open_model
 from qvggt.images.limits import MemoryLeft
+from qvggt.images.masks import load_masks
 from qvggt.images.preprocess import load_images
 from qvggt.images.sources import ImageSource
 from qvggt.inference.memory_plan import MemoryPlan, model_size, plan_memory
@@ -83,6 +84,7 @@ def reconstruct(
     windows: WindowOptions | None = None,
     memory_bytes: int | None = None,
     written_points: int = 0,
+    masks: PathLike | None = None,
 ) -> Prediction:
     """Turn photographs of one scene, or a video, into cameras, depth and points.
 
@@ -102,6 +104,8 @@ def reconstruct(
             system from then on, unless the limit leaves ample room.
         written_points: most points of files that will be written after the model is released, which the limit must
             allow for too; 0 if none are written.
+        masks: folder of images whose white pixels are kept, named like the images (``a.png`` or ``a.jpg.png`` for
+            ``a.jpg``). The model sees whole images; points, statistics and pictures leave the rest out.
 
     Raises:
         QvggtError: model or images cannot be read, an option is impossible, the memory limit is too low, or the
@@ -119,11 +123,12 @@ def reconstruct(
         measured, memory_left = model_size(model), _memory_left(memory_bytes)
     size, patch = model.config.image_size, model.config.patch_size
     pictures = load_images(images, ImageOptions(size, patch, mode, fps=fps, frames=frames), memory_left)
+    kept = None if masks is None else load_masks(masks, pictures)
     if measured is not None:
         chunk = default_chunk_tokens(next(model.parameters()).device)
         pass_size = PassSize.of(pictures.images.shape, wanted, options, chunk)
         options = _fitted(options, plan_memory(measured, pass_size, memory_bytes, written_points))
-    return predict_windows(model, pictures, wanted, options, on_progress=on_progress)
+    return replace(predict_windows(model, pictures, wanted, options, on_progress=on_progress), mask=kept)
 
 
 def _memory_left(limit_bytes: int) -> MemoryLeft:

@@ -57,6 +57,7 @@ FramesPerSecond = Annotated[
     float | None, number("frames per second to sample from a video", "(default: 16 frames in all)")
 ]
 FrameCount = Annotated[int | None, number("most frames to take, evenly spaced", "(optional)")]
+Masks = Annotated[Path | None, option("DIR", "folder of masks, named like the images: only white pixels are kept")]
 MaxPoints = Annotated[int, number("most points in the point cloud")]
 DenseFrames = Annotated[int, number("frames per step of the dense heads; fewer need less memory")]
 WindowFrames = Annotated[int | None, option("N", "frames per window; bounds memory for long sequences")]

@@ -35,6 +35,7 @@ def reconstruct(
     mode: given.Mode = ImageOptions.mode,
     fps: given.FramesPerSecond = ImageOptions.fps,
     frames: given.FrameCount = ImageOptions.frames,
+    masks: given.Masks = None,
     compute: given.Compute = LoadOptions.compute,
     global_attention: given.GlobalAttention = LoadOptions.global_attention,
     dense_frames: given.DenseFrames = InferenceOptions.dense_frames,
@@ -48,19 +49,17 @@ def reconstruct(
 ) -> None:
     """Reconstruct a scene: prediction.npz, result.json, points.ply, scene.glb, cameras.json, depth/, overview.png."""
     from qvggt.api import reconstruct as api
-    from qvggt.cli.show import check_figures, progress, save_figures, size_bytes
+    from qvggt.cli.show import progress, save_figures, size_bytes
     from qvggt.export import CONTENTS
     from qvggt.export.result import INFO, PREDICTION, ResultInfo
     from qvggt.files import new_folder
-    from qvggt.images.preprocess import check_source
     from qvggt.inference.process_memory import retain_freed_memory
 
     options = ExportOptions(points_from, max_points, confidence, title=model)
     info = ResultInfo(model, tuple(map(os.path.abspath, images)), mode, points_from, drop_percent=confidence)
     windows = WindowOptions.of(window, overlap)
     limit = None if memory is None else size_bytes(memory)
-    check_source(images)
-    check_figures(json)
+    _check_places(images, masks, json)
     if limit is None:
         retain_freed_memory()
     clock = [time.perf_counter()]
@@ -71,7 +70,7 @@ def reconstruct(
         prediction = api.reconstruct(
             network, images, heads=heads or None, points_from=points_from, mode=mode, fps=fps, frames=frames,
             dense_frames=dense_frames, windows=windows, memory_bytes=limit, written_points=max_points,
-            on_progress=update,
+            masks=masks, on_progress=update,
         )  # fmt: skip
         clock.append(time.perf_counter())
         del network  # writing files needs its memory
@@ -81,6 +80,18 @@ def reconstruct(
     figures = _figures(model, prediction, clock, written)
     _print(figures, output)
     save_figures(json, figures)
+
+
+def _check_places(images: tuple[str, ...], masks: Path | None, json: Path | None) -> None:
+    """Check, before the work, that there are images and masks, and that the file of figures can be written."""
+    from qvggt.cli.show import check_figures
+    from qvggt.images.masks import find_masks
+    from qvggt.images.preprocess import check_source
+
+    check_source(images)
+    if masks is not None:
+        find_masks(masks)
+    check_figures(json)
 
 
 def _write(prediction: Prediction, info: ResultInfo, folder: Path, options: ExportOptions) -> list[str]:
