@@ -55,11 +55,16 @@ def cast(origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return best, colors
 
 
-def make_room(width: int = 56, height: int = 42, frames: int = 4, fov_deg: float = 70.0) -> Prediction:
-    """Return a prediction of ``frames`` pictures along an arc in the room, in the first camera's frame."""
+def room_cameras(frames: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return centers [3] and cam_from_world [3, 4] of cameras along an arc, in the room's world with z up."""
     turns = np.linspace(-0.5, 0.9, frames) if frames > 1 else np.array([0.2])
     centers = [np.array([2.5 + 1.9 * np.sin(t), 2.0 - 1.7 * np.cos(t), 1.45 + 0.2 * np.sin(5 * t)]) for t in turns]
-    poses = [look_at(c, np.array([2.3 - 0.3 * t, 2.6, 0.8])) for c, t in zip(centers, turns, strict=True)]
+    return centers, [look_at(c, np.array([2.3 - 0.3 * t, 2.6, 0.8])) for c, t in zip(centers, turns, strict=True)]
+
+
+def make_room(width: int = 56, height: int = 42, frames: int = 4, fov_deg: float = 70.0) -> Prediction:
+    """Return a prediction of ``frames`` pictures along an arc in the room, in the first camera's frame."""
+    centers, poses = room_cameras(frames)
     focal = width / 2 / np.tan(np.radians(fov_deg) / 2)
     intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
     v, u = np.mgrid[:height, :width] + 0.5  # centers of pixels, as the intrinsics count them
