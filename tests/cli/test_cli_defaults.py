@@ -23,6 +23,7 @@ from qvggt.options import (
     RunOptions,
     Selection,
     SensitivityOptions,
+    ViewOptions,
     WindowOptions,
 )
 from qvggt.quant.scheme import Scheme
@@ -116,6 +117,7 @@ EXPECTED = {
         "size": BenchOptions.size_px,
     },
     "train": {"device": LoadOptions.device},
+    "view": fields(ViewOptions, "host", "port", "max_points"),
 }
 OUTPUTS = {"output", "json", "plot", "profile", "overwrite", "resume", "revision"}
 """Options that say where results go and which file is read; the rest of what has no counterpart is listed below."""

@@ -25,11 +25,13 @@ from qvggt.cli.render import render
 from qvggt.cli.sensitivity import sensitivity
 from qvggt.cli.stopping import Stopped, clean_stop
 from qvggt.cli.train import train
+from qvggt.cli.view import view
 from qvggt.types import QvggtError
 from qvggt.version import __version__
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "reconstruct": reconstruct,
+    "view": view,
     "quantize": quantize,
     "evaluate": evaluate,
     "compare": compare,

@@ -35,6 +35,7 @@ from qvggt.options.quantization import (
     SensitivityOptions,
     sensitivity_schemes,
 )
+from qvggt.options.viewer import ViewOptions
 
 __all__ = [
     "ALL_HEADS",
@@ -67,6 +68,7 @@ __all__ = [
     "SensitivityOptions",
     "Supervision",
     "TokenClass",
+    "ViewOptions",
     "WindowOptions",
     "check_heads",
     "parse_token_classes",
