@@ -65,14 +65,19 @@ def write_all(
         written[name] = folder / name
 
     if cloud is not None:
-        write("points.ply", lambda path: write_ply(path, cloud))
+        write("points.ply", lambda path: write_ply(path, cloud, options.unit))
     if cloud is not None or prediction.cam_from_world is not None:
-        write("scene.glb", lambda path: write_glb(path, prediction, cloud))
+        write("scene.glb", lambda path: write_glb(path, prediction, cloud, options.unit))
     if prediction.cam_from_world is not None:
-        write("cameras.json", lambda path: write_cameras(path, prediction))
+        write("cameras.json", lambda path: write_cameras(path, prediction, options.unit))
     if prediction.depth is not None:
-        written |= {f"depth/{path.name}": path for path in write_depth_images(folder / "depth", prediction)}
-    write("overview.png", lambda path: write_overview(path, prediction, cloud, options.title, caption=caption))
+        images = write_depth_images(folder / "depth", prediction, options.unit)
+        written |= {f"depth/{path.name}": path for path in images}
+
+    def overview(path: Path) -> None:
+        write_overview(path, prediction, cloud, options.title, caption=caption, unit=options.unit)
+
+    write("overview.png", overview)
     return written
 
 

@@ -9,15 +9,18 @@ import torch
 
 from qvggt.files import write_json
 from qvggt.geometry import matrix_to_quaternion
+from qvggt.options import Unit
 from qvggt.postprocess.frames import camera_centers, cameras_of
 from qvggt.types import FrameMap, PathLike, Prediction
 
 CAMERAS_VERSION = 1
+UNITS = {"model": "the model's unit, which is not meters", "meter": "meters"}
+"""Each unit in words."""
 
 CONVENTIONS = (
     "cam_from_world = [R|t] takes world points to camera coordinates: x_cam = R x_world + t, OpenCV axes (x right, "
     "y down, z forward). quaternion_xyzw is R; position is the camera's center in the world, -R^T t. Lengths are in "
-    "the model's unit, which is not meters. Focal lengths and principal points are in pixels, with the center of the "
+    "{unit}. Focal lengths and principal points are in pixels, with the center of the "
     "top left pixel at (0.5, 0.5): 'processed' for the image that the model saw, 'original' for the photograph after "
     "its EXIF orientation. Points taken from depth project onto the centers of their pixels."
 )
@@ -34,8 +37,8 @@ def original_intrinsics(intrinsics: np.ndarray, frame: FrameMap) -> np.ndarray:
     return original_from_processed @ intrinsics
 
 
-def cameras_document(prediction: Prediction) -> dict[str, Any]:
-    """Return the content of ``cameras.json`` as plain Python values.
+def cameras_document(prediction: Prediction, unit: Unit = "model") -> dict[str, Any]:
+    """Return the content of ``cameras.json``, with lengths in ``unit``, as plain Python values.
 
     Raises:
         QvggtError: if the prediction has no cameras, or cameras that are not finite.
@@ -56,16 +59,22 @@ def cameras_document(prediction: Prediction) -> dict[str, Any]:
         }
         for i, (name, frame) in enumerate(zip(prediction.names, prediction.maps, strict=True))
     ]
-    return {"format": "qvggt-cameras", "version": CAMERAS_VERSION, "conventions": CONVENTIONS, "frames": frames}
+    return {
+        "format": "qvggt-cameras",
+        "version": CAMERAS_VERSION,
+        "conventions": CONVENTIONS.format(unit=UNITS[unit]),
+        "unit": unit,
+        "frames": frames,
+    }
 
 
-def write_cameras(path: PathLike, prediction: Prediction) -> None:
-    """Write the cameras of a prediction as JSON; its ``conventions`` field defines axes and units.
+def write_cameras(path: PathLike, prediction: Prediction, unit: Unit = "model") -> None:
+    """Write the cameras of a prediction, whose lengths are in ``unit``, as JSON; ``conventions`` defines its axes.
 
     Raises:
         QvggtError: if the prediction has no finite cameras, or the file cannot be written.
     """
-    write_json(path, cameras_document(prediction))
+    write_json(path, cameras_document(prediction, unit))
 
 
 def _pinhole(intrinsics: np.ndarray, size: tuple[int, int]) -> dict[str, float | int]:

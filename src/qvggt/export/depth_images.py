@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from qvggt.files import make_folder, new_file, write_json
 from qvggt.images.files import IMAGE_SUFFIXES, RAW_SUFFIXES
+from qvggt.options import Unit
 from qvggt.postprocess.frames import photo_mask
 from qvggt.types import PathLike, Prediction, QvggtError
 
@@ -118,12 +119,17 @@ def _portable(name: str) -> str:
     return f"_{text}" if _RESERVED.match(text) else text
 
 
-def write_depth_images(folder: PathLike, prediction: Prediction) -> list[Path]:
+def write_depth_images(folder: PathLike, prediction: Prediction, unit: Unit = "model") -> list[Path]:
     """Write ``NAME.png`` (16 bits) and ``NAME_preview.png`` (colors) for each frame, and ``scale.json``.
 
     A stored value is round(depth x stored_per_unit), at least 1; 0 marks pixels without depth (padding, or not finite).
     Scale and color range are the same for all frames. The scale is stored in ``scale.json``, next to the file names of
     each frame, and in each PNG's text as ``stored_per_unit``.
+
+    Args:
+        folder: created if missing.
+        prediction: with depth.
+        unit: unit of lengths, which the files state.
 
     Returns:
         The paths written.
@@ -139,7 +145,8 @@ def write_depth_images(folder: PathLike, prediction: Prediction) -> list[Path]:
     color_range = DepthRange.robust(depth, valid)
     text = PngInfo()
     text.add_text("stored_per_unit", repr(scale))
-    text.add_text("Description", "depth along the optical axis x stored_per_unit, in the model's unit; 0 = no depth")
+    words = {"model": "the model's unit", "meter": "meters"}[unit]
+    text.add_text("Description", f"depth along the optical axis x stored_per_unit, in {words}; 0 = no depth")
     written, frames = [], []
     for index, (name, stem) in enumerate(zip(prediction.names, safe_names(prediction.names), strict=True)):
         # In float64: in float32 the largest depths could round above 16 bits.
@@ -153,7 +160,8 @@ def write_depth_images(folder: PathLike, prediction: Prediction) -> list[Path]:
     document = {
         "format": "qvggt-depth",
         "version": SCALE_VERSION,
-        "conventions": "depth in the model's unit = stored value / stored_per_unit; 0 = no depth",
+        "conventions": f"depth in {words} = stored value / stored_per_unit; 0 = no depth",
+        "unit": unit,
         "stored_per_unit": scale,
         "preview_near": color_range.near,
         "preview_far": color_range.far,

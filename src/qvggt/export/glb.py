@@ -7,6 +7,7 @@ import numpy as np
 from qvggt.export.gltf import POINTS, TRIANGLES, GlbBuilder, linear_from_srgb
 from qvggt.export.points import PointCloud
 from qvggt.files import new_file
+from qvggt.options import Unit
 from qvggt.postprocess.frames import GLTF_FROM_OPENCV, camera_centers, cameras_of, frame_colors, level_rotation
 from qvggt.types import PathLike, Prediction
 
@@ -31,7 +32,7 @@ def gltf_from_world(prediction: Prediction, cloud: PointCloud | None) -> np.ndar
     return transform
 
 
-def write_glb(path: PathLike, prediction: Prediction, cloud: PointCloud | None) -> None:
+def write_glb(path: PathLike, prediction: Prediction, cloud: PointCloud | None, unit: Unit = "model") -> None:
     """Write points and cameras as a GLB.
 
     The points' node has the matrix ``gltf_from_world``; its vertices are those of the cloud. Each frame is a glTF
@@ -41,11 +42,12 @@ def write_glb(path: PathLike, prediction: Prediction, cloud: PointCloud | None) 
         path: of the file.
         prediction: its cameras, if any, are drawn.
         cloud: None draws cameras only.
+        unit: unit of lengths; glTF's is the meter, so the asset's ``extras`` state another.
 
     Raises:
         QvggtError: if there is neither a cloud nor cameras, or the file cannot be written.
     """
-    builder = GlbBuilder("qvggt")
+    builder = GlbBuilder("qvggt", {"unit": unit})
     # All nodes are roots: readers that move cameras to the root (trimesh) then still place them correctly.
     transform, roots = gltf_from_world(prediction, cloud), []
     if cloud is not None and len(cloud):

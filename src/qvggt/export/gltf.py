@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ class GlbBuilder:
     4-byte values; everything is little-endian.
     """
 
-    def __init__(self, generator: str) -> None:
-        self._json: dict[str, Any] = {"asset": {"version": "2.0", "generator": generator}}
+    def __init__(self, generator: str, extras: Mapping[str, Any] | None = None) -> None:
+        asset = {"version": "2.0", "generator": generator} | ({"extras": extras} if extras else {})
+        self._json: dict[str, Any] = {"asset": asset}
         self._chunks: list[memoryview] = []
         self._length = 0
 

@@ -13,6 +13,7 @@ from qvggt.export.depth_images import NO_DEPTH_COLOR, DepthRange, depth_color_ma
 from qvggt.export.points import PointCloud
 from qvggt.export.sheet import DPI, FAINT, FONT, PANEL, TEXT, Pixels, Sheet
 from qvggt.export.topview import draw_top_view, on_plane, view_extent, view_rotation
+from qvggt.options import Unit
 from qvggt.postprocess.frames import camera_centers, cameras_of, frame_colors, level_rotation, photo_mask, to_uint8
 from qvggt.types import PathLike, Prediction
 
@@ -71,7 +72,12 @@ def shown_frames(count: int, limit: int = MAX_SHOWN) -> np.ndarray:
 
 
 def write_overview(
-    path: PathLike, prediction: Prediction, cloud: PointCloud | None, title: str = "", caption: str = ""
+    path: PathLike,
+    prediction: Prediction,
+    cloud: PointCloud | None,
+    title: str = "",
+    caption: str = "",
+    unit: Unit = "model",
 ) -> None:
     """Write the contact sheet as PNG.
 
@@ -85,6 +91,7 @@ def write_overview(
         cloud: for the view from above, which is left out if there are neither points nor cameras.
         title: heading, usually the model's name.
         caption: line below the title.
+        unit: unit of lengths, for the scale bar.
 
     Raises:
         QvggtError: if the file cannot be written.
@@ -100,7 +107,7 @@ def write_overview(
     _draw_title(sheet, prediction, cloud, title, caption=caption)
     _draw_tiles(sheet, prediction, shown, tiles, grid=replace(grid, top=_TITLE + (content - grid.size[1]) / 2))
     if has_view:
-        _draw_top_view(sheet, prediction, cloud, shown, place=(view_left, _TITLE, view_width, content))
+        _draw_top_view(sheet, prediction, cloud, shown, place=(view_left, _TITLE, view_width, content), unit=unit)
     sheet.save(path)
 
 
@@ -188,6 +195,7 @@ def _draw_top_view(
     cloud: PointCloud | None,
     shown: np.ndarray,
     place: tuple[float, float, float, float],
+    unit: Unit,
 ) -> None:
     left, top, width, height = place
     rotation = view_rotation(cloud, level_rotation(prediction.cam_from_world))
@@ -212,7 +220,7 @@ def _draw_top_view(
         sheet.text(left + width, top - 0.2, note, fontsize=8, color=FAINT, ha="right")
     if len(centers):
         _draw_cameras(axes, prediction, rotation, shown)
-    _draw_scale(axes, extent)
+    _draw_scale(axes, extent, unit)
 
 
 def _draw_cameras(axes: Axes, prediction: Prediction, rotation: np.ndarray, shown: np.ndarray) -> None:
@@ -236,12 +244,12 @@ def _draw_cameras(axes: Axes, prediction: Prediction, rotation: np.ndarray, show
             )  # fmt: skip
 
 
-def _draw_scale(axes: Axes, extent: tuple[float, float, float, float]) -> None:
-    """Draw a scale bar of a round length in the model's unit in the lower left corner."""
+def _draw_scale(axes: Axes, extent: tuple[float, float, float, float], unit: Unit) -> None:
+    """Draw a scale bar of a round length in the lower left corner."""
     width, height = extent[1] - extent[0], extent[3] - extent[2]
     power = 10.0 ** np.floor(np.log10(width / 5))
     length = max(digit * power for digit in (1, 2, 5) if digit * power <= width / 5)
-    label = f"{length:g} model unit" + ("" if length == 1 else "s")
+    label = f"{length:g} m" if unit == "meter" else f"{length:g} model unit" + ("" if length == 1 else "s")
     x, y = extent[0] + 0.035 * width, extent[2] + 0.035 * height
     dark = [effects.withStroke(linewidth=4, foreground="#0b0c0f")]
     axes.plot((x, x + length), (y, y), color=TEXT, linewidth=2.2, path_effects=dark, zorder=5, solid_capstyle="butt")

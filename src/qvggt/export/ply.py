@@ -6,18 +6,21 @@ import numpy as np
 
 from qvggt.export.points import PointCloud
 from qvggt.files import new_file
+from qvggt.options import Unit
 from qvggt.types import PathLike
 
 _VERTEX = np.dtype(
     [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1"), ("confidence", "<f4")]
 )
+_UNITS = {"model": "unit of the model", "meter": "meters"}
 _PLY_TYPES = {"<f4": "float", "|u1": "uchar"}
 
 
-def write_ply(path: PathLike, cloud: PointCloud) -> None:
+def write_ply(path: PathLike, cloud: PointCloud, unit: Unit = "model") -> None:
     """Write a cloud as binary little-endian PLY with x y z, red green blue and confidence per vertex.
 
-    Coordinates are those of the cloud: OpenCV axes (x right, y down, z forward of the first camera).
+    Coordinates are those of the cloud: OpenCV axes (x right, y down, z forward of the first camera), in ``unit``,
+    which a comment states.
 
     Raises:
         QvggtError: if the file cannot be written.
@@ -32,7 +35,7 @@ def write_ply(path: PathLike, cloud: PointCloud) -> None:
     header = [
         "ply",
         "format binary_little_endian 1.0",
-        "comment qvggt; OpenCV axes: x right, y down, z forward of the first camera; unit of the model",
+        f"comment qvggt; OpenCV axes: x right, y down, z forward of the first camera; {_UNITS[unit]}",
         f"element vertex {len(cloud)}",
         *properties,
         "end_header",

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from qvggt.export.npz import load_prediction, save_prediction
 from qvggt.files import write_json
 from qvggt.files.read import read_json_object, reading
 from qvggt.images.files import quote
-from qvggt.options import ImageMode, PointsFrom
+from qvggt.options import ExportOptions, ImageMode, PointsFrom, Unit
 from qvggt.types import PathLike, Prediction, QvggtError
 
 PREDICTION, INFO = "prediction.npz", "result.json"
 _FORMAT, _VERSION = "qvggt-result", 1
-
-Unit = Literal["model", "meter"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,10 @@ class ResultInfo:
         for value, choices in ((self.mode, ImageMode), (self.points_from, PointsFrom), (self.unit, Unit)):
             if value not in get_args(choices):
                 raise ValueError(f"expected one of {', '.join(get_args(choices))}, got {value!r}")
+
+    def export_options(self, max_points: int = ExportOptions.max_points) -> ExportOptions:
+        """Return what the files of this reconstruction contain."""
+        return ExportOptions(self.points_from, max_points, self.drop_percent, title=self.model, unit=self.unit)
 
 
 @dataclass(frozen=True)

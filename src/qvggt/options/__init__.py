@@ -22,6 +22,7 @@ from qvggt.options.choices import (
     Rounding,
     Supervision,
     TokenClass,
+    Unit,
     check_heads,
     parse_token_classes,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "SensitivityOptions",
     "Supervision",
     "TokenClass",
+    "Unit",
     "ViewOptions",
     "WindowOptions",
     "check_heads",

@@ -24,6 +24,9 @@ GlobalAttention = Literal["exact", "merged"]
 ImageMode = Literal["crop", "pad"]
 """How images get the model's shape: tall ones are cropped, or all are padded to a square."""
 
+Unit = Literal["model", "meter"]
+"""Unit of lengths: the model's, whose scale is unknown, or meters."""
+
 Supervision = Literal["truth", "teacher"]
 """Reference of the calibration loss: ground truth, or the float model."""
 

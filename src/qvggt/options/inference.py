@@ -10,6 +10,7 @@ from qvggt.options.choices import (
     GlobalAttention,
     ImageMode,
     PointsFrom,
+    Unit,
     check_choice,
 )
 from qvggt.types import QvggtError
@@ -155,6 +156,7 @@ class ExportOptions:
         drop_percent: percentage of pixels, the least confident, that yield no point.
         seed: random seed of the thinning.
         title: title of ``overview.png``, usually the model's name.
+        unit: unit of lengths, which the files state.
 
     Raises:
         QvggtError: a value is out of range.
@@ -165,9 +167,11 @@ class ExportOptions:
     drop_percent: float = 25.0
     seed: int = 0
     title: str = ""
+    unit: Unit = "model"
 
     def __post_init__(self) -> None:
         check_choice("source of points", self.points_from, PointsFrom)
+        check_choice("unit", self.unit, Unit)
         if self.max_points < 1:
             raise QvggtError(f"the number of points must be at least 1, got {self.max_points}")
         if not 0 <= self.drop_percent <= 100:
