@@ -119,7 +119,7 @@ EXPECTED = {
     "train": {"device": LoadOptions.device},
     "view": fields(ViewOptions, "host", "port", "max_points"),
 }
-OUTPUTS = {"output", "json", "plot", "profile", "overwrite", "resume", "revision"}
+OUTPUTS = {"output", "json", "html", "plot", "profile", "overwrite", "resume", "revision"}
 """Options that say where results go and which file is read; the rest of what has no counterpart is listed below."""
 OF_THE_COMMAND = {
     "train": {"start_from", "minutes", "threads", "render_apart"},

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from qvggt.cli import arguments as given
 from qvggt.options import ViewOptions
+
+if TYPE_CHECKING:
+    from qvggt.export.result import Result
 
 Results = Annotated[
     tuple[Path, ...],
@@ -15,6 +18,10 @@ Results = Annotated[
 ]
 Host = Annotated[str, given.option("ADDRESS", "address to listen on; 0.0.0.0 lets other machines see the scene", None)]
 Port = Annotated[int, given.number("port to listen on, or the next free one")]
+Html = Annotated[
+    Path | None,
+    given.option("FILE", "write one page that needs neither server nor network, and at most 300,000 points, instead"),
+]
 
 
 def view(
@@ -22,17 +29,39 @@ def view(
     host: Host = ViewOptions.host,
     port: Port = ViewOptions.port,
     max_points: given.MaxPoints = ViewOptions.max_points,
+    html: Html = None,
 ) -> None:
     """Show a reconstruction in the browser, or two side by side with their differences."""
-    from qvggt.app import viewer
     from qvggt.cli.show import say
     from qvggt.export.result import open_result
     from qvggt.types import QvggtError
 
     if len(results) not in (1, 2):
         raise QvggtError(f"view takes one result, or two to compare, got {len(results)}")
-    viewer.view(
-        [open_result(path) for path in results],
-        ViewOptions(host, port, max_points),
-        lambda url: say(f"{url} shows the scene; Ctrl-C ends"),
+    options, opened = ViewOptions(host, port, max_points), [open_result(path) for path in results]
+    if html is not None:
+        _write_page(html, opened, options.max_points)
+        return
+    from qvggt.app import viewer
+
+    viewer.view(opened, options, lambda url: say(f"{url} shows the scene; Ctrl-C ends"))
+
+
+def _write_page(path: Path, results: list[Result], max_points: int) -> None:
+    """Write the page and print its size."""
+    from qvggt.cli.show import say
+    from qvggt.export.page import PAGE_POINTS, write_page
+    from qvggt.inference.process_memory import size_text
+    from qvggt.options import ExportOptions
+
+    info = results[0].info
+    names = [result.folder.resolve().name for result in results]
+    if len(set(names)) < len(names):
+        names = [str(result.folder) for result in results]
+    if len(set(names)) < len(names):
+        names = ["first", "second"]
+    options = ExportOptions(
+        info.points_from, min(max_points, PAGE_POINTS), info.drop_percent, title=" and ".join(names), unit=info.unit
     )
+    write_page(path, dict(zip(names, (result.prediction for result in results), strict=True)), options)
+    say(f"{path} shows the scene without server or network ({size_text(path.stat().st_size)})")

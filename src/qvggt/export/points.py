@@ -62,7 +62,7 @@ def select_points(
         raise ValueError(f"expected max_points of at least 1, got {max_points}")
     if not 0 <= drop_percent <= 100:
         raise ValueError(f"expected drop_percent in 0..100, got {drop_percent}")
-    usable, confidence = _usable(prediction, source)
+    usable, confidence = usable_pixels(prediction, source)
     if not usable.any():
         raise QvggtError("the prediction has no finite points: check the model's weights or use other images")
     if drop_percent > 0:
@@ -70,11 +70,15 @@ def select_points(
     chosen = np.flatnonzero(usable)
     if len(chosen) > max_points:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, max_points, replace=False, shuffle=False))
-    return _gather(prediction, source, chosen, confidence)
+    return gather_points(prediction, source, chosen, confidence)
 
 
-def _usable(prediction: Prediction, source: PointsFrom) -> tuple[np.ndarray, np.ndarray]:
-    """Return which pixels have a point (bool), and their confidence, both [S, H, W]."""
+def usable_pixels(prediction: Prediction, source: PointsFrom) -> tuple[np.ndarray, np.ndarray]:
+    """Return which pixels have a point (bool), and their confidence, both [S, H, W].
+
+    Raises:
+        QvggtError: if outputs that ``source`` needs are missing.
+    """
     if source == "head":
         if prediction.world_points is None:
             raise QvggtError("the prediction has no world points: run the point head or take points from depth")
@@ -89,7 +93,7 @@ def _usable(prediction: Prediction, source: PointsFrom) -> tuple[np.ndarray, np.
     return finite & np.isfinite(confidence) & photo_mask(prediction), confidence
 
 
-def _gather(prediction: Prediction, source: PointsFrom, chosen: np.ndarray, confidence: np.ndarray) -> PointCloud:
+def gather_points(prediction: Prediction, source: PointsFrom, chosen: np.ndarray, confidence: np.ndarray) -> PointCloud:
     """Return the cloud of pixels ``chosen`` (sorted flat indices into [S, H, W]), frame by frame to save memory."""
     count, _, height, width = prediction.images.shape
     pixels = height * width

@@ -9,7 +9,8 @@ import torch
 
 from qvggt import geometry
 from qvggt.geometry import Similarity
-from qvggt.types import Prediction
+from qvggt.postprocess.frames import cameras_of
+from qvggt.types import Prediction, QvggtError
 
 
 def similarity(wanted: Prediction, found: Prediction) -> Similarity:
@@ -36,6 +37,25 @@ def similarity(wanted: Prediction, found: Prediction) -> Similarity:
     )
     translation = (back @ (scale * theirs[:, :, 3:] - ours[:, :, 3:])).mean(0)[:, 0]
     return Similarity(scale, (left @ flip @ right).numpy(), translation.numpy())
+
+
+def aligned(first: Prediction, second: Prediction) -> tuple[Prediction, Similarity]:
+    """Return a second reconstruction of the same images in the first one's world, and the transform applied to it.
+
+    Raises:
+        QvggtError: they are of different images, or lack cameras or depth.
+    """
+    if first.names != second.names or first.images.shape != second.images.shape:
+        raise QvggtError(
+            "the two results are of different images or sizes: reconstruct the same images, in the same order and with "
+            "the same --mode"
+        )
+    for each in (first, second):
+        cameras_of(each)
+        if each.depth is None or each.depth_conf is None:
+            raise QvggtError("a comparison needs depth in both results: reconstruct with --heads camera depth")
+    by = similarity(first, second)
+    return transformed(second, by), by
 
 
 def transformed(prediction: Prediction, by: Similarity) -> Prediction:

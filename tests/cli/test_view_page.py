@@ -1,0 +1,44 @@
+"""``qvggt view --html``: the page as a file."""
+
+import json
+import re
+
+import pytest
+
+from qvggt.export.result import ResultInfo, save_result
+
+
+@pytest.fixture
+def results(room, tmp_path):
+    """Return the folders of two results, which are equal."""
+    for name in ("float", "4-bit"):
+        save_result(room, ResultInfo(drop_percent=40.0, unit="meter"), tmp_path / name)
+    return tmp_path / "float", tmp_path / "4-bit"
+
+
+def scene_of(page):
+    return json.loads(re.search(r'<script id="scene" type="application/json">(.*?)</script>', page.read_text())[1])
+
+
+def test_view_writes_a_page_of_one_result_or_two(qvggt, results, tmp_path):
+    done = qvggt("view", *results, "--html", tmp_path / "two.html")
+    assert f"{tmp_path / 'two.html'} shows the scene" in done.out.replace("\n", "")
+    scene = scene_of(tmp_path / "two.html")
+    assert [each["name"] for each in scene["results"]] == ["float", "4-bit"]
+    assert (scene["hidden_percent"], scene["unit"]) == (40, "m")
+    assert qvggt("view", results[0], "--html", tmp_path / "one.html", "--max-points", 300).status == 0
+    assert scene_of(tmp_path / "one.html")["pixels"] == 300
+
+
+def test_two_results_of_one_name_are_told_apart(qvggt, room, tmp_path):
+    for name in ("a", "b"):
+        save_result(room, ResultInfo(), tmp_path / name / "out")
+    qvggt("view", tmp_path / "a" / "out", tmp_path / "b" / "out", "--html", tmp_path / "page.html")
+    first, second = scene_of(tmp_path / "page.html")["results"]
+    assert first["name"] != second["name"]
+
+
+def test_a_page_that_cannot_be_made_leaves_no_file(refused, room_factory, results, tmp_path):
+    save_result(room_factory(frames=3), ResultInfo(), tmp_path / "other")
+    assert "different images" in refused("view", results[0], tmp_path / "other", "--html", tmp_path / "page.html")
+    assert "got 3" in refused("view", *results, results[0], "--html", tmp_path / "page.html")
