@@ -12,9 +12,13 @@ from qvggt.options import (
     ExportOptions,
     ImageOptions,
     InferenceOptions,
+    KnownCameras,
+    KnownDistance,
     LoadOptions,
+    Place,
     QuantizeOptions,
     RunOptions,
+    ScaleOptions,
     Selection,
     SensitivityOptions,
     WindowOptions,
@@ -40,6 +44,13 @@ REFUSED = [
     (ExportOptions, {"points_from": "x"}, "x.*depth or head"),
     (ExportOptions, {"max_points": 0}, "at least 1"),
     (ExportOptions, {"drop_percent": 101}, "0..100"),
+    (ExportOptions, {"unit": "inch"}, "inch.*model or meter"),
+    (KnownDistance, {"first": Place("a"), "second": Place("b"), "meters": float("inf")}, "finite length above 0"),
+    (KnownDistance, {"first": Place("a"), "second": Place("a"), "meters": 1.0}, "two places"),
+    (ScaleOptions, {}, "one kind of source, got 0"),
+    (ScaleOptions, {"gps": True, "positions": "p.csv"}, "one kind of source, got 2"),
+    (KnownCameras, {"focal": -3.0}, "above 0.*--focal"),
+    (KnownCameras, {"poses": "p.txt", "rig": "rig.json"}, "--poses or --rig"),
     (CalibrationOptions, {"scenes": 1}, "at least 2"),
     (QuantizeOptions, {"tokens": "patch+sky"}, "sky.*camera, register, patch"),
     (QuantizeOptions, {"supervision": "none"}, "truth or teacher"),
@@ -61,6 +72,29 @@ REFUSED = [
 def test_options_refuse_impossible_values(kind, values, words):
     with pytest.raises(QvggtError, match=words):
         kind(**values)
+
+
+def test_known_distance_of():
+    near = KnownDistance(Place("a b.jpg", (1.5, 20.0)), Place("video.mp4#12"), 0.8)
+    assert KnownDistance.of("a b.jpg@1.5,20:video.mp4#12=80 cm") == near
+    assert KnownDistance.of("a:b=1e-1m").meters == 0.1
+    for text in ("a:b", "a:b=3", "a=3m", "a:b:c=3m", ":b=3m", "a:b=-3m"):
+        with pytest.raises(QvggtError, match="expected two frames"):
+            KnownDistance.of(text)
+
+
+def test_scale_options_of():
+    assert ScaleOptions.of(["a.jpg=x/d.png", "b.jpg=e.npy"]).depths == (("a.jpg", "x/d.png"), ("b.jpg", "e.npy"))
+    assert ScaleOptions.of(["p.csv"], align_world=True) == ScaleOptions(positions="p.csv", align_world=True)
+    assert ScaleOptions.of(["gps"]).gps
+    with pytest.raises(QvggtError, match=r"positions\.csv"):
+        ScaleOptions.of(["p.csv", "q.csv"])
+
+
+def test_known_cameras_of():
+    assert KnownCameras.of("1500") == KnownCameras(focal=1500.0)
+    assert KnownCameras.of("cameras.txt").focal == "cameras.txt"
+    assert KnownCameras.of(None).focal is None
 
 
 def test_window_options_of__an_overlap_needs_a_window():

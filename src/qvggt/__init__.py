@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from qvggt.api.compare import compare
     from qvggt.api.evaluate import evaluate
     from qvggt.api.fidelity import FidelityReport, fidelity
+    from qvggt.api.metric_scale import to_meters
     from qvggt.api.quantize import QuantizeReport, quantize, quantize_to
     from qvggt.api.reconstruct import load, reconstruct, save
     from qvggt.api.sensitivity import sensitivity
@@ -26,16 +27,20 @@ if TYPE_CHECKING:
         CompareOptions,
         QuantizeOptions,
         RunOptions,
+        ScaleOptions,
         Selection,
         SensitivityOptions,
         WindowOptions,
     )
+    from qvggt.postprocess.metric_scale import scaled
     from qvggt.quant.scheme import Scheme
     from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError, Scene
 
 _HOMES = {
     "qvggt.api.reconstruct": ("load", "reconstruct", "save"),
     "qvggt.export.npz": ("load_prediction", "save_prediction"),
+    "qvggt.api.metric_scale": ("to_meters",),
+    "qvggt.postprocess.metric_scale": ("scaled",),
     "qvggt.api.compare": ("compare",),
     "qvggt.eval.comparison": ("ComparisonReport",),
     "qvggt.eval.report": ("Evaluation",),
@@ -45,6 +50,7 @@ _HOMES = {
         "CompareOptions",
         "QuantizeOptions",
         "RunOptions",
+        "ScaleOptions",
         "Selection",
         "SensitivityOptions",
         "WindowOptions",
@@ -70,6 +76,7 @@ __all__ = [
     "QuantizeReport",
     "QvggtError",
     "RunOptions",
+    "ScaleOptions",
     "Scene",
     "Scheme",
     "Selection",
@@ -87,7 +94,9 @@ __all__ = [
     "reconstruct",
     "save",
     "save_prediction",
+    "scaled",
     "sensitivity",
+    "to_meters",
 ]
 
 

@@ -32,6 +32,50 @@ class Similarity:
         return self.scale * (points.astype(np.float64) @ self.rotation.T) + self.translation
 
 
+def check_points(points: np.ndarray, minimum: int = 1) -> np.ndarray:
+    """Return points [N, 3] as float64.
+
+    Raises:
+        ValueError: if the shape is another, there are fewer than ``minimum``, or any is not finite.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or len(points) < minimum:
+        raise ValueError(f"expected points [N, 3] with N >= {minimum}, got shape {points.shape}")
+    if not np.isfinite(points).all():
+        raise ValueError("expected finite points, got NaN or infinity")
+    return points
+
+
+def umeyama(source: np.ndarray, target: np.ndarray) -> Similarity:
+    """Return the similarity that brings corresponding points together with the least sum of squares.
+
+    Degenerate sources keep an optimum: for collinear points the rotation about their line is free and one is
+    chosen; for a single place the translation alone fits, with scale 1 and no rotation.
+
+    Args:
+        source: [N, 3] finite points.
+        target: [N, 3] finite points, one for each of ``source``.
+
+    Raises:
+        ValueError: if the shapes differ, nothing is given or a point is not finite.
+
+    Source: S. Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991.
+    """
+    source, target = check_points(source), check_points(target)
+    if source.shape != target.shape:
+        raise ValueError(f"expected corresponding points, got shapes {source.shape} and {target.shape}")
+    mean_s, mean_t = source.mean(0), target.mean(0)
+    centered_s, centered_t = source - mean_s, target - mean_t
+    variance = (centered_s**2).sum() / len(source)
+    if variance <= 1e-24 * (source**2).sum() / len(source):
+        return Similarity(1.0, np.eye(3), mean_t - mean_s)
+    u, singular, v_t = np.linalg.svd(centered_t.T @ centered_s / len(source))
+    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(v_t))])
+    rotation = (u * signs) @ v_t
+    scale = max(float((singular * signs).sum() / variance), 0.0)
+    return Similarity(scale, rotation, mean_t - scale * rotation @ mean_s)
+
+
 def quaternion_to_matrix(xyzw: Tensor) -> Tensor:
     """Return rotation matrices [..., 3, 3] of quaternions [..., 4] in x y z w order, which need not be unit length."""
     if xyzw.shape[-1] != 4:

@@ -6,6 +6,7 @@ import pytest
 
 import qvggt
 from qvggt.cli import COMMANDS
+from qvggt.cli.known import KnownValues
 from qvggt.options import (
     DATASET,
     HEADS_FOR,
@@ -21,6 +22,7 @@ from qvggt.options import (
     LoadOptions,
     QuantizeOptions,
     RunOptions,
+    ScaleOptions,
     Selection,
     SensitivityOptions,
     ViewOptions,
@@ -62,6 +64,12 @@ EXPECTED = {
         "overlap": WindowOptions.overlap,
         "memory": InferenceOptions.memory_bytes,
         "masks": None,
+        "known": KnownValues(),
+    },
+    "scale": {
+        **fields(ExportOptions, "max_points"),
+        **fields(ScaleOptions, "align_world"),
+        "images": (),  # those that were reconstructed
     },
     "plan": {
         **fields(LoadOptions, "compute"),

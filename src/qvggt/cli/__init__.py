@@ -22,6 +22,7 @@ from qvggt.cli.plan import plan
 from qvggt.cli.quantize import quantize
 from qvggt.cli.reconstruct import reconstruct
 from qvggt.cli.render import render
+from qvggt.cli.scale import scale
 from qvggt.cli.sensitivity import sensitivity
 from qvggt.cli.stopping import Stopped, clean_stop
 from qvggt.cli.train import train
@@ -32,6 +33,7 @@ from qvggt.version import __version__
 COMMANDS: dict[str, Callable[..., Any]] = {
     "reconstruct": reconstruct,
     "view": view,
+    "scale": scale,
     "quantize": quantize,
     "evaluate": evaluate,
     "compare": compare,

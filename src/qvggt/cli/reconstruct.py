@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from qvggt.cli import arguments as given
+from qvggt.cli.known import KnownValues
 from qvggt.options import ExportOptions, Head, ImageOptions, InferenceOptions, LoadOptions, PointsFrom, WindowOptions
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def reconstruct(
     fps: given.FramesPerSecond = ImageOptions.fps,
     frames: given.FrameCount = ImageOptions.frames,
     masks: given.Masks = None,
+    known: Annotated[KnownValues, tyro.conf.arg(name="")] = KnownValues(),
     compute: given.Compute = LoadOptions.compute,
     global_attention: given.GlobalAttention = LoadOptions.global_attention,
     dense_frames: given.DenseFrames = InferenceOptions.dense_frames,
@@ -51,15 +53,16 @@ def reconstruct(
     from qvggt.api import reconstruct as api
     from qvggt.cli.show import progress, save_figures, size_bytes
     from qvggt.export import CONTENTS
-    from qvggt.export.result import INFO, PREDICTION, ResultInfo
+    from qvggt.export.result import INFO, PREDICTION, ResultInfo, write_result
     from qvggt.files import new_folder
     from qvggt.inference.process_memory import retain_freed_memory
 
-    options = ExportOptions(points_from, max_points, confidence, title=model)
     info = ResultInfo(model, tuple(map(os.path.abspath, images)), mode, points_from, drop_percent=confidence)
+    known.check()
     windows = WindowOptions.of(window, overlap)
     limit = None if memory is None else size_bytes(memory)
     _check_places(images, masks, json)
+    info.export_options(max_points)  # raises for impossible ones
     if limit is None:
         retain_freed_memory()
     clock = [time.perf_counter()]
@@ -75,9 +78,10 @@ def reconstruct(
         clock.append(time.perf_counter())
         del network  # writing files needs its memory
         update(f"{_size(prediction)}, writing files", 1.0)
-        written = _write(prediction, info, folder, options)
+        prediction, info = known.applied(prediction, info)
+        written = write_result(prediction, info, folder, max_points)
     clock.append(time.perf_counter())
-    figures = _figures(model, prediction, clock, written)
+    figures = _figures(prediction, info, clock, written)
     _print(figures, output)
     save_figures(json, figures)
 
@@ -94,15 +98,6 @@ def _check_places(images: tuple[str, ...], masks: Path | None, json: Path | None
     check_figures(json)
 
 
-def _write(prediction: Prediction, info: ResultInfo, folder: Path, options: ExportOptions) -> list[str]:
-    """Write all files and return their names."""
-    from qvggt.export import write_all
-    from qvggt.export.result import INFO, PREDICTION, save_result
-
-    save_result(prediction, info, folder)
-    return [PREDICTION, INFO, *write_all(prediction, folder, options, _size(prediction))]
-
-
 def _size(prediction: Prediction) -> str:
     from qvggt.cli.show import count_text
 
@@ -110,13 +105,13 @@ def _size(prediction: Prediction) -> str:
     return f"{count_text(count, 'frame')} of {width}x{height} px"
 
 
-def _figures(model: str, prediction: Prediction, clock: list[float], written: list[str]) -> dict[str, Any]:
+def _figures(prediction: Prediction, info: ResultInfo, clock: list[float], written: list[str]) -> dict[str, Any]:
     from qvggt.inference.process_memory import peak_memory_bytes
 
     count, _, height, width = prediction.images.shape
     load, reconstruct, write = (end - start for start, end in itertools.pairwise(clock))
     return {
-        "model": model,
+        "model": info.model,
         "frames": count,
         "height_px": height,
         "width_px": width,
@@ -125,10 +120,12 @@ def _figures(model: str, prediction: Prediction, clock: list[float], written: li
         "write_seconds": write,
         "peak_memory_bytes": peak_memory_bytes(),
         "files": written,
+        **info.details,
     }
 
 
 def _print(figures: dict[str, Any], output: Path) -> None:
+    from qvggt.cli.known import say_scale
     from qvggt.cli.show import count_text, say
     from qvggt.inference.process_memory import size_text
 
@@ -138,5 +135,7 @@ def _print(figures: dict[str, Any], output: Path) -> None:
         f"(loading {figures['load_seconds']:.1f} s, writing {figures['write_seconds']:.1f} s), "
         f"peak memory {size_text(figures['peak_memory_bytes'])}"
     )
+    if "scale" in figures:
+        say_scale(figures["scale"])
     names = list(dict.fromkeys("depth/" if name.startswith("depth/") else name for name in figures["files"]))
     say(f"{output}: {', '.join(names)}")

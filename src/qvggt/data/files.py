@@ -52,11 +52,11 @@ def photo_size(path: Path) -> tuple[int, int]:
     return _open(path, "the image", pixels=False).size
 
 
-def read_uint16(path: Path, what: str) -> np.ndarray:
+def read_uint16(path: Path, what: str, remedy: str = AGAIN) -> np.ndarray:
     """Return a 16-bit one-channel image file as uint16 [h, w]."""
-    values = np.asarray(_open(path, what))
+    values = np.asarray(_open(path, what, remedy=remedy))
     if values.ndim != 2 or values.dtype.kind not in "iu" or values.dtype.itemsize < 2:
-        raise QvggtError(f"{what} {path} is not a 16-bit image with one channel: download it again")
+        raise QvggtError(f"{what} {path} is not a 16-bit image with one channel: {remedy}")
     return values.astype(np.uint16)
 
 
@@ -94,8 +94,8 @@ def image_names(folder: Path) -> list[str]:
     return [path.name for path in sorted((p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)]
 
 
-def _open(path: Path, what: str, pixels: bool = True) -> Image.Image:
-    with reading(path, AGAIN, what), _bounded_size(), open_regular(path) as file, Image.open(file) as image:
+def _open(path: Path, what: str, pixels: bool = True, remedy: str = AGAIN) -> Image.Image:
+    with reading(path, remedy, what), _bounded_size(), open_regular(path) as file, Image.open(file) as image:
         if pixels:
             image.load()
         return image

@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 
 from qvggt.eval.ground_truth import check_frames, require, resize_intrinsics, true_mask, true_points, unproject_maps
-from qvggt.eval.metrics.alignment import align_medians, refine_icp, umeyama
+from qvggt.eval.metrics.alignment import align_medians, refine_icp
 from qvggt.eval.metrics.depth import resize_bicubic
 from qvggt.eval.metrics.points import CloudErrors, cloud_errors
 from qvggt.eval.metrics.pose import check_cameras
+from qvggt.geometry import umeyama
 from qvggt.types import Prediction, Scene
 
 CROP_PX = 224

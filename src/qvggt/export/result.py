@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
+from qvggt.export import write_all
 from qvggt.export.npz import load_prediction, save_prediction
 from qvggt.files import write_json
 from qvggt.files.read import read_json_object, reading
@@ -103,6 +104,23 @@ def save_result(prediction: Prediction, info: ResultInfo, folder: PathLike) -> N
     """
     save_prediction(prediction, Path(folder) / PREDICTION, overwrite=True)
     write_json(Path(folder) / INFO, {"format": _FORMAT, "version": _VERSION, **asdict(info)})
+
+
+def write_result(
+    prediction: Prediction,
+    info: ResultInfo,
+    folder: PathLike,
+    max_points: int = ExportOptions.max_points,
+) -> list[str]:
+    """Write every file of a reconstruction into a folder and return their names.
+
+    Raises:
+        QvggtError: outputs that ``info.points_from`` needs are missing, or a file cannot be written.
+    """
+    count, _, height, width = prediction.images.shape
+    caption = f"{count} frame{'s' if count > 1 else ''} of {width}x{height} px"
+    save_result(prediction, info, folder)
+    return [PREDICTION, INFO, *write_all(prediction, folder, info.export_options(max_points), caption)]
 
 
 def _read_info(path: Path) -> ResultInfo:

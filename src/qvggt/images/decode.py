@@ -111,6 +111,14 @@ def read_picture(path: Path, name: str, white: WhiteLevel | None = None, max_byt
     return Picture(name, upright, size[::-1] if turned else size)
 
 
+def open_image(path: Path) -> Image.Image:
+    """Open an image file for its size and metadata; pixels are decoded later, if at all (HEIC's at once)."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    with pillow_limit.lifted():
+        return _open(path, head, None)
+
+
 def as_rgb(image: Image.Image, name: str = "image", white: WhiteLevel | None = None) -> Image.Image:
     """Return a PIL image as upright 8-bit RGB: EXIF orientation applied, transparency over white, 16 bits scaled to 8.
 

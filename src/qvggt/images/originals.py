@@ -51,17 +51,34 @@ def read_originals(
         yield image
 
 
-def _images(sources: Sequence[PathLike], names: Sequence[str]) -> Iterator[Image.Image]:
+def original_files(sources: Sequence[PathLike], names: Sequence[str]) -> list[Path]:
+    """Return the image file of each frame.
+
+    Raises:
+        QvggtError: the frames are from a video, or a source or a frame is not found.
+    """
     paths = _paths(sources)
     if len(paths) == 1 and suffix(paths[0]) in VIDEO_SUFFIXES:
-        yield from read_video_frames(paths[0], [_number(name, paths[0]) for name in names])
-        return
+        raise QvggtError(f"{quote(paths[0])} is a video, whose frames have no metadata: give image files")
+    return _named(paths, sources, names)
+
+
+def _named(paths: Sequence[Path], sources: Sequence[PathLike], names: Sequence[str]) -> list[Path]:
+    """Return the path of each frame."""
     found = {path.name: path for path in paths} | dict(zip(unique_names(paths), paths, strict=True))
     missing = [name for name in names if name not in found]
     if missing:
         place = ", ".join(quote(source) for source in sources)
         raise QvggtError(f"the image {missing[0]!r} is not in {place}: name the place of the images (--images)")
-    chosen = [found[name] for name in names]
+    return [found[name] for name in names]
+
+
+def _images(sources: Sequence[PathLike], names: Sequence[str]) -> Iterator[Image.Image]:
+    paths = _paths(sources)
+    if len(paths) == 1 and suffix(paths[0]) in VIDEO_SUFFIXES:
+        yield from read_video_frames(paths[0], [_number(name, paths[0]) for name in names])
+        return
+    chosen = _named(paths, sources, names)
     white = WhiteLevel(chosen)
     for name, path in zip(names, chosen, strict=True):
         yield profile_to_srgb(read_picture(path, name, white).image)

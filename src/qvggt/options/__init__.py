@@ -28,6 +28,7 @@ from qvggt.options.choices import (
 )
 from qvggt.options.evaluation import BenchOptions, RunOptions, Selection
 from qvggt.options.inference import ExportOptions, ImageOptions, InferenceOptions, LoadOptions, WindowOptions
+from qvggt.options.known import KnownCameras, KnownDistance, Place, ScaleOptions
 from qvggt.options.quantization import (
     SENSITIVITY_CALIBRATION,
     CalibrationOptions,
@@ -60,11 +61,15 @@ __all__ = [
     "ImageMode",
     "ImageOptions",
     "InferenceOptions",
+    "KnownCameras",
+    "KnownDistance",
     "LoadOptions",
+    "Place",
     "PointsFrom",
     "QuantizeOptions",
     "Rounding",
     "RunOptions",
+    "ScaleOptions",
     "Selection",
     "SensitivityOptions",
     "Supervision",

@@ -93,7 +93,7 @@ def see(surfaces: Surfaces, frame: int, points: np.ndarray, tolerance: float = D
     with np.errstate(invalid="ignore"):
         inside = np.flatnonzero(((pixels >= 0) & (pixels < (width, height))).all(1))
     depth = np.full(len(pixels), np.nan)
-    nearest, interpolated = _sampled(surfaces.depth[frame], surfaces.valid[frame], pixels[inside])
+    nearest, interpolated = sampled_depth(surfaces.depth[frame], surfaces.valid[frame], pixels[inside])
     wanted = distance[inside]
     depth[inside] = np.where(abs(interpolated - wanted) < abs(nearest - wanted), interpolated, nearest)
     with np.errstate(invalid="ignore"):
@@ -101,7 +101,7 @@ def see(surfaces: Surfaces, frame: int, points: np.ndarray, tolerance: float = D
     return Sight(pixels, depth, visible)
 
 
-def _sampled(depth: np.ndarray, valid: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sampled_depth(depth: np.ndarray, valid: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return depth [H, W] at pixels [N, 2]: of the nearest pixel, and interpolated; NaN where a pixel is not valid."""
     height, width = depth.shape
 

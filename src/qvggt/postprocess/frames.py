@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib import colormaps
 
@@ -46,6 +49,26 @@ def cameras_of(prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
         first = prediction.names[int(np.argmin(finite))]
         raise QvggtError(f"the camera of {first!r} is not finite: check the model's weights or leave that image out")
     return cameras, intrinsics
+
+
+def frame_index(prediction: Prediction, name: str) -> int:
+    """Return the index of a frame.
+
+    Raises:
+        QvggtError: it does not exist; the message suggests the nearest name.
+    """
+    if name in prediction.names:
+        return prediction.names.index(name)
+    raise QvggtError(f"there is no frame {name!r}: {suggestion(prediction.names, name)}")
+
+
+def suggestion(names: Sequence[str], name: str) -> str:
+    """Return what to say about a name that is not among ``names``."""
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    shown = ", ".join(map(repr, names[:3]))
+    return f"the {len(names)} frames are {shown}{', ...' if len(names) > 3 else ''}"
 
 
 def camera_centers(cam_from_world: np.ndarray) -> np.ndarray:

@@ -59,20 +59,19 @@ def aligned(first: Prediction, second: Prediction) -> tuple[Prediction, Similari
 
 
 def transformed(prediction: Prediction, by: Similarity) -> Prediction:
-    """Return a reconstruction whose world is mapped by a similarity transform."""
+    """Return a reconstruction, with cameras and any other outputs, whose world is mapped by a similarity transform."""
     cameras = _present(prediction.cam_from_world).astype(np.float64)
     rotation = cameras[:, :, :3] @ by.rotation.T
     translation = by.scale * cameras[:, :, 3:] - rotation @ by.translation[:, None]
     moved = torch.from_numpy(np.concatenate((rotation, translation), 2)).float()  # [S, 3, 4]
-    depth = _present(prediction.depth) * np.float32(by.scale)
     intrinsics = torch.from_numpy(_present(prediction.intrinsics))
-    size = (depth.shape[1], depth.shape[2])
-    points = prediction.world_points
+    size = (prediction.images.shape[2], prediction.images.shape[3])
+    depth, points = prediction.depth, prediction.world_points
     return replace(
         prediction,
         cam_from_world=moved.numpy(),
         pose_enc=geometry.cameras_to_pose_encoding(moved, intrinsics, size).numpy(),
-        depth=depth,
+        depth=None if depth is None else depth * np.float32(by.scale),
         world_points=None if points is None else by.apply(points).astype(np.float32),
     )
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from qvggt.eval.metrics.alignment import align_medians, refine_icp, umeyama
+from qvggt.eval.metrics.alignment import align_medians, refine_icp
+from qvggt.geometry import umeyama
 from qvggt.types import QvggtError
 
 

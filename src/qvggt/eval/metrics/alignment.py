@@ -1,10 +1,10 @@
-"""Align a predicted point cloud with the true one: Umeyama, medians, and ICP."""
+"""Align a predicted point cloud with the true one without correspondences: medians, and ICP."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from qvggt.geometry import Similarity
+from qvggt.geometry import Similarity, check_points
 from qvggt.types import QvggtError
 
 ICP_DISTANCE_M = 0.1
@@ -12,50 +12,6 @@ ICP_DISTANCE_M = 0.1
 
 _ICP_ITERATIONS = 30
 _ICP_FEWEST_POINTS = 10
-
-
-def check_points(points: np.ndarray, minimum: int = 1) -> np.ndarray:
-    """Return points [N, 3] as float64.
-
-    Raises:
-        ValueError: if the shape is another, there are fewer than ``minimum``, or any is not finite.
-    """
-    points = np.asarray(points, dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] != 3 or len(points) < minimum:
-        raise ValueError(f"expected points [N, 3] with N >= {minimum}, got shape {points.shape}")
-    if not np.isfinite(points).all():
-        raise ValueError("expected finite points, got NaN or infinity")
-    return points
-
-
-def umeyama(source: np.ndarray, target: np.ndarray) -> Similarity:
-    """Return the similarity that brings corresponding points together with the least sum of squares.
-
-    Degenerate sources keep an optimum: for collinear points the rotation about their line is free and one is
-    chosen; for a single place the translation alone fits, with scale 1 and no rotation.
-
-    Args:
-        source: [N, 3] finite points.
-        target: [N, 3] finite points, one for each of ``source``.
-
-    Raises:
-        ValueError: if the shapes differ, nothing is given or a point is not finite.
-
-    Source: S. Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991.
-    """
-    source, target = check_points(source), check_points(target)
-    if source.shape != target.shape:
-        raise ValueError(f"expected corresponding points, got shapes {source.shape} and {target.shape}")
-    mean_s, mean_t = source.mean(0), target.mean(0)
-    centerd_s, centerd_t = source - mean_s, target - mean_t
-    variance = (centerd_s**2).sum() / len(source)
-    if variance <= 1e-24 * (source**2).sum() / len(source):
-        return Similarity(1.0, np.eye(3), mean_t - mean_s)
-    u, singular, v_t = np.linalg.svd(centerd_t.T @ centerd_s / len(source))
-    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(v_t))])
-    rotation = (u * signs) @ v_t
-    scale = max(float((singular * signs).sum() / variance), 0.0)
-    return Similarity(scale, rotation, mean_t - scale * rotation @ mean_s)
 
 
 def align_medians(source: np.ndarray, target: np.ndarray) -> Similarity:

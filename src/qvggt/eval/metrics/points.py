@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 
-from qvggt.eval.metrics.alignment import check_points
+from qvggt.geometry import check_points
 
 NORMAL_NEIGHBORS = 30
 """Nearest points, itself included, whose plane gives a point its normal."""

@@ -1,0 +1,47 @@
+"""``qvggt scale``: a saved reconstruction in meters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from qvggt.cli import arguments as given
+from qvggt.cli.known import AlignWorld, Scale
+from qvggt.options import ExportOptions, ScaleOptions
+
+ResultFolder = Annotated[Path, tyro.conf.Positional, given.argument("RESULT", "folder that reconstruct wrote")]
+NewFolder = Annotated[
+    Path | None,
+    tyro.conf.arg(aliases=["-o"], metavar="DIR", help="output folder", help_behavior_hint="(default: RESULT)"),
+]
+
+
+def scale(
+    result: ResultFolder,
+    scale: Scale,
+    align_world: AlignWorld = ScaleOptions.align_world,
+    output: NewFolder = None,
+    images: Annotated[tuple[str, ...], given.option("IMAGES", "place of the photographs, if they were moved")] = (),
+    max_points: given.MaxPoints = ExportOptions.max_points,
+    overwrite: given.Overwrite = False,
+    json: given.Json = None,
+) -> None:
+    """Make a reconstruction metric: rewrite its files in meters, in RESULT itself or in a new folder."""
+    from qvggt.cli.known import metric, say_scale
+    from qvggt.cli.show import check_figures, save_figures, say
+    from qvggt.export import CONTENTS
+    from qvggt.export.result import INFO, PREDICTION, open_result, write_result
+    from qvggt.files import new_folder
+
+    sources = ScaleOptions.of(scale, align_world)
+    check_figures(json)
+    opened = open_result(result)
+    target = output or opened.folder
+    prediction, info = metric(opened.prediction, opened.info, sources, images or opened.info.images)
+    with new_folder(target, (PREDICTION, INFO, *CONTENTS), overwrite or output is None) as folder:
+        files = write_result(prediction, info, folder, max_points)
+    say_scale(info.details["scale"])
+    say(f"{target}: all files are in meters")
+    save_figures(json, {"scale": info.details["scale"], "files": files})
