@@ -55,6 +55,13 @@ def test_a_number_of_frames_is_evenly_spread(tmp_path, ending):
     assert len(taken(path)) == 16  # the default
 
 
+def test_the_number_of_frames_taken_is_logged(tmp_path, caplog):
+    path = encode(tmp_path / "film.mp4", 21)
+    with caplog.at_level("INFO"):
+        list(read_video(path, frames=5))
+    assert [record.message for record in caplog.records] == [f"taking 5 of the 21 frames of {str(path)!r}"]
+
+
 def test_frames_per_second(tmp_path):
     path = encode(tmp_path / "film.mp4", 21, rate=10)
     assert taken(path, fps=2) == [0, 5, 10, 15, 20]

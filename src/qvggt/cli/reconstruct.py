@@ -53,7 +53,7 @@ def reconstruct(
     from qvggt.api import reconstruct as api
     from qvggt.cli.show import progress, save_figures, size_bytes
     from qvggt.export import CONTENTS
-    from qvggt.export.result import INFO, PREDICTION, ResultInfo, write_result
+    from qvggt.export.result import INFO, PREDICTION, ResultInfo, judged, write_result
     from qvggt.files import new_folder
     from qvggt.inference.process_memory import retain_freed_memory
 
@@ -79,6 +79,7 @@ def reconstruct(
         del network  # writing files needs its memory
         update(f"{_size(prediction)}, writing files", 1.0)
         prediction, info = known.applied(prediction, info)
+        info = judged(prediction, info)
         written = write_result(prediction, info, folder, max_points)
     clock.append(time.perf_counter())
     figures = _figures(prediction, info, clock, written)
@@ -139,3 +140,7 @@ def _print(figures: dict[str, Any], output: Path) -> None:
         say_scale(figures["scale"])
     names = list(dict.fromkeys("depth/" if name.startswith("depth/") else name for name in figures["files"]))
     say(f"{output}: {', '.join(names)}")
+    if "quality" in figures:
+        faults = [finding["text"] for finding in figures["quality"]["findings"]]
+        for text in faults or ["no faults found"]:
+            say(f"quality: {text}")

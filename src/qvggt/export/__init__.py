@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from qvggt.export.cameras import write_cameras
@@ -35,7 +35,11 @@ _log = logging.getLogger(__name__)
 
 
 def write_all(
-    prediction: Prediction, folder: PathLike, options: ExportOptions | None = None, caption: str = ""
+    prediction: Prediction,
+    folder: PathLike,
+    options: ExportOptions | None = None,
+    caption: str = "",
+    badges: Sequence[str] = (),
 ) -> dict[str, Path]:
     """Write every file for which the prediction has the required outputs.
 
@@ -47,6 +51,7 @@ def write_all(
         folder: created if missing.
         options: see ``ExportOptions``.
         caption: line below the title of ``overview.png``.
+        badges: warnings of a few words that stand beside it.
 
     Returns:
         The path of each file, keyed by its name inside ``folder``, in the order of writing.
@@ -75,7 +80,7 @@ def write_all(
         written |= {f"depth/{path.name}": path for path in images}
 
     def overview(path: Path) -> None:
-        write_overview(path, prediction, cloud, options.title, caption=caption, unit=options.unit)
+        write_overview(path, prediction, cloud, options.title, caption=caption, unit=options.unit, badges=badges)
 
     write("overview.png", overview)
     return written

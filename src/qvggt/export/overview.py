@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import matplotlib.patheffects as effects
@@ -78,6 +79,7 @@ def write_overview(
     title: str = "",
     caption: str = "",
     unit: Unit = "model",
+    badges: Sequence[str] = (),
 ) -> None:
     """Write the contact sheet as PNG.
 
@@ -92,6 +94,7 @@ def write_overview(
         title: heading, usually the model's name.
         caption: line below the title.
         unit: unit of lengths, for the scale bar.
+        badges: warnings of a few words, drawn beside the caption.
 
     Raises:
         QvggtError: if the file cannot be written.
@@ -108,6 +111,9 @@ def write_overview(
     _draw_tiles(sheet, prediction, shown, tiles, grid=replace(grid, top=_TITLE + (content - grid.size[1]) / 2))
     if has_view:
         _draw_top_view(sheet, prediction, cloud, shown, place=(view_left, _TITLE, view_width, content), unit=unit)
+    if badges:
+        text = sheet.printable("  ·  ".join(badges), int((sheet.width - 2 * _MARGIN) * 6))
+        sheet.badge(sheet.width - _MARGIN, 0.61, text)
     sheet.save(path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +13,7 @@ from qvggt.files import write_json
 from qvggt.files.read import read_json_object, reading
 from qvggt.images.files import quote
 from qvggt.options import ExportOptions, ImageMode, PointsFrom, Unit
+from qvggt.postprocess.quality import assess, quality_details
 from qvggt.types import PathLike, Prediction, QvggtError
 
 PREDICTION, INFO = "prediction.npz", "result.json"
@@ -106,6 +107,12 @@ def save_result(prediction: Prediction, info: ResultInfo, folder: PathLike) -> N
     write_json(Path(folder) / INFO, {"format": _FORMAT, "version": _VERSION, **asdict(info)})
 
 
+def judged(prediction: Prediction, info: ResultInfo) -> ResultInfo:
+    """Return what is known about a reconstruction with its measured quality in the details, if it can be measured."""
+    quality = assess(prediction)
+    return replace(info, details={**info.details, "quality": quality_details(quality)}) if quality else info
+
+
 def write_result(
     prediction: Prediction,
     info: ResultInfo,
@@ -120,7 +127,16 @@ def write_result(
     count, _, height, width = prediction.images.shape
     caption = f"{count} frame{'s' if count > 1 else ''} of {width}x{height} px"
     save_result(prediction, info, folder)
-    return [PREDICTION, INFO, *write_all(prediction, folder, info.export_options(max_points), caption)]
+    written = write_all(prediction, folder, info.export_options(max_points), caption, badges=_badges(info))
+    return [PREDICTION, INFO, *written]
+
+
+def _badges(info: ResultInfo) -> list[str]:
+    """Return the labels of the findings in a result's details, which may be from a file."""
+    quality = info.details.get("quality")
+    findings = quality.get("findings") if isinstance(quality, dict) else None
+    found = [each.get("label") for each in findings if isinstance(each, dict)] if isinstance(findings, list) else []
+    return [label for label in found if isinstance(label, str)]
 
 
 def _read_info(path: Path) -> ResultInfo:

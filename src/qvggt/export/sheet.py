@@ -18,6 +18,7 @@ from qvggt.types import PathLike
 DPI = 120
 FONT = "DejaVu Sans"
 BACKGROUND, PANEL, TEXT, FAINT = "#15171c", "#1d2027", "#eef0f4", "#9aa1ad"
+WARNING = "#f2b040"
 
 Place = tuple[float, float, float, float]
 """Left, top, width, height in inches."""
@@ -91,6 +92,11 @@ class Sheet:
             else:
                 anchor = {"ha": ("left", "center", "right")[i]}
                 self.text(left + i / 2 * width, top + height + 0.05, tick, fontsize=7, color=FAINT, **anchor)
+
+    def badge(self, right: float, top: float, text: str) -> None:
+        """Draw text in a box of a warning's color with its top right corner at a position."""
+        box = {"boxstyle": "round,pad=0.35", "facecolor": WARNING, "edgecolor": "none"}
+        self.text(right, top, text, fontsize=8.5, fontweight="bold", color=BACKGROUND, ha="right", bbox=box)
 
     def save(self, path: PathLike) -> None:
         """Write the page as PNG, replacing an existing file.

@@ -57,8 +57,10 @@ def read_video(path: Path, fps: float | None = None, frames: int | None = None) 
     with _opened(path) as open_container:
         with open_container() as container:
             times = _frame_times(container, path)
+        chosen = choose_times(times, fps, frames)
+        log.info("taking %d of the %d frames of %s", len(chosen), len(times), quote(path))
         with open_container() as container:
-            yield from _frames_at(container, choose_times(times, fps, frames), path)
+            yield from _frames_at(container, chosen, path)
 
 
 def read_video_frames(path: Path, numbers: Sequence[int]) -> Iterator[Image.Image]:

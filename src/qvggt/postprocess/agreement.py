@@ -1,0 +1,181 @@
+"""How far frames agree: how much they share, how alike they look there, and which of them shows less detail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from qvggt.postprocess.covisibility import Sight, Surfaces, confident_pixels, see
+from qvggt.postprocess.frames import photo_mask
+from qvggt.types import Prediction
+
+DEPTH_TOLERANCE = 0.1
+"""Relative difference of depth up to which two frames see the same point; predicted depth differs by a few percent."""
+
+_SAMPLES, _LEAST_SAMPLES, _ALL_SAMPLES = 400, 64, 20_000
+"""Most and fewest points of a frame, and the number of points of all frames between these limits."""
+
+_LEAST_SHARE = 0.15
+"""Share of a frame's points that another must see for the two to be compared."""
+
+_MAP_PX = 96
+_FINEST, _COARSEST, _COARSE_DETAIL, _AROUND = 0.03, 0.15, 0.025, 0.03
+"""Standard deviations of Gaussian filters, as shares of the width: of the band of colors that are compared, of what
+counts as coarse detail, and of the neighborhood in which detail is averaged."""
+_FAR = 1e5
+_GRAY = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Comparisons of each frame i with each frame j, at points of frame i on a random grid.
+
+    Attributes:
+        overlap: [S, S], share of the points that project into frame j's photograph.
+        seen: [S, S], share of the points that lie on the surface that frame j sees.
+        likeness: [S, S], correlation of colors, of -1..1, in the two frames at the points that project into frame j,
+            of structures between 3 and 15 % of the width; NaN where these are too few.
+        parallax: [S, S], by how much the likeness falls if frame j's camera is moved to the center of frame i's; NaN
+            where points are too few.
+        detail: [S, S], logarithm of frame i's fine over coarse detail less that of frame j's, on what both see; NaN
+            where that is too little.
+    """
+
+    overlap: np.ndarray
+    seen: np.ndarray
+    likeness: np.ndarray
+    parallax: np.ndarray
+    detail: np.ndarray
+
+
+def measure_agreement(prediction: Prediction) -> Agreement:
+    """Compare every frame with every other.
+
+    Args:
+        prediction: with cameras, and depth or world points.
+
+    Raises:
+        QvggtError: outputs that it needs are missing.
+    """
+    surfaces = Surfaces.of(prediction)
+    count, per_map = len(surfaces.cameras), max(1, round(prediction.images.shape[3] / _MAP_PX))
+    colors, detail = _maps(prediction, per_map)
+    samples = _Samples.of(prediction, surfaces, int(np.clip(_ALL_SAMPLES // count, _LEAST_SAMPLES, _SAMPLES)))
+    own_colors, own_detail = samples.values(colors, per_map), samples.values(detail, per_map)
+    results = {name: np.full((count, count), np.nan) for name in ("overlap", "seen", "likeness", "parallax", "detail")}
+    for j in range(count):
+        sight = see(surfaces, j, samples.points.reshape(-1, 3), DEPTH_TOLERANCE)
+        turned = see(surfaces, j, samples.far_points.reshape(-1, 3), DEPTH_TOLERANCE)
+        shape = samples.pixels.shape[:2]
+        inside, seen = samples.usable & _inside(sight, shape), samples.usable & sight.visible.reshape(shape)
+        both = inside & _inside(turned, shape)
+        theirs, theirs_turned = (_at(colors[j], s.pixels, per_map).reshape(*shape, 3) for s in (sight, turned))
+        energy = _at(detail[j], sight.pixels, per_map).reshape(*shape, 2)
+        results["overlap"][:, j], results["seen"][:, j] = inside.mean(1), seen.mean(1)
+        results["likeness"][:, j] = _correlation(own_colors, theirs, inside)
+        enough = both.mean(1) >= _LEAST_SHARE
+        gain = _correlation(own_colors, theirs, both) - _correlation(own_colors, theirs_turned, both)
+        results["parallax"][:, j] = np.where(enough, gain, np.nan)
+        ratio = _log_ratio(own_detail, seen) - _log_ratio(energy, seen)
+        results["detail"][:, j] = np.where(seen.mean(1) >= _LEAST_SHARE, ratio, np.nan)
+    return Agreement(**results)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """The same number N of points of each frame.
+
+    Attributes:
+        pixels: [S, N, 2] in processed pixels.
+        points: [S, N, 3] on the frame's surface.
+        far_points: [S, N, 3] on the same rays, so far away that cameras see them wherever they are.
+        usable: [S, 1] bool, False for frames without valid pixels.
+    """
+
+    pixels: np.ndarray
+    points: np.ndarray
+    far_points: np.ndarray
+    usable: np.ndarray
+
+    @classmethod
+    def of(cls, prediction: Prediction, surfaces: Surfaces, number: int) -> _Samples:
+        count, _, width = surfaces.depth.shape
+        rng = np.random.default_rng(0)
+        pixels, points, far = np.zeros((count, number, 2)), np.zeros((count, number, 3)), np.zeros((count, number, 3))
+        usable = np.zeros((count, 1), bool)
+        for frame in range(count):
+            places = confident_pixels(prediction, surfaces, frame)
+            if not len(places):
+                continue
+            chosen = np.sort(places[rng.integers(len(places), size=number)])
+            usable[frame] = True
+            pixels[frame] = np.column_stack((chosen % width, chosen // width)) + 0.5
+            points[frame] = surfaces.surface_points(frame, chosen)
+            depth = surfaces.depth[frame].ravel()[chosen]
+            far[frame] = surfaces.points(frame, pixels[frame], depth * _FAR)
+        return cls(pixels, points, far, usable)
+
+    def values(self, maps: np.ndarray, per_map: int) -> np.ndarray:
+        """Return the values [S, N, C] of maps [S, h, w, C] of ``per_map`` pixels at the points."""
+        return np.stack([_at(values, pixels, per_map) for values, pixels in zip(maps, self.pixels, strict=True)])
+
+
+def _inside(sight: Sight, shape: tuple[int, ...]) -> np.ndarray:
+    return np.isfinite(sight.depth).reshape(shape)
+
+
+def _at(values: np.ndarray, pixels: np.ndarray, per_map: int) -> np.ndarray:
+    """Return the values [N, C] of a map [h, w, C] at pixels [N, 2]; those outside are of its border."""
+    height, width = values.shape[:2]
+    with np.errstate(invalid="ignore"):
+        column, row = np.clip(np.nan_to_num(pixels) / per_map, 0, (width - 1, height - 1)).astype(np.int64).T
+    return values[row, column]
+
+
+def _maps(prediction: Prediction, per_map: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return band-pass colors [S, h, w, 3], and fine and coarse detail [S, h, w, 2], of blocks of pixels."""
+    colors, details = [], []
+    for image, photo in zip(prediction.images, photo_mask(prediction), strict=True):
+        width = image.shape[2] / per_map
+        small = np.stack([_blocks(channel, per_map) for channel in image], -1)
+        weight = _blocks(photo.astype(np.float32), per_map)
+        narrow, wide = (_smooth(small, weight, sigma * width) for sigma in (_FINEST, _COARSEST))
+        colors.append(narrow - wide)
+        gray = np.einsum("chw,c->hw", image, _GRAY)
+        inner = ndimage.binary_erosion(photo, iterations=2, border_value=1)
+        fine = _blocks(ndimage.laplace(gray, mode="nearest") ** 2 * inner, per_map)
+        coarse = ndimage.laplace(_smooth(small @ _GRAY, weight, _COARSE_DETAIL * width), mode="nearest") ** 2
+        pair = np.stack((fine, coarse * (_blocks(inner.astype(np.float32), per_map) > 0)), -1)
+        details.append(_smooth(pair, np.ones_like(weight), _AROUND * width))
+    return np.stack(colors), np.stack(details)
+
+
+def _blocks(values: np.ndarray, side: int) -> np.ndarray:
+    """Return the means of blocks of [H, W]; what is left over at the right and at the bottom is dropped."""
+    height, width = (length // side for length in values.shape)
+    return values[: height * side, : width * side].reshape(height, side, width, side).mean((1, 3))
+
+
+def _smooth(values: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
+    """Return a Gaussian average of values [h, w] or [h, w, C] in which pixels count by their weight [h, w]."""
+    weight = weight if values.ndim == 2 else weight[..., None]
+    spread = (sigma, sigma, 0)[: values.ndim]
+    total = ndimage.gaussian_filter(values * weight, spread, mode="nearest", truncate=3)
+    return total / np.maximum(ndimage.gaussian_filter(weight, spread, mode="nearest", truncate=3), 1e-3)
+
+
+def _correlation(ours: np.ndarray, theirs: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return the correlation [S] of values [S, N, C] where ``kept`` [S, N]; NaN where that is too little."""
+    weight = kept[..., None] / np.maximum(kept.sum(1), 1)[:, None, None]
+    a, b = (each - (each * weight).sum(1, keepdims=True) for each in (ours, theirs))
+    product, ours_squared, theirs_squared = ((x * weight).sum((1, 2)) for x in (a * b, a * a, b * b))
+    result = product / np.sqrt(ours_squared * theirs_squared + 1e-12)
+    return np.where(kept.mean(1) >= _LEAST_SHARE / 3, result, np.nan)
+
+
+def _log_ratio(energy: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return [S] the logarithm of fine over coarse detail, of energies [S, N, 2] where ``kept`` [S, N]."""
+    fine, coarse = ((energy * kept[..., None]).sum(1) + 1e-8).T
+    return np.log(fine / coarse)
