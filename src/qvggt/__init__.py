@@ -6,6 +6,8 @@ The public verbs and types are imported when they are first used, so that ``impo
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from qvggt.version import __version__
@@ -13,6 +15,7 @@ from qvggt.version import __version__
 if TYPE_CHECKING:
     from qvggt.api.compare import compare
     from qvggt.api.evaluate import evaluate
+    from qvggt.api.export import export
     from qvggt.api.fidelity import FidelityReport, fidelity
     from qvggt.api.metric_scale import to_meters
     from qvggt.api.quantize import QuantizeReport, quantize, quantize_to
@@ -21,10 +24,12 @@ if TYPE_CHECKING:
     from qvggt.calibration.sensitivity import SensitivityReport
     from qvggt.eval.comparison import ComparisonReport
     from qvggt.eval.report import Evaluation
+    from qvggt.export.formats import ExportReport
     from qvggt.export.npz import load_prediction, save_prediction
     from qvggt.options import (
         CalibrationOptions,
         CompareOptions,
+        FormatOptions,
         QuantizeOptions,
         RunOptions,
         ScaleOptions,
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "qvggt.api.reconstruct": ("load", "reconstruct", "save"),
+    "qvggt.export.formats": ("ExportReport",),
     "qvggt.export.npz": ("load_prediction", "save_prediction"),
     "qvggt.api.metric_scale": ("to_meters",),
     "qvggt.postprocess.metric_scale": ("scaled",),
@@ -48,6 +54,7 @@ _HOMES = {
     "qvggt.options": (
         "CalibrationOptions",
         "CompareOptions",
+        "FormatOptions",
         "QuantizeOptions",
         "RunOptions",
         "ScaleOptions",
@@ -68,7 +75,9 @@ __all__ = [
     "CompareOptions",
     "ComparisonReport",
     "Evaluation",
+    "ExportReport",
     "FidelityReport",
+    "FormatOptions",
     "FrameMap",
     "ImageSet",
     "Prediction",
@@ -86,6 +95,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "export",
     "fidelity",
     "load",
     "load_prediction",
@@ -105,3 +115,18 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(importlib.import_module(home), name)
     raise AttributeError(f"module 'qvggt' has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """The package; its attribute ``export`` is the verb, although importing the folder ``export/`` sets it too."""
+
+    @property
+    def export(self) -> Any:
+        return importlib.import_module("qvggt.api.export").export
+
+    @export.setter
+    def export(self, module: ModuleType) -> None:
+        """Ignore the folder; ``from qvggt.export import ...`` finds it without the attribute."""
+
+
+sys.modules[__name__].__class__ = _Package

@@ -17,6 +17,7 @@ from qvggt.options import (
     CalibrationOptions,
     CompareOptions,
     ExportOptions,
+    FormatOptions,
     ImageOptions,
     InferenceOptions,
     LoadOptions,
@@ -126,12 +127,17 @@ EXPECTED = {
     },
     "train": {"device": LoadOptions.device},
     "view": fields(ViewOptions, "host", "port", "max_points"),
+    "export": {
+        **fields(FormatOptions, "resolution", "shared_camera", "text", "max_points", "points_from", "depth_files"),
+        "confidence": FormatOptions.drop_percent,
+    },
 }
 OUTPUTS = {"output", "json", "html", "plot", "profile", "overwrite", "resume", "revision"}
 """Options that say where results go and which file is read; the rest of what has no counterpart is listed below."""
 OF_THE_COMMAND = {
     "train": {"start_from", "minutes", "threads", "render_apart"},
     "inspect": {"verify", "layers"},
+    "export": {"images"},
 }
 
 

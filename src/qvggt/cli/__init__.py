@@ -15,6 +15,7 @@ from qvggt.cli.bench import bench
 from qvggt.cli.compare import compare
 from qvggt.cli.demo import demo
 from qvggt.cli.evaluate import evaluate
+from qvggt.cli.export import export
 from qvggt.cli.fidelity import fidelity
 from qvggt.cli.inspect import inspect
 from qvggt.cli.messages import command_help, messages_on_stderr, say_why
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "reconstruct": reconstruct,
     "view": view,
     "scale": scale,
+    "export": export,
     "quantize": quantize,
     "evaluate": evaluate,
     "compare": compare,

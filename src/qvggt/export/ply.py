@@ -31,12 +31,21 @@ def write_ply(path: PathLike, cloud: PointCloud, unit: Unit = "model") -> None:
     for channel, name in enumerate(("red", "green", "blue")):
         vertices[name] = cloud.colors[:, channel]
     vertices["confidence"] = cloud.confidence
-    properties = [f"property {_PLY_TYPES[_VERTEX[name].str]} {name}" for name in _VERTEX.names or ()]
+    write_vertices(path, vertices, unit)
+
+
+def write_vertices(path: PathLike, vertices: np.ndarray, unit: Unit) -> None:
+    """Write a structured array of ``<f4`` and ``u1`` fields as binary PLY, one property a field.
+
+    Raises:
+        QvggtError: if the file cannot be written.
+    """
+    properties = [f"property {_PLY_TYPES[vertices.dtype[name].str]} {name}" for name in vertices.dtype.names or ()]
     header = [
         "ply",
         "format binary_little_endian 1.0",
         f"comment qvggt; OpenCV axes: x right, y down, z forward of the first camera; {_UNITS[unit]}",
-        f"element vertex {len(cloud)}",
+        f"element vertex {len(vertices)}",
         *properties,
         "end_header",
     ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from qvggt.images.color import profile_to_srgb
 from qvggt.images.decode import read_picture
@@ -22,14 +23,44 @@ from qvggt.images.files import (
     suffix,
     unique_names,
 )
-from qvggt.images.video import read_video_frames
+from qvggt.images.video import read_frame_times, read_video_frames
 from qvggt.types import FrameMap, PathLike, QvggtError
+
+
+@dataclass(frozen=True)
+class Original:
+    """The original image of a frame.
+
+    Attributes:
+        image: upright 8-bit sRGB.
+        path: its file, or None for a frame of a video.
+    """
+
+    image: Image.Image
+    path: Path | None
+
+    def is_srgb_jpeg(self) -> bool:
+        """Return whether the file is a JPEG whose stored pixels are ``image``: upright RGB, without another profile."""
+        if self.path is None:
+            return False
+        with Image.open(self.path) as stored:
+            probe = Image.new("RGB", (1, 1))
+            probe.info["icc_profile"] = stored.info.get("icc_profile")
+            upright = stored.getexif().get(ExifTags.Base.Orientation, 1) == 1
+            return upright and (stored.format, stored.mode) == ("JPEG", "RGB") and profile_to_srgb(probe) is probe
 
 
 def read_originals(
     sources: Sequence[PathLike], names: Sequence[str], maps: Sequence[FrameMap]
 ) -> Iterator[Image.Image]:
-    """Yield the original image of each frame, upright 8-bit sRGB, one in memory at a time.
+    """Yield the original image of each frame; see ``open_originals``."""
+    for original in open_originals(sources, names, maps):
+        yield original.image
+        del original  # or it would be held while the next one is decoded
+
+
+def open_originals(sources: Sequence[PathLike], names: Sequence[str], maps: Sequence[FrameMap]) -> Iterator[Original]:
+    """Yield the original of each frame, one in memory at a time.
 
     Args:
         sources: what the frames were read from: a folder, a glob, a video, or image files.
@@ -41,14 +72,36 @@ def read_originals(
     """
     if len(names) != len(maps):
         raise ValueError(f"expected one map for each of {len(names)} names, got {len(maps)}")
-    for image, name, frame in zip(_images(sources, names), names, maps, strict=True):
+    originals = _originals(sources, names)
+    for name, frame in zip(names, maps, strict=True):
+        original = next(originals)  # not by zip, which would hold it while the next one is decoded
+        image = original.image
         if image.size != frame.original_size:
             was = "x".join(map(str, frame.original_size))
             raise QvggtError(
                 f"{name} has {image.width}x{image.height} px, and {was} were reconstructed: give the original images, "
                 "or reconstruct again"
             )
-        yield image
+        yield original
+        del original, image
+
+
+def frame_times(sources: Sequence[PathLike], names: Sequence[str]) -> list[float] | None:
+    """Return the time in seconds at which each frame of a video is shown, or None if the source is no video.
+
+    Raises:
+        QvggtError: the source is not found, cannot be read, or a name is not one of its frames.
+    """
+    paths = _paths(sources)
+    if len(paths) != 1 or suffix(paths[0]) not in VIDEO_SUFFIXES:
+        return None
+    times = read_frame_times(paths[0])
+    numbers = [_number(name, paths[0]) for name in names]
+    if max(numbers) >= len(times):
+        raise QvggtError(
+            f"{quote(paths[0])} has no frame {max(numbers)}: name the video that was reconstructed (--images)"
+        )
+    return [times[number] for number in numbers]
 
 
 def original_files(sources: Sequence[PathLike], names: Sequence[str]) -> list[Path]:
@@ -73,15 +126,17 @@ def _named(paths: Sequence[Path], sources: Sequence[PathLike], names: Sequence[s
     return [found[name] for name in names]
 
 
-def _images(sources: Sequence[PathLike], names: Sequence[str]) -> Iterator[Image.Image]:
+def _originals(sources: Sequence[PathLike], names: Sequence[str]) -> Iterator[Original]:
     paths = _paths(sources)
     if len(paths) == 1 and suffix(paths[0]) in VIDEO_SUFFIXES:
-        yield from read_video_frames(paths[0], [_number(name, paths[0]) for name in names])
+        for image in read_video_frames(paths[0], [_number(name, paths[0]) for name in names]):
+            yield Original(image, None)
+            del image
         return
     chosen = _named(paths, sources, names)
     white = WhiteLevel(chosen)
     for name, path in zip(names, chosen, strict=True):
-        yield profile_to_srgb(read_picture(path, name, white).image)
+        yield Original(profile_to_srgb(read_picture(path, name, white).image), path)
 
 
 def _paths(sources: Sequence[PathLike]) -> list[Path]:

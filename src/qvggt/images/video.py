@@ -87,6 +87,16 @@ def read_video_frames(path: Path, numbers: Sequence[int]) -> Iterator[Image.Imag
             raise QvggtError(f"{quote(path)} has no frame {left[0]}: name the video that was reconstructed (--images)")
 
 
+def read_frame_times(path: Path) -> list[float]:
+    """Return the time in seconds at which each frame of a video is shown, without decoding.
+
+    Raises:
+        QvggtError: PyAV is not installed, or the file is not a readable video or has no frames.
+    """
+    with _opened(path) as open_container, open_container() as container:
+        return _frame_times(container, path)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Callable[[], Any]]:
     """Open a video; what it yields opens its container, from the start each time.

@@ -27,6 +27,7 @@ from qvggt.options.choices import (
     parse_token_classes,
 )
 from qvggt.options.evaluation import BenchOptions, RunOptions, Selection
+from qvggt.options.export import FORMAT_POINTS, DepthFiles, ExportFormat, FormatOptions, Resolution
 from qvggt.options.inference import ExportOptions, ImageOptions, InferenceOptions, LoadOptions, WindowOptions
 from qvggt.options.known import KnownCameras, KnownDistance, Place, ScaleOptions
 from qvggt.options.quantization import (
@@ -44,6 +45,7 @@ __all__ = [
     "COMPARED_METHODS",
     "DATASET",
     "DENSE_FRAMES",
+    "FORMAT_POINTS",
     "HEADS_FOR",
     "METHOD",
     "SENSITIVITY_BITS",
@@ -53,8 +55,11 @@ __all__ = [
     "CalibrationOptions",
     "CompareOptions",
     "Compute",
+    "DepthFiles",
     "Engine",
+    "ExportFormat",
     "ExportOptions",
+    "FormatOptions",
     "GlobalAttention",
     "Granularity",
     "Head",
@@ -67,6 +72,7 @@ __all__ = [
     "Place",
     "PointsFrom",
     "QuantizeOptions",
+    "Resolution",
     "Rounding",
     "RunOptions",
     "ScaleOptions",

@@ -1,0 +1,62 @@
+"""Options of exporting a reconstruction to the formats of other programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from qvggt.options.choices import PointsFrom, check_choice
+from qvggt.types import QvggtError
+
+ExportFormat = Literal["colmap", "nerfstudio", "splat", "ply", "glb", "trajectory", "depth"]
+"""A COLMAP model, nerfstudio's ``transforms.json``, Gaussians to start training from, points as PLY, a GLB scene,
+camera trajectories, or depth maps."""
+
+Resolution = Literal["original", "processed"]
+"""Images as they were photographed, or as the model saw them."""
+
+DepthFiles = Literal["png", "npy", "exr"]
+"""Depth as 16-bit integers with a scale, as NumPy arrays, or as OpenEXR images."""
+
+FORMAT_POINTS: dict[ExportFormat, int] = {
+    "colmap": 100_000, "nerfstudio": 100_000, "splat": 100_000, "ply": 1_000_000, "glb": 1_000_000
+}  # fmt: skip
+"""Most points of each format that has points, if no number is given."""
+
+
+@dataclass(frozen=True)
+class FormatOptions:
+    """What an exported reconstruction contains; a format ignores what does not concern it.
+
+    Attributes:
+        resolution: of the images beside a COLMAP model or ``transforms.json``.
+        shared_camera: one camera (median focal lengths) for all images of one size.
+        text: COLMAP's text files in place of its binary ones.
+        max_points: most points; None for ``FORMAT_POINTS``.
+        points_from: ``depth`` or ``head``; None for the source that the reconstruction used.
+        drop_percent: percentage of pixels, the least confident, that yield no point; None for the reconstruction's.
+        depth_files: file type of depth maps.
+        seed: random seed of the choice of points.
+
+    Raises:
+        QvggtError: a value is out of range.
+    """
+
+    resolution: Resolution = "original"
+    shared_camera: bool = False
+    text: bool = False
+    max_points: int | None = None
+    points_from: PointsFrom | None = None
+    drop_percent: float | None = None
+    depth_files: DepthFiles = "png"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("resolution", self.resolution, Resolution)
+        check_choice("file type of depth", self.depth_files, DepthFiles)
+        if self.points_from is not None:
+            check_choice("source of points", self.points_from, PointsFrom)
+        if self.max_points is not None and self.max_points < 1:
+            raise QvggtError(f"the number of points must be at least 1, got {self.max_points} (--max-points)")
+        if self.drop_percent is not None and not 0 <= self.drop_percent <= 100:
+            raise QvggtError(f"the percentage of pixels to drop must be in 0..100, got {self.drop_percent}")
