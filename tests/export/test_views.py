@@ -81,6 +81,20 @@ def test_write_originals_copies_srgb_jpeg_and_converts_the_rest(room_factory, ph
         assert np.abs(np.asarray(image, int) - np.asarray(picture(120, 90), int)).mean() > 10
 
 
+def test_write_originals_makes_jpeg_of_heic_under_any_ending(room_factory, tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    (tmp_path / "photos").mkdir()
+    heif.from_pillow(picture(120, 90)).save(tmp_path / "photos" / "a.heic")
+    heif.from_pillow(picture(120, 90)).save(tmp_path / "photos" / "b.png")
+    (tmp_path / "photos" / "b.png").rename(tmp_path / "photos" / "b.jpg")
+    prediction = predicted(room_factory(frames=2), tmp_path / "photos")
+    views = write_originals(tmp_path / "out", prediction, [tmp_path / "photos"])
+    assert [view.name for view in views] == ["a.jpg", "b.jpg"]
+    for view in views:
+        with Image.open(tmp_path / "out" / view.name) as image:
+            assert (image.format, image.size) == ("JPEG", (120, 90))
+
+
 @pytest.mark.parametrize(("size", "mode"), [((120, 90), "crop"), ((60, 130), "crop"), ((60, 130), "pad")])
 @pytest.mark.parametrize("resolution", ["original", "processed"])
 def test_views_project_points_onto_the_exported_pixels(room_factory, tmp_path, size, mode, resolution):

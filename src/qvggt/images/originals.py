@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from qvggt.images.color import profile_to_srgb
 from qvggt.images.decode import read_picture
@@ -23,6 +23,7 @@ from qvggt.images.files import (
     suffix,
     unique_names,
 )
+from qvggt.images.limits import pillow_limit
 from qvggt.images.video import read_frame_times, read_video_frames
 from qvggt.types import FrameMap, PathLike, QvggtError
 
@@ -43,11 +44,14 @@ class Original:
         """Return whether the file is a JPEG whose stored pixels are ``image``: upright RGB, without another profile."""
         if self.path is None:
             return False
-        with Image.open(self.path) as stored:
-            probe = Image.new("RGB", (1, 1))
-            probe.info["icc_profile"] = stored.info.get("icc_profile")
-            upright = stored.getexif().get(ExifTags.Base.Orientation, 1) == 1
-            return upright and (stored.format, stored.mode) == ("JPEG", "RGB") and profile_to_srgb(probe) is probe
+        try:
+            with pillow_limit.lifted(), Image.open(self.path, formats=("JPEG",)) as stored:
+                probe = Image.new("RGB", (1, 1))
+                probe.info["icc_profile"] = stored.info.get("icc_profile")
+                upright = stored.getexif().get(ExifTags.Base.Orientation, 1) == 1
+                return upright and (stored.format, stored.mode) == ("JPEG", "RGB") and profile_to_srgb(probe) is probe
+        except UnidentifiedImageError:
+            return False
 
 
 def read_originals(
