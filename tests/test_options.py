@@ -30,7 +30,7 @@ from qvggt.quant.scheme import FloatScheme
 from qvggt.types import QvggtError
 
 REFUSED = [
-    (LoadOptions, {"compute": "int4"}, "int4.*float or int8"),
+    (LoadOptions, {"compute": "int4"}, "int4.*auto or float32 or bfloat16"),
     (LoadOptions, {"global_attention": "some"}, "some.*exact or merged"),
     (ImageOptions, {"size": 100}, "multiple of the patch"),
     (ImageOptions, {"mode": "stretch"}, "stretch.*crop or pad"),

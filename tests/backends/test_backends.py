@@ -12,7 +12,7 @@ from qvggt.quant.packing import pack
 from qvggt.quant.scheme import Scheme
 from qvggt.types import QvggtError
 
-EXACT = {name: backend for name, backend in BACKENDS.items() if backend.compute == "float"}
+EXACT = {name: backend for name, backend in BACKENDS.items() if backend.compute == "float32"}
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 schemes = st.builds(Scheme, st.integers(2, 8), st.sampled_from((-1, 8, 32, 128)), st.booleans())
 
@@ -71,9 +71,9 @@ def test_what_is_made_for_another_device_says_so(name, device):
 def test_devices_without_integer_products_get_floats(caplog):
     with caplog.at_level(logging.WARNING):
         assert pick("mps", "int8").name == "plain"
-    assert "not on mps; computing in float" in caplog.text
+    assert "not on mps; computing in float32" in caplog.text
 
 
 def test_an_unknown_compute_mode_is_refused():
-    with pytest.raises(QvggtError, match=r"'int3'.*float, int8"):
+    with pytest.raises(QvggtError, match=r"'int3'.*float32, bfloat16, float16, int8"):
         pick("cpu", "int3")  # pyright: ignore[reportArgumentType]

@@ -1,6 +1,7 @@
 """Benchmarks: what is measured, how rows and ratios follow, and what a failing contender does."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,7 +84,18 @@ def test_bench__contenders_take_turns_and_are_compared(monkeypatch):
 def test_contenders_of__every_compute_mode_and_attention():
     options = BenchOptions(("a",), ("float", "int8"), ("exact", "merged"), against="b")
     found = [(run.model, run.how) for run in contenders_of(options)]
-    assert found == [("b", "float"), ("a", "float"), ("a", "float, merged"), ("a", "int8"), ("a", "int8, merged")]
+    assert found == [("b", "float32"), ("a", "float"), ("a", "float, merged"), ("a", "int8"), ("a", "int8, merged")]
+
+
+def test_contenders_of__the_reference_model_in_other_modes():
+    found = [run.how for run in contenders_of(BenchOptions(("b",), ("float32", "bfloat16"), against="b"))]
+    assert found == ["float32", "bfloat16"]
+
+
+def test_ratios__the_reference_model_in_another_mode():
+    rows = (row("a", [3.0], 600), replace(row("a", [1.0], 300), compute="bfloat16"))
+    (ratio,) = BenchReport({}, rows, "a").ratios
+    assert (ratio.compute, ratio.speedup) == ("bfloat16", 3.0)
 
 
 def test_bench__a_contender_that_fails_leaves_the_others(monkeypatch):

@@ -95,7 +95,7 @@ EXPECTED = {
     },
     "evaluate": {
         **MEASURED,
-        **LOADING,
+        **fields(RunOptions, "device", "compute", "global_attention"),
         **fields(Selection, "every", "seed", "id_map", "landmarks"),
         **fields(RunOptions, "store", "fresh", "engine", "workers", "threads"),
         "baseline": None,
@@ -111,21 +111,21 @@ EXPECTED = {
         "group_size": Scheme.group_size,
         "supervision": QuantizeOptions.supervision,
     },
-    "fidelity": {**IMAGES, "device": LoadOptions.device, "dense_frames": InferenceOptions.dense_frames},
+    "fidelity": {**IMAGES, "device": RunOptions.device, "dense_frames": InferenceOptions.dense_frames},
     "sensitivity": {
         **calibration(SENSITIVITY_CALIBRATION),
         **fields(SensitivityOptions, "granularity", "rounding", "supervision"),
         "bits": SENSITIVITY_BITS,
         "group_size": Scheme.group_size,
         "zero_points": not Scheme.symmetric,
-        "device": LoadOptions.device,
+        "device": RunOptions.device,
     },
     "bench": {
         **fields(BenchOptions, "global_attention", "against", "frames", "repeats", "threads", "device"),
         "compute": BenchOptions.computes,
         "size": BenchOptions.size_px,
     },
-    "train": {"device": LoadOptions.device},
+    "train": {"device": RunOptions.device},
     "view": fields(ViewOptions, "host", "port", "max_points"),
     "export": {
         **fields(FormatOptions, "resolution", "shared_camera", "text", "max_points", "points_from", "depth_files"),
@@ -169,7 +169,7 @@ def test_defaults_of_a_command_are_those_of_the_options(command):
             qvggt.fidelity,
             IMAGES
             | fields(InferenceOptions, "dense_frames")
-            | {"device": LoadOptions.device, "revision": None, "on_progress": None},
+            | {"device": RunOptions.device, "revision": None, "on_progress": None},
         ),
         (qvggt.quantize, {"method": METHOD, "options": None, "revision": None}),
     ],
@@ -185,4 +185,4 @@ def test_sensitivity_and_bench_measure_the_same_from_python_and_the_command_line
     assert SensitivityOptions().schemes == tuple(
         Scheme(bits, command["group_size"], scale_rule="mse") for bits in command["bits"]
     )
-    assert BenchOptions(("nano",)).computes == defaults(COMMANDS["bench"])["compute"] == ("float", "int8")
+    assert BenchOptions(("nano",)).computes == defaults(COMMANDS["bench"])["compute"] == ("float32", "auto")

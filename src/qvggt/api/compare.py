@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qvggt.api.checkpoint_cache import CheckpointStore, KeptCheckpoint
 from qvggt.api.evaluate import subject_of
+from qvggt.backends import settled_device
 from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.eval.code_hash import code_hash
@@ -98,7 +99,7 @@ def compare(
     tasks = _tasks(options)
     root = Path(store) if store is not None else user_cache()
     run = run or RunOptions()
-    run = replace(run, store=run.store or root / "eval")
+    run = replace(run, store=run.store or root / "eval", device=settled_device(run.device))
     plan = plan_evaluation(dataset, split, protocols, selection or Selection())
     if not plan.protocols:
         raise QvggtError(f"{dataset} has no default protocol: name one (--protocol)")

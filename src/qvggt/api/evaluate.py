@@ -8,6 +8,7 @@ from functools import partial
 
 from qvggt.api.model_card import describe, describe_loaded
 from qvggt.api.reconstruct import load
+from qvggt.backends import settled_device
 from qvggt.checkpoint.open import open_model
 from qvggt.eval.code_hash import code_hash
 from qvggt.eval.evaluate import References, Subject, evaluate_plan
@@ -51,6 +52,7 @@ def evaluate(
             of the evaluation.
     """
     run = run or RunOptions()
+    run = replace(run, device=settled_device(run.device))
     if isinstance(model, VGGT):
         run = replace(run, device=next(model.parameters()).device.type)
     plan = plan_evaluation(dataset, split, protocols, selection or Selection())

@@ -17,7 +17,7 @@ from qvggt.images.preprocess import load_images
 from qvggt.images.sources import ImageSource
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.options import ImageMode, ImageOptions, InferenceOptions, LoadOptions
+from qvggt.options import ImageMode, ImageOptions, InferenceOptions, RunOptions
 from qvggt.postprocess.frames import photo_mask
 from qvggt.types import ImageSet, OnProgress, PathLike, Prediction, QvggtError
 
@@ -143,7 +143,7 @@ def fidelity(
     mode: ImageMode = ImageOptions.mode,
     fps: float | None = None,
     frames: int | None = None,
-    device: str = LoadOptions.device,
+    device: str = RunOptions.device,
     dense_frames: int = InferenceOptions.dense_frames,
     on_progress: OnProgress | None = None,
     revision: str | None = None,
@@ -193,7 +193,7 @@ def _predict(
     name = _name(model)
     short = Path(name).name
     on_progress(f"loading {short}", 0.0)
-    network = model if isinstance(model, VGGT) else load(model, device, revision=revision)
+    network = model if isinstance(model, VGGT) else load(model, device, "float32", revision)
     try:
         return predict(
             network,

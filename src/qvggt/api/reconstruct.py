@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from qvggt.backends import choose
 from qvggt.checkpoint.folder import save_checkpoint
 from qvggt.checkpoint.open import open_model
 from qvggt.images.limits import MemoryLeft
@@ -55,8 +56,9 @@ def load(
     Args:
         model: ``nano`` (embedded), a hub id such as ``facebook/VGGT-1B``, a ``.safetensors`` or ``.pt`` file, a folder
             with one, a quantized checkpoint, or ``seeded:vggt-1b`` (full size, stand-in weights).
-        device: ``cpu``, ``cuda``, ...
-        compute: arithmetic of packed layers; float models ignore it.
+        device: ``cpu``, ``cuda``, ...; ``auto`` is a GPU if one works, or else the CPU.
+        compute: ``float32``, ``bfloat16``, ``float16`` or ``int8``; ``auto`` is the fastest of them that is
+            near-lossless on the device. Float models compute in float32 for ``int8``.
         revision: branch, tag or commit of a hub id.
         global_attention: ``merged`` merges patch tokens for global attention: faster with many frames, less accurate.
 
@@ -65,8 +67,12 @@ def load(
     """
     LoadOptions(device, compute, global_attention)  # raises for impossible ones
     opened = open_model(model, revision)
-    _check_device(device)
-    loaded = opened.load(device, compute)
+    if device != "auto":
+        _check_device(device)
+    chosen = choose(device, compute, opened.config.embed_dim, opened.recipe is not None)
+    if chosen.reason:
+        log.info("%s on %s: %s", chosen.compute, chosen.device, chosen.reason)
+    loaded = opened.load(chosen.device, chosen.compute)
     loaded.aggregator.global_attention = global_attention
     return loaded
 

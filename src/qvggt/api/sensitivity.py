@@ -12,7 +12,7 @@ from qvggt.checkpoint.open import check_float
 from qvggt.geometry import Truth
 from qvggt.methods.gptq import second_order_rounder
 from qvggt.model import VGGT
-from qvggt.options import SENSITIVITY_CALIBRATION, TOKEN_CLASSES, CalibrationOptions, LoadOptions, SensitivityOptions
+from qvggt.options import SENSITIVITY_CALIBRATION, TOKEN_CLASSES, CalibrationOptions, RunOptions, SensitivityOptions
 from qvggt.types import OnProgress, PathLike
 
 
@@ -20,7 +20,7 @@ def sensitivity(
     model: VGGT | PathLike,
     options: SensitivityOptions | None = None,
     calibration: CalibrationOptions | None = None,
-    device: str = LoadOptions.device,
+    device: str = RunOptions.device,
     revision: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> SensitivityReport:
@@ -44,7 +44,7 @@ def sensitivity(
     options, calibration = options or SensitivityOptions(), calibration or SENSITIVITY_CALIBRATION
     report_to = on_progress or (lambda stage, share: None)
     report_to("loading", 0.0)
-    network = model if isinstance(model, VGGT) else load(model, device, revision=revision)
+    network = model if isinstance(model, VGGT) else load(model, device, "float32", revision)
     check_float(network)
     report_to("reading scenes", 0.0)
     data = load_calibration(calibration, network.config.image_size, network.config.patch_size)

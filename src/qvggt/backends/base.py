@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from qvggt.backends.dense import is_half, working_dtype
 from qvggt.options import Compute
 from qvggt.quant.packing import PackedWeight
 
@@ -32,10 +33,16 @@ class ConvGeometry:
     groups: int = 1
 
     def convolve(self, x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-        """Convolve x [B, in, H, W] with a float matrix of x's dtype; returns [B, out, H', W']."""
-        bias = None if bias is None else bias.to(x.dtype)
-        kernel = matrix.view(self.shape)
-        return F.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
+        """Convolve x [B, in, H, W] with a float matrix; returns [B, out, H', W'] in x's type.
+
+        Half-precision maps are channels-last, in which every library is fastest.
+        """
+        dtype = working_dtype(x)
+        bias = None if bias is None else bias.to(dtype)
+        kernel = matrix.to(x.dtype).to(dtype).view(self.shape)
+        maps = x.contiguous(memory_format=torch.channels_last) if is_half(x.dtype) else x
+        out = F.conv2d(maps.to(dtype), kernel, bias, self.stride, self.padding, self.dilation, self.groups)
+        return out.to(x.dtype)
 
 
 class Backend(Protocol):
@@ -46,6 +53,8 @@ class Backend(Protocol):
 
     name: str
     compute: Compute
+    dtype: torch.dtype | None
+    """Half-precision type in which a model's layers compute; None for the type of its activations."""
     cache_dtype: torch.dtype | None
     """Storage dtype of intermediates that are kept between chunks (queries, keys and values of a long sequence, feature
     maps of a dense head); None keeps the model's dtype."""

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from qvggt.backends import operators
 from qvggt.backends.base import ConvGeometry
+from qvggt.backends.native import products
 from qvggt.backends.native.convolution import Convolution, can_convolve, uses_winograd
 from qvggt.backends.native.jobs import is_compiled
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.backends.plain import FEW_TOKENS, PlainBackend, is_inference
+from qvggt.options import Compute
 from qvggt.quant.packing import PackedWeight
 
 _WINOGRAD_MIN_PIXELS = 512
@@ -26,7 +28,8 @@ class CpuBackend(PlainBackend):
 
     name = "cpu"
 
-    def __init__(self) -> None:
+    def __init__(self, compute: Compute = "float32") -> None:
+        super().__init__(compute)
         self._has_maps = is_compiled(Convolution)  # and attention, which come together
 
     def unsupported_reason(self, device: torch.device) -> str | None:
@@ -37,8 +40,8 @@ class CpuBackend(PlainBackend):
 
     def expand(self, weight: PackedWeight, dtype: torch.dtype) -> Tensor:
         """Dequantize to [out, in]; bit-identical to the reference."""
-        if dtype == torch.float32:
-            return operators.dequantize(weight.shape[1], *operators.weight_arguments(weight))
+        if dtype in products.EXPANDED_DTYPES:
+            return operators.dequantize(weight.shape[1], *operators.weight_arguments(weight), dtype)
         return super().expand(weight, dtype)
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:

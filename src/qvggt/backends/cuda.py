@@ -15,6 +15,7 @@ from torch import Tensor
 
 from qvggt.backends.autotune import Autotuner, Timer, cuda_seconds
 from qvggt.backends.plain import PlainBackend, is_inference
+from qvggt.options import Compute
 from qvggt.quant.packing import PackedWeight
 
 
@@ -22,12 +23,14 @@ class CudaBackend(PlainBackend):
     """Multiplies in the activations' dtype.
 
     Args:
+        compute: as for ``PlainBackend``.
         timer: measures the candidate kernels.
     """
 
     name = "cuda"
 
-    def __init__(self, timer: Timer = cuda_seconds) -> None:
+    def __init__(self, compute: Compute = "float32", timer: Timer = cuda_seconds) -> None:
+        super().__init__(compute)
         self._fastest = Autotuner(timer)
 
     def unsupported_reason(self, device: torch.device) -> str | None:

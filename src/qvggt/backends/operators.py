@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,15 +61,17 @@ def _is_compiled(weight: PackedWeight) -> bool:
     return products.supports(weight) and unavailable_reason() is None
 
 
-def _fake_matrix(width: int, packed: Tensor, *_: object) -> Tensor:
-    return packed.new_empty(packed.shape[0], width, dtype=torch.float32)
+def _fake_matrix(width: int, packed: Tensor, *others: object) -> Tensor:
+    dtype = others[-1]
+    return packed.new_empty(packed.shape[0], width, dtype=dtype)  # pyright: ignore[reportArgumentType]
 
 
-@_operator(f"dequantize(int width, {_WEIGHT})", _fake_matrix)
-def dequantize(width: int, *weight: Tensor | int | None) -> Tensor:
-    """Dequantize a packed weight to [out, in] float32; bit-identical to the reference."""
-    packed = _weight(width, *weight)  # pyright: ignore[reportArgumentType]
-    return products.expand(packed) if _is_compiled(packed) else PlainBackend().expand(packed, torch.float32)
+@_operator(f"dequantize(int width, {_WEIGHT}, ScalarType dtype)", _fake_matrix)
+def dequantize(width: int, *arguments: Any) -> Tensor:
+    """Dequantize a packed weight to [out, in] float32, bfloat16 or float16; bit-identical to the reference."""
+    *weight, dtype = arguments
+    packed = _weight(width, *weight)
+    return products.expand(packed, dtype) if _is_compiled(packed) else PlainBackend().expand(packed, dtype)
 
 
 def _fake_linear(x: Tensor, packed: Tensor, *_: object) -> Tensor:

@@ -5,24 +5,39 @@ Peak memory is one layer in the dtype of the activations; nothing dequantized ou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from qvggt.backends import dense
 from qvggt.backends.base import ConvGeometry
 from qvggt.options import Compute
 from qvggt.quant.packing import PackedWeight, unpack_rows, unpack_zero_point
+
+HALF_DTYPES: Mapping[Compute, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The half-precision types by the compute mode that is named after them."""
 
 FEW_TOKENS = 64
 """Below this number of tokens, reading the weights dominates a layer's time (camera head: one token per frame)."""
 
 
 class PlainBackend:
-    """Dequantizes packed weights to the activations' dtype and multiplies in it, on any device."""
+    """Dequantizes packed weights to the activations' dtype and multiplies in it, on any device.
+
+    Args:
+        compute: ``float32``, or the half-precision type in which a model's layers compute.
+    """
 
     name = "plain"
-    compute: Compute = "float"
+    compute: Compute = "float32"
+    dtype: torch.dtype | None = None
     cache_dtype: torch.dtype | None = None
+
+    def __init__(self, compute: Compute = "float32") -> None:
+        if compute in HALF_DTYPES:
+            self.name, self.compute = f"{self.name}-{compute}", compute
+            self.dtype = self.cache_dtype = HALF_DTYPES[compute]
 
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return None: torch runs everywhere."""
@@ -42,16 +57,16 @@ class PlainBackend:
 
     def linear(self, x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:
         """Multiply in x's dtype."""
-        bias = None if bias is None else bias.to(x.dtype)
-        return F.linear(x, self.expand(weight, x.dtype), bias)
+        return dense.linear(x, self.expand(weight, x.dtype), bias)
 
     def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:
         """Convolve in x's dtype."""
         return geometry.convolve(x, self.expand(weight, x.dtype), bias)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        """Attend in the queries' dtype."""
-        return F.scaled_dot_product_attention(q, k, v, bias)
+        """Attend in the backend's half-precision type, or in the queries' dtype."""
+        dtype = self.dtype or q.dtype
+        return dense.attend(q.to(dtype), k.to(dtype), v.to(dtype), bias)
 
 
 def integer_levels(weight: PackedWeight) -> Tensor:

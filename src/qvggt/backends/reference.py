@@ -16,7 +16,8 @@ class ReferenceBackend:
     """Decodes with the reference numerics and multiplies in float32."""
 
     name = "reference"
-    compute: Compute = "float"
+    compute: Compute = "float32"
+    dtype: torch.dtype | None = None
     cache_dtype: torch.dtype | None = None
 
     def unsupported_reason(self, device: torch.device) -> str | None:

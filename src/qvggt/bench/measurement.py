@@ -15,7 +15,7 @@ class BenchRun:
 
     Attributes:
         model: whatever ``load`` takes.
-        compute: arithmetic of packed layers.
+        compute: arithmetic of products.
         frames: number of images.
         size_px: width and height of the images.
         heads: what to compute.
@@ -27,12 +27,12 @@ class BenchRun:
     """
 
     model: str
-    compute: Compute = LoadOptions.compute
+    compute: Compute = "float32"
     frames: int = 1
     size_px: int = ImageOptions.size
     heads: Sequence[Head] = ALL_HEADS
     threads: int | None = None
-    device: str = LoadOptions.device
+    device: str = "cpu"
     seed: int = 0
     global_attention: GlobalAttention = LoadOptions.global_attention
     outputs: str = ""
@@ -58,6 +58,7 @@ class Measurement:
         base_memory_bytes: resident memory after imports.
         weight_bytes: size of the model's tensors.
         parts: seconds by part of the model.
+        compute: the compute mode that was used, where the run left the choice to the machine.
     """
 
     seconds: float
@@ -66,3 +67,4 @@ class Measurement:
     base_memory_bytes: int
     weight_bytes: int
     parts: Mapping[str, float] = field(default_factory=dict)
+    compute: str = ""

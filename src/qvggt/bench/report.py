@@ -120,9 +120,10 @@ class BenchReport:
     @property
     def ratios(self) -> tuple[Ratio, ...]:
         """Every contender that ran against the reference model on as many frames."""
-        base = {row.frames: row for row in self.rows if row.model == self.against and row.runs}
-        others = [row for row in self.rows if row.model != self.against and row.runs and row.frames in base]
-        return tuple(ratio_of(row, base[row.frames]) for row in others)
+        base = {row.frames: row for row in reversed(self.rows) if row.model == self.against}
+        pairs = [(row, base[row.frames]) for row in self.rows if row.frames in base]
+        others = [(row, first) for row, first in pairs if row is not first and row.runs and first.runs]
+        return tuple(ratio_of(row, first) for row, first in others)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""

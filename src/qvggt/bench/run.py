@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qvggt.backends import settled_device
 from qvggt.bench.machine import describe_machine
 from qvggt.bench.measurement import BenchRun, Measurement
 from qvggt.bench.report import BenchReport, BenchRow, relative_differences
@@ -24,12 +25,14 @@ OUTPUTS = ("pose_enc", "depth", "world_points")
 
 def contenders_of(options: BenchOptions) -> list[BenchRun]:
     """Return a run of the reference model, then of every contender; their number of frames is not set yet."""
-    base = BenchRun(options.against, frames=0, size_px=options.size_px, threads=options.threads, device=options.device)
+    base = BenchRun(
+        options.against, "float32", frames=0, size_px=options.size_px, threads=options.threads, device=options.device
+    )
     runs = [
         replace(base, model=model, compute=compute, global_attention=attention)
         for model, compute, attention in itertools.product(options.models, options.computes, options.global_attention)
     ]
-    return [base, *(run for run in dict.fromkeys(runs) if run.model != options.against)]
+    return [base, *(run for run in dict.fromkeys(runs) if run != base)]
 
 
 def bench(options: BenchOptions, on_progress: OnProgress = lambda what, share: None) -> BenchReport:
@@ -38,6 +41,7 @@ def bench(options: BenchOptions, on_progress: OnProgress = lambda what, share: N
     Raises:
         QvggtError: a model cannot be found, or the reference model cannot run.
     """
+    options = replace(options, device=settled_device(options.device))
     contenders = contenders_of(options)
     sizes = {run.model: open_model(run.model).file_bytes for run in contenders}
     runs = [replace(run, frames=frames) for frames in options.frames for run in contenders]
@@ -55,7 +59,7 @@ def bench(options: BenchOptions, on_progress: OnProgress = lambda what, share: N
             try:
                 measured[run].append(run_in_process(replace(run, outputs=str(place) if turn < len(runs) else "")))
             except QvggtError as error:
-                if run.model == options.against:
+                if replace(run, frames=0) == contenders[0]:
                     raise
                 errors[run] = str(error)
                 continue
@@ -66,7 +70,9 @@ def bench(options: BenchOptions, on_progress: OnProgress = lambda what, share: N
         base = replace(contenders[0], frames=run.frames)
         differences = {} if run not in outputs or run == base else relative_differences(outputs[run], outputs[base])
         shown = {name: differences[name] for name in OUTPUTS if name in differences}
-        row = BenchRow(run.model, run.how, run.frames, run.size_px, runs=tuple(measured[run]), differences=shown)
+        took = measured[run][0].compute if measured[run] else ""
+        how = run.how.replace("auto", f"auto ({took})") if took else run.how
+        row = BenchRow(run.model, how, run.frames, run.size_px, runs=tuple(measured[run]), differences=shown)
         rows.append(replace(row, checkpoint_bytes=sizes[run.model], error=errors.get(run, "")))
     return BenchReport(describe_machine(options.device, options.threads), tuple(rows), options.against)
 

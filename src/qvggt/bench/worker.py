@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from qvggt.api import reconstruct as api
+from qvggt.backends import choose
 from qvggt.bench.measurement import BenchRun, Measurement
+from qvggt.checkpoint.open import open_model
 from qvggt.inference.process_memory import peak_memory_bytes, resident_memory_bytes, retain_freed_memory
 from qvggt.model import chunking
 from qvggt.types import QvggtError
@@ -39,12 +41,14 @@ def measure(run: BenchRun) -> Measurement:
     Raises:
         QvggtError: the model cannot be loaded, or the image size is not a multiple of its patch size.
     """
+    opened = open_model(run.model)
+    chosen = choose(run.device, run.compute, opened.config.embed_dim, opened.recipe is not None)
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     retain_freed_memory()  # as the command line does
     base = resident_memory_bytes()
     started = time.perf_counter()
-    model = api.load(run.model, run.device, run.compute, global_attention=run.global_attention)
+    model = api.load(run.model, run.device, chosen.compute, global_attention=run.global_attention)
     load_seconds = time.perf_counter() - started
     patch = model.config.patch_size
     if run.size_px % patch:
@@ -77,6 +81,7 @@ def measure(run: BenchRun) -> Measurement:
         base_memory_bytes=base,
         weight_bytes=weights,
         parts=parts,
+        compute=chosen.compute if run.compute == "auto" else "",
     )
 
 

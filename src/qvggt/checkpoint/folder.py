@@ -87,14 +87,14 @@ class Checkpoint:
         }
         return hash_bytes(json.dumps(values, sort_keys=True).encode())
 
-    def shell(self, compute: Compute = "float") -> QuantizedVGGT:
+    def shell(self, compute: Compute = "float32") -> QuantizedVGGT:
         """Return the model on the meta device, without values, as it computes on a CPU."""
         return shell(self.config, self.recipe, pick("cpu", compute))
 
     def load(
         self,
         device: str | torch.device = "cpu",
-        compute: Compute = "float",
+        compute: Compute = "float32",
         dtype: torch.dtype = torch.float32,
         check_hashes: bool = True,
     ) -> QuantizedVGGT:
@@ -102,7 +102,7 @@ class Checkpoint:
 
         Args:
             device: the model's device.
-            compute: how packed layers multiply.
+            compute: how layers multiply.
             dtype: the type of activations, and of all weights that are not packed.
             check_hashes: whether to read every tensor once and compare its hash (about half a second per gigabyte, and
                 the first inference reads them anyway); names, shapes, types and sizes are always checked.

@@ -43,9 +43,12 @@ Images = Annotated[
 Output = Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR", help="output folder")]
 Json = Annotated[Path | None, option("FILE", "also write the results to this JSON file")]
 Overwrite = Annotated[bool, Flag, flag("replace the output of an earlier run")]
-Device = Annotated[str, option("NAME", "device to run on: cpu, cuda or mps", None)]
+Device = Annotated[str, option("NAME", "device to run on: auto, cpu, cuda or mps", None)]
 Compute = Annotated[
-    options.Compute, tyro.conf.arg(help="arithmetic of packed layers; int8 is faster, and rounds activations to 8 bits")
+    options.Compute,
+    tyro.conf.arg(
+        help="arithmetic of products; auto: the fastest that is near-lossless here; int8 rounds activations to 8 bits"
+    ),
 ]
 GlobalAttention = Annotated[
     options.GlobalAttention,

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 Models = Annotated[
     tuple[str, ...], given.Positional, given.argument("MODEL", "contenders: see qvggt --help", "(at least one)")
 ]
-Computes = Annotated[
-    tuple[choices.Compute, ...], tyro.conf.arg(help="arithmetic of packed layers, each for every model")
-]
+Computes = Annotated[tuple[choices.Compute, ...], tyro.conf.arg(help="arithmetic of products, each for every model")]
 Attentions = Annotated[
     tuple[choices.GlobalAttention, ...],
     tyro.conf.arg(help="global attention over all tokens or merged ones, each for every model"),

@@ -37,7 +37,8 @@ def demo(
     predictions = {}
     for name, model in (("float", "nano"), (f"{bits}-bit", str(checkpoint))):
         with progress(name) as update:
-            predictions[name] = api.reconstruct(model, sample_images(), heads=("camera", "depth"), on_progress=update)
+            network = api.load(model, device="cpu", compute="float32")  # the same digits on every machine
+            predictions[name] = api.reconstruct(network, sample_images(), heads=("camera", "depth"), on_progress=update)
         folder = output / name
         save_result(predictions[name], ResultInfo(str(model), tuple(map(str, sample_images()))), folder)
         write_all(predictions[name], folder, ExportOptions(title=f"nano, {name}"), "the sample room")

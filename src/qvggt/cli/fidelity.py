@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from qvggt.cli import arguments as given
-from qvggt.options import ImageOptions, InferenceOptions, LoadOptions
+from qvggt.options import ImageOptions, InferenceOptions, RunOptions
 
 if TYPE_CHECKING:
     from qvggt.api.fidelity import FidelityReport
@@ -26,7 +26,7 @@ def fidelity(
     fps: given.FramesPerSecond = ImageOptions.fps,
     frames: given.FrameCount = ImageOptions.frames,
     dense_frames: given.DenseFrames = InferenceOptions.dense_frames,
-    device: given.Device = LoadOptions.device,
+    device: given.Device = RunOptions.device,
     revision: given.Revision = None,
     json: given.Json = None,
     plot: Annotated[Path | None, given.option("FILE.png", "draw the differences to this file")] = None,

@@ -14,8 +14,8 @@ from qvggt.options import (
     SENSITIVITY_CALIBRATION,
     CalibrationOptions,
     Granularity,
-    LoadOptions,
     Rounding,
+    RunOptions,
     SensitivityOptions,
     sensitivity_schemes,
 )
@@ -50,7 +50,7 @@ def sensitivity(
     calib_frames: given.CalibFrames = SENSITIVITY_CALIBRATION.frames,
     seed: given.CalibSeed = SENSITIVITY_CALIBRATION.seed,
     supervision: given.Supervision = SensitivityOptions.supervision,
-    device: given.Device = LoadOptions.device,
+    device: given.Device = RunOptions.device,
     revision: given.Revision = None,
 ) -> None:
     """Measure how much each part of a model loses when it is quantized.

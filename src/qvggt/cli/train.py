@@ -7,7 +7,7 @@ from typing import Annotated
 
 from qvggt.cli import arguments as given
 from qvggt.cli.arguments import Flag, flag, option
-from qvggt.options import LoadOptions
+from qvggt.options import RunOptions
 from qvggt.types import QvggtError
 
 
@@ -17,7 +17,7 @@ def train(
     start_from: Annotated[Path | None, option("FILE", "initial weights")] = None,
     minutes: Annotated[float | None, option("NUMBER", "stop after this long, with a checkpoint")] = None,
     threads: Annotated[int | None, option("NUMBER", "CPU threads", "(default: torch's)")] = None,
-    device: given.Device = LoadOptions.device,
+    device: given.Device = RunOptions.device,
     render_apart: Annotated[bool, Flag, flag("render in a separate process")] = False,
 ) -> None:
     """Train a small VGGT on procedural rooms.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from qvggt.backends import choose
 from qvggt.checkpoint.open import open_model
 from qvggt.inference.memory_sums import (
     FLOAT_BYTES,
@@ -102,7 +103,7 @@ class MemoryPlan:
         return {**values, "writing_bytes": self.writing_bytes, "peak_bytes": self.peak_bytes}
 
 
-def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Compute = "float") -> ModelSize:
+def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Compute = "float32") -> ModelSize:
     """Return the memory of a model, in memory or by name; the weights of a named one are not read.
 
     Raises:
@@ -111,7 +112,9 @@ def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Com
     if isinstance(model, VGGT):
         program = resident_memory_bytes() - _resident_bytes(list(model.state_dict().values()))
         return ModelSize(model.config, _bytes(model), max(PROGRAM_BYTES, program), _cached_bytes(model))
-    network = open_model(model, revision).shell(compute)
+    opened = open_model(model, revision)
+    chosen = choose("cpu", compute, opened.config.embed_dim, opened.recipe is not None)
+    network = opened.shell(chosen.compute)
     program = resident_memory_bytes() + _READER_BYTES + _TENSOR_BYTES * len(network.state_dict())
     return ModelSize(network.config, _bytes(network), program, _cached_bytes(network))
 

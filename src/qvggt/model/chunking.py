@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 CHUNK_TOKENS = 3 << 9
 """Default chunk length in tokens; bounds the size of intermediate activations. On a CPU longer chunks are no faster,
 once a weight is multiplied by a thousand tokens."""
-_DEVICE_CHUNK_TOKENS = 1 << 12
-"""The default on other devices, which need more parallel work."""
+_DEVICE_CHUNK_TOKENS = 1 << 12  # other devices need more parallel work
 
 TILE_VALUES = 1 << 22
 """Numbers of a dense head's largest maps that exist at a time: 16 MB of float32."""
@@ -165,7 +164,8 @@ def _attend_long(
     chunks = [slice(start, start + chunk_tokens) for start in range(0, x.shape[1], chunk_tokens)]
     queries, keys, values = _queries_keys_values(block, x, out, rope, merging=merging, chunks=chunks)
     bias = merging.bias(keys.dtype)
-    results = (block.attn.attend(part, keys, values, bias, dtype=x.dtype) for part in queries.split(chunk_tokens, 2))
+    dtype = block.attn.arithmetic.dtype or x.dtype
+    results = (block.attn.attend(part, keys, values, bias, dtype=dtype) for part in queries.split(chunk_tokens, 2))
     if merging.queries is not None:
         whole = torch.cat(list(results), 1)  # [B, M, C]
         results = (whole[:, merging.queries.of[chunk]] for chunk in chunks)
@@ -240,12 +240,12 @@ def _even(total: int, most: int) -> int:
 
 
 def _narrowed(x: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Return x in a narrower type, or x itself if there is none or some of its values do not fit."""
+    """Return x in float16, which has more digits than bfloat16, if a narrower type is asked for and its values fit."""
     if dtype is None:
         return x
     least, most = x.aminmax()
-    limit = torch.finfo(dtype).max
-    return x.to(dtype) if -limit <= least and most <= limit else x
+    limit = torch.finfo(torch.float16).max
+    return x.to(torch.float16) if -limit <= least and most <= limit else x
 
 
 class StreamingDenseHead:
@@ -273,6 +273,7 @@ class StreamingDenseHead:
         maps: Tensor | None = None
         for chunk in self.chunks:
             part = self._project(level, torch.cat([tokens[chunk] for tokens in pair], -1))
+            self.dtype = part.dtype
             maps = self._placed(maps, chunk, part.to(self.cache_dtype or part.dtype), _memory_format(part))
         self.maps[level] = cast(Tensor, maps)
 

@@ -34,10 +34,12 @@ class Arithmetic:
         attend: computes attention.
         cache_dtype: type in which activations are cached between chunks: queries, keys and values of a long sequence,
             and feature maps of dense heads. None for the type in which they are computed.
+        dtype: half-precision type in which layers compute; None for the type of the tokens between them.
     """
 
     attend: Attend = F.scaled_dot_product_attention
     cache_dtype: torch.dtype | None = None
+    dtype: torch.dtype | None = None
 
 
 FLOAT_ARITHMETIC = Arithmetic()

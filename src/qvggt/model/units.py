@@ -34,6 +34,16 @@ def signed_expm1(values: Tensor) -> Tensor:
     return values.sign() * values.abs().expm1()
 
 
+_PRECISE = ("aggregator.patch_embed.patch_embed", "aggregator.patch_embed.norm", "camera_head", "output_conv2.2")
+"""Modules that compute in float32 in every compute mode, by name or the end of it: the patch projection and the norm
+whose result becomes the tokens, everything about poses, and the last layers of the dense heads."""
+
+
+def is_precise(module: str) -> bool:
+    """Return whether a module, by its dotted name, has to compute in float32 in every compute mode."""
+    return module.startswith(_PRECISE) or module.endswith(_PRECISE)
+
+
 ACTIVATIONS: Mapping[DenseHeadName, Callable[[Tensor], Tensor]] = {
     "depth": torch.exp,
     "point": signed_expm1,

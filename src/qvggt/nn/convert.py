@@ -13,6 +13,7 @@ from qvggt.backends import Backend, pick
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.model.layers import Arithmetic, use_arithmetic
 from qvggt.nn.conv import CastConv2d, QuantConv2d
+from qvggt.nn.half import replace_layer, use_half
 from qvggt.nn.linear import CastLinear, PackedLayer, QuantLinear
 from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.quant.affine import QuantizedTensor, quantize
@@ -104,11 +105,14 @@ def convert(
         QvggtError: the recipe names a layer that the model lacks, or rounds or rotates a convolution's input, or a
             weight is NaN or infinite.
     """
-    convert_layers(model, recipe, backend or pick(_device_of(model)), dtype, weights=weights)
+    backend = backend or pick(_device_of(model))
+    convert_layers(model, recipe, backend, dtype, weights=weights)
     # In place, so that float weights are freed layer by layer and all references see the quantized model.
     model.__class__ = QuantizedVGGT
     assert isinstance(model, QuantizedVGGT)
     model.recipe = recipe
+    if backend.dtype is not None:
+        use_half(model, backend, keep_stored=True)
     return model
 
 
@@ -132,7 +136,7 @@ def convert_layers(
     for name, scheme in recipe.quantized.items():
         layer = layers.pop(name)  # drops the last reference to its float weights
         given = None if weights is None else weights.get(name)
-        _replace(
+        replace_layer(
             module, name, _quantized(name, layer, scheme, torch_dtype(recipe.float_type), backend=backend, given=given)
         )
     for name, parameter in module.named_parameters():
@@ -141,7 +145,7 @@ def convert_layers(
         stored = stored_dtype(recipe, f"{name}.weight")
         if stored.itemsize < dtype.itemsize:
             new = CastLinear.like(layer, stored) if isinstance(layer, nn.Linear) else CastConv2d.like(layer, stored)
-            _replace(module, name, new)
+            replace_layer(module, name, new)
     use_arithmetic(module, Arithmetic(backend.attend, backend.cache_dtype))
 
 
@@ -280,11 +284,6 @@ def _packed_names(model: nn.Module) -> set[str]:
         if isinstance(module, PackedLayer)
         for name, _ in module.named_buffers(recurse=False)
     }
-
-
-def _replace(model: nn.Module, name: str, new: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, new)
 
 
 def _on_meta(config: VGGTConfig) -> VGGT:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qvggt.backends import Backend
+from qvggt.backends import Backend, dense
 from qvggt.quant.activations import layer_input
 from qvggt.quant.packing import PackedWeight, packed_layout
 from qvggt.quant.scheme import Scheme
@@ -29,6 +28,8 @@ class PackedLayer(nn.Module):
     weight_packed: Tensor
     weight_scale: Tensor
     weight_shape: Tensor
+    dtype: torch.dtype | None = None
+    """The type to which the input is converted, and of the result; None leaves the input's."""
 
     def __init__(
         self,
@@ -113,26 +114,31 @@ class QuantLinear(PackedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
+        x = x if self.dtype is None else x.to(self.dtype)
         weight = self.backend.prepare(self.packed_weight, x.numel() // x.shape[-1])
         return self.backend.linear(layer_input(x, self.scheme), weight, self.bias)
 
 
 class CastLinear(nn.Linear):
-    """A linear layer whose weights have a smaller type than the activations and are widened for each product.
+    """A linear layer whose weights are stored in one floating-point type and converted to another for each product.
 
     A recipe may keep whole blocks in 16 bits; widening them at load would double their memory.
     """
 
+    dtype: torch.dtype | None
+
     @classmethod
-    def like(cls, layer: nn.Linear, dtype: torch.dtype) -> CastLinear:
-        """Return a layer with a float layer's bias and its weights in ``dtype``."""
+    def like(cls, layer: nn.Linear, stored: torch.dtype, dtype: torch.dtype | None = None) -> CastLinear:
+        """Return a layer with a float layer's bias and its weights in the type ``stored``.
+
+        It computes in ``dtype``, or in its input's type if None.
+        """
         with torch.device("meta"):
             new = cls(layer.in_features, layer.out_features, layer.bias is not None)
-        new.weight = nn.Parameter(layer.weight.detach().to(dtype), requires_grad=False)
-        new.bias = layer.bias
+        new.weight = nn.Parameter(layer.weight.detach().to(stored), requires_grad=False)
+        new.bias, new.dtype = layer.bias, dtype
         return new.train(layer.training)
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
-        bias = None if self.bias is None else self.bias.to(input.dtype)
-        return F.linear(input, self.weight.to(input.dtype), bias)
+        return dense.linear(input if self.dtype is None else input.to(self.dtype), self.weight, self.bias)

@@ -13,10 +13,11 @@ Head = Literal["camera", "depth", "point"]
 PointsFrom = Literal["depth", "head"]
 """Source of world points: depth maps and cameras, or the point head."""
 
-Compute = Literal["float", "int8"]
-"""Arithmetic of products. "float" dequantizes packed weights, layer by layer, to the dtype of the activations. "int8"
-multiplies integers: activations of linear layers are quantized to 8 bits per token; backends with integer convolution
-and attention use at least 10 bits there."""
+Compute = Literal["auto", "float32", "bfloat16", "float16", "int8", "float"]
+"""Arithmetic of products. "auto" is the fastest that is near-lossless on the machine at hand. "float32" dequantizes
+packed weights, layer by layer, to the dtype of the activations; "float" is its older name. "bfloat16" and "float16"
+dequantize to that type and multiply in it, with float32 sums. "int8" multiplies integers: activations of linear layers
+are quantized to 8 bits per token; backends with integer convolution and attention use at least 10 bits there."""
 
 GlobalAttention = Literal["exact", "merged"]
 """Global attention over all tokens, or over groups of merged patch tokens."""

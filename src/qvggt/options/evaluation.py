@@ -53,8 +53,8 @@ class RunOptions:
         workers: number of Ray workers; None for as many as fit.
         threads: CPU threads per process. Partial sums are rounded differently for another number, so the default is
             one.
-        device: where models run.
-        compute: arithmetic of packed layers.
+        device: where models run; not ``auto``, so that digits do not depend on the machine.
+        compute: arithmetic of products; not ``auto`` for the same reason.
         dense_frames: most frames that the dense heads process at a time.
         global_attention: over all tokens, or merged ones.
         windows: windows in which a scene is reconstructed; None for all frames at once.
@@ -68,14 +68,15 @@ class RunOptions:
     engine: Engine = "local"
     workers: int | None = None
     threads: int = 1
-    device: str = LoadOptions.device
-    compute: Compute = LoadOptions.compute
+    device: str = "cpu"
+    compute: Compute = "float32"
     dense_frames: int = InferenceOptions.dense_frames
     global_attention: GlobalAttention = LoadOptions.global_attention
     windows: WindowOptions | None = None
 
     def __post_init__(self) -> None:
         check_choice("engine", self.engine, Engine)
+        check_choice("compute mode", self.compute, Compute)
         if self.threads < 1 or (self.workers is not None and self.workers < 1):
             raise QvggtError("an evaluation needs at least one thread and one worker")
 
@@ -91,7 +92,7 @@ class BenchOptions:
 
     Attributes:
         models: contenders, whatever ``load`` takes.
-        computes: arithmetic of packed layers, each for every contender.
+        computes: arithmetic of products, each for every contender.
         global_attention: kinds of global attention, each for every contender.
         against: the float model that all are compared with.
         frames: numbers of images, each for every contender.
@@ -105,7 +106,7 @@ class BenchOptions:
     """
 
     models: Sequence[str]
-    computes: tuple[Compute, ...] = ("float", "int8")
+    computes: tuple[Compute, ...] = ("float32", "auto")
     global_attention: tuple[GlobalAttention, ...] = (LoadOptions.global_attention,)
     against: str = "seeded:vggt-1b"
     frames: tuple[int, ...] = (1,)
@@ -118,5 +119,7 @@ class BenchOptions:
         if not self.models or not self.computes or not self.global_attention:
             raise QvggtError("there is nothing to measure: give at least one model, compute mode and kind of attention")
         threads = 1 if self.threads is None else self.threads
+        for compute in self.computes:
+            check_choice("compute mode", compute, Compute)
         if not self.frames or min(*self.frames, self.size_px, self.repeats, threads) < 1:
             raise QvggtError("frames, size, repeats and threads must all be at least 1")

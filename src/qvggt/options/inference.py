@@ -23,13 +23,14 @@ class LoadOptions:
     """How a model is loaded for inference.
 
     Attributes:
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ...
-        compute: arithmetic of packed layers; float models ignore it.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ...; ``auto`` is a usable GPU, or else the CPU.
+        compute: arithmetic of products; ``auto`` is the fastest that is near-lossless on the device. Float models
+            compute in float32 where integers are asked for.
         global_attention: ``merged`` is faster with many frames, and less accurate.
     """
 
-    device: str = "cpu"
-    compute: Compute = "float"
+    device: str = "auto"
+    compute: Compute = "auto"
     global_attention: GlobalAttention = "exact"
 
     def __post_init__(self) -> None:

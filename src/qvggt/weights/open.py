@@ -10,10 +10,13 @@ from pathlib import Path
 
 import torch
 
+from qvggt.backends import pick
+from qvggt.backends.plain import HALF_DTYPES
 from qvggt.files.read import parse_json, read_json, reading
 from qvggt.model.config import VGGTConfig
 from qvggt.model.vggt import VGGT
 from qvggt.nn.convert import check_depths, parameter_shapes
+from qvggt.nn.half import use_half
 from qvggt.options import ALL_HEADS, Compute, Head
 from qvggt.quant.source import TensorSource, check_tensors
 from qvggt.types import PathLike, QvggtError
@@ -105,17 +108,24 @@ class FloatWeights:
             raise QvggtError(f"{self.name!r} has no {self.absent[0]} head, which is needed here: give complete weights")
         return self
 
-    def shell(self, compute: Compute = "float") -> VGGT:
-        """Return the model on the meta device, without values and without heads that are absent."""
+    def shell(self, compute: Compute = "float32", device: str | torch.device = "cpu") -> VGGT:
+        """Return the model on the meta device, without values and without heads that are absent.
+
+        Args:
+            compute: how it computes; packed layers, which ``int8`` is about, are not there.
+            device: where it is to compute.
+        """
         with torch.device("meta"):
-            model = VGGT(self.config)
+            model = VGGT(self.config).float()  # whatever torch's default type is
         for head in self.absent:
             model.register_module(f"{head}_head", None)
+        if compute in HALF_DTYPES:
+            use_half(model, pick(device, compute), keep_stored=False)
         return model
 
-    def load(self, device: str | torch.device = "cpu", compute: Compute = "float") -> VGGT:
-        """Return the model in float32; ``compute`` concerns packed layers only."""
-        return load_float(self, device)
+    def load(self, device: str | torch.device = "cpu", compute: Compute = "float32") -> VGGT:
+        """Return the model; its weights are converted once to the type in which the layers compute."""
+        return load_float(self, device, compute=compute)
 
 
 def locate(model: PathLike, revision: str | None = None) -> Path | str:
@@ -188,16 +198,26 @@ def open_located(place: Path | str, name: str) -> FloatWeights:
     return FloatWeights(name, config, source=view, files=source.files, absent=absent)
 
 
-def load_float(weights: FloatWeights, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> VGGT:
+def load_float(
+    weights: FloatWeights,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    compute: Compute = "float32",
+) -> VGGT:
     """Build the model on the meta device and assign its weights, without a copy if type and device are the file's.
 
     Args:
         weights: from ``open_weights``.
         device: the model's device.
-        dtype: type of all weights and activations.
+        dtype: type of tokens, and of all weights that ``compute`` does not narrow.
+        compute: how the layers compute.
     """
-    model = weights.shell()
-    state = {name: weights.source.tensor(name).to(device, dtype) for name in model.state_dict()}
+    model = weights.shell(compute, device)
+    dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+    state = {
+        name: weights.source.tensor(name).to(device, dtype if stored == torch.float32 else stored)
+        for name, stored in dtypes.items()
+    }
     model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()
 

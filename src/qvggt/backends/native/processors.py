@@ -33,12 +33,14 @@ _PAIRS = (
 )  # fmt: skip
 
 X86 = Processor(
-    sources=("products.c", "rounding.c", "attention.c", "convolution.c", "winograd.c"),
+    sources=("products.c", "expand.c", "rounding.c", "attention.c", "convolution.c", "winograd.c"),
     functions=(*_PRODUCTS, *_PAIRS),
     flags=("-mavx2", "-mfma", "-mbmi2", "-mf16c"),
     features={"avx512_vnni": ("-mavx512vnni", "-mavx512vl"), "avx_vnni": ("-mavxvnni",)},
 )
-ARM = Processor(sources=("products.c", "rounding.c"), functions=_PRODUCTS, flags=(), features={"": ("-mcpu=native",)})
+ARM = Processor(
+    sources=("products.c", "expand.c", "rounding.c"), functions=_PRODUCTS, flags=(), features={"": ("-mcpu=native",)}
+)
 """NEON multiplies 16-bit integers no faster than floats, so attention and convolution stay in float."""
 
 

@@ -31,8 +31,12 @@ class Expansion(Job):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("packed", "scale", "zero", "out")),
         *((name, ctypes.c_int64) for name in ("row_bytes", "rows")),
-        *((name, ctypes.c_int32) for name in ("width", "groups", "bits")),
+        *((name, ctypes.c_int32) for name in ("width", "groups", "bits", "type")),
     )
+
+
+EXPANDED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""Types that ``qvggt_expand`` writes, in the order of its numbers."""
 
 
 class Rounding(Job):
@@ -76,13 +80,14 @@ def round_rows(x: Tensor) -> Codes:
     return Codes(codes, scale)
 
 
-def expand(weight: PackedWeight) -> Tensor:
-    """Dequantize a packed weight to [out, in] float32; bit-identical to the reference."""
+def expand(weight: PackedWeight, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Dequantize a packed weight to [out, in] in one of ``EXPANDED_DTYPES``; bit-identical to the reference."""
     outputs, width = weight.shape
-    out = allocate(outputs, width)
+    out = allocate(outputs, width, dtype=dtype)
     job = Expansion(rows=outputs, width=width, groups=weight.scale.shape[1], bits=weight.scheme.bits)
+    job.type = EXPANDED_DTYPES.index(dtype)
     _bind_weight(job, weight, ("packed", "scale", "zero"))
-    job.bind("out", out, torch.float32, outputs, width)
+    job.bind("out", out, dtype, outputs, width)
     run(job, out.numel())
     return out
 

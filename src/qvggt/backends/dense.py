@@ -1,0 +1,57 @@
+"""Dense products, convolutions and attention in the activations' type, whatever the processor.
+
+A CPU without instructions for a half-precision type would take it apart number by number: there the operands, which
+have that type's precision, are widened, multiplied in float32, and the result is rounded to the type.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from qvggt.backends.native.processors import features
+
+_BFLOAT16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
+_FLOAT16_UNITS = ("avx512_fp16", "amx_fp16")
+
+
+def has_half_units(dtype: torch.dtype) -> bool:
+    """Return whether this CPU multiplies a half-precision type in hardware, and torch makes use of it."""
+    units, supported = {
+        torch.bfloat16: (_BFLOAT16_UNITS, "_is_mkldnn_bf16_supported"),
+        torch.float16: (_FLOAT16_UNITS, "_is_mkldnn_fp16_supported"),
+    }[dtype]
+    return not set(units).isdisjoint(features()) and _torch_supports(supported)
+
+
+@functools.cache
+def _torch_supports(question: str) -> bool:
+    ask = getattr(torch.ops.mkldnn, question, None)
+    return bool(ask and ask())
+
+
+def is_half(dtype: torch.dtype) -> bool:
+    """Return whether a type has 16 bits."""
+    return dtype in (torch.bfloat16, torch.float16)
+
+
+def working_dtype(x: Tensor) -> torch.dtype:
+    """Return the type in which a tensor's device multiplies it."""
+    return torch.float32 if x.is_cpu and is_half(x.dtype) and not has_half_units(x.dtype) else x.dtype
+
+
+def linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+    """Multiply x [..., in] by a matrix [out, in] of any floating type; returns [..., out] in x's type."""
+    dtype = working_dtype(x)
+    bias = None if bias is None else bias.to(dtype)
+    return F.linear(x.to(dtype), matrix.to(x.dtype).to(dtype), bias).to(x.dtype)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Compute softmax(q kᵀ / √C + bias) v by torch's kernel, in q's type; statistics of the softmax are in float32."""
+    dtype = working_dtype(q)
+    bias = None if bias is None else bias.to(dtype)
+    return F.scaled_dot_product_attention(q.to(dtype), k.to(dtype), v.to(dtype), bias).to(q.dtype)

@@ -1,0 +1,71 @@
+"""Models whose layers compute in a half-precision type: weights and activations of 16 bits, sums of 32.
+
+Tokens between blocks, statistics of norms and of softmax, and the layers that a model declares as precise (camera head,
+last layers of the dense heads) stay in float32.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qvggt.backends import Backend, pick
+from qvggt.model import VGGT
+from qvggt.model.layers import Arithmetic, Attention, use_arithmetic
+from qvggt.model.units import is_precise
+from qvggt.nn.conv import CastConv2d, CastConvTranspose2d
+from qvggt.nn.linear import CastLinear, PackedLayer
+
+
+class CastNorm(nn.LayerNorm):
+    """A layer norm that computes in float32 and returns a half-precision type."""
+
+    dtype: torch.dtype
+
+    @classmethod
+    def like(cls, layer: nn.LayerNorm, dtype: torch.dtype) -> CastNorm:
+        """Return a norm with a float one's parameters."""
+        with torch.device("meta"):
+            new = cls(list(layer.normalized_shape), layer.eps)
+        new.weight, new.bias, new.dtype = layer.weight, layer.bias, dtype
+        return new.train(layer.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map [..., C] of any floating type to [..., C]."""
+        return F.layer_norm(input.float(), self.normalized_shape, self.weight, self.bias, self.eps).to(self.dtype)
+
+
+def use_half(model: VGGT, backend: Backend, keep_stored: bool) -> None:
+    """Make a model's layers compute in a backend's half-precision type, in place.
+
+    Args:
+        model: float or quantized, possibly on the meta device.
+        backend: one with a ``dtype``.
+        keep_stored: whether weights that are not packed keep the type in which they are stored, and are converted at
+            each use; otherwise they are converted once.
+    """
+    assert backend.dtype is not None
+    precise = pick(next(model.parameters()).device, "float32")
+    use_arithmetic(model, Arithmetic(backend.attend, backend.cache_dtype, backend.dtype))
+    for name, layer in list(model.named_modules()):
+        dtype = torch.float32 if is_precise(name) else backend.dtype
+        if isinstance(layer, PackedLayer):
+            layer.dtype = dtype
+            layer.backend = precise if is_precise(name) else layer.backend
+        elif isinstance(layer, nn.LayerNorm) and not is_precise(name):
+            replace_layer(model, name, CastNorm.like(layer, dtype))
+        elif isinstance(layer, Attention) and is_precise(name):
+            layer.arithmetic = Arithmetic(precise.attend, precise.cache_dtype)
+        elif cast := next((cast for kind, cast in _CAST.items() if isinstance(layer, kind)), None):
+            stored = layer.weight.dtype if keep_stored else dtype
+            replace_layer(model, name, cast.like(layer, stored, dtype))  # pyright: ignore[reportArgumentType]
+
+
+_CAST = {nn.Linear: CastLinear, nn.Conv2d: CastConv2d, nn.ConvTranspose2d: CastConvTranspose2d}
+
+
+def replace_layer(model: nn.Module, name: str, new: nn.Module) -> None:
+    """Replace a module of a model by another, under the same name."""
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, new)
