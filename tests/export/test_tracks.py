@@ -111,3 +111,13 @@ def test_find_tracks_without_points(room, tracks_of):
         tracks_of(replace(room, mask=np.zeros(room.depth.shape, bool)))
     with pytest.raises(QvggtError, match="depth"):
         tracks_of(replace(room, depth=None, world_points=None))
+
+
+def test_find_tracks_keeps_at_most_sixteen_evenly_spaced_observations(room_factory, tracks_of):
+    views, tracks = tracks_of(room_factory(28, 28, frames=40), max_points=300)
+    lengths = np.bincount(tracks.owner)
+    assert lengths.max() == 16
+    longest = np.flatnonzero(lengths == 16)
+    spans = [np.ptp(tracks.frame[tracks.owner == point]) for point in longest.tolist()]
+    assert np.mean(spans) > 15
+    assert len(np.unique(tracks.frame)) == len(views) == 40

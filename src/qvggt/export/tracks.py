@@ -13,10 +13,12 @@ from qvggt.postprocess.covisibility import Surfaces, confident_pixels, see
 from qvggt.postprocess.frames import to_uint8
 from qvggt.types import Prediction, QvggtError
 
-_CHUNK = 1 << 16
+_CHUNK = 1 << 14
 """Points that are projected into every frame at a time."""
 _TRIES = 4
 """Most pixels that are tried, as a multiple of the points wanted."""
+_LONGEST = 16
+"""Most observations of a point; they would otherwise grow with the number of frames squared."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ def find_tracks(
 
     Pixels are drawn at random from the confident ones of all frames. A pixel's point is projected into every other
     frame, which observes it there if its own depth agrees. The point is then the mean of the surface points of all
-    observations, so that its reprojection error measures how well the frames agree. Frames that share no point with
-    another one keep points that only they see.
+    observations, so that its reprojection error measures how well the frames agree; at most 16 of them, evenly
+    spaced, are kept. Frames that share no point with another one keep points that only they see.
 
     Args:
         prediction: with cameras, and depth or world points.
@@ -139,7 +141,22 @@ def _observe(surfaces: Surfaces, frames: np.ndarray, indices: np.ndarray, first:
         lengths[seen] += 1
         observations.append((seen + first, np.full(len(seen), frame), pixels))
     owner, frame, pixels = (np.concatenate(values) for values in zip(*observations, strict=True))
+    kept = _evenly_kept(owner - first, lengths)
+    owner, frame, pixels = owner[kept], frame[kept], pixels[kept]
     return _Tried(total / np.maximum(lengths, 1)[:, None], lengths, owner, frame, pixels=pixels)
+
+
+def _evenly_kept(owner: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the indices of at most ``_LONGEST`` evenly spaced observations of each point, sorted by point.
+
+    Args:
+        owner: [M] the point of each observation, in the order of frames.
+        lengths: [N] the number of observations of each point.
+    """
+    order = np.argsort(owner, kind="stable")
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    limit, length = np.minimum(lengths, _LONGEST)[owner[order]], lengths[owner[order]]
+    return order[(rank + 1) * limit // length > rank * limit // length]
 
 
 def _choose(tried: _Tried, own: np.ndarray, count: int, max_points: int) -> np.ndarray:
