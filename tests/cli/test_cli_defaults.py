@@ -18,6 +18,7 @@ from qvggt.options import (
     CompareOptions,
     ExportOptions,
     FormatOptions,
+    FrameOptions,
     ImageOptions,
     InferenceOptions,
     LoadOptions,
@@ -72,6 +73,7 @@ EXPECTED = {
         **fields(ScaleOptions, "align_world"),
         "images": (),  # those that were reconstructed
     },
+    "frames": fields(FrameOptions, "number", "format"),
     "plan": {
         **fields(LoadOptions, "compute"),
         "images": (),

@@ -8,6 +8,7 @@ import pytest
 from scipy import ndimage
 
 from qvggt.postprocess.agreement import measure_agreement
+from qvggt.postprocess.covisibility import Surfaces
 from qvggt.postprocess.quality import LEAST_DETAIL, MOST_UNSURE, assess, quality_details
 
 
@@ -160,7 +161,8 @@ def test_the_details_are_json_and_the_same_each_time(clean):
 
 
 def test_agreement_of_an_exact_room(clean):
-    agreement = measure_agreement(clean)
+    surfaces = Surfaces.of(clean)
+    agreement = measure_agreement(clean, surfaces, surfaces.valid)
     assert (np.diag(agreement.seen) > 0.99).all()
     assert (np.diag(agreement.likeness) > 0.999).all()
     np.testing.assert_allclose(np.diag(agreement.detail), 0, atol=1e-6)

@@ -17,6 +17,7 @@ from qvggt.cli.demo import demo
 from qvggt.cli.evaluate import evaluate
 from qvggt.cli.export import export
 from qvggt.cli.fidelity import fidelity
+from qvggt.cli.frames import frames
 from qvggt.cli.inspect import inspect
 from qvggt.cli.messages import command_help, messages_on_stderr, say_why
 from qvggt.cli.plan import plan
@@ -33,6 +34,7 @@ from qvggt.version import __version__
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "reconstruct": reconstruct,
+    "frames": frames,
     "view": view,
     "scale": scale,
     "export": export,

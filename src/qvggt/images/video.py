@@ -97,6 +97,26 @@ def read_frame_times(path: Path) -> list[float]:
         return _frame_times(container, path)
 
 
+def read_gray_frames(path: Path, longer_px: int) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield the time in seconds and a gray copy [h, w] uint8 of every frame, as stored: not turned upright.
+
+    Args:
+        path: of the video.
+        longer_px: longer side of the copies; smaller videos are not enlarged.
+
+    Raises:
+        QvggtError: PyAV is not installed, or the file is not a readable video.
+    """
+    with _opened(path) as open_container, open_container() as container:
+        stream = _main_stream(container, path)
+        stream.thread_type = "AUTO"
+        for number, frame in enumerate(_decoded(container, stream)):
+            share = min(1.0, longer_px / max(frame.width, frame.height))
+            width, height = (max(2, round(side * share)) for side in (frame.width, frame.height))
+            small = frame.reformat(width=width, height=height, format="gray", interpolation="AREA")
+            yield _time(frame, number, stream), small.to_ndarray()
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Callable[[], Any]]:
     """Open a video; what it yields opens its container, from the start each time.
@@ -222,14 +242,17 @@ def _rate(stream: Any) -> float:
     return float(stream.average_rate or stream.guessed_rate or 25)
 
 
+def _time(frame: Any, number: int, stream: Any) -> float:
+    return number / _rate(stream) if frame.pts is None else frame.pts * float(stream.time_base)
+
+
 def _frames_at(container: Any, times: Sequence[float], path: Path) -> Iterator[tuple[str, Image.Image]]:
     """Yield the first decoded frame at or after each of the times."""
     stream = _main_stream(container, path)
     stream.thread_type = "AUTO"
     converter, taken = FrameConverter(stream), 0
     for number, frame in enumerate(_decoded(container, stream)):
-        time = number / _rate(stream) if frame.pts is None else frame.pts * float(stream.time_base)
-        if time < times[taken]:
+        if _time(frame, number, stream) < times[taken]:
             continue
         transfer = converter.coding_points(frame).transfer
         if taken == 0 and transfer in HDR_NAMES:

@@ -18,6 +18,7 @@ from qvggt.options.choices import (
     Granularity,
     Head,
     ImageMode,
+    PictureFormat,
     PointsFrom,
     Rounding,
     Supervision,
@@ -28,7 +29,14 @@ from qvggt.options.choices import (
 )
 from qvggt.options.evaluation import BenchOptions, RunOptions, Selection
 from qvggt.options.export import FORMAT_POINTS, DepthFiles, ExportFormat, FormatOptions, Resolution
-from qvggt.options.inference import ExportOptions, ImageOptions, InferenceOptions, LoadOptions, WindowOptions
+from qvggt.options.inference import (
+    ExportOptions,
+    FrameOptions,
+    ImageOptions,
+    InferenceOptions,
+    LoadOptions,
+    WindowOptions,
+)
 from qvggt.options.known import KnownCameras, KnownDistance, Place, ScaleOptions
 from qvggt.options.quantization import (
     SENSITIVITY_CALIBRATION,
@@ -60,6 +68,7 @@ __all__ = [
     "ExportFormat",
     "ExportOptions",
     "FormatOptions",
+    "FrameOptions",
     "GlobalAttention",
     "Granularity",
     "Head",
@@ -69,6 +78,7 @@ __all__ = [
     "KnownCameras",
     "KnownDistance",
     "LoadOptions",
+    "PictureFormat",
     "Place",
     "PointsFrom",
     "QuantizeOptions",

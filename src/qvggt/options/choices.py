@@ -28,6 +28,9 @@ ImageMode = Literal["crop", "pad"]
 Unit = Literal["model", "meter"]
 """Unit of lengths: the model's, whose scale is unknown, or meters."""
 
+PictureFormat = Literal["jpeg", "png"]
+"""File format of the frames of a video."""
+
 Supervision = Literal["truth", "teacher"]
 """Reference of the calibration loss: ground truth, or the float model."""
 

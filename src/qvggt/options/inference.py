@@ -9,6 +9,7 @@ from qvggt.options.choices import (
     Compute,
     GlobalAttention,
     ImageMode,
+    PictureFormat,
     PointsFrom,
     Unit,
     check_choice,
@@ -69,6 +70,27 @@ class ImageOptions:
             raise QvggtError(f"the frames per second must be above 0, not {self.fps}")
         if self.frames is not None and self.frames < 1:
             raise QvggtError(f"the number of frames must be at least 1, not {self.frames}")
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """Which frames of a video are written as pictures, and how.
+
+    Attributes:
+        number: of frames; fewer if the video has fewer.
+        format: ``jpeg`` (quality 95) or ``png``.
+
+    Raises:
+        QvggtError: a value is out of range.
+    """
+
+    number: int = 16
+    format: PictureFormat = "jpeg"
+
+    def __post_init__(self) -> None:
+        check_choice("format", self.format, PictureFormat)
+        if self.number < 1:
+            raise QvggtError(f"the number of frames must be at least 1, not {self.number}")
 
 
 @dataclass(frozen=True)

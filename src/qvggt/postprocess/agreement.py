@@ -17,6 +17,12 @@ DEPTH_TOLERANCE = 0.1
 _SAMPLES, _LEAST_SAMPLES, _ALL_SAMPLES = 400, 64, 20_000
 """Most and fewest points of a frame, and the number of points of all frames between these limits."""
 
+FAR_DEPTH, UNSURE_CONFIDENCE = 20.0, 0.05
+"""Multiple of near depths beyond which depth is unreliable, and share of high confidence, counted from its least value
+of 1, below which it is."""
+_NEAR_PERCENT, _SURE_PERCENT, _THINNED_PX = 25, 90, 128
+"""Percentiles that are the near depth and the high confidence, and least width of maps that are thinned for them."""
+
 _LEAST_SHARE = 0.15
 """Share of a frame's points that another must see for the two to be compared."""
 
@@ -50,19 +56,33 @@ class Agreement:
     detail: np.ndarray
 
 
-def measure_agreement(prediction: Prediction) -> Agreement:
+def reliable_pixels(prediction: Prediction, surfaces: Surfaces) -> np.ndarray:
+    """Return [S, H, W] bool: valid pixels that are neither far away nor of low confidence, as a sky is."""
+    step = max(1, surfaces.depth.shape[2] // _THINNED_PX)
+    some = surfaces.valid[:, ::step, ::step]
+    if not some.any():
+        return surfaces.valid
+    near = np.percentile(surfaces.depth[:, ::step, ::step][some], _NEAR_PERCENT)
+    reliable = surfaces.valid & (surfaces.depth <= FAR_DEPTH * near)
+    confidence = prediction.depth_conf if prediction.depth is not None else prediction.world_points_conf
+    if confidence is not None:
+        high = np.percentile(confidence[:, ::step, ::step][some], _SURE_PERCENT)
+        reliable &= confidence - 1 >= UNSURE_CONFIDENCE * (high - 1)
+    return reliable
+
+
+def measure_agreement(prediction: Prediction, surfaces: Surfaces, reliable: np.ndarray) -> Agreement:
     """Compare every frame with every other.
 
     Args:
         prediction: with cameras, and depth or world points.
-
-    Raises:
-        QvggtError: outputs that it needs are missing.
+        surfaces: of the prediction.
+        reliable: [S, H, W] bool, pixels to take points from; other confident ones only if a frame has too few.
     """
-    surfaces = Surfaces.of(prediction)
     count, per_map = len(surfaces.cameras), max(1, round(prediction.images.shape[3] / _MAP_PX))
     colors, detail = _maps(prediction, per_map)
-    samples = _Samples.of(prediction, surfaces, int(np.clip(_ALL_SAMPLES // count, _LEAST_SAMPLES, _SAMPLES)))
+    number = int(np.clip(_ALL_SAMPLES // count, _LEAST_SAMPLES, _SAMPLES))
+    samples = _Samples.of(prediction, surfaces, reliable, number)
     own_colors, own_detail = samples.values(colors, per_map), samples.values(detail, per_map)
     results = {name: np.full((count, count), np.nan) for name in ("overlap", "seen", "likeness", "parallax", "detail")}
     for j in range(count):
@@ -100,7 +120,7 @@ class _Samples:
     usable: np.ndarray
 
     @classmethod
-    def of(cls, prediction: Prediction, surfaces: Surfaces, number: int) -> _Samples:
+    def of(cls, prediction: Prediction, surfaces: Surfaces, reliable: np.ndarray, number: int) -> _Samples:
         count, _, width = surfaces.depth.shape
         rng = np.random.default_rng(0)
         pixels, points, far = np.zeros((count, number, 2)), np.zeros((count, number, 3)), np.zeros((count, number, 3))
@@ -109,6 +129,8 @@ class _Samples:
             places = confident_pixels(prediction, surfaces, frame)
             if not len(places):
                 continue
+            sure = places[reliable[frame].ravel()[places]]
+            places = sure if len(sure) >= _LEAST_SHARE * len(places) else places
             chosen = np.sort(places[rng.integers(len(places), size=number)])
             usable[frame] = True
             pixels[frame] = np.column_stack((chosen % width, chosen // width)) + 0.5

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from qvggt.postprocess.agreement import Agreement, measure_agreement
+from qvggt.postprocess.agreement import Agreement, measure_agreement, reliable_pixels
 from qvggt.postprocess.covisibility import Surfaces
 from qvggt.postprocess.frames import camera_centers
 from qvggt.types import Prediction
@@ -25,13 +25,12 @@ LIKENESS_LOSS, LOSS_FACTOR, LARGEST_LOSS = 0.2, 5.0, 0.4
 frame, within these bounds."""
 LEAST_DETAIL = 0.5
 """Fine detail of a sharp frame, relative to what other frames show of the same surfaces."""
-LEAST_PARALLAX, LEAST_BASELINE = 0.05, 0.05
+LEAST_PARALLAX, LEAST_BASELINE = 0.08, 0.05
 """Likeness gained by the cameras' motion, and largest distance of cameras over the median depth."""
-MOST_UNSURE, UNSURE_CONFIDENCE, FAR_DEPTH = 0.5, 0.05, 5.0
-"""Share of a frame that may have no reliable depth: confidence above 1 below this share of the median, or depth above
-this multiple of the median."""
-_THINNED_PX = 128
-"""Least width of maps whose pixels are thinned before their median is taken."""
+MOST_UNSURE = 0.5
+"""Share of a frame that may have no reliable depth."""
+_DEPTHS = 100_000
+"""Number of depths above which they are thinned before their median is taken."""
 _NAMED = 3
 _SUBJECTS = {"blur": "blurred", "overlap": "too little overlap", "misfit": "does not fit", "scene": "another scene",
              "parallax": "no parallax", "unsure": "unreliable depth"}  # fmt: skip
@@ -110,17 +109,19 @@ def assess(prediction: Prediction) -> Quality | None:
         return None
     if prediction.depth is None and prediction.world_points is None:
         return None
-    surfaces, agreement = Surfaces.of(prediction), measure_agreement(prediction)
+    surfaces = Surfaces.of(prediction)
+    reliable = reliable_pixels(prediction, surfaces)
+    agreement = measure_agreement(prediction, surfaces, reliable)
     links = _Links.of(agreement)
     detail = _detail(agreement, links.linked)
-    unsure = _unsure_shares(prediction, surfaces)
+    unsure = _unsure_shares(surfaces.valid, reliable)
     overlap = _off_diagonal(np.minimum(agreement.seen, agreement.seen.T))
     frames = tuple(
         FrameQuality(name, int(links.group[i]), *map(_plain, (overlap[i], links.best[i], detail[i], unsure[i])))
         for i, name in enumerate(prediction.names)
     )
     parallax = _mean(agreement.parallax[links.linked])
-    baseline = _baseline(surfaces)
+    baseline = _baseline(surfaces, reliable)
     findings = (
         *_group_findings(frames, links, agreement),
         *_frame_findings(frames),
@@ -238,26 +239,16 @@ def _detail(agreement: Agreement, linked: np.ndarray) -> np.ndarray:
     return np.array([np.exp(np.median(row)) if len(row) else np.nan for row in known])
 
 
-def _unsure_shares(prediction: Prediction, surfaces: Surfaces) -> np.ndarray:
-    """Return the share [S] of pixels without reliable depth; NaN for frames without valid pixels."""
-    step = max(1, surfaces.depth.shape[2] // _THINNED_PX)
-    depth, valid = (values[:, ::step, ::step] for values in (surfaces.depth, surfaces.valid))
-    if not valid.any():
-        return np.full(len(valid), np.nan)
-    unsure = depth > FAR_DEPTH * np.median(depth[valid])
-    confidence = prediction.depth_conf if prediction.depth is not None else prediction.world_points_conf
-    if confidence is not None:
-        confidence = confidence[:, ::step, ::step]
-        unsure |= confidence - 1 < UNSURE_CONFIDENCE * (np.median(confidence[valid]) - 1)
+def _unsure_shares(valid: np.ndarray, reliable: np.ndarray) -> np.ndarray:
+    """Return the share [S] of valid pixels that are not reliable; NaN for frames without valid pixels."""
     counts = valid.sum((1, 2))
-    return np.where(counts > 0, (unsure & valid).sum((1, 2)) / np.maximum(counts, 1), np.nan)
+    return np.where(counts > 0, 1 - reliable.sum((1, 2)) / np.maximum(counts, 1), np.nan)
 
 
-def _baseline(surfaces: Surfaces) -> float:
+def _baseline(surfaces: Surfaces, reliable: np.ndarray) -> float:
     centers = camera_centers(surfaces.cameras)
     largest = np.sqrt(((centers[:, None] - centers) ** 2).sum(-1)).max()
-    step = max(1, surfaces.depth.shape[2] // _THINNED_PX)
-    depth = surfaces.depth[:, ::step, ::step][surfaces.valid[:, ::step, ::step]]
+    depth = surfaces.depth[reliable][:: 1 + reliable.size // _DEPTHS]
     return float(largest / np.median(depth)) if len(depth) else 0.0
 
 
