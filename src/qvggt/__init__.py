@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from qvggt.api.metric_scale import to_meters
     from qvggt.api.quantize import QuantizeReport, quantize, quantize_to
     from qvggt.api.reconstruct import load, reconstruct, save
+    from qvggt.api.refine import refine
     from qvggt.api.sensitivity import sensitivity
     from qvggt.calibration.sensitivity import SensitivityReport
     from qvggt.eval.comparison import ComparisonReport
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         CompareOptions,
         FormatOptions,
         QuantizeOptions,
+        RefineOptions,
         RunOptions,
         ScaleOptions,
         Selection,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
         WindowOptions,
     )
     from qvggt.postprocess.metric_scale import scaled
+    from qvggt.postprocess.refine import Refinement
     from qvggt.quant.scheme import Scheme
     from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError, Scene
 
@@ -56,6 +59,7 @@ _HOMES = {
         "CompareOptions",
         "FormatOptions",
         "QuantizeOptions",
+        "RefineOptions",
         "RunOptions",
         "ScaleOptions",
         "Selection",
@@ -63,6 +67,8 @@ _HOMES = {
         "WindowOptions",
     ),
     "qvggt.api.fidelity": ("FidelityReport", "fidelity"),
+    "qvggt.api.refine": ("refine",),
+    "qvggt.postprocess.refine": ("Refinement",),
     "qvggt.api.sensitivity": ("sensitivity",),
     "qvggt.quant.scheme": ("Scheme",),
     "qvggt.api.quantize": ("QuantizeReport", "quantize", "quantize_to"),
@@ -84,6 +90,8 @@ __all__ = [
     "QuantizeOptions",
     "QuantizeReport",
     "QvggtError",
+    "RefineOptions",
+    "Refinement",
     "RunOptions",
     "ScaleOptions",
     "Scene",
@@ -102,6 +110,7 @@ __all__ = [
     "quantize",
     "quantize_to",
     "reconstruct",
+    "refine",
     "save",
     "save_prediction",
     "scaled",

@@ -23,6 +23,7 @@ from qvggt.options import (
     InferenceOptions,
     LoadOptions,
     QuantizeOptions,
+    RefineOptions,
     RunOptions,
     ScaleOptions,
     Selection,
@@ -67,6 +68,7 @@ EXPECTED = {
         "memory": InferenceOptions.memory_bytes,
         "masks": None,
         "known": KnownValues(),
+        "refine": False,
     },
     "scale": {
         **fields(ExportOptions, "max_points"),
@@ -74,6 +76,11 @@ EXPECTED = {
         "images": (),  # those that were reconstructed
     },
     "frames": fields(FrameOptions, "number", "format"),
+    "refine": {
+        **fields(RefineOptions, "hold_focal", "hold_poses", "max_size", "max_features", "seed"),
+        **fields(ExportOptions, "max_points"),
+        "images": (),
+    },
     "plan": {
         **fields(LoadOptions, "compute"),
         "images": (),

@@ -23,6 +23,7 @@ from qvggt.cli.messages import command_help, messages_on_stderr, say_why
 from qvggt.cli.plan import plan
 from qvggt.cli.quantize import quantize
 from qvggt.cli.reconstruct import reconstruct
+from qvggt.cli.refine import refine
 from qvggt.cli.render import render
 from qvggt.cli.scale import scale
 from qvggt.cli.sensitivity import sensitivity
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "frames": frames,
     "view": view,
     "scale": scale,
+    "refine": refine,
     "export": export,
     "quantize": quantize,
     "evaluate": evaluate,

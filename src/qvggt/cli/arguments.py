@@ -61,6 +61,7 @@ FramesPerSecond = Annotated[
 ]
 FrameCount = Annotated[int | None, number("most frames to take, evenly spaced", "(optional)")]
 Masks = Annotated[Path | None, option("DIR", "folder of masks, named like the images: only white pixels are kept")]
+Refine = Annotated[bool, Flag, flag("refine the cameras on the original photographs: see qvggt refine")]
 MaxPoints = Annotated[int, number("most points in the point cloud")]
 DenseFrames = Annotated[int, number("frames per step of the dense heads; fewer need less memory")]
 WindowFrames = Annotated[int | None, option("N", "frames per window; bounds memory for long sequences")]

@@ -16,7 +16,7 @@ from qvggt.options import ExportOptions, Head, ImageOptions, InferenceOptions, L
 
 if TYPE_CHECKING:
     from qvggt.export.result import ResultInfo
-    from qvggt.types import Prediction
+    from qvggt.types import OnProgress, Prediction
 
 Heads = Annotated[
     tuple[Head, ...], tyro.conf.arg(help="what to compute", help_behavior_hint="(default: what the points need)")
@@ -38,6 +38,7 @@ def reconstruct(
     frames: given.FrameCount = ImageOptions.frames,
     masks: given.Masks = None,
     known: Annotated[KnownValues, tyro.conf.arg(name="")] = KnownValues(),
+    refine: given.Refine = False,
     compute: given.Compute = LoadOptions.compute,
     global_attention: given.GlobalAttention = LoadOptions.global_attention,
     dense_frames: given.DenseFrames = InferenceOptions.dense_frames,
@@ -51,9 +52,9 @@ def reconstruct(
 ) -> None:
     """Reconstruct a scene: prediction.npz, result.json, points.ply, scene.glb, cameras.json, depth/, overview.png."""
     from qvggt.api import reconstruct as api
-    from qvggt.cli.show import progress, save_figures, size_bytes
+    from qvggt.cli.show import progress, size_bytes
     from qvggt.export import CONTENTS
-    from qvggt.export.result import INFO, PREDICTION, ResultInfo, judged, write_result
+    from qvggt.export.result import INFO, PREDICTION, ResultInfo, write_result
     from qvggt.files import new_folder
     from qvggt.inference.process_memory import retain_freed_memory
 
@@ -61,7 +62,7 @@ def reconstruct(
     known.check()
     windows = WindowOptions.of(window, overlap)
     limit = None if memory is None else size_bytes(memory)
-    _check_places(images, masks, json)
+    _check_places(images, masks, json, refine)
     info.export_options(max_points)  # raises for impossible ones
     if limit is None:
         retain_freed_memory()
@@ -77,26 +78,42 @@ def reconstruct(
         )  # fmt: skip
         clock.append(time.perf_counter())
         del network  # writing files needs its memory
+        prediction, info = _postprocessed(prediction, info, known, update if refine else None)
+        clock.append(time.perf_counter())
         update(f"{_size(prediction)}, writing files", 1.0)
-        prediction, info = known.applied(prediction, info)
-        info = judged(prediction, info)
         written = write_result(prediction, info, folder, max_points)
     clock.append(time.perf_counter())
-    figures = _figures(prediction, info, clock, written)
-    _print(figures, output)
-    save_figures(json, figures)
+    _report(_figures(prediction, info, clock, written), output, json)
 
 
-def _check_places(images: tuple[str, ...], masks: Path | None, json: Path | None) -> None:
-    """Check, before the work, that there are images and masks, and that the file of figures can be written."""
+def _check_places(images: tuple[str, ...], masks: Path | None, json: Path | None, refine: bool) -> None:
+    """Check, before the work, what is read and needed, and that the file of figures can be written."""
     from qvggt.cli.show import check_figures
     from qvggt.images.masks import find_masks
     from qvggt.images.preprocess import check_source
+    from qvggt.postprocess.refine_features import pycolmap_module
 
     check_source(images)
     if masks is not None:
         find_masks(masks)
     check_figures(json)
+    if refine:
+        pycolmap_module()
+
+
+def _postprocessed(
+    prediction: Prediction, info: ResultInfo, known: KnownValues, refine: OnProgress | None
+) -> tuple[Prediction, ResultInfo]:
+    """Return the reconstruction refined (with progress, unless that is None), scaled and judged."""
+    from qvggt.api.refine import refined_result
+    from qvggt.export.result import judged
+    from qvggt.options import RefineOptions
+
+    if refine is not None:
+        found, info = refined_result(prediction, info, info.images, RefineOptions(), on_progress=refine)
+        prediction = found.prediction
+    prediction, info = known.applied(prediction, info)
+    return prediction, judged(prediction, info)
 
 
 def _size(prediction: Prediction) -> str:
@@ -110,7 +127,7 @@ def _figures(prediction: Prediction, info: ResultInfo, clock: list[float], writt
     from qvggt.inference.process_memory import peak_memory_bytes
 
     count, _, height, width = prediction.images.shape
-    load, reconstruct, write = (end - start for start, end in itertools.pairwise(clock))
+    load, reconstruct, postprocess, write = (end - start for start, end in itertools.pairwise(clock))
     return {
         "model": info.model,
         "frames": count,
@@ -118,6 +135,7 @@ def _figures(prediction: Prediction, info: ResultInfo, clock: list[float], writt
         "width_px": width,
         "load_seconds": load,
         "reconstruct_seconds": reconstruct,
+        "postprocess_seconds": postprocess,
         "write_seconds": write,
         "peak_memory_bytes": peak_memory_bytes(),
         "files": written,
@@ -125,10 +143,12 @@ def _figures(prediction: Prediction, info: ResultInfo, clock: list[float], writt
     }
 
 
-def _print(figures: dict[str, Any], output: Path) -> None:
+def _report(figures: dict[str, Any], output: Path, json: Path | None) -> None:
+    """Print the figures, and save them if a file is given."""
     from qvggt.cli.known import say_scale
-    from qvggt.cli.show import count_text, say
+    from qvggt.cli.show import count_text, files_text, save_figures, say
     from qvggt.inference.process_memory import size_text
+    from qvggt.postprocess.refine_report import summary
 
     what = f"{count_text(figures['frames'], 'frame')} of {figures['width_px']}x{figures['height_px']} px"
     say(
@@ -136,11 +156,13 @@ def _print(figures: dict[str, Any], output: Path) -> None:
         f"(loading {figures['load_seconds']:.1f} s, writing {figures['write_seconds']:.1f} s), "
         f"peak memory {size_text(figures['peak_memory_bytes'])}"
     )
+    for line in summary(figures["refinement"]) if "refinement" in figures else ():
+        say(line)
     if "scale" in figures:
         say_scale(figures["scale"])
-    names = list(dict.fromkeys("depth/" if name.startswith("depth/") else name for name in figures["files"]))
-    say(f"{output}: {', '.join(names)}")
+    say(f"{output}: {files_text(figures['files'])}")
     if "quality" in figures:
         faults = [finding["text"] for finding in figures["quality"]["findings"]]
         for text in faults or ["no faults found"]:
             say(f"quality: {text}")
+    save_figures(json, figures)

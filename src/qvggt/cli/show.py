@@ -75,6 +75,15 @@ def count_text(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def files_text(names: list[str]) -> str:
+    """Return the names of a result's files, its depth images as one.
+
+    >>> files_text(["points.ply", "depth/0.png", "depth/1.png"])
+    'points.ply, depth/'
+    """
+    return ", ".join(dict.fromkeys("depth/" if name.startswith("depth/") else name for name in names))
+
+
 def size_bytes(text: str) -> int:
     """Return a size in bytes, given in decimal or binary units.
 

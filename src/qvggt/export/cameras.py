@@ -10,8 +10,8 @@ import torch
 from qvggt.files import write_json
 from qvggt.geometry import matrix_to_quaternion
 from qvggt.options import Unit
-from qvggt.postprocess.frames import camera_centers, cameras_of
-from qvggt.types import FrameMap, PathLike, Prediction
+from qvggt.postprocess.frames import camera_centers, cameras_of, original_intrinsics
+from qvggt.types import PathLike, Prediction
 
 CAMERAS_VERSION = 1
 UNITS = {"model": "the model's unit, which is not meters", "meter": "meters"}
@@ -24,17 +24,6 @@ CONVENTIONS = (
     "top left pixel at (0.5, 0.5): 'processed' for the image that the model saw, 'original' for the photograph after "
     "its EXIF orientation. Points taken from depth project onto the centers of their pixels."
 )
-
-
-def original_intrinsics(intrinsics: np.ndarray, frame: FrameMap) -> np.ndarray:
-    """Return the intrinsics [3, 3] for the photograph from those [3, 3] for its processed image."""
-    if intrinsics.shape != (3, 3):
-        raise ValueError(f"expected intrinsics [3, 3], got shape {intrinsics.shape}")
-    (scale_x, scale_y), (offset_x, offset_y) = frame.scale, frame.offset
-    original_from_processed = np.array(
-        [[1 / scale_x, 0, -offset_x / scale_x], [0, 1 / scale_y, -offset_y / scale_y], [0, 0, 1]]
-    )
-    return original_from_processed @ intrinsics
 
 
 def cameras_document(prediction: Prediction, unit: Unit = "model") -> dict[str, Any]:

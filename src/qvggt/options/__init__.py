@@ -46,6 +46,7 @@ from qvggt.options.quantization import (
     SensitivityOptions,
     sensitivity_schemes,
 )
+from qvggt.options.refinement import RefineOptions
 from qvggt.options.viewer import ViewOptions
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "Place",
     "PointsFrom",
     "QuantizeOptions",
+    "RefineOptions",
     "Resolution",
     "Rounding",
     "RunOptions",

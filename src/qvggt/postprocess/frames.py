@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import colormaps
 
-from qvggt.types import Prediction, QvggtError
+from qvggt.types import FrameMap, Prediction, QvggtError
 
 GLTF_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])
 """Rotation from OpenCV axes (x right, y down, z forward) to glTF axes (x right, y up, z backward)."""
@@ -69,6 +69,17 @@ def suggestion(names: Sequence[str], name: str) -> str:
         return f"did you mean {close[0]!r}?"
     shown = ", ".join(map(repr, names[:3]))
     return f"the {len(names)} frames are {shown}{', ...' if len(names) > 3 else ''}"
+
+
+def original_intrinsics(intrinsics: np.ndarray, frame: FrameMap) -> np.ndarray:
+    """Return the intrinsics [3, 3] for the photograph from those [3, 3] for its processed image."""
+    if intrinsics.shape != (3, 3):
+        raise ValueError(f"expected intrinsics [3, 3], got shape {intrinsics.shape}")
+    (scale_x, scale_y), (offset_x, offset_y) = frame.scale, frame.offset
+    original_from_processed = np.array(
+        [[1 / scale_x, 0, -offset_x / scale_x], [0, 1 / scale_y, -offset_y / scale_y], [0, 0, 1]]
+    )
+    return original_from_processed @ intrinsics
 
 
 def camera_centers(cam_from_world: np.ndarray) -> np.ndarray:

@@ -1,0 +1,212 @@
+"""Refinement of cameras that cannot make them worse: features, rounds of adjustment, acceptance on held-out tracks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from qvggt.options import RefineOptions
+from qvggt.postprocess.covisibility import covisibility
+from qvggt.postprocess.frames import cameras_of
+from qvggt.postprocess.refine_accept import MIN_HELD_OUT, Judge, accept_frames
+from qvggt.postprocess.refine_align import align_cameras, moved_cameras
+from qvggt.postprocess.refine_certainty import certainty, sure_focal, sure_frames
+from qvggt.postprocess.refine_depth import depth_scales, processed_pixels
+from qvggt.postprocess.refine_features import Features, find_features, match_pairs, pycolmap_module
+from qvggt.postprocess.refine_report import Kept, Outcome, RefineReport, make_report
+from qvggt.postprocess.refine_rounds import Adjusted, Adjustment, adjust
+from qvggt.postprocess.refine_tracks import Tracks, build_tracks, split_tracks
+from qvggt.postprocess.refine_views import Views, views_of, with_views
+from qvggt.types import OnProgress, Prediction
+
+_ALL_PAIRS_UP_TO = 24
+"""Frames up to which all pairs are matched."""
+
+_PARTNERS, _NEIGHBORS = 12, 2
+"""Beyond that: a frame is matched with so many covisible frames, and with so many that follow it."""
+
+_SHARED_RATIO = 1.3
+"""Frames of one size whose predicted focal lengths differ by less than this factor share one."""
+
+
+_FEWEST = 3
+"""Frames that determine focal lengths and poses together; two often leave several solutions."""
+
+_TOO_FEW = (
+    f"too few matches: at least {_FEWEST} photographs must match each other, or two with focal lengths or poses held; "
+    "the cameras stay"
+)
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """A refined prediction.
+
+    Attributes:
+        prediction: the input itself if nothing was accepted.
+        report: what was measured, and what was kept.
+    """
+
+    prediction: Prediction
+    report: RefineReport
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to change the cameras.
+
+    Attributes:
+        kept: what it changes.
+        views: in the world of the old cameras; frames that were not adjusted have their old ones.
+        sure: [S] bool, which frames changed by more than their new cameras are uncertain.
+    """
+
+    kept: Kept
+    views: Views
+    sure: np.ndarray
+
+
+def refine_prediction(
+    prediction: Prediction,
+    photographs: Iterable[Image.Image],
+    options: RefineOptions = RefineOptions(),  # noqa: B008  frozen
+    on_progress: OnProgress | None = None,
+) -> Refinement:
+    """Refine cameras by matches between the original photographs, and depth maps by one scale each.
+
+    Cameras are adjusted to some of the tracks; the others judge. A camera changes only if the held-out tracks fit
+    better by more than chance, and if it changed by more than the matches leave open. World frame and scale stay those
+    of the input. Equal inputs give equal results.
+
+    Args:
+        prediction: with cameras.
+        photographs: the original image of each frame, in order; each may be read when it is needed.
+        options: what is held, and how much is searched.
+        on_progress: the progress callback.
+
+    Raises:
+        QvggtError: pycolmap is not installed, the prediction has no cameras, or a photograph cannot be read.
+    """
+    pycolmap_module()
+    cameras_of(prediction)
+    report = on_progress or (lambda stage, share: None)
+    features = list(_features(prediction, photographs, options, report))
+    sizes = [each.size for each in features]
+    pairs = frame_pairs(prediction)
+    matches = []
+    for index, found in enumerate(match_pairs(features, pairs, options.seed)):
+        report("matching", 0.4 + 0.3 * index / len(pairs))
+        matches.append(found)
+    split = split_tracks(build_tracks(features, matches), options.holdout_percent, options.seed)
+    old = views_of(prediction, sizes)
+    report("adjusting", 0.7)
+    outcome = _refined(old, split, lens_groups(prediction, old), options)
+    scales = np.ones(len(old))
+    moved = outcome.frames | (options.hold_focal and options.hold_poses)
+    if prediction.depth is not None and moved.any():
+        scales = np.where(moved, depth_scales(prediction, outcome.views, sizes, split), 1.0)
+    report("done", 1.0)
+    changed = outcome.frames.any() or (scales != 1.0).any()
+    refined = with_views(prediction, outcome.views, sizes, scales) if changed else prediction
+    return Refinement(refined, make_report(prediction, sizes, old, split, outcome=outcome, scales=scales))
+
+
+def _features(
+    prediction: Prediction, photographs: Iterable[Image.Image], options: RefineOptions, report: OnProgress
+) -> Iterator[Features]:
+    """Yield the features of each frame, without those on masked pixels."""
+    count = len(prediction.names)
+    for frame, found in enumerate(find_features(photographs, options)):
+        report("finding features", 0.4 * frame / count)
+        if prediction.mask is not None:
+            column, row, inside = processed_pixels(prediction, frame, found.size, found.xy)
+            kept = inside & prediction.mask[frame, row, column]
+            found = replace(found, xy=found.xy[kept], descriptors=found.descriptors[kept])
+        yield found
+
+
+def frame_pairs(prediction: Prediction) -> list[tuple[int, int]]:
+    """Return the pairs of frames to match: all, or with many frames those that see most of each other."""
+    count = len(prediction.names)
+    if count <= _ALL_PAIRS_UP_TO:
+        return list(itertools.combinations(range(count), 2))
+    pairs = {(i, j) for i in range(count) for j in range(i + 1, min(i + 1 + _NEIGHBORS, count))}
+    shared = covisibility(prediction, max_pixels=256)
+    np.fill_diagonal(shared, 0)
+    for frame, row in enumerate(shared + shared.T):
+        best = np.argsort(-row, kind="stable")[:_PARTNERS]
+        pairs |= {(min(frame, int(other)), max(frame, int(other))) for other in best if row[other] > 0}
+    return sorted(pairs)
+
+
+def lens_groups(prediction: Prediction, views: Views) -> np.ndarray:
+    """Return [S] int64: frames of one number share a focal length, as photographs of one size and similar focal do."""
+    sizes = [frame.original_size for frame in prediction.maps]
+    focal = views.focal.mean(1)
+    groups = np.arange(len(views))
+    for size in dict.fromkeys(sizes):
+        members = np.array([each == size for each in sizes])
+        if focal[members].max() <= _SHARED_RATIO * focal[members].min():
+            groups[members] = np.flatnonzero(members)[0]
+    return groups
+
+
+def _refined(old: Views, split: tuple[Tracks, Tracks], lens: np.ndarray, options: RefineOptions) -> Outcome:
+    """Return the cameras that held-out tracks accept."""
+    frames = np.zeros(len(old), bool)
+    if options.hold_focal and options.hold_poses:
+        return Outcome(old, "none", frames, "focal lengths and poses are held: only depth maps can be scaled")
+    candidates = _candidates(old, split[0], lens, options)
+    if not candidates or split[1].count < MIN_HELD_OUT:
+        return Outcome(old, "none", frames, _TOO_FEW)
+    judge = Judge.of(split[1], [old, *(each.views for each in candidates)])
+    before = judge.losses(old)
+    note = "held-out matches do not fit the adjusted cameras better: the cameras stay"
+    for candidate in sorted(candidates, key=lambda each: judge.losses(each.views).sum()):
+        if not judge.better(judge.losses(candidate.views), before):
+            break
+        views, accepted = accept_frames(judge, old, candidate.views, candidate.sure)
+        if accepted.any():
+            return Outcome(views, candidate.kept, accepted, "")
+        note = "the matches do not determine the cameras well enough: the cameras stay"
+    return Outcome(old, "none", frames, note)
+
+
+def _candidates(old: Views, tracks: Tracks, lens: np.ndarray, options: RefineOptions) -> list[Candidate]:
+    """Return the ways to change what is not held: all of it, poses alone, focal lengths alone."""
+    if options.hold_poses:
+        return _focal_alone(old, adjust(old, tracks, Adjusted(lens, poses=False), options.rounds), lens, known=True)
+    poses = _poses("poses", old, adjust(old, tracks, Adjusted(None, poses=True), options.rounds), lens, options=options)
+    if options.hold_focal:
+        return poses
+    both = adjust(old, tracks, Adjusted(lens, poses=True), options.rounds)
+    return [*_poses("all", old, both, lens, options=options), *poses, *_focal_alone(old, both, lens, known=False)]
+
+
+def _poses(kept: Kept, old: Views, found: Adjustment, lens: np.ndarray, options: RefineOptions) -> list[Candidate]:
+    """Return adjusted poses in the world of the old ones, or nothing if they cannot be brought there."""
+    if found.used.sum() < (2 if options.hold_focal else _FEWEST):
+        return []
+    used, poses = found.used, found.views.cam_from_world
+    aligned = align_cameras(poses[used], old.cam_from_world[used])
+    if aligned is None:
+        return []
+    certain = certainty(found.views, found.tracks, lens, known_focal=options.hold_focal)
+    sure = sure_frames(found.views, old, certain)
+    if kept == "all" and not sure_focal(found.views, old, certain):
+        sure[:] = False
+    views = replace(found.views, cam_from_world=moved_cameras(poses, aligned))
+    return [Candidate(kept, old.merged(views, used), sure)]
+
+
+def _focal_alone(old: Views, found: Adjustment, lens: np.ndarray, known: bool) -> list[Candidate]:
+    """Return the old poses with adjusted focal lengths."""
+    if found.used.sum() < (2 if known else _FEWEST):
+        return []
+    certain = certainty(found.views, found.tracks, lens, known_poses=known)
+    views = old.merged(replace(old, focal=found.views.focal), found.used)
+    return [Candidate("focal", views, found.used & sure_focal(found.views, old, certain))]

@@ -1,0 +1,160 @@
+"""How well the matches determine cameras: standard deviations of relative poses and focal lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from qvggt.postprocess.refine_tracks import Tracks
+from qvggt.postprocess.refine_views import Views, triangulate
+
+_PRIOR_ROTATION_RAD, _PRIOR_POSITION, _PRIOR_FOCAL = 0.2, 0.5, 0.05
+"""Standard deviations assumed without any match: of rotations, of positions relative to the depth of the scene, and of
+focal lengths relative to themselves. They matter only for what the matches leave open."""
+
+_EXACT = 1e-5
+"""Factor of these for what is known."""
+
+_LEAST_NOISE_PX = 0.3
+"""Least standard deviation of features: what is systematic in their errors does not average out."""
+
+_SURE, _LIKELY = 2.5, 1.5
+"""Standard deviations of the new cameras that a change must exceed: over all frames, and for each."""
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """Covariance of cameras that were adjusted to tracks.
+
+    Attributes:
+        frames: [F] int64, the adjusted frames.
+        covariance: [6 F + L, 6 F + L]: for each frame a rotation and a translation in its own axes, x -> exp(w) x + t;
+            then the logarithms of the focal lengths.
+        lens: [F] int64, which focal length each frame has.
+    """
+
+    frames: np.ndarray
+    covariance: np.ndarray
+    lens: np.ndarray
+
+    def focal_deviations(self) -> np.ndarray:
+        """Return the standard deviations [F] of the frames' focal lengths, relative to themselves."""
+        return np.sqrt(np.diag(self.covariance)[6 * len(self.frames) :])[self.lens]
+
+
+def certainty(
+    views: Views, tracks: Tracks, lens: np.ndarray, known_focal: bool = False, known_poses: bool = False
+) -> Certainty:
+    """Return how well tracks determine the cameras that were adjusted to them.
+
+    Args:
+        views: adjusted cameras.
+        tracks: that they were adjusted to.
+        lens: [S], frames of one number share a focal length.
+        known_focal: whether focal lengths are exact, instead of known to ``_PRIOR_FOCAL``.
+        known_poses: whether poses are exact.
+    """
+    frames, place = np.unique(tracks.frame, return_inverse=True)
+    lenses, lens_of_frame = np.unique(lens[frames], return_inverse=True)
+    points, errors = triangulate(views, tracks)
+    poses, focal = views.cam_from_world[tracks.frame], views.focal[tracks.frame]
+    local = np.einsum("nij,nj->ni", poses[:, :, :3], points[tracks.track]) + poses[:, :, 3]
+    depth = np.maximum(local[:, 2], 1e-9)
+    noise = max(_LEAST_NOISE_PX, float(np.median(errors)))
+    weight = (1.0 / (noise * np.sqrt(1.0 + (errors / (3 * noise)) ** 2)))[:, None, None]
+    flat = np.zeros((len(depth), 2, 3))
+    flat[:, 0, 0], flat[:, 1, 1] = focal.T / depth
+    flat[:, :, 2] = -focal * local[:, :2] / depth[:, None] ** 2
+    by_pose = np.concatenate((-flat @ _cross(local), flat), 2) * weight  # [N, 2, 6]
+    by_focal = (focal * local[:, :2] / depth[:, None])[:, :, None] * weight
+    by_point = flat @ poses[:, :, :3] * weight  # [N, 2, 3]
+
+    size = 6 * len(frames) + len(lenses)
+    columns = np.concatenate((6 * place[:, None] + np.arange(6), 6 * len(frames) + lens_of_frame[place][:, None]), 1)
+    jacobian = _sparse(np.concatenate((by_pose, by_focal), 2), columns, size)
+    whitened = _whitened(by_point, tracks)
+    inner = _sparse(whitened, 3 * tracks.track[:, None] + np.arange(3), 3 * tracks.count)
+    mixed = (inner.T @ jacobian).toarray()
+    information = (jacobian.T @ jacobian).toarray() - mixed.T @ mixed
+    reach = float(np.median(depth))
+    pose = np.repeat([_PRIOR_ROTATION_RAD, _PRIOR_POSITION * reach], 3) * (_EXACT if known_poses else 1.0)
+    focal_prior = _PRIOR_FOCAL * (_EXACT if known_focal else 1.0)
+    prior = np.concatenate((np.tile(pose, len(frames)), np.full(len(lenses), focal_prior)))
+    scale = 1.0 / prior  # the matrix is inverted in units of the prior, in which it is well conditioned
+    inverse = np.linalg.inv(np.eye(size) + information * np.outer(prior, prior))
+    return Certainty(frames, inverse / np.outer(scale, scale), lens_of_frame)
+
+
+def sure_frames(views: Views, old: Views, found: Certainty) -> np.ndarray:
+    """Return which frames [S] changed by more than their new poses are uncertain.
+
+    The square of a change is the sum of the squared errors of the old and the new pose on average, so a change well
+    above the new pose's own error means that the old one was worse. Rotations and directions of translation relative
+    to all other adjusted frames count, their squares averaged. No frame is sure if they are not over all frames.
+    """
+    figures = np.array([_relative(views, old, found, index) for index in range(len(found.frames))])  # [F, 2, 2]
+    sure = np.zeros(len(views), bool)
+    changes, deviations = np.sqrt((figures**2).mean(0))
+    if (changes > _SURE * deviations).all():
+        sure[found.frames] = (figures[:, 0] > _LIKELY * figures[:, 1]).all(1)
+    return sure
+
+
+def sure_focal(views: Views, old: Views, found: Certainty) -> bool:
+    """Return whether focal lengths changed by more than the new ones are uncertain; see ``sure_frames``."""
+    changes = np.log(views.focal[found.frames] / old.focal[found.frames]).mean(1)
+    return bool(np.sqrt((changes**2).mean()) > _LIKELY * np.sqrt((found.focal_deviations() ** 2).mean()))
+
+
+def _relative(views: Views, old: Views, found: Certainty, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return changes [2] and standard deviations [2] of a frame's rotation and direction to the others, in radians."""
+    changes, variances = [], []
+    for other in range(len(found.frames)):
+        if other == index:
+            continue
+        rotation, shift = _between(views.cam_from_world, found.frames[index], found.frames[other])
+        rotation_old, shift_old = _between(old.cam_from_world, found.frames[index], found.frames[other])
+        length = max(float(np.linalg.norm(shift)), 1e-12)
+        across = np.eye(3) - np.outer(shift, shift) / length**2
+        blocks = np.zeros((6, found.covariance.shape[0]))
+        mine, theirs = slice(6 * index, 6 * index + 6), slice(6 * other, 6 * other + 6)
+        blocks[:3, mine] = np.eye(3, 6)
+        blocks[:3, theirs] = -rotation @ np.eye(3, 6)
+        turn = across / length
+        blocks[3:, mine] = turn @ np.concatenate((-_cross(shift[None])[0], np.eye(3)), 1)
+        blocks[3:, theirs] = turn @ np.concatenate((np.zeros((3, 3)), -rotation), 1)
+        variance = np.einsum("ij,jk,ik->i", blocks, found.covariance, blocks)
+        cosine = (np.trace(rotation_old.T @ rotation) - 1) / 2, shift @ shift_old / length / np.linalg.norm(shift_old)
+        changes.append(np.arccos(np.clip(cosine, -1, 1)) ** 2)
+        variances.append((variance[:3].sum(), variance[3:].sum()))
+    return np.sqrt(np.mean(changes, axis=0)), np.sqrt(np.mean(variances, axis=0))
+
+
+def _between(poses: np.ndarray, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+    rotation = poses[one, :, :3] @ poses[other, :, :3].T
+    return rotation, poses[one, :, 3] - rotation @ poses[other, :, 3]
+
+
+def _whitened(by_point: np.ndarray, tracks: Tracks) -> np.ndarray:
+    """Return ``by_point`` [N, 2, 3] times the inverse transposed Cholesky factor of its track's normal matrix."""
+    starts = np.searchsorted(tracks.track, np.arange(tracks.count))
+    normal = np.add.reduceat(np.einsum("nij,nik->njk", by_point, by_point), starts, axis=0)
+    normal += (1e-9 * np.trace(normal, axis1=1, axis2=2) + 1e-300)[:, None, None] * np.eye(3)
+    back = np.linalg.inv(np.linalg.cholesky(normal))  # [T, 3, 3]
+    return by_point @ back.transpose(0, 2, 1)[tracks.track]
+
+
+def _sparse(values: np.ndarray, columns: np.ndarray, width: int) -> csr_matrix:
+    """Return a matrix [2 N, width] with ``values`` [N, 2, K] in the columns [N, K]."""
+    count, _, each = values.shape
+    indices = np.repeat(columns[:, None, :], 2, 1).reshape(-1)
+    return csr_matrix((values.reshape(-1), indices, np.arange(0, 2 * count * each + 1, each)), shape=(2 * count, width))
+
+
+def _cross(vectors: np.ndarray) -> np.ndarray:
+    """Return the matrices [N, 3, 3] of cross products with vectors [N, 3]."""
+    x, y, z = vectors.T
+    zero = np.zeros_like(x)
+    return np.stack((zero, -z, y, z, zero, -x, -y, x, zero), 1).reshape(-1, 3, 3)

@@ -1,0 +1,148 @@
+"""What a refinement measured and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from qvggt.postprocess.refine_accept import errors_px
+from qvggt.postprocess.refine_tracks import Tracks
+from qvggt.postprocess.refine_views import Views
+from qvggt.types import Prediction
+
+Kept = Literal["all", "poses", "focal", "none"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Accepted cameras.
+
+    Attributes:
+        views: the old ones where nothing was accepted.
+        kept: which part of the cameras changed.
+        frames: [S] bool, whose cameras changed.
+        note: why none did; empty otherwise.
+    """
+
+    views: Views
+    kept: Kept
+    frames: np.ndarray
+    note: str
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """One frame of a refinement.
+
+    Attributes:
+        name: of the frame.
+        refined: whether its camera changed.
+        observations: features of the frame in tracks, those held out included.
+        held_out: of them, held out.
+        error_before_px: median reprojection error of held-out observations, in pixels of the photograph; None without.
+        error_after_px: the same with the refined cameras.
+        rotation_deg: change of its rotation.
+        focal_percent: change of its focal length.
+        depth_scale: factor of its depth map.
+    """
+
+    name: str
+    refined: bool
+    observations: int
+    held_out: int
+    error_before_px: float | None
+    error_after_px: float | None
+    rotation_deg: float
+    focal_percent: float
+    depth_scale: float
+
+
+@dataclass(frozen=True)
+class RefineReport:
+    """What a refinement measured and kept.
+
+    Attributes:
+        kept: which part of the cameras changed: ``all``, ``poses``, ``focal`` (lengths) or ``none``.
+        note: why nothing changed, or nothing but depth; empty otherwise.
+        tracks: points that the adjustment saw.
+        held_out_tracks: points that judged it.
+        error_before_px: median reprojection error of held-out observations, in pixels of the photographs; None without.
+        error_after_px: the same with the refined cameras.
+        frames: one for each frame.
+    """
+
+    kept: Kept
+    note: str
+    tracks: int
+    held_out_tracks: int
+    error_before_px: float | None
+    error_after_px: float | None
+    frames: tuple[FrameReport, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain JSON values."""
+        return asdict(self)
+
+
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """Return what happened in sentences, from a report as JSON: the ``refinement`` of a result's details."""
+    frames = report["frames"]
+    left = [frame["name"] for frame in frames if not frame["refined"]]
+    if report["kept"] == "none":
+        return [report["note"]]
+    what = {"all": "cameras", "poses": "poses", "focal": "focal lengths"}[report["kept"]]
+    before, after = report["error_before_px"], report["error_after_px"]
+    lines = [
+        f"refined the {what} of {len(frames) - len(left)} of {len(frames)} frames: reprojection error of held-out "
+        f"matches {before:.2f} -> {after:.2f} px"
+    ]
+    return [*lines, f"cameras kept, as matches do not determine better ones: {', '.join(left)}"] if left else lines
+
+
+def make_report(
+    prediction: Prediction,
+    sizes: Sequence[tuple[int, int]],
+    old: Views,
+    split: tuple[Tracks, Tracks],
+    outcome: Outcome,
+    scales: np.ndarray,
+) -> RefineReport:
+    """Return the report of an outcome, with errors in pixels of the photographs."""
+    fitted, held_out = split
+    count = len(old)
+    enlarged = np.array([f.original_size[0] / size[0] for f, size in zip(prediction.maps, sizes, strict=True)])
+    before, after = (errors_px(views, held_out) * enlarged[held_out.frame] for views in (old, outcome.views))
+    seen, judged = fitted.frame_counts(count), held_out.frame_counts(count)
+    turned = np.einsum("sij,sij->s", old.cam_from_world[:, :, :3], outcome.views.cam_from_world[:, :, :3])
+    rotation_deg = np.degrees(np.arccos(np.clip((turned - 1) / 2, -1, 1))) * outcome.frames
+    focal_percent = 100 * (outcome.views.focal / old.focal - 1).mean(1)
+    frames = tuple(
+        FrameReport(
+            name=prediction.names[index],
+            refined=bool(outcome.frames[index]),
+            observations=int(seen[index] + judged[index]),
+            held_out=int(judged[index]),
+            error_before_px=_median(before[held_out.frame == index]),
+            error_after_px=_median(after[held_out.frame == index]),
+            rotation_deg=round(float(rotation_deg[index]), 6),
+            focal_percent=round(float(focal_percent[index]), 6),
+            depth_scale=round(float(scales[index]), 6),
+        )
+        for index in range(count)
+    )
+    return RefineReport(
+        kept=outcome.kept,
+        note=outcome.note,
+        tracks=fitted.count,
+        held_out_tracks=held_out.count,
+        error_before_px=_median(before),
+        error_after_px=_median(after),
+        frames=frames,
+    )
+
+
+def _median(values: np.ndarray) -> float | None:
+    return round(float(np.median(values)), 4) if len(values) else None

@@ -1,0 +1,152 @@
+"""Rounds of triangulation from the current cameras, filtering and bundle adjustment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from qvggt.postprocess.refine_features import quiet_pycolmap
+from qvggt.postprocess.refine_tracks import Tracks, connected_frames
+from qvggt.postprocess.refine_views import Views, triangulate, widest_angles
+
+MIN_OBSERVATIONS = 30
+"""Observations below which a frame is left out of an adjustment."""
+
+_MIN_ANGLE_DEG = 1.0
+_LEAST_PX = 1.0
+"""Least scale of the robust loss and, times the factor, of the filter."""
+
+_FACTORS = (6.0, 4.0, 3.0)
+"""Observations with an error above this multiple of the median are left out, by round; the last one from there on."""
+
+_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """What is adjusted.
+
+    Attributes:
+        lens: [S] int64, frames of one number share a focal length; None to hold all focal lengths.
+        poses: whether poses are adjusted.
+    """
+
+    lens: np.ndarray | None
+    poses: bool
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """Cameras after all rounds.
+
+    Attributes:
+        views: in a world of their own if poses were adjusted: only the first adjusted camera is where it was.
+        used: [S] bool, the frames that the last round adjusted.
+        tracks: that the last round adjusted them to.
+    """
+
+    views: Views
+    used: np.ndarray
+    tracks: Tracks
+
+
+def adjust(views: Views, tracks: Tracks, what: Adjusted, rounds: int) -> Adjustment:
+    """Return cameras adjusted to tracks."""
+    if what.lens is not None:
+        views = replace(views, focal=_shared(views.focal, what.lens))
+    used, part = np.zeros(len(views), bool), tracks
+    for number in range(rounds):
+        factor = _FACTORS[min(number, len(_FACTORS) - 1)]
+        points, errors = triangulate(views, tracks)
+        finite = np.isfinite(errors)
+        scale = max(_LEAST_PX, float(np.median(errors[finite]))) if finite.any() else _LEAST_PX
+        wide = widest_angles(views, tracks, points) >= _MIN_ANGLE_DEG
+        fits = finite & (errors <= factor * scale) & wide[tracks.track]
+        part = tracks.kept(fits)
+        used = connected_frames(part, len(views), MIN_OBSERVATIONS)
+        if not used.any():
+            return Adjustment(views, used, part)
+        part = part.kept(used[part.frame])
+        points, _ = triangulate(views, part)
+        views = _bundle_adjusted(views, part, points, what, used=used, loss_px=scale)
+    return Adjustment(views, used, part)
+
+
+def _shared(focal: np.ndarray, lens: np.ndarray) -> np.ndarray:
+    """Return focal lengths [S, 2] with the median of each group for both axes of its frames."""
+    shared = focal.copy()
+    for group in np.unique(lens):
+        shared[lens == group] = np.median(focal[lens == group])
+    return shared
+
+
+def _bundle_adjusted(
+    views: Views, tracks: Tracks, points: np.ndarray, what: Adjusted, used: np.ndarray, loss_px: float
+) -> Views:
+    with quiet_pycolmap() as pycolmap:
+        scene = _reconstruction(pycolmap, views, tracks, points, lens=what.lens, used=used)
+        config = pycolmap.BundleAdjustmentConfig()
+        for frame in np.flatnonzero(used):
+            config.add_image(int(frame) + 1)
+            if not what.poses:
+                config.set_constant_rig_from_world_pose(int(frame) + 1)
+        if what.poses:
+            config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+        pycolmap.create_default_bundle_adjuster(_settings(pycolmap, what, loss_px), config, scene).solve()
+        poses, focal = views.cam_from_world.copy(), views.focal.copy()
+        for frame in np.flatnonzero(used):
+            image = scene.image(int(frame) + 1)
+            poses[frame] = image.cam_from_world().matrix()
+            if what.lens is not None:
+                focal[frame] = image.camera.focal_length
+    return replace(views, cam_from_world=poses, focal=focal)
+
+
+def _settings(pycolmap: Any, what: Adjusted, loss_px: float) -> Any:
+    settings = pycolmap.BundleAdjustmentOptions()
+    settings.refine_focal_length = what.lens is not None
+    settings.refine_principal_point = settings.refine_extra_params = settings.refine_sensor_from_rig = False
+    settings.refine_rig_from_world = what.poses
+    settings.print_summary = False
+    settings.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    settings.ceres.loss_function_scale = loss_px
+    settings.ceres.solver_options.max_num_iterations = _STEPS
+    settings.ceres.solver_options.num_threads = 1  # sums in one order: equal runs give equal bytes
+    return settings
+
+
+def _reconstruction(
+    pycolmap: Any, views: Views, tracks: Tracks, points: np.ndarray, lens: np.ndarray | None, used: np.ndarray
+) -> Any:
+    """Return a COLMAP reconstruction of the used frames; image and camera ids are frame numbers plus one.
+
+    Frames that share a focal length share a camera; if focal lengths are held every frame has its own.
+    """
+    scene = pycolmap.Reconstruction()
+    cameras = np.arange(len(views)) if lens is None else lens
+    place = np.empty(len(tracks.frame), np.int64)
+    for frame in np.flatnonzero(used):
+        number = int(cameras[frame]) + 1
+        if not scene.exists_camera(number):
+            scene.add_camera_with_trivial_rig(_camera(pycolmap, number, views, int(frame), held=lens is None))
+        mine = np.flatnonzero(tracks.frame == frame)
+        place[mine] = np.arange(len(mine))
+        image = pycolmap.Image(name=str(frame), keypoints=tracks.xy[mine], camera_id=number, image_id=int(frame) + 1)
+        scene.add_image_with_trivial_frame(image, pycolmap.Rigid3d(views.cam_from_world[frame]))
+    starts = np.searchsorted(tracks.track, np.arange(tracks.count + 1))
+    for number in range(tracks.count):
+        elements = [
+            pycolmap.TrackElement(int(tracks.frame[at]) + 1, int(place[at]))
+            for at in range(starts[number], starts[number + 1])
+        ]
+        scene.add_point3D(points[number], pycolmap.Track(elements))
+    return scene
+
+
+def _camera(pycolmap: Any, number: int, views: Views, frame: int, held: bool) -> Any:
+    center = views.center[frame]
+    width, height = (int(side) for side in np.ceil(2 * center))
+    name, focal = ("PINHOLE", [*views.focal[frame]]) if held else ("SIMPLE_PINHOLE", [views.focal[frame, 0]])
+    return pycolmap.Camera(model=name, width=width, height=height, params=[*focal, *center], camera_id=number)

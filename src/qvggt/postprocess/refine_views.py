@@ -1,0 +1,155 @@
+"""Working cameras of a refinement: pinholes for the searched images; triangulation and reprojection errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from qvggt import geometry
+from qvggt.postprocess.frames import camera_centers, cameras_of, original_intrinsics
+from qvggt.postprocess.refine_tracks import Tracks
+from qvggt.types import Prediction
+
+WORST_PX = 100.0
+"""Reprojection errors are cut here, and points behind a camera have this error."""
+
+_STEPS = 5
+"""Steps of iteratively reweighted triangulation."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """Cameras of S frames for their searched images.
+
+    Attributes:
+        cam_from_world: [S, 3, 4] float64.
+        focal: [S, 2] float64, in pixels.
+        center: [S, 2] float64, the principal point.
+    """
+
+    cam_from_world: np.ndarray
+    focal: np.ndarray
+    center: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.focal)
+
+    def merged(self, other: Views, frames: np.ndarray) -> Views:
+        """Return these cameras, with those of ``other`` for some frames [S] bool."""
+        poses = np.where(frames[:, None, None], other.cam_from_world, self.cam_from_world)
+        return replace(self, cam_from_world=poses, focal=np.where(frames[:, None], other.focal, self.focal))
+
+
+def views_of(prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> Views:
+    """Return the cameras of a prediction for images of its photographs that were resized to ``sizes``."""
+    cameras, intrinsics = cameras_of(prediction)
+    lenses = np.stack(
+        [
+            np.diag([*_factors(frame.original_size, size), 1.0]) @ original_intrinsics(lens, frame)
+            for lens, frame, size in zip(intrinsics, prediction.maps, sizes, strict=True)
+        ]
+    )
+    return Views(cameras, lenses[:, (0, 1), (0, 1)], lenses[:, :2, 2])
+
+
+def with_views(
+    prediction: Prediction, views: Views, sizes: Sequence[tuple[int, int]], scales: np.ndarray
+) -> Prediction:
+    """Return a prediction with other cameras and scaled depth maps; world points move along with their frames.
+
+    A point is taken to its camera's frame by the old camera, scaled as the depth map is, moved within its depth plane
+    so that it still projects onto its pixel, and taken back to the world by the new camera.
+
+    Args:
+        prediction: with cameras.
+        views: the new cameras.
+        sizes: (width, height) of the searched image of each frame.
+        scales: [S], a factor for each depth map.
+    """
+    old_cameras, old = cameras_of(prediction)
+    intrinsics = old.copy()
+    for index, (frame, size) in enumerate(zip(prediction.maps, sizes, strict=True)):
+        factors = np.array(_factors(frame.original_size, size))
+        intrinsics[index, (0, 1), (0, 1)] = views.focal[index] / factors * frame.scale
+    cameras = views.cam_from_world.astype(np.float32)
+    new = intrinsics.astype(np.float32)
+    height, width = prediction.images.shape[-2:]
+    points = prediction.world_points
+    if points is not None:
+        ratio = old[:, (0, 1), (0, 1)] / intrinsics[:, (0, 1), (0, 1)]
+        points = np.stack(
+            [
+                _moved(points[i], old_cameras[i], views.cam_from_world[i], scales[i] * np.array([*ratio[i], 1.0]))
+                for i in range(len(views))
+            ]
+        )
+    lenses = torch.from_numpy(new)
+    encoding = geometry.cameras_to_pose_encoding(torch.from_numpy(cameras), lenses, (height, width)).numpy()
+    if prediction.pose_enc is not None:
+        same = (cameras == prediction.cam_from_world).all((1, 2)) & (new == prediction.intrinsics).all((1, 2))
+        encoding[same] = prediction.pose_enc[same]
+    depth = prediction.depth
+    return replace(
+        prediction,
+        cam_from_world=cameras,
+        intrinsics=new,
+        pose_enc=encoding,
+        depth=None if depth is None else (depth * scales[:, None, None]).astype(np.float32),
+        world_points=points,
+    )
+
+
+def _moved(points: np.ndarray, before: np.ndarray, after: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    local = (points.astype(np.float64) @ before[:, :3].T + before[:, 3]) * ratio
+    return ((local - after[:, 3]) @ after[:, :3]).astype(np.float32)
+
+
+def _factors(original: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
+    return size[0] / original[0], size[1] / original[1]
+
+
+def triangulate(views: Views, tracks: Tracks, robust_px: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points [count, 3] of tracks, and the reprojection error [N] of each observation in pixels.
+
+    Linear triangulation, reweighted to reprojection errors with a Cauchy loss; an observation that is far off does not
+    pull its point. Points behind a camera have an infinite error there.
+    """
+    poses = views.cam_from_world[tracks.frame]  # [N, 3, 4]
+    focal = views.focal[tracks.frame]
+    normal = (tracks.xy - views.center[tracks.frame]) / focal  # [N, 2]
+    rows = (normal[:, :, None] * poses[:, 2:, :] - poses[:, :2, :]) * focal[:, :, None]  # [N, 2, 4]
+    weights = np.ones(len(tracks.track))
+    points, errors = np.zeros((tracks.count, 3)), np.full(len(tracks.track), np.inf)
+    for _ in range(_STEPS):
+        points = _solved(rows, weights, tracks)
+        depth = np.einsum("nj,nj->n", poses[:, 2, :3], points[tracks.track]) + poses[:, 2, 3]
+        residual = np.einsum("nij,nj->ni", rows[:, :, :3], points[tracks.track]) + rows[:, :, 3]
+        safe = np.maximum(np.abs(depth), 1e-9)
+        errors = np.linalg.norm(residual, axis=1) / safe
+        weights = 1.0 / (safe**2 * (1.0 + (errors / robust_px) ** 2))
+    return points, np.where(depth > 1e-9, errors, np.inf)
+
+
+def _solved(rows: np.ndarray, weights: np.ndarray, tracks: Tracks) -> np.ndarray:
+    """Return the points [count, 3] that minimize the weighted squares of ``rows @ (x, 1)``."""
+    products = np.einsum("nij,nik,n->njk", rows[:, :, :3], rows, weights)  # [N, 3, 4]
+    starts = np.searchsorted(tracks.track, np.arange(tracks.count))
+    sums = np.add.reduceat(products, starts, axis=0) if tracks.count else np.empty((0, 3, 4))
+    matrix = sums[:, :, :3]
+    trace = np.trace(matrix, axis1=1, axis2=2)
+    matrix = matrix + (1e-12 * trace + 1e-300)[:, None, None] * np.eye(3)
+    return np.linalg.solve(matrix, -sums[:, :, 3:])[:, :, 0]
+
+
+def widest_angles(views: Views, tracks: Tracks, points: np.ndarray) -> np.ndarray:
+    """Return the angle [count] in degrees between the rays of a track's first and its farthest other view."""
+    rays = camera_centers(views.cam_from_world)[tracks.frame] - points[tracks.track]
+    rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
+    first = rays[np.searchsorted(tracks.track, np.arange(tracks.count))]
+    cosine = np.einsum("nj,nj->n", rays, first[tracks.track])
+    least = np.full(tracks.count, 1.0)
+    np.minimum.at(least, tracks.track, cosine)
+    return np.degrees(np.arccos(np.clip(least, -1, 1)))
