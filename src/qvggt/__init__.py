@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qvggt.api.evaluate import evaluate
     from qvggt.api.export import export
     from qvggt.api.fidelity import FidelityReport, fidelity
+    from qvggt.api.known_cameras import with_known_cameras
     from qvggt.api.metric_scale import to_meters
     from qvggt.api.quantize import QuantizeReport, quantize, quantize_to
     from qvggt.api.reconstruct import load, reconstruct, save
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         CalibrationOptions,
         CompareOptions,
         FormatOptions,
+        KnownCameras,
         QuantizeOptions,
         RefineOptions,
         RunOptions,
@@ -48,6 +50,7 @@ _HOMES = {
     "qvggt.api.reconstruct": ("load", "reconstruct", "save"),
     "qvggt.export.formats": ("ExportReport",),
     "qvggt.export.npz": ("load_prediction", "save_prediction"),
+    "qvggt.api.known_cameras": ("with_known_cameras",),
     "qvggt.api.metric_scale": ("to_meters",),
     "qvggt.postprocess.metric_scale": ("scaled",),
     "qvggt.api.compare": ("compare",),
@@ -61,6 +64,7 @@ _HOMES = {
         "QuantizeOptions",
         "RefineOptions",
         "RunOptions",
+        "KnownCameras",
         "ScaleOptions",
         "Selection",
         "SensitivityOptions",
@@ -86,6 +90,7 @@ __all__ = [
     "FormatOptions",
     "FrameMap",
     "ImageSet",
+    "KnownCameras",
     "Prediction",
     "QuantizeOptions",
     "QuantizeReport",
@@ -116,6 +121,7 @@ __all__ = [
     "scaled",
     "sensitivity",
     "to_meters",
+    "with_known_cameras",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NewType
@@ -122,6 +122,19 @@ class Prediction:
     world_points: np.ndarray | None = None
     world_points_conf: np.ndarray | None = None
     mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Rig:
+    """Cameras that are fixed to each other, and the frames that they took at the same moments.
+
+    Attributes:
+        cam_from_rig: [3, 4] in meters by the camera's name; None if the cameras' relative poses are not known.
+        groups: for each moment the frame of each camera, by the camera's name.
+    """
+
+    cam_from_rig: Mapping[str, np.ndarray] | None
+    groups: Sequence[Mapping[str, str]]
 
 
 PathLike = str | Path

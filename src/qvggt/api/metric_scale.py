@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qvggt.data.known import read_depth_image, read_positions
+from qvggt.data.known_cameras import of_frames
 from qvggt.images.exif import read_tags
 from qvggt.images.originals import original_files
 from qvggt.options.known import ScaleOptions
-from qvggt.postprocess.frames import suggestion
 from qvggt.postprocess.geodesy import enu_from_geodetic
 from qvggt.postprocess.metric_scale import (
     MetricScale,
@@ -69,7 +69,9 @@ def to_meters(
         origin = {"latitude_deg": latitude, "longitude_deg": longitude, "altitude_m": altitude}
         details = {"source": "gps", "gps_accuracy_m": gps.accuracy_m, "gps_origin": origin}
     elif scale.positions is not None:
-        found = scale_from_positions(prediction, _known_frames(prediction, read_positions(scale.positions)))
+        found = scale_from_positions(
+            prediction, of_frames(read_positions(scale.positions), prediction.names, "known positions")
+        )
     elif scale.depths:
         found = scale_from_depth(prediction, {name: read_depth_image(path) for name, path in scale.depths})
     else:
@@ -87,17 +89,6 @@ def _metric(prediction: Prediction, found: MetricScale, align_world: bool) -> Pr
             "or give positions off that line"
         )
     return transformed(prediction, found.world)
-
-
-def _known_frames(prediction: Prediction, positions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the positions of the prediction's frames, with a warning about other names."""
-    others = [name for name in positions if name not in prediction.names]
-    if others:
-        log.warning(
-            "%d of %d known positions are of no frame, first %r: %s",
-            len(others), len(positions), others[0], suggestion(prediction.names, others[0]),
-        )  # fmt: skip
-    return {name: place for name, place in positions.items() if name in prediction.names}
 
 
 def _gps_positions(prediction: Prediction, images: Sequence[PathLike]) -> _GpsPositions:

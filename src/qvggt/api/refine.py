@@ -49,7 +49,12 @@ def refined_result(
     options: RefineOptions,
     on_progress: OnProgress | None = None,
 ) -> tuple[Refinement, ResultInfo]:
-    """Return a refinement, and how the refined reconstruction came to be."""
+    """Return a refinement, which keeps what the user knows, and how the refined reconstruction came to be."""
+    options = replace(
+        options,
+        hold_focal=options.hold_focal or info.focal_known,
+        hold_poses=options.hold_poses or info.poses_known,
+    )
     found = refine(prediction, images, options, on_progress)
     return found, replace(info, details={**info.details, "refinement": found.report.to_json()})
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from qvggt.cli import arguments as given
-from qvggt.options import ScaleOptions
+from qvggt.options import KnownCameras, ScaleOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from qvggt.export.result import ResultInfo
     from qvggt.types import PathLike, Prediction
@@ -29,20 +30,47 @@ AlignWorld = Annotated[bool, given.Flag, given.flag("with --scale: rotate and mo
 class KnownValues:
     """What is known about the scene."""
 
+    focal: Annotated[
+        str | None,
+        given.option("PX|FILE", "known focal length: pixels of the photographs, exif, or a COLMAP cameras.txt"),
+    ] = None
+    poses: Annotated[
+        Path | None, given.option("FILE", "known poses: COLMAP images.txt, a TUM trajectory, or cameras.json")
+    ] = None
+    rig: Annotated[Path | None, given.option("FILE", "JSON file of frames taken by one rig of fixed cameras")] = None
     scale: Scale = ()
     align_world: AlignWorld = ScaleOptions.align_world
 
     def check(self) -> None:
-        """Raise QvggtError if a value has no known form, before the work."""
-        if self.scale or self.align_world:
-            ScaleOptions.of(self.scale, self.align_world)
+        """Raise QvggtError if a value has no known form or a file is missing, before the work."""
+        from qvggt.files.read import open_regular, reading
 
-    def applied(self, prediction: Prediction, info: ResultInfo) -> tuple[Prediction, ResultInfo]:
-        """Return a reconstruction that agrees with what is known, and how it came to be."""
-        if self.scale:
-            sources = ScaleOptions.of(self.scale, self.align_world)
-            prediction, info = metric(prediction, info, sources, info.images)
+        files = KnownCameras.of(self.focal, self.poses, self.rig).files
+        if self.scale or self.align_world:
+            files += ScaleOptions.of(self.scale, self.align_world).files
+        for path in files:
+            with reading(path):
+                open_regular(path).close()
+
+    def with_cameras(self, prediction: Prediction, info: ResultInfo) -> tuple[Prediction, ResultInfo]:
+        """Return a reconstruction with the known cameras, and how it came to be."""
+        from qvggt.api.known_cameras import check_focal, with_known_cameras
+
+        cameras = KnownCameras.of(self.focal, self.poses, self.rig)
+        checked = check_focal(prediction, info.images) if self.focal is None else None
+        if checked is not None:
+            info = replace(info, details={**info.details, "focal_check": checked})
+        if cameras != KnownCameras():
+            found = with_known_cameras(prediction, cameras, info.images)
+            prediction = found.prediction
+            info = replace(info, unit=found.unit, details={**info.details, "known": found.details})
         return prediction, info
+
+    def with_scale(self, prediction: Prediction, info: ResultInfo) -> tuple[Prediction, ResultInfo]:
+        """Return a reconstruction of the known scale, and how it came to be."""
+        if not self.scale:
+            return prediction, info
+        return metric(prediction, info, ScaleOptions.of(self.scale, self.align_world), info.images)
 
 
 def metric(
@@ -55,14 +83,24 @@ def metric(
     return prediction, replace(info, unit="meter", details={**info.details, "scale": details})
 
 
-def say_scale(details: dict[str, Any]) -> None:
-    """Print the scale, what it is from, and how well that agrees."""
+def say_known(details: Mapping[str, Any]) -> None:
+    """Print a line about each known value: what it is from, and how well predictions agree with it."""
     from qvggt.cli.show import count_text, say
 
-    noun = {"depth": "pixel", "gps": "GPS position"}.get(details["source"], str(details["source"]))
-    lost = details["rejected"]
-    say(
-        f"scale: {details['meters_per_unit']:.4g} m per unit, from {count_text(details['used'], noun)}; residual "
-        f"{details['median_residual_m']:.3g} m in the median, {details['worst_residual_m']:.3g} m at most"
-        + (f"; rejected {', '.join(lost)}" if lost else "")
-    )
+    known, scale = details.get("known", {}), details.get("scale")
+    if "focal" in known:
+        frames, ratio = known["focal"]["frames"], known["focal"]["median_predicted_over_known"]
+        say(f"known focal length of {count_text(frames, 'frame')}; the predicted ones were {ratio:.3g} times as long")
+    for name in ("poses", "rig"):
+        if name in known:
+            say(
+                f"known {name}; the predicted poses were {known[name]['median_rotation_deg']:.2g} deg and "
+                f"{known[name]['median_residual']:.3g} away in the median"
+            )
+    if scale is not None:
+        lost = f"; rejected {', '.join(scale['rejected'])}" if scale["rejected"] else ""
+        noun = {"depth": "pixel", "gps": "GPS position"}.get(scale["source"], str(scale["source"]))
+        say(
+            f"scale: {scale['meters_per_unit']:.4g} m per unit, from {count_text(scale['used'], noun)}; residual "
+            f"{scale['median_residual_m']:.3g} m in the median, {scale['worst_residual_m']:.3g} m at most{lost}"
+        )

@@ -104,15 +104,16 @@ def _check_places(images: tuple[str, ...], masks: Path | None, json: Path | None
 def _postprocessed(
     prediction: Prediction, info: ResultInfo, known: KnownValues, refine: OnProgress | None
 ) -> tuple[Prediction, ResultInfo]:
-    """Return the reconstruction refined (with progress, unless that is None), scaled and judged."""
+    """Return the reconstruction with known cameras, refined (with progress, unless that is None), scaled and judged."""
     from qvggt.api.refine import refined_result
     from qvggt.export.result import judged
     from qvggt.options import RefineOptions
 
+    prediction, info = known.with_cameras(prediction, info)
     if refine is not None:
         found, info = refined_result(prediction, info, info.images, RefineOptions(), on_progress=refine)
         prediction = found.prediction
-    prediction, info = known.applied(prediction, info)
+    prediction, info = known.with_scale(prediction, info)
     return prediction, judged(prediction, info)
 
 
@@ -145,7 +146,7 @@ def _figures(prediction: Prediction, info: ResultInfo, clock: list[float], writt
 
 def _report(figures: dict[str, Any], output: Path, json: Path | None) -> None:
     """Print the figures, and save them if a file is given."""
-    from qvggt.cli.known import say_scale
+    from qvggt.cli.known import say_known
     from qvggt.cli.show import count_text, files_text, save_figures, say
     from qvggt.inference.process_memory import size_text
     from qvggt.postprocess.refine_report import summary
@@ -158,8 +159,7 @@ def _report(figures: dict[str, Any], output: Path, json: Path | None) -> None:
     )
     for line in summary(figures["refinement"]) if "refinement" in figures else ():
         say(line)
-    if "scale" in figures:
-        say_scale(figures["scale"])
+    say_known(figures)
     say(f"{output}: {files_text(figures['files'])}")
     if "quality" in figures:
         faults = [finding["text"] for finding in figures["quality"]["findings"]]

@@ -29,7 +29,7 @@ def scale(
     json: given.Json = None,
 ) -> None:
     """Make a reconstruction metric: rewrite its files in meters, in RESULT itself or in a new folder."""
-    from qvggt.cli.known import metric, say_scale
+    from qvggt.cli.known import metric, say_known
     from qvggt.cli.show import check_figures, save_figures, say
     from qvggt.export import CONTENTS
     from qvggt.export.result import INFO, PREDICTION, open_result, write_result
@@ -42,6 +42,6 @@ def scale(
     prediction, info = metric(opened.prediction, opened.info, sources, images or opened.info.images)
     with new_folder(target, (PREDICTION, INFO, *CONTENTS), overwrite or output is None) as folder:
         files = write_result(prediction, info, folder, max_points)
-    say_scale(info.details["scale"])
+    say_known({"scale": info.details["scale"]})
     say(f"{target}: all files are in meters")
     save_figures(json, {"scale": info.details["scale"], "files": files})

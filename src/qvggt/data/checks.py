@@ -53,7 +53,13 @@ def check_size(width: int, height: int, source: PathLike, remedy: str = "downloa
     return width, height
 
 
-def check_frame(scene: str, frame: str, cam_from_world: np.ndarray | None, intrinsics: np.ndarray | None) -> None:
+def check_frame(
+    scene: str,
+    frame: str,
+    cam_from_world: np.ndarray | None,
+    intrinsics: np.ndarray | None,
+    remedy: str = _OTHERS,
+) -> None:
     """Raise QvggtError unless a frame's camera is a pinhole camera at some place in space.
 
     Args:
@@ -61,31 +67,32 @@ def check_frame(scene: str, frame: str, cam_from_world: np.ndarray | None, intri
         frame: name of the frame, for the error.
         cam_from_world: [3, 4], finite, its rotation orthonormal with determinant +1; None if unknown.
         intrinsics: [3, 3], see ``check_intrinsics``; None if unknown.
+        remedy: how to fix it.
     """
     name = f"frame {frame} of {scene}"
     if intrinsics is not None:
-        check_intrinsics(intrinsics, name)
+        check_intrinsics(intrinsics, name, remedy)
     if cam_from_world is not None:
         rotation = cam_from_world[:, :3]
         if not np.isfinite(cam_from_world).all():
-            raise QvggtError(f"{name} has a pose that is not finite: {_OTHERS}")
+            raise QvggtError(f"{name} has a pose that is not finite: {remedy}")
         with np.errstate(over="ignore", invalid="ignore"):
             error = np.abs(rotation.T @ rotation - np.eye(3)).max()
         if not error <= _ORTHONORMAL or np.linalg.det(rotation) < 0:
-            raise QvggtError(f"{name} has a rotation that is not orthonormal with determinant +1: {_OTHERS}")
+            raise QvggtError(f"{name} has a rotation that is not orthonormal with determinant +1: {remedy}")
 
 
-def check_intrinsics(intrinsics: np.ndarray, name: str) -> np.ndarray:
+def check_intrinsics(intrinsics: np.ndarray, name: str, remedy: str = _OTHERS) -> np.ndarray:
     """Return intrinsics [3, 3] if they are finite, with focal lengths above 0 and (0, 0, 1) as their last row.
 
     Raises:
         QvggtError: they are not.
     """
     if not np.isfinite(intrinsics).all():
-        raise QvggtError(f"{name} has intrinsics that are not finite: {_OTHERS}")
+        raise QvggtError(f"{name} has intrinsics that are not finite: {remedy}")
     focal = intrinsics[0, 0], intrinsics[1, 1]
     if min(focal) <= 0 or intrinsics[2].tolist() != [0, 0, 1]:
         raise QvggtError(
-            f"{name} has intrinsics that no pinhole camera has (focal lengths {focal[0]:g} and {focal[1]:g}): {_OTHERS}"
+            f"{name} has intrinsics that no pinhole camera has (focal lengths {focal[0]:g} and {focal[1]:g}): {remedy}"
         )
     return intrinsics

@@ -98,16 +98,35 @@ def read_model(folder: PathLike) -> tuple[dict[int, ColmapCamera], list[ColmapIm
     folder = Path(folder)
     binary = not (folder / "images.txt").is_file() and (folder / "images.bin").is_file()
     cameras_path, images_path = (folder / f"{stem}{'.bin' if binary else '.txt'}" for stem in ("cameras", "images"))
-    with reading(cameras_path, _AGAIN, "the COLMAP camera file"):
-        cameras = _binary_cameras(cameras_path) if binary else _text_cameras(cameras_path)
-    with reading(images_path, _AGAIN, "the COLMAP image file"):
-        images = _binary_images(images_path) if binary else _text_images(images_path)
+    cameras, images = read_cameras(cameras_path), read_images(images_path)
     for image in images:
         if image.camera_id not in cameras:
             raise QvggtError(
                 f"{images_path} names camera {image.camera_id}, which {cameras_path} lacks: export both again"
             )
     return cameras, sorted(images, key=lambda image: image.name)
+
+
+def read_cameras(path: PathLike) -> dict[int, ColmapCamera]:
+    """Return the cameras, by id, of a COLMAP camera file; binary if its name ends in ``.bin``.
+
+    Raises:
+        QvggtError: the file is missing or damaged.
+    """
+    path = Path(path)
+    with reading(path, _AGAIN, "the COLMAP camera file"):
+        return _binary_cameras(path) if path.suffix == ".bin" else _text_cameras(path)
+
+
+def read_images(path: PathLike) -> list[ColmapImage]:
+    """Return the images of a COLMAP image file; binary if its name ends in ``.bin``.
+
+    Raises:
+        QvggtError: the file is missing or damaged.
+    """
+    path = Path(path)
+    with reading(path, _AGAIN, "the COLMAP image file"):
+        return _binary_images(path) if path.suffix == ".bin" else _text_images(path)
 
 
 def _camera(source: Path, model: str, width: int, height: int, params: tuple[float, ...]) -> ColmapCamera:

@@ -47,6 +47,16 @@ class ResultInfo:
             if value not in get_args(choices):
                 raise ValueError(f"expected one of {', '.join(get_args(choices))}, got {value!r}")
 
+    @property
+    def focal_known(self) -> bool:
+        """Whether focal lengths are the user's, so that a refinement has to keep them."""
+        return "focal" in self.details.get("known", {})
+
+    @property
+    def poses_known(self) -> bool:
+        """Whether poses are the user's or a rig's, so that a refinement has to keep them."""
+        return not {"poses", "rig"}.isdisjoint(self.details.get("known", {}))
+
     def export_options(self, max_points: int = ExportOptions.max_points) -> ExportOptions:
         """Return what the files of this reconstruction contain."""
         return ExportOptions(self.points_from, max_points, self.drop_percent, title=self.model, unit=self.unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import glob
 import logging
@@ -183,6 +184,16 @@ def unique_names(paths: Sequence[Path]) -> list[str]:
     except ValueError:  # on different drives
         return [path.as_posix() for path in full]
     return [path.relative_to(common).as_posix() for path in full]
+
+
+def suggestion(names: Sequence[str], name: str) -> str:
+    """Return what to say about a name that is not among ``names``."""
+    folded = {known.casefold(): known for known in reversed(names)}
+    close = difflib.get_close_matches(name.casefold(), folded, n=1)
+    if close:
+        return f"did you mean {folded[close[0]]!r}?"
+    shown = ", ".join(map(repr, names[:3]))
+    return f"the {len(names)} frames are {shown}{', ...' if len(names) > 3 else ''}"
 
 
 def _keep_images(paths: Sequence[Path], where: str | None) -> list[Path]:

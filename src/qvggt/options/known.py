@@ -112,6 +112,11 @@ class ScaleOptions:
         if self.align_world and self.positions is None and not self.gps:
             raise QvggtError("only known camera positions align the world: give a CSV file or gps (--scale)")
 
+    @property
+    def files(self) -> tuple[PathLike, ...]:
+        """The files that are read."""
+        return tuple(file for _, file in self.depths) + (() if self.positions is None else (self.positions,))
+
     @classmethod
     def of(cls, texts: Sequence[str], align_world: bool = False) -> ScaleOptions:
         """Return the sources that texts name: distances, ``FRAME=FILE`` depth images, a CSV file, or ``gps``.
@@ -158,6 +163,12 @@ class KnownCameras:
             raise QvggtError(f"the focal length must be a finite number of pixels above 0, got {self.focal} (--focal)")
         if self.poses is not None and self.rig is not None:
             raise QvggtError("known poses leave nothing for a rig to average: give --poses or --rig")
+
+    @property
+    def files(self) -> tuple[PathLike, ...]:
+        """The files that are read."""
+        focal = None if isinstance(self.focal, (int, float)) or self.focal == "exif" else self.focal
+        return tuple(file for file in (focal, self.poses, self.rig) if file is not None)
 
     @classmethod
     def of(cls, focal: str | None, poses: PathLike | None = None, rig: PathLike | None = None) -> KnownCameras:

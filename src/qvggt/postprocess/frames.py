@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib import colormaps
 
+from qvggt.images.files import suggestion
 from qvggt.types import FrameMap, Prediction, QvggtError
 
 GLTF_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])
@@ -60,15 +58,6 @@ def frame_index(prediction: Prediction, name: str) -> int:
     if name in prediction.names:
         return prediction.names.index(name)
     raise QvggtError(f"there is no frame {name!r}: {suggestion(prediction.names, name)}")
-
-
-def suggestion(names: Sequence[str], name: str) -> str:
-    """Return what to say about a name that is not among ``names``."""
-    close = difflib.get_close_matches(name, names, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    shown = ", ".join(map(repr, names[:3]))
-    return f"the {len(names)} frames are {shown}{', ...' if len(names) > 3 else ''}"
 
 
 def original_intrinsics(intrinsics: np.ndarray, frame: FrameMap) -> np.ndarray:

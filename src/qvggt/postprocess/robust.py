@@ -34,37 +34,40 @@ def robust_ratio(wanted: np.ndarray, found: np.ndarray) -> tuple[float, np.ndarr
     return float(np.exp(np.median(ratios[kept]))), kept
 
 
-def robust_similarity(source: np.ndarray, target: np.ndarray) -> tuple[Similarity, np.ndarray]:
+def robust_similarity(
+    source: np.ndarray, target: np.ndarray, rotation: np.ndarray | None = None
+) -> tuple[Similarity, np.ndarray]:
     """Return the similarity that maps most points onto their targets, and which points it fits.
 
-    Least median of squares over samples of three points, then least squares over the points within 2.5 robust standard
-    deviations. With fewer than four points all of them count.
+    Least median of squares over samples of three points (two if the rotation is given), then least squares over the
+    points within 2.5 robust standard deviations. If there are hardly more points than that, all of them count.
 
     Args:
         source: [N, 3] finite points.
         target: [N, 3] finite points, one for each of ``source``.
+        rotation: [3, 3], if it is known.
 
     Returns:
         The similarity, and a mask [N] of the points that it was fitted to.
 
     Source: P. Rousseeuw and A. Leroy, "Robust Regression and Outlier Detection", 1987.
     """
-    count = len(source)
-    if count < 4:
-        return umeyama(source, target), np.ones(count, bool)
-    fits = [umeyama(source[list(sample)], target[list(sample)]) for sample in _samples(source)]
+    count, least = len(source), 3 if rotation is None else 2
+    if count <= least:
+        return _fit(source, target, rotation), np.ones(count, bool)
+    fits = [_fit(source[list(sample)], target[list(sample)], rotation) for sample in _samples(source, least)]
     rank = count // 2  # the median, of an even number the upper one
     errors = [float(np.partition(residuals(fit, source, target), rank)[rank]) for fit in fits]
     best = fits[int(np.argmin(errors))]
     size = float(np.median(np.linalg.norm(target - np.median(target, 0), axis=1)))
-    limit = max(_CUT * _NORMAL * (1 + 5 / (count - 3)) * min(errors), _LEAST * size)
+    limit = max(_CUT * _NORMAL * (1 + 5 / (count - least)) * min(errors), _LEAST * size)
     kept = residuals(best, source, target) <= limit  # more than half of them
     for _ in range(_ROUNDS):
-        now = residuals(umeyama(source[kept], target[kept]), source, target) <= limit
-        if now.sum() < 3 or (now == kept).all():
+        now = residuals(_fit(source[kept], target[kept], rotation), source, target) <= limit
+        if now.sum() < least or (now == kept).all():
             break
         kept = now
-    return umeyama(source[kept], target[kept]), kept
+    return _fit(source[kept], target[kept], rotation), kept
 
 
 def residuals(fit: Similarity, source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -72,15 +75,37 @@ def residuals(fit: Similarity, source: np.ndarray, target: np.ndarray) -> np.nda
     return np.linalg.norm(fit.apply(source) - target, axis=1)
 
 
-def _samples(points: np.ndarray) -> list[tuple[int, ...]]:
-    """Return triples of points, without those that are close together compared with others."""
+def mean_rotation(rotations: np.ndarray) -> np.ndarray:
+    """Return the mean [3, 3] of rotations [N, 3, 3]; those far from the others get little weight."""
+    weights = np.ones(len(rotations))
+    for _ in range(_ROUNDS):
+        left, _, right = np.linalg.svd(np.einsum("n,nij->ij", weights, rotations))
+        mean = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
+        distance = np.linalg.norm(rotations - mean, axis=(1, 2))
+        weights = 1 / (1 + (distance / max(2 * float(np.median(distance)), 1e-12)) ** 2)
+    return mean
+
+
+def _fit(source: np.ndarray, target: np.ndarray, rotation: np.ndarray | None) -> Similarity:
+    """Return the similarity of the least sum of squares, with a rotation if it is given."""
+    if rotation is None:
+        return umeyama(source, target)
+    turned = source @ rotation.T
+    centered = turned - turned.mean(0)
+    spread = float((centered**2).sum())
+    scale = max(float((centered * (target - target.mean(0))).sum()) / spread, 0.0) if spread > 0 else 1.0
+    return Similarity(scale, rotation, target.mean(0) - scale * turned.mean(0))
+
+
+def _samples(points: np.ndarray, size: int) -> list[tuple[int, ...]]:
+    """Return pairs or triples of points, without those that are close together compared with others."""
     count = len(points)
-    if math.comb(count, 3) <= _SAMPLES:
-        triples = list(itertools.combinations(range(count), 3))
+    if math.comb(count, size) <= _SAMPLES:
+        samples = list(itertools.combinations(range(count), size))
     else:
         rng = np.random.default_rng(0)
-        triples = [tuple(rng.choice(count, 3, replace=False).tolist()) for _ in range(_SAMPLES)]
-    corners = points[np.array(triples)]  # [T, 3, 3]
+        samples = [tuple(rng.choice(count, size, replace=False).tolist()) for _ in range(_SAMPLES)]
+    corners = points[np.array(samples)]  # [T, size, 3]
     around = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1).sum(1)
     least = max(0.25 * float(np.median(around)), 0.02 * float(around.max()))
-    return [triple for triple, length in zip(triples, around, strict=True) if length >= least]
+    return [sample for sample, length in zip(samples, around, strict=True) if length >= least]
