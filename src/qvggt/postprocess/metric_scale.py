@@ -242,8 +242,8 @@ def _depth_pairs(
             " expected the same aspect ratio, upright"
         )
     usable = surfaces.valid[index]
-    if prediction.depth_conf is not None:
-        usable = usable & (prediction.depth_conf[index] >= np.median(prediction.depth_conf[index]))
+    if prediction.depth_conf is not None and usable.any():
+        usable = usable & (prediction.depth_conf[index] >= np.median(prediction.depth_conf[index][usable]))
     rows, columns = np.nonzero(usable)
     x = (columns + 0.5 - frame.offset[0]) / frame.scale[0] / original_width * width
     y = (rows + 0.5 - frame.offset[1]) / frame.scale[1] / original_height * height

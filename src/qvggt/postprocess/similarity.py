@@ -16,13 +16,10 @@ from qvggt.types import Prediction, QvggtError
 def similarity(wanted: Prediction, found: Prediction) -> Similarity:
     """Return the similarity transform that maps one reconstruction of some frames to another.
 
-    The scale is the median ratio of depths, over pixels of at least median confidence in both. Rotation and translation
-    are averages over frames, each of which determines both by its camera.
+    The scale is the median ratio of depths, over pixels of at least median confidence in both, of those that no mask
+    excludes. Rotation and translation are averages over frames, each of which determines both by its camera.
     """
-    sure = np.ones_like(_present(wanted.depth), dtype=bool)  # [S, H, W]
-    for each in (wanted, found):
-        confidence = _present(each.depth_conf)
-        sure &= confidence >= np.median(confidence, axis=(1, 2), keepdims=True)
+    sure = _confident(wanted) & _confident(found)  # [S, H, W]
     scale = (
         float(np.median((_present(wanted.depth) / np.maximum(_present(found.depth), 1e-9))[sure]))
         if sure.any()
@@ -37,6 +34,16 @@ def similarity(wanted: Prediction, found: Prediction) -> Similarity:
     )
     translation = (back @ (scale * theirs[:, :, 3:] - ours[:, :, 3:])).mean(0)[:, 0]
     return Similarity(scale, (left @ flip @ right).numpy(), translation.numpy())
+
+
+def _confident(prediction: Prediction) -> np.ndarray:
+    """Return [S, H, W] bool: pixels of at least their frame's median confidence, without those that masks exclude."""
+    confidence = _present(prediction.depth_conf)
+    if prediction.mask is None:
+        return confidence >= np.median(confidence, axis=(1, 2), keepdims=True)
+    pairs = zip(confidence, prediction.mask, strict=True)
+    medians = np.array([np.median(values[kept]) if kept.any() else np.inf for values, kept in pairs])
+    return prediction.mask & (confidence >= medians[:, None, None])
 
 
 def aligned(first: Prediction, second: Prediction) -> tuple[Prediction, Similarity]:
