@@ -14,7 +14,7 @@ def load(path) -> np.ndarray:
     if path.suffix == ".npy":
         return np.load(path)
     with pytest.importorskip("OpenEXR").File(str(path)) as file:
-        return file.channels()["Z"].pixels
+        return file.channels()["Y"].pixels
 
 
 @pytest.mark.parametrize("kind", ["npy", "exr"])

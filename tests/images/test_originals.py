@@ -1,11 +1,14 @@
 """Photographs and video frames of a reconstruction, read again at their original size."""
 
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from qvggt.images import originals
+from qvggt.images.decode import read_picture
 from qvggt.images.originals import read_originals
 from qvggt.images.preprocess import load_images
 from qvggt.options import ImageOptions
@@ -46,6 +49,24 @@ def test_read_originals_of_a_video_are_the_frames_that_were_read(tmp_path):
     assert np.allclose(means, images.images.mean((1, 2, 3)) * 255, atol=3)
     with pytest.raises(QvggtError, match="no frame 99"):
         list(read_originals([tmp_path / "walk.mp4"], ["walk.mp4#99"], images.maps[:1]))
+
+
+def test_read_originals_holds_one_image_at_a_time(tmp_path, monkeypatch):
+    write_photos(tmp_path / "photos")
+    images = load_images(tmp_path / "photos", ImageOptions(70, 14))
+    held = []
+
+    def read_alone(*arguments):
+        assert all(reference() is None for reference in held)
+        picture = read_picture(*arguments)
+        held.append(weakref.ref(picture.image))
+        return picture
+
+    monkeypatch.setattr(originals, "read_picture", read_alone)
+    for image in read_originals([tmp_path / "photos"], images.names, images.maps):
+        assert image.size == (120, 90)
+        del image
+    assert len(held) == 3
 
 
 def test_read_originals_refuses_missing_and_changed_images(tmp_path):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from qvggt.export.formats import FORMAT_CONTENTS, ExportReport, write_format
+from qvggt.export.formats import FORMAT_CONTENTS, ExportJob, ExportReport, write_format
 from qvggt.export.result import Result, ResultInfo, open_result
 from qvggt.files import new_folder
 from qvggt.options import ExportFormat, FormatOptions
 from qvggt.options.choices import check_choice
-from qvggt.types import PathLike, Prediction
+from qvggt.types import OnProgress, PathLike, Prediction
 
 
 def export(
@@ -20,6 +20,7 @@ def export(
     options: FormatOptions | None = None,
     images: Sequence[PathLike] | PathLike = (),
     overwrite: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> ExportReport:
     """Write a reconstruction in the format of another program.
 
@@ -31,6 +32,7 @@ def export(
         images: where the original images are, if they are not where they were reconstructed from; a prediction does
             not know.
         overwrite: whether an earlier export in the folder may be replaced.
+        on_progress: called with the image being written and the share done.
 
     Returns:
         Counts, and the reprojection error of tracks; ``export.json`` in the folder has the same.
@@ -45,5 +47,6 @@ def export(
     elif not isinstance(result, Result):
         result = open_result(result)
     places = [images] if isinstance(images, (str, Path)) else images
+    job = ExportJob(result, format, options or FormatOptions(), places, on_progress=on_progress)
     with new_folder(folder, FORMAT_CONTENTS, overwrite) as staging:
-        return write_format(result, staging, format, options or FormatOptions(), images=places)
+        return write_format(job, staging)

@@ -40,14 +40,15 @@ def export(
 ) -> None:
     """Write a reconstruction for other programs: COLMAP, nerfstudio, splats, PLY, GLB, trajectories, depth maps."""
     from qvggt.api.export import export as api
-    from qvggt.cli.show import check_figures, save_figures, say
+    from qvggt.cli.show import check_figures, progress, save_figures, say
 
     check_figures(json)
     options = FormatOptions(
         resolution, shared_camera, text, max_points, points_from=points_from, drop_percent=confidence,
         depth_files=depth_files,
     )  # fmt: skip
-    report = api(result, output, format, options, images=images, overwrite=overwrite)
+    with progress(format) as update:
+        report = api(result, output, format, options, images=images, overwrite=overwrite, on_progress=update)
     say(_sentence(report))
     say(f"{output}: {_places(report)}, {report.bytes / 1e6:.1f} MB")
     save_figures(json, report.to_json())

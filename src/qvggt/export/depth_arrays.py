@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from qvggt.types import Prediction, QvggtError
 def write_depth_arrays(
     folder: Path, prediction: Prediction, kind: Literal["npy", "exr"], unit: Unit = "model"
 ) -> list[Path]:
-    """Write ``NAME.npy`` ([H, W] float32) or ``NAME.exr`` (float32 channel Z) for each frame, and ``scale.json``.
+    """Write ``NAME.npy`` ([H, W] float32) or ``NAME.exr`` (float32 channel Y) for each frame, and ``scale.json``.
 
     Values are distances along the optical axis; 0 marks pixels without depth (padding, masked or not finite).
 
@@ -50,7 +51,7 @@ def write_depth_arrays(
     return [*written, folder / "scale.json"]
 
 
-def _exr_writer():
+def _exr_writer() -> Callable[[Path, np.ndarray], None]:
     try:
         import OpenEXR
     except ImportError as error:
@@ -58,7 +59,7 @@ def _exr_writer():
 
     def write(path: Path, depth: np.ndarray) -> None:
         header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
-        with OpenEXR.File(header, {"Z": depth}) as file:
+        with OpenEXR.File(header, {"Y": depth}) as file:
             file.write(str(path))
 
     return write

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from qvggt.export.trajectory import write_trajectories
 from qvggt.export.views import View, with_shared_intrinsics, write_masks, write_originals, write_processed
 from qvggt.files import write_json
 from qvggt.images.originals import frame_times
-from qvggt.options import FORMAT_POINTS, ExportFormat, FormatOptions, Unit
-from qvggt.types import PathLike, Prediction, QvggtError
+from qvggt.options import FORMAT_POINTS, ExportFormat, FormatOptions, PointsFrom, Unit
+from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
 
 SUMMARY = "export.json"
 FORMAT_CONTENTS = (
@@ -69,44 +69,53 @@ class ExportReport:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def write_format(
-    result: Result, folder: Path, kind: ExportFormat, options: FormatOptions, images: Sequence[PathLike] = ()
-) -> ExportReport:
-    """Write a reconstruction into a folder, with ``export.json``, which says what is in it.
+@dataclass(frozen=True)
+class ExportJob:
+    """What is to be exported.
 
-    Args:
+    Attributes:
         result: of a reconstruction.
-        folder: which exists.
-        kind: format of the files.
+        format: of the files.
         options: see ``FormatOptions``.
         images: where the original images are; empty for where they were.
+        on_progress: called while images are written.
+    """
+
+    result: Result
+    format: ExportFormat
+    options: FormatOptions
+    images: Sequence[PathLike] = ()
+    on_progress: OnProgress | None = None
+
+    @property
+    def unit(self) -> Unit:
+        """Unit of lengths."""
+        return self.result.info.unit
+
+    @property
+    def points_from(self) -> PointsFrom:
+        """Source of points."""
+        return self.options.points_from or self.result.info.points_from
+
+    @property
+    def max_points(self) -> int:
+        """Most points."""
+        return self.options.max_points or FORMAT_POINTS[self.format]
+
+    @property
+    def drop_percent(self) -> float:
+        """Percentage of pixels, the least confident, that yield no point."""
+        given = self.options.drop_percent
+        return self.result.info.drop_percent if given is None else given
+
+
+def write_format(job: ExportJob, folder: Path) -> ExportReport:
+    """Write a reconstruction into a folder, with ``export.json``, which says what is in it.
 
     Raises:
         QvggtError: outputs or original images that the format needs are missing, or a file cannot be written.
     """
-    info = result.info
-    options = replace(
-        options,
-        points_from=options.points_from or info.points_from,
-        drop_percent=info.drop_percent if options.drop_percent is None else options.drop_percent,
-        max_points=options.max_points or FORMAT_POINTS.get(kind),
-    )
-    report = ExportReport(kind, info.unit, len(result.prediction.names))
-    if kind in ("colmap", "nerfstudio"):
-        report = _write_scene(result, folder, options, report, images=images)
-    elif kind == "trajectory":
-        report = _write_trajectory(result, folder, report, images)
-    elif kind == "depth":
-        _write_depth(result.prediction, folder / "depth", options, info.unit)
-    else:
-        cloud = _cloud(result.prediction, options)
-        report = replace(report, points=len(cloud))
-        if kind == "ply":
-            write_ply(folder / "points.ply", cloud, info.unit)
-        elif kind == "splat":
-            write_splat(folder / "splat.ply", cloud, info.unit)
-        else:
-            write_glb(folder / "scene.glb", result.prediction, cloud, info.unit)
+    report = _WRITERS[job.format](job, folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = tuple(path.relative_to(folder).as_posix() for path in files)
     report = replace(report, bytes=sum(path.stat().st_size for path in files), files=names)
@@ -114,64 +123,92 @@ def write_format(
     return report
 
 
-def _write_scene(
-    result: Result, folder: Path, options: FormatOptions, report: ExportReport, images: Sequence[PathLike]
-) -> ExportReport:
-    """Write images, masks and a COLMAP model or ``transforms.json``."""
-    prediction = with_shared_intrinsics(result.prediction) if options.shared_camera else result.prediction
-    views = _write_images(result, folder / "images", prediction, options, images=images)
-    write_masks(folder / "masks", prediction, views)
-    if report.format == "nerfstudio":
-        cloud = _cloud(prediction, options)
-        write_nerfstudio(folder, views, cloud, report.unit, has_masks=prediction.mask is not None)
-        return replace(report, points=len(cloud))
-    assert options.points_from is not None
-    assert options.max_points is not None
-    assert options.drop_percent is not None
+def _report(job: ExportJob) -> ExportReport:
+    return ExportReport(job.format, job.unit, len(job.result.prediction.names))
+
+
+def _write_colmap(job: ExportJob, folder: Path) -> ExportReport:
+    prediction, views = _write_images(job, folder)
     tracks = find_tracks(
-        prediction, views, options.points_from, max_points=options.max_points, drop_percent=options.drop_percent,
-        seed=options.seed,
+        prediction, views, job.points_from, max_points=job.max_points, drop_percent=job.drop_percent,
+        seed=job.options.seed,
     )  # fmt: skip
+    options = job.options
     cameras = write_colmap(folder / "sparse" / "0", views, tracks, options.shared_camera, text=options.text)
     return replace(
-        report, cameras=cameras, points=len(tracks.points), observations=len(tracks.owner),
+        _report(job), cameras=cameras, points=len(tracks.points), observations=len(tracks.owner),
         reprojection_error_px=float(tracks.errors.mean()),
     )  # fmt: skip
 
 
-def _write_images(
-    result: Result, folder: Path, prediction: Prediction, options: FormatOptions, images: Sequence[PathLike]
-) -> list[View]:
-    if options.resolution == "processed":
-        return write_processed(folder, prediction)
-    return write_originals(folder, prediction, result.sources(images))
+def _write_nerfstudio(job: ExportJob, folder: Path) -> ExportReport:
+    prediction, views = _write_images(job, folder)
+    cloud = _cloud(job, prediction)
+    write_nerfstudio(folder, views, cloud, job.unit, has_masks=prediction.mask is not None)
+    return replace(_report(job), points=len(cloud))
 
 
-def _write_trajectory(result: Result, folder: Path, report: ExportReport, images: Sequence[PathLike]) -> ExportReport:
-    times = None
+def _write_images(job: ExportJob, folder: Path) -> tuple[Prediction, list[View]]:
+    """Write images and masks, and return the prediction with the intrinsics to export, and a view of each image."""
+    prediction = job.result.prediction
+    if job.options.shared_camera:
+        prediction = with_shared_intrinsics(prediction)
+    if job.options.resolution == "processed":
+        views = write_processed(folder / "images", prediction)
+    else:
+        sources = job.result.sources(job.images)
+        views = write_originals(folder / "images", prediction, sources, job.on_progress)
+    write_masks(folder / "masks", prediction, views)
+    return prediction, views
+
+
+def _cloud(job: ExportJob, prediction: Prediction) -> PointCloud:
+    return select_points(
+        prediction, job.points_from, max_points=job.max_points, drop_percent=job.drop_percent, seed=job.options.seed
+    )
+
+
+def _write_points(job: ExportJob, folder: Path) -> ExportReport:
+    prediction = job.result.prediction
+    cloud = _cloud(job, prediction)
+    if job.format == "ply":
+        write_ply(folder / "points.ply", cloud, job.unit)
+    elif job.format == "splat":
+        write_splat(folder / "splat.ply", cloud, job.unit)
+    else:
+        write_glb(folder / "scene.glb", prediction, cloud, job.unit)
+    return replace(_report(job), points=len(cloud))
+
+
+def _write_trajectory(job: ExportJob, folder: Path) -> ExportReport:
+    result, times = job.result, None
     try:
-        if images or result.info.images:
-            times = frame_times(result.sources(images), result.prediction.names)
+        if job.images or result.info.images:
+            times = frame_times(result.sources(job.images), result.prediction.names)
     except QvggtError as error:
-        if images:
+        if job.images:
             raise
         log.warning("timestamps are the numbers of the frames, because the images cannot be read: %s", error)
+    report = replace(_report(job), times="index" if times is None else "video")
     write_trajectories(folder, result.prediction, range(report.frames) if times is None else times)
-    return replace(report, times="index" if times is None else "video")
+    return report
 
 
-def _write_depth(prediction: Prediction, folder: Path, options: FormatOptions, unit: Unit) -> None:
-    if options.depth_files == "png":
-        write_depth_images(folder, prediction, unit)
+def _write_depth(job: ExportJob, folder: Path) -> ExportReport:
+    kind, prediction = job.options.depth_files, job.result.prediction
+    if kind == "png":
+        write_depth_images(folder / "depth", prediction, job.unit)
     else:
-        write_depth_arrays(folder, prediction, options.depth_files, unit)
+        write_depth_arrays(folder / "depth", prediction, kind, job.unit)
+    return _report(job)
 
 
-def _cloud(prediction: Prediction, options: FormatOptions) -> PointCloud:
-    assert options.points_from is not None
-    assert options.max_points is not None
-    assert options.drop_percent is not None
-    return select_points(
-        prediction, options.points_from, max_points=options.max_points, drop_percent=options.drop_percent,
-        seed=options.seed,
-    )  # fmt: skip
+_WRITERS: dict[ExportFormat, Callable[[ExportJob, Path], ExportReport]] = {
+    "colmap": _write_colmap,
+    "nerfstudio": _write_nerfstudio,
+    "splat": _write_points,
+    "ply": _write_points,
+    "glb": _write_points,
+    "trajectory": _write_trajectory,
+    "depth": _write_depth,
+}

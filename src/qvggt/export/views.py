@@ -16,7 +16,7 @@ from qvggt.files import make_folder
 from qvggt.images.files import suffix
 from qvggt.images.originals import Original, open_originals
 from qvggt.postprocess.frames import cameras_of, to_uint8
-from qvggt.types import FrameMap, PathLike, Prediction
+from qvggt.types import FrameMap, OnProgress, PathLike, Prediction
 
 _LOSSLESS = frozenset((".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm", ".pnm"))
 
@@ -61,7 +61,9 @@ def with_shared_intrinsics(prediction: Prediction) -> Prediction:
     return replace(prediction, intrinsics=shared)
 
 
-def write_originals(folder: Path, prediction: Prediction, sources: Sequence[PathLike]) -> list[View]:
+def write_originals(
+    folder: Path, prediction: Prediction, sources: Sequence[PathLike], on_progress: OnProgress | None = None
+) -> list[View]:
     """Write the original photographs, upright and in sRGB, and return their views.
 
     A JPEG file that is upright sRGB already is copied. Of the others, those without lossy compression become PNG, the
@@ -71,6 +73,7 @@ def write_originals(folder: Path, prediction: Prediction, sources: Sequence[Path
         folder: for the images; created if missing.
         prediction: with cameras.
         sources: see ``open_originals``.
+        on_progress: called before each image.
 
     Raises:
         QvggtError: there are no cameras, an original is not found or is another image, or a file cannot be written.
@@ -78,7 +81,9 @@ def write_originals(folder: Path, prediction: Prediction, sources: Sequence[Path
     make_folder(folder)
     originals = open_originals(sources, prediction.names, prediction.maps)
     names = []
-    for stem in safe_names(prediction.names):
+    for number, stem in enumerate(safe_names(prediction.names)):
+        if on_progress is not None:
+            on_progress(f"image {number + 1} of {len(prediction.names)}", number / len(prediction.names))
         names.append(_write_original(folder / stem, next(originals)))
     return _views(prediction, names, prediction.maps)
 
