@@ -23,6 +23,7 @@ def demo(
     from qvggt.eval.fidelity import fidelity
     from qvggt.eval.metrics.pose import auc, pose_errors
     from qvggt.export import write_all
+    from qvggt.export.page import PAGE_POINTS, write_page
     from qvggt.export.result import ResultInfo, save_result
     from qvggt.inference.process_memory import size_text
     from qvggt.options import ExportOptions, QuantizeOptions
@@ -60,5 +61,8 @@ def demo(
     say(f"float32 weights {size_text(whole)}, {bits}-bit checkpoint {size_text(packed)}: {whole / packed:.1f}x smaller")
     for name in predictions:
         say(f"pictures: {output / name / 'overview.png'}, 3D: {output / name / 'scene.glb'}")
-    say(f"done in {time.perf_counter() - started:.0f} s")
+    page = output / "compare.html"
+    write_page(page, predictions, ExportOptions(max_points=PAGE_POINTS, title=f"nano, float and {bits} bits"))
+    say(f"done in {time.perf_counter() - started:.0f} s; open this page to compare both in 3D:")
+    say(str(page))
     save_figures(json, far | {"auc30": scores, "float32_bytes": whole, "checkpoint_bytes": packed})
