@@ -1,21 +1,20 @@
-"""Contact sheet: each image with its depth and confidence, and the scene and its cameras seen from above."""
+"""Contact sheet: each image with its depth and confidence, and the scene with its cameras from two viewpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
 from qvggt.export.depth_images import NO_DEPTH_COLOR, DepthRange, depth_color_map, valid_depth
 from qvggt.export.points import PointCloud
-from qvggt.export.sheet import DPI, FAINT, FONT, PANEL, TEXT, Pixels, Sheet
-from qvggt.export.topview import draw_top_view, on_plane, view_extent, view_rotation
+from qvggt.export.scene_views import draw_views, ink_on
+from qvggt.export.sheet import DPI, FAINT, FONT, Sheet
 from qvggt.options import Unit
-from qvggt.postprocess.frames import camera_centers, cameras_of, frame_colors, level_rotation, photo_mask, to_uint8
+from qvggt.postprocess.frames import frame_colors, photo_mask, to_uint8
 from qvggt.types import PathLike, Prediction
 
 MAX_SHOWN = 8
@@ -83,14 +82,15 @@ def write_overview(
 ) -> None:
     """Write the contact sheet as PNG.
 
-    Depth and confidence have one color scale each for all frames. The view from above has the first camera's view
-    direction up the page, turned by at most 45 degrees to align walls with the page; cameras have the same colors as in
-    ``scene.glb``. Outputs that the prediction lacks are left out.
+    Depth and confidence have one color scale each for all frames. The scene is seen in perspective, from behind and
+    above the cameras, and from above. The view from above has the first camera's view direction up the page, turned by
+    at most 45 degrees to align walls with the page; cameras have the same colors as in ``scene.glb``. Outputs that the
+    prediction lacks are left out.
 
     Args:
         path: of the PNG.
         prediction: with images and any outputs.
-        cloud: for the view from above, which is left out if there are neither points nor cameras.
+        cloud: for both views of the scene, which are left out if there are neither points nor cameras.
         title: heading, usually the model's name.
         caption: line below the title.
         unit: unit of lengths, for the scale bar.
@@ -110,7 +110,7 @@ def write_overview(
     _draw_title(sheet, prediction, cloud, title, caption=caption)
     _draw_tiles(sheet, prediction, shown, tiles, grid=replace(grid, top=_TITLE + (content - grid.size[1]) / 2))
     if has_view:
-        _draw_top_view(sheet, prediction, cloud, shown, place=(view_left, _TITLE, view_width, content), unit=unit)
+        draw_views(sheet, prediction, cloud, shown, place=(view_left, _TITLE, view_width, content), unit=unit)
     if badges:
         text = sheet.printable("  ·  ".join(badges), int((sheet.width - 2 * _MARGIN) * 6))
         sheet.badge(sheet.width - _MARGIN, 0.61, text)
@@ -187,79 +187,5 @@ def _badge(axes: Axes, text: str, color: np.ndarray) -> None:
     style = {"boxstyle": "round,pad=0.28", "facecolor": (*color, 1.0), "edgecolor": "none"}
     axes.annotate(
         text, (0, 1), xycoords="axes fraction", xytext=(6, -6), textcoords="offset points", ha="left", va="top",
-        fontsize=8, fontweight="bold", color=_ink_on(color), bbox=style, family=FONT,
-    )  # fmt: skip
-
-
-def _ink_on(color: np.ndarray) -> str:
-    return "#101114" if color @ (0.3, 0.59, 0.11) > 0.5 else "#ffffff"
-
-
-def _draw_top_view(
-    sheet: Sheet,
-    prediction: Prediction,
-    cloud: PointCloud | None,
-    shown: np.ndarray,
-    place: tuple[float, float, float, float],
-    unit: Unit,
-) -> None:
-    left, top, width, height = place
-    rotation = view_rotation(cloud, level_rotation(prediction.cam_from_world))
-    centers = np.zeros((0, 3))
-    if prediction.cam_from_world is not None:
-        centers = camera_centers(cameras_of(prediction)[0]) @ rotation.T
-    sheet.text(left, top + _HEADER - 0.2, "seen from above", fontsize=9.5)
-    top, height = top + _HEADER, height - _HEADER
-    axes = sheet.axes(left, top, width, height)
-    axes.set_axis_on()
-    axes.set(facecolor=PANEL, xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    if cloud is not None:
-        view = draw_top_view(cloud, rotation, centers, (round(width * DPI), round(height * DPI)))
-        axes.add_artist(Pixels(view.rgba))
-        extent, note = view.extent, "points above the cameras left out" if view.cut else ""
-    else:
-        extent, note = view_extent(np.zeros((0, 2)), on_plane(centers), width / height), ""
-    axes.set_xlim(extent[0], extent[1])
-    axes.set_ylim(extent[2], extent[3])
-    if note:
-        sheet.text(left + width, top - 0.2, note, fontsize=8, color=FAINT, ha="right")
-    if len(centers):
-        _draw_cameras(axes, prediction, rotation, shown)
-    _draw_scale(axes, extent, unit)
-
-
-def _draw_cameras(axes: Axes, prediction: Prediction, rotation: np.ndarray, shown: np.ndarray) -> None:
-    cameras, intrinsics = cameras_of(prediction)
-    centers = camera_centers(cameras) @ rotation.T
-    colors, places = frame_colors(len(cameras)), on_plane(centers)
-    dark = [effects.withStroke(linewidth=3, foreground="#0b0c0f")]
-    axes.plot(*places.T, color="#ffffff", linewidth=1.3, alpha=0.85, zorder=3, path_effects=dark)
-    reach = 0.055 * (axes.get_xlim()[1] - axes.get_xlim()[0])
-    labelled = set(shown.tolist())
-    for i, (camera, color) in enumerate(zip(cameras, colors, strict=True)):
-        half_fov = prediction.images.shape[-1] / intrinsics[i, 0, 0] / 2
-        rays = np.array([[-half_fov, 0.0, 1.0], [half_fov, 0.0, 1.0]]) @ camera[:, :3] @ rotation.T
-        wedge = np.concatenate((places[i : i + 1], on_plane(centers[i] + reach * rays)))
-        axes.fill(*wedge.T, facecolor=(*color, 0.35), edgecolor=color, linewidth=1.6, zorder=4, path_effects=dark)
-        if i in labelled:
-            style = {"boxstyle": "round,pad=0.25", "facecolor": (*color, 1.0), "edgecolor": "#0b0c0f"}
-            axes.text(
-                places[i, 0], places[i, 1], str(i + 1), ha="center", va="center", zorder=6,
-                fontsize=8, fontweight="bold", color=_ink_on(color), bbox=style, family=FONT,
-            )  # fmt: skip
-
-
-def _draw_scale(axes: Axes, extent: tuple[float, float, float, float], unit: Unit) -> None:
-    """Draw a scale bar of a round length in the lower left corner."""
-    width, height = extent[1] - extent[0], extent[3] - extent[2]
-    power = 10.0 ** np.floor(np.log10(width / 5))
-    length = max(digit * power for digit in (1, 2, 5) if digit * power <= width / 5)
-    label = f"{length:g} m" if unit == "meter" else f"{length:g} model unit" + ("" if length == 1 else "s")
-    x, y = extent[0] + 0.035 * width, extent[2] + 0.035 * height
-    dark = [effects.withStroke(linewidth=4, foreground="#0b0c0f")]
-    axes.plot((x, x + length), (y, y), color=TEXT, linewidth=2.2, path_effects=dark, zorder=5, solid_capstyle="butt")
-    axes.text(
-        x, y + 0.012 * height, label, color=TEXT, fontsize=8, va="bottom", zorder=5,
-        family=FONT, path_effects=[effects.withStroke(linewidth=2.5, foreground="#0b0c0f")],
+        fontsize=8, fontweight="bold", color=ink_on(color), bbox=style, family=FONT,
     )  # fmt: skip

@@ -118,3 +118,17 @@ def _frame_points(prediction: Prediction, source: PointsFrom, frame: int) -> np.
     intrinsics = prediction.intrinsics[frame] - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
     arrays = (prediction.depth[frame], intrinsics, prediction.cam_from_world[frame])
     return unproject(*(torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in arrays)).numpy()
+
+
+def bounds_of_most(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and highest [K] of points [N, K] except outliers, and of all others [M, K].
+
+    Outliers are points far beyond the 1st and 99th percentile.
+    """
+    groups = [others]
+    if len(points):
+        low, high = np.percentile(points, (1, 99), axis=0)
+        slack = 0.15 * (high - low)
+        groups.append(np.stack((np.maximum(points.min(0), low - slack), np.minimum(points.max(0), high + slack))))
+    around = np.concatenate(groups)
+    return around.min(0), around.max(0)

@@ -61,7 +61,7 @@ class Page {
     form.swing.checked = !still.matches;
     $("panel").open = innerWidth > 700;
     const { names: photos } = scene.photos;
-    const median = scene.heat ? ` · half of all points differ by less than ${percent(scene.heat.median)} of their depth` : "";
+    const median = scene.heat ? ` · median difference ${percent(scene.heat.median)} of depth` : "";
     $("facts").textContent = `${photos.length} photograph${photos.length === 1 ? "" : "s"} · ${scene.pixels.toLocaleString("en")} points${median}`;
   }
 
@@ -190,17 +190,26 @@ class Page {
       const place = this.place(i);
       if (this.isShown(i, place)) places.push(place);
     }
-    const cameras = this.scene.results[0].cameras.map(({ position }) => position);
-    const ends = (values) => { const s = values.sort((a, b) => a - b); return [s[Math.floor(0.005 * s.length)], s[Math.ceil(0.995 * s.length) - 1]]; };
-    const bounds = (axis) => { const [low, high] = ends(places.map(axis)), own = cameras.map(axis); return [Math.min(low, ...own), Math.max(high, ...own)]; };
     if (!places.length) return this.redraw();
-    Object.assign(viewer, { target: [0, 1, 2].map((k) => { const [low, high] = bounds((place) => place[k]); return (low + high) / 2; }), distance: 3 });
-    for (let round = 0; round < 4; round++) {
-      const eye = add(viewer.target, back, viewer.distance), away = (place) => Math.max(dot(back, add(eye, place, -1)), 0.05);
-      const [left, end] = bounds((place) => dot(right, add(place, eye, -1)) / away(place)), [bottom, top] = bounds((place) => dot(up, add(place, eye, -1)) / away(place));
-      viewer.target = add(add(viewer.target, right, ((left + end) / 2) * viewer.distance), up, ((bottom + top) / 2) * viewer.distance);
-      viewer.distance *= Math.max(0.4, 0.57 * Math.max((end - left) * x, (top - bottom) * y));
-    }
+    const ends = [0, 1, 2].map((k) => { const s = places.map((place) => place[k]).sort((a, b) => a - b); return [s[Math.floor(0.005 * s.length)], s[Math.ceil(0.995 * s.length) - 1]]; });
+    const seen = places.map((place) => place.map((value, k) => Math.max(ends[k][0], Math.min(ends[k][1], value))));
+    seen.push(...this.scene.results[0].cameras.map(({ position }) => position));
+    const largest = (value) => seen.reduce((most, place) => Math.max(most, value(place)), -Infinity);
+    // A place is in the picture if its depth plus steep * |its x - the eye's| is below the eye's.
+    const [[sideways, away], [upward, further]] = [[right, x], [up, y]].map(([axis, share]) => {
+      const steep = 1.1 * share, one = largest((p) => dot(back, p) + steep * dot(axis, p)), other = largest((p) => dot(back, p) - steep * dot(axis, p));
+      return [(one - other) / 2 / steep, (one + other) / 2];
+    });
+    const depth = dot(back, ends.map(([low, high]) => (low + high) / 2)), eye = Math.max(away, further, depth + 0.05);
+    const centered = (axis, at) => {
+      for (let round = 0; round < 8; round++) {
+        const slope = (sign) => largest((p) => (sign * (dot(axis, p) - at)) / (eye - dot(back, p)));
+        at += ((slope(1) - slope(-1)) / 2) * (eye - largest((p) => dot(back, p)));
+      }
+      return at;
+    };
+    viewer.target = add(add(back.map((value) => value * depth), right, centered(right, sideways)), up, centered(up, upward));
+    viewer.distance = eye - depth;
     Object.assign(this, { rest: viewer.azimuth, phase: 0 });
     this.redraw();
   }
