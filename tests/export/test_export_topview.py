@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvggt.export import splats
+from qvggt.export import raster
 from qvggt.export.points import PointCloud
 from qvggt.export.topview import draw_top_view, height_limit, upright_turn, view_extent
 
@@ -28,7 +28,7 @@ def test_bands_of_rows_meet_without_a_seam(monkeypatch):
     points = rng.uniform(-1, 1, (3000, 3)) * (2, 1, 1) + (0, rng.integers(0, 2), 0)
     cloud = cloud_of(points, rng.integers(0, 255, (3000, 3)))
     whole = draw_top_view(cloud, np.eye(3), np.zeros((0, 3)), (90, 70))
-    monkeypatch.setattr(splats, "_BAND_PX", 20)
+    monkeypatch.setattr(raster, "_BAND_PX", 20)
     np.testing.assert_array_equal(draw_top_view(cloud, np.eye(3), np.zeros((0, 3)), (90, 70)).rgba, whole.rgba)
 
 

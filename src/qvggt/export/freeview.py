@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qvggt.export.points import PointCloud, bounds_of_most
-from qvggt.export.splats import MAX_POINTS, SUPERSAMPLE, draw_splats
+from qvggt.export.raster import MAX_POINTS, SUPERSAMPLE, draw_points
 
 _TURN_RAD, _ELEVATION_RAD = 0.42, 0.52
 _SURROUNDING = 0.35
@@ -18,7 +18,7 @@ _FOCAL, _MARGIN, _ROUNDS = 1.15, 1.1, 8
 """Focal length in shorter sides of the picture, room around the scene, and rounds of centering it."""
 _FITTED_POINTS = 20_000
 _OVERLAP, _RELIEF = 2.7, 0.35
-"""Side of splats in spacings of all points, hidden ones included, and weight of steps in distance in their shading."""
+"""Side of squares in spacings of all points, hidden ones included, and weight of steps in distance in their shading."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def draw_free_view(cloud: PointCloud, rotation: np.ndarray, centers: np.ndarray,
     nearness = (-scale * distance[order]).astype(np.float32)
     pixels, colors = SUPERSAMPLE * pixels[order].astype(np.float32), cloud.colors[::step][order]
     del level, inside, distance, order  # drawing needs their memory
-    rgba = draw_splats(pixels, nearness, colors, size_px, overlap=_OVERLAP)
+    rgba = draw_points(pixels, nearness, colors, size_px, overlap=_OVERLAP)
     return FreeView(rgba, viewpoint, cut=bool(np.isfinite(limit)))
 
 

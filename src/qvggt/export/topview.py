@@ -1,4 +1,4 @@
-"""View of the scene from above: points drawn as splats, with the ceiling cut off."""
+"""View of the scene from above: points drawn as squares, with the ceiling cut off."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qvggt.export.points import PointCloud, bounds_of_most
-from qvggt.export.splats import MAX_POINTS, SUPERSAMPLE, draw_splats
+from qvggt.export.raster import MAX_POINTS, SUPERSAMPLE, draw_points
 
 _MAX_SAMPLE = 20_000
 """Most points used to find the direction of walls."""
@@ -123,4 +123,4 @@ def draw_top_view(cloud: PointCloud, rotation: np.ndarray, centers: np.ndarray, 
     pixels = ((on_plane(level) - (extent[0], extent[3])) * (per_unit, -per_unit)).astype(np.float32)
     elevation = (level[:, 1] * per_unit).astype(np.float32)
     del level, order  # drawing needs their memory
-    return TopView(draw_splats(pixels, elevation, colors, size_px), extent, cut)
+    return TopView(draw_points(pixels, elevation, colors, size_px), extent, cut)

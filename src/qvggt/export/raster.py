@@ -1,4 +1,4 @@
-"""Points drawn as square splats: one raster image, in which nearer points hide others."""
+"""Points drawn as squares: one raster image, in which nearer points hide others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BAND_PX = 128 * SUPERSAMPLE
 """Rows drawn at a time."""
 
 
-def draw_splats(
+def draw_points(
     pixels: np.ndarray, nearness: np.ndarray, colors: np.ndarray, size_px: tuple[int, int], *, overlap: float = 1.8
 ) -> np.ndarray:
     """Return [H, W, 4] uint8, transparent where there are no points; pixels behind a step in nearness are darker.
@@ -26,17 +26,17 @@ def draw_splats(
         nearness: [P] float32 ascending, in the raster's pixels.
         colors: [P, 3] uint8.
         size_px: width and height of the result.
-        overlap: side of a splat in spacings of points; a larger one closes surfaces in front of others.
+        overlap: side of a square in spacings of points; a larger one closes surfaces in front of others.
     """
     width, height = (side * SUPERSAMPLE for side in size_px)
-    splats = _Splats.around(pixels, (width, height), overlap)
+    squares = _Squares.around(pixels, (width, height), overlap)
     bands = (range(top, min(top + _BAND_PX, height)) for top in range(0, height, _BAND_PX))
-    return np.concatenate([_draw_band(splats, rows, nearness, colors) for rows in bands])
+    return np.concatenate([_draw_band(squares, rows, nearness, colors) for rows in bands])
 
 
 @dataclass(frozen=True)
-class _Splats:
-    """Square splats of the points, each slightly larger than the local point spacing.
+class _Squares:
+    """Squares around the points, each slightly larger than the local point spacing.
 
     Surfaces then have no holes and edges stay sharp.
 
@@ -53,14 +53,14 @@ class _Splats:
     side: np.ndarray
 
     @classmethod
-    def around(cls, pixels: np.ndarray, size: tuple[int, int], overlap: float) -> _Splats:
-        """Return the splats of ``pixels`` [P, 2] that are inside the raster."""
+    def around(cls, pixels: np.ndarray, size: tuple[int, int], overlap: float) -> _Squares:
+        """Return the squares of ``pixels`` [P, 2] that are inside the raster."""
         point = np.flatnonzero(((pixels >= 0) & (pixels < size)).all(1)).astype(np.int32)
-        side = _splat_sides(pixels[point], size, overlap)
+        side = _square_sides(pixels[point], size, overlap)
         return cls(size, point, np.floor(pixels[point] - (side[:, None] - 1) / 2).astype(np.int32), side)
 
     def nearest(self, rows: range) -> np.ndarray:
-        """Return [rows, W] int32, the nearest point whose splat covers each pixel, or -1."""
+        """Return [rows, W] int32, the nearest point whose square covers each pixel, or -1."""
         width, height = self.size
         first, last = max(rows.start, 0), min(rows.stop, height) - 1
         index = np.full((len(rows), width), -1, np.int32)
@@ -79,17 +79,17 @@ class _Splats:
         return index
 
 
-def _draw_band(splats: _Splats, rows: range, nearness: np.ndarray, colors: np.ndarray) -> np.ndarray:
+def _draw_band(squares: _Squares, rows: range, nearness: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """Return RGBA of supersampled rows, computed with the rows around them that affect them."""
     around = _CLOSING_PASSES + _RELIEF_PX
-    index = _close_pinholes(splats.nearest(range(rows.start - around, rows.stop + around)))
+    index = _close_pinholes(squares.nearest(range(rows.start - around, rows.stop + around)))
     shade = _relief(np.where(index >= 0, nearness[index], np.float32(np.nan)))[around:-around]
     index = index[around:-around]
     return _shrink(colors[index] * shade[..., None], index >= 0)
 
 
-def _splat_sides(pixels: np.ndarray, size: tuple[int, int], overlap: float) -> np.ndarray:
-    """Return [N] the splat size of each point in pixels, from the point density on a coarse grid."""
+def _square_sides(pixels: np.ndarray, size: tuple[int, int], overlap: float) -> np.ndarray:
+    """Return [N] the side of each point in pixels, from the point density on a coarse grid."""
     columns, rows = (-(-side // _CELL_PX) for side in size)
     x, y = (pixels // _CELL_PX).astype(np.int64).T
     counts = np.bincount(y * columns + x, minlength=rows * columns).reshape(rows, columns)
