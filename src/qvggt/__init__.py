@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from qvggt.eval.report import Evaluation
     from qvggt.export.formats import ExportReport
     from qvggt.export.npz import load_prediction, save_prediction
+    from qvggt.geometry import Similarity
     from qvggt.options import (
         CalibrationOptions,
         CompareOptions,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     )
     from qvggt.postprocess.metric_scale import scaled
     from qvggt.postprocess.refine import Refinement
+    from qvggt.postprocess.similarity import align, transformed
     from qvggt.quant.scheme import Scheme
     from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError, Scene
 
@@ -52,6 +54,8 @@ _HOMES = {
     "qvggt.export.npz": ("load_prediction", "save_prediction"),
     "qvggt.api.known_cameras": ("with_known_cameras",),
     "qvggt.api.metric_scale": ("to_meters",),
+    "qvggt.geometry": ("Similarity",),
+    "qvggt.postprocess.similarity": ("align", "transformed"),
     "qvggt.postprocess.metric_scale": ("scaled",),
     "qvggt.api.compare": ("compare",),
     "qvggt.eval.comparison": ("ComparisonReport",),
@@ -104,8 +108,10 @@ __all__ = [
     "Selection",
     "SensitivityOptions",
     "SensitivityReport",
+    "Similarity",
     "WindowOptions",
     "__version__",
+    "align",
     "compare",
     "evaluate",
     "export",
@@ -121,6 +127,7 @@ __all__ = [
     "scaled",
     "sensitivity",
     "to_meters",
+    "transformed",
     "with_known_cameras",
 ]
 

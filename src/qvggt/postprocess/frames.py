@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 from matplotlib import colormaps
 
@@ -58,6 +62,17 @@ def frame_index(prediction: Prediction, name: str) -> int:
     if name in prediction.names:
         return prediction.names.index(name)
     raise QvggtError(f"there is no frame {name!r}: {suggestion(prediction.names, name)}")
+
+
+def chosen_frames(prediction: Prediction, indices: Sequence[int]) -> Prediction:
+    """Return a prediction of some frames, in the order of ``indices``."""
+    values = {field.name: getattr(prediction, field.name) for field in fields(Prediction)}
+    parts: dict[str, Any] = {
+        name: tuple(value[i] for i in indices) if isinstance(value, tuple) else value[list(indices)]
+        for name, value in values.items()
+        if value is not None
+    }
+    return Prediction(**parts)
 
 
 def original_intrinsics(intrinsics: np.ndarray, frame: FrameMap) -> np.ndarray:

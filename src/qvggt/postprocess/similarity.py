@@ -9,7 +9,7 @@ import torch
 
 from qvggt import geometry
 from qvggt.geometry import Similarity
-from qvggt.postprocess.frames import cameras_of
+from qvggt.postprocess.frames import cameras_of, chosen_frames
 from qvggt.types import Prediction, QvggtError
 
 
@@ -63,6 +63,37 @@ def aligned(first: Prediction, second: Prediction) -> tuple[Prediction, Similari
             raise QvggtError("a comparison needs depth in both results: reconstruct with --heads camera depth")
     by = similarity(first, second)
     return transformed(second, by), by
+
+
+def align(prediction: Prediction, reference: Prediction) -> Similarity:
+    """Return the similarity that maps a prediction's world to that of another one with some of the same frames.
+
+    Args:
+        prediction: with cameras and depth.
+        reference: with cameras and depth; frames are the same if their names are.
+
+    Raises:
+        QvggtError: they share no frame, their processed images differ in size, or outputs are missing.
+    """
+    shared = [name for name in prediction.names if name in reference.names]
+    if not shared:
+        raise QvggtError(
+            f"predictions of {prediction.names[0]!r}, ... and {reference.names[0]!r}, ... share no frame: alignment "
+            "needs at least one that both have by name"
+        )
+    if prediction.images.shape[2:] != reference.images.shape[2:]:
+        raise QvggtError(
+            f"aligned predictions need images of one size, got {prediction.images.shape[2:]} and "
+            f"{reference.images.shape[2:]} (height, width): use mode='pad'"
+        )
+    for each in (prediction, reference):
+        cameras_of(each)
+        if each.depth is None or each.depth_conf is None:
+            raise QvggtError("alignment needs depth in both predictions: reconstruct with heads=('camera', 'depth')")
+    wanted, found = (
+        chosen_frames(each, [each.names.index(name) for name in shared]) for each in (reference, prediction)
+    )
+    return similarity(wanted, found)
 
 
 def transformed(prediction: Prediction, by: Similarity) -> Prediction:
