@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qvggt.backends import operators
 from qvggt.backends.base import ConvGeometry
-from qvggt.backends.native import products
+from qvggt.backends.native import halves, products
 from qvggt.backends.native.convolution import Convolution, can_convolve, uses_winograd
 from qvggt.backends.native.jobs import is_compiled
 from qvggt.backends.native.library import unavailable_reason
@@ -59,6 +59,14 @@ class CpuBackend(PlainBackend):
             arguments = geometry.shape, geometry.stride, geometry.padding
             return operators.conv2d_winograd(x, self.expand(weight, x.dtype), bias, *arguments)
         return super().convolve(x, weight, bias, geometry)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Attend in the backend's half-precision type, or in the queries' dtype."""
+        dtype = self.dtype or q.dtype
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+        if halves.supports(q) and is_inference(q, k, v):
+            return operators.attention_bfloat16(q, k, v, bias)
+        return super().attend(q, k, v, bias)
 
 
 def _has_library() -> bool:

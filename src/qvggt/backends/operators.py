@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qvggt.backends.base import ConvGeometry
-from qvggt.backends.native import attention, convolution, products
+from qvggt.backends.native import attention, convolution, halves, products
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.backends.plain import PlainBackend
 from qvggt.quant.packing import PackedWeight
@@ -112,6 +112,29 @@ def _fake_attention(q: Tensor, *_: object) -> Tensor:
 def attention_int16(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Attend on integers of 11 to 15 bits (``native.attention.attend``)."""
     return attention.attend(q, k, v, bias)
+
+
+def _fake_half_attention(q: Tensor, *_: object) -> Tensor:
+    batch, heads, queries, channels = q.shape
+    return q.new_empty(batch, queries, heads, channels).transpose(1, 2)
+
+
+@_operator("attention_bfloat16(Tensor q, Tensor k, Tensor v, Tensor? bias)", _fake_half_attention)
+def attention_bfloat16(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Attend in bfloat16 (``native.halves.attend``)."""
+    return halves.attend(q, k, v, bias)
+
+
+def _fake_rotation(x: Tensor, *_: object) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@_operator("rotate_bfloat16(Tensor x, Tensor? weight, Tensor? bias, float eps, Tensor cos, Tensor sin)", _fake_rotation)
+def rotate_bfloat16(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, cos: Tensor, sin: Tensor
+) -> Tensor:
+    """Normalize and rotate queries or keys in bfloat16 (``native.halves.rotate``)."""
+    return halves.rotate(x, weight, bias, eps, rope=(cos, sin))
 
 
 def _fake_convolution(x: Tensor, *arguments: object) -> Tensor:

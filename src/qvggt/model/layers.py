@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,12 +16,48 @@ RopeTable = tuple[Tensor, Tensor]
 """Cosine and sine [N, head width] of every token's rotary angles."""
 
 
+Rotate = Callable[[Tensor, nn.Module, RopeTable | None], Tensor]
+"""Computes ``normalized_and_rotated``."""
+
+
 class Attend(Protocol):
     """Computes attention from queries, keys and values."""
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, /) -> Tensor:
         """Return softmax(q kᵀ / √d + bias) v [B, heads, N, d] for M keys and values and a bias [..., M] or None."""
         ...
+
+
+def rope_table(positions: Tensor, head_dim: int, dtype: torch.dtype) -> RopeTable:
+    """Return cosine and sine [N, head_dim] of the rotary angles at positions [N, 2] (row, column).
+
+    The first half of a head's channels is rotated by the row, the second by the column, at frequencies
+    100^(-2i/h) for i = 0..h/2-1 where h = head_dim / 2.
+    """
+    half = head_dim // 2
+    exponents = torch.arange(0, half, 2, device=positions.device, dtype=torch.float32) / half  # [h/2]
+    angles = positions.float()[:, :, None] * (100.0**-exponents)  # [N, 2, h/2]
+    angles = torch.cat((angles, angles), -1).flatten(1)  # [N, head_dim]
+    return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def apply_rope(x: Tensor, rope: RopeTable | None) -> Tensor:
+    """Rotate queries or keys [B, heads, N, head_dim] by their tokens' rotary angles; without a table, do nothing."""
+    if rope is None:
+        return x
+    cos, sin = rope  # [N, head_dim] each
+    first, second = x.unflatten(-1, (2, 2, -1)).unbind(-2)  # [B, heads, N, 2, h/2] each
+    sin_first, sin_second = sin.unflatten(-1, (2, 2, -1)).unbind(-2)  # [N, 2, h/2] each
+    rotated = x * cos  # [B, heads, N, head_dim]
+    halves = rotated.unflatten(-1, (2, 2, -1))  # [B, heads, N, 2, 2, h/2], a view
+    halves[..., 0, :].addcmul_(second, sin_first, value=-1)
+    halves[..., 1, :].addcmul_(first, sin_second)
+    return rotated
+
+
+def normalized_and_rotated(x: Tensor, norm: nn.Module, rope: RopeTable | None) -> Tensor:
+    """Return queries or keys [B, heads, N, head_dim] after their norm and rotary embedding."""
+    return apply_rope(norm(x), rope)
 
 
 @dataclass(frozen=True)
@@ -35,11 +72,13 @@ class Arithmetic:
         cache_dtype: type in which activations are cached between chunks: queries, keys and values of a long sequence,
             and feature maps of dense heads. None for the type in which they are computed.
         dtype: half-precision type in which layers compute; None for the type of the tokens between them.
+        rotate: norm and rotary embedding of queries and keys.
     """
 
     attend: Attend = F.scaled_dot_product_attention
     cache_dtype: torch.dtype | None = None
     dtype: torch.dtype | None = None
+    rotate: Rotate = normalized_and_rotated
 
 
 FLOAT_ARITHMETIC = Arithmetic()
@@ -104,8 +143,8 @@ class Attention(nn.Module):
         """Return queries, keys and values [B, heads, N, C/heads] of tokens [B, N, C]."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [B, N, 3, heads, C/heads]
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # [B, heads, N, C/heads] each
-        q = apply_rope(self.q_norm(q), rope)  # [B, heads, N, C/heads]
-        k = apply_rope(self.k_norm(k), rope)  # [B, heads, N, C/heads]
+        q = self.arithmetic.rotate(q, self.q_norm, rope)  # [B, heads, N, C/heads]
+        k = self.arithmetic.rotate(k, self.k_norm, rope)  # [B, heads, N, C/heads]
         return q, k, v
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
@@ -140,30 +179,3 @@ class Block(nn.Module):
         """
         x = self.ls1(x, self.attn(self.norm1(x), rope, merging))  # [B, N, C]
         return self.ls2(x, self.mlp(self.norm2(x)))  # [B, N, C]
-
-
-def rope_table(positions: Tensor, head_dim: int, dtype: torch.dtype) -> RopeTable:
-    """Return cosine and sine [N, head_dim] of the rotary angles at positions [N, 2] (row, column).
-
-    The first half of a head's channels is rotated by the row, the second by the column, at frequencies
-    100^(-2i/h) for i = 0..h/2-1 where h = head_dim / 2.
-    """
-    half = head_dim // 2
-    exponents = torch.arange(0, half, 2, device=positions.device, dtype=torch.float32) / half  # [h/2]
-    angles = positions.float()[:, :, None] * (100.0**-exponents)  # [N, 2, h/2]
-    angles = torch.cat((angles, angles), -1).flatten(1)  # [N, head_dim]
-    return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def apply_rope(x: Tensor, rope: RopeTable | None) -> Tensor:
-    """Rotate queries or keys [B, heads, N, head_dim] by their tokens' rotary angles; without a table, do nothing."""
-    if rope is None:
-        return x
-    cos, sin = rope  # [N, head_dim] each
-    first, second = x.unflatten(-1, (2, 2, -1)).unbind(-2)  # [B, heads, N, 2, h/2] each
-    sin_first, sin_second = sin.unflatten(-1, (2, 2, -1)).unbind(-2)  # [N, 2, h/2] each
-    rotated = x * cos  # [B, heads, N, head_dim]
-    halves = rotated.unflatten(-1, (2, 2, -1))  # [B, heads, N, 2, 2, h/2], a view
-    halves[..., 0, :].addcmul_(second, sin_first, value=-1)
-    halves[..., 1, :].addcmul_(first, sin_second)
-    return rotated

@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qvggt.backends import Backend, pick
+from qvggt.backends import Backend, operators, pick
+from qvggt.backends.native import halves
+from qvggt.backends.plain import is_inference
 from qvggt.model import VGGT
-from qvggt.model.layers import Arithmetic, Attention, use_arithmetic
+from qvggt.model.layers import Arithmetic, Attention, RopeTable, normalized_and_rotated, use_arithmetic
 from qvggt.model.units import is_precise
 from qvggt.nn.conv import CastConv2d, CastConvTranspose2d
 from qvggt.nn.linear import CastLinear, PackedLayer
@@ -47,7 +49,7 @@ def use_half(model: VGGT, backend: Backend, keep_stored: bool) -> None:
     """
     assert backend.dtype is not None
     precise = pick(next(model.parameters()).device, "float32")
-    use_arithmetic(model, Arithmetic(backend.attend, backend.cache_dtype, backend.dtype))
+    use_arithmetic(model, Arithmetic(backend.attend, backend.cache_dtype, backend.dtype, _rotated))
     for name, layer in list(model.named_modules()):
         dtype = torch.float32 if is_precise(name) else backend.dtype
         if isinstance(layer, PackedLayer):
@@ -60,6 +62,14 @@ def use_half(model: VGGT, backend: Backend, keep_stored: bool) -> None:
         elif cast := next((cast for kind, cast in _CAST.items() if isinstance(layer, kind)), None):
             stored = layer.weight.dtype if keep_stored else dtype
             replace_layer(model, name, cast.like(layer, stored, dtype))  # pyright: ignore[reportArgumentType]
+
+
+def _rotated(x: Tensor, norm: nn.Module, rope: RopeTable | None) -> Tensor:
+    """Compute ``normalized_and_rotated``, in one compiled pass where there is one."""
+    if rope is None or not (halves.supports(x) and is_inference(x)):
+        return normalized_and_rotated(x, norm, rope)
+    weight, bias, eps = (getattr(norm, name, None) for name in ("weight", "bias", "eps"))
+    return operators.rotate_bfloat16(x, weight, bias, eps or 0.0, cos=rope[0], sin=rope[1])
 
 
 _CAST = {nn.Linear: CastLinear, nn.Conv2d: CastConv2d, nn.ConvTranspose2d: CastConvTranspose2d}

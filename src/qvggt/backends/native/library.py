@@ -61,6 +61,14 @@ def _outcome(kind: Processor) -> ctypes.CDLL | Unavailable:
         return reason
 
 
+def has_function(name: str) -> bool:
+    """Return whether the native library is there and has a function, which may need special instructions."""
+    try:
+        return hasattr(library(), name)
+    except Unavailable:
+        return False
+
+
 def compiler() -> Sequence[str]:
     """Return the C compiler's command, ``$CC`` if it is set; empty if there is no compiler."""
     named = os.environ.get("CC", "").split()
@@ -125,6 +133,6 @@ def _load(path: Path, kind: Processor) -> ctypes.CDLL:
         raise Unavailable(
             f"the native library cannot be loaded ({error}): set XDG_CACHE_HOME to a folder that is not mounted noexec"
         ) from error
-    for name in kind.functions:
+    for name in (*kind.functions, *(name for name in kind.special if hasattr(found, name))):
         getattr(found, name).argtypes, getattr(found, name).restype = [ctypes.c_void_p], None
     return found

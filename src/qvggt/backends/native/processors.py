@@ -16,6 +16,7 @@ class Processor:
     Attributes:
         sources: C files.
         functions: exported functions that are called.
+        special: those that exist only if the compiler was given the flags of some CPU feature.
         flags: compiler flags.
         features: additional flags by CPU feature (torch's names); those of the first feature present are used.
     """
@@ -23,6 +24,7 @@ class Processor:
     sources: Sequence[str]
     functions: Sequence[str]
     flags: Sequence[str]
+    special: Sequence[str] = ()
     features: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -32,11 +34,18 @@ _PAIRS = (
     "qvggt_round_kernels", "qvggt_transform_kernels", "qvggt_transform_floats",
 )  # fmt: skip
 
+_AVX512 = ("-mavx512vnni", "-mavx512vl")
+
 X86 = Processor(
-    sources=("products.c", "expand.c", "rounding.c", "attention.c", "convolution.c", "winograd.c"),
+    sources=("products.c", "expand.c", "rounding.c", "attention.c", "convolution.c", "winograd.c", "halves.c"),
     functions=(*_PRODUCTS, *_PAIRS),
     flags=("-mavx2", "-mfma", "-mbmi2", "-mf16c"),
-    features={"avx512_vnni": ("-mavx512vnni", "-mavx512vl"), "avx_vnni": ("-mavxvnni",)},
+    special=("qvggt_attend_bfloat16", "qvggt_rotate_bfloat16"),
+    features={
+        "avx512_bf16": (*_AVX512, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512bf16"),
+        "avx512_vnni": _AVX512,
+        "avx_vnni": ("-mavxvnni",),
+    },
 )
 ARM = Processor(
     sources=("products.c", "expand.c", "rounding.c"), functions=_PRODUCTS, flags=(), features={"": ("-mcpu=native",)}

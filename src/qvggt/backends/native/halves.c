@@ -1,0 +1,239 @@
+/* Attention on bfloat16, and norm and rotary embedding of its queries and keys, for heads of 64 channels.
+ *
+ * Products are summed by pairs in float32 (AVX-512 BF16); statistics of softmax and norm are in float32. A block of keys
+ * and values is packed once and reused by a part of the queries, with running maxima and sums, so that no matrix of scores
+ * is stored. Numerators of the softmax are rounded to bfloat16 before they multiply the values. */
+#include "job.h"
+#include "vectors.h"
+
+#ifdef __AVX512BF16__
+
+#define CHANNELS 64
+#define QUARTERS 4   /* vectors of 16 floats in a head */
+#define ROWS 12      /* queries per tile of scores */
+#define HALF_ROWS 6  /* queries per tile of results */
+#define KEYS 128     /* keys packed together */
+#define PART 528     /* most queries per task, a multiple of ROWS */
+#define HIDDEN -1e30f /* score of a key beyond the last */
+
+typedef __m512 Vector;
+
+typedef struct {
+    Job job;
+    const uint16_t *q, *k, *v; /* [batch][heads][length][CHANNELS] */
+    const float *bias;         /* [keys] or NULL */
+    uint16_t *out;             /* as q */
+    int64_t q_step[3], k_step[3], v_step[3], out_step[3];
+    int32_t batch, heads, queries, keys;
+    float scale;
+} Attention;
+
+typedef struct {
+    uint32_t k[CHANNELS / 2][KEYS];                   /* pairs of channels, key by key */
+    uint32_t v[KEYS / 2][CHANNELS];                   /* pairs of keys, channel by channel */
+    float bias[KEYS], scores[ROWS][KEYS];
+    uint32_t q[ROWS][CHANNELS / 2], p[ROWS][KEYS / 2]; /* pairs of channels, of keys */
+    float out[PART][CHANNELS], most[PART], sum[PART];
+} Scratch;
+
+ALWAYS Vector multiply_add(Vector sum, uint32_t a, __m512i b) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)b);
+}
+
+/* 2^x to a relative error of 1e-4, a tenth of what rounding to bfloat16 costs. */
+ALWAYS Vector power_of_two(Vector x) {
+    const Vector whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const Vector part = _mm512_sub_ps(x, whole);
+    Vector y = _mm512_fmadd_ps(part, _mm512_set1_ps(0.05550411f), _mm512_set1_ps(0.24022651f));
+    y = _mm512_fmadd_ps(part, y, _mm512_set1_ps(0.69314718f));
+    y = _mm512_fmadd_ps(part, y, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(y, whole);
+}
+
+ALWAYS __m256i in_bfloat16(Vector x) { return (__m256i)_mm512_cvtneps_pbh(x); }
+
+ALWAYS Vector widened(const uint16_t *from) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16));
+}
+
+/* Pack `count` keys and values from index `first` on; the rest of the block is hidden. */
+static void pack(const Attention *a, const uint16_t *k, const uint16_t *v, int first, int count, Scratch *s) {
+    const float log2e = 1.44269504f;
+    __m512i low, high;
+    uint16_t order[2][32];
+    for (int i = 0; i < 32; i++) order[0][i] = (uint16_t)(i / 2 + 32 * (i % 2)), order[1][i] = (uint16_t)(order[0][i] + 16);
+    low = _mm512_loadu_si512(order[0]), high = _mm512_loadu_si512(order[1]);
+    for (int j = 0; j < KEYS; j++) {
+        s->bias[j] = j >= count ? HIDDEN : a->bias ? a->bias[first + j] * log2e : 0.0f;
+        uint32_t row[CHANNELS / 2] = {0};
+        if (j < count) memcpy(row, k + (first + j) * a->k_step[2], sizeof row);
+        for (int c = 0; c < CHANNELS / 2; c++) s->k[c][j] = row[c];
+    }
+    for (int j = 0; j < KEYS; j += 2)
+        for (int half = 0; half < 2; half++) {
+            const uint16_t *from = v + (first + j) * a->v_step[2] + 32 * half;
+            const __m512i even = j < count ? _mm512_loadu_si512(from) : _mm512_setzero_si512();
+            const __m512i odd = j + 1 < count ? _mm512_loadu_si512(from + a->v_step[2]) : _mm512_setzero_si512();
+            _mm512_storeu_si512(s->v[j / 2] + 32 * half, _mm512_permutex2var_epi16(even, low, odd));
+            _mm512_storeu_si512(s->v[j / 2] + 32 * half + 16, _mm512_permutex2var_epi16(even, high, odd));
+        }
+}
+
+/* Scores of a tile's queries, times the scale and log2(e), plus the bias. */
+ALWAYS void score(Scratch *s, Vector scale) {
+    for (int j = 0; j < KEYS; j += 32) {
+        Vector sums[ROWS][2];
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+        for (int c = 0; c < CHANNELS / 2; c++) {
+            const __m512i left = _mm512_loadu_si512(s->k[c] + j), right = _mm512_loadu_si512(s->k[c] + j + 16);
+#pragma GCC unroll 12
+            for (int r = 0; r < ROWS; r++) {
+                sums[r][0] = multiply_add(sums[r][0], s->q[r][c], left);
+                sums[r][1] = multiply_add(sums[r][1], s->q[r][c], right);
+            }
+        }
+        const Vector left = _mm512_loadu_ps(s->bias + j), right = _mm512_loadu_ps(s->bias + j + 16);
+#pragma GCC unroll 12
+        for (int r = 0; r < ROWS; r++) {
+            _mm512_storeu_ps(s->scores[r] + j, _mm512_fmadd_ps(sums[r][0], scale, left));
+            _mm512_storeu_ps(s->scores[r] + j + 16, _mm512_fmadd_ps(sums[r][1], scale, right));
+        }
+    }
+}
+
+/* Numerators of a query's softmax, relative to its largest score so far; returns the factor of earlier ones. */
+ALWAYS float numerators(const float *scores, uint32_t *p, float *most, float *sum) {
+    Vector high = _mm512_loadu_ps(scores), total = _mm512_setzero_ps();
+#pragma GCC unroll 8
+    for (int j = 16; j < KEYS; j += 16) high = _mm512_max_ps(high, _mm512_loadu_ps(scores + j));
+    const float before = *most, now = _mm512_reduce_max_ps(_mm512_max_ps(high, _mm512_set1_ps(before)));
+    const Vector base = _mm512_set1_ps(now);
+#pragma GCC unroll 4
+    for (int j = 0; j < KEYS; j += 32) {
+        const Vector left = power_of_two(_mm512_sub_ps(_mm512_loadu_ps(scores + j), base));
+        const Vector right = power_of_two(_mm512_sub_ps(_mm512_loadu_ps(scores + j + 16), base));
+        total = _mm512_add_ps(total, _mm512_add_ps(left, right));
+        _mm512_storeu_si512(p + j / 2, (__m512i)_mm512_cvtne2ps_pbh(right, left));
+    }
+    const float factor = exp2f(before - now);
+    *most = now;
+    *sum = *sum * factor + _mm512_reduce_add_ps(total);
+    return factor;
+}
+
+/* Add numerators times values to the results of HALF_ROWS queries. */
+ALWAYS void accumulate(const Scratch *s, const uint32_t (*p)[KEYS / 2], float (*out)[CHANNELS], const float *factors) {
+    Vector sums[HALF_ROWS][QUARTERS];
+#pragma GCC unroll 6
+    for (int r = 0; r < HALF_ROWS; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < QUARTERS; i++)
+            sums[r][i] = _mm512_mul_ps(_mm512_loadu_ps(out[r] + 16 * i), _mm512_set1_ps(factors[r]));
+    for (int j = 0; j < KEYS / 2; j++) {
+        __m512i values[QUARTERS];
+#pragma GCC unroll 4
+        for (int i = 0; i < QUARTERS; i++) values[i] = _mm512_loadu_si512(s->v[j] + 16 * i);
+#pragma GCC unroll 6
+        for (int r = 0; r < HALF_ROWS; r++)
+#pragma GCC unroll 4
+            for (int i = 0; i < QUARTERS; i++) sums[r][i] = multiply_add(sums[r][i], p[r][j], values[i]);
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < HALF_ROWS; r++)
+#pragma GCC unroll 4
+        for (int i = 0; i < QUARTERS; i++) _mm512_storeu_ps(out[r] + 16 * i, sums[r][i]);
+}
+
+/* Attention of the queries [begin, end) of one head. */
+static void attend_part(const Attention *a, int batch, int head, int begin, int end, Scratch *s) {
+    const uint16_t *q = a->q + batch * a->q_step[0] + head * a->q_step[1];
+    const uint16_t *k = a->k + batch * a->k_step[0] + head * a->k_step[1];
+    const uint16_t *v = a->v + batch * a->v_step[0] + head * a->v_step[1];
+    uint16_t *out = a->out + batch * a->out_step[0] + head * a->out_step[1];
+    const Vector scale = _mm512_set1_ps(a->scale * 1.44269504f);
+    memset(s->out, 0, sizeof s->out), memset(s->sum, 0, sizeof s->sum), memset(s->q, 0, sizeof s->q);
+    for (int i = 0; i < PART; i++) s->most[i] = HIDDEN;
+    for (int first = 0; first < a->keys; first += KEYS) {
+        pack(a, k, v, first, a->keys - first < KEYS ? a->keys - first : KEYS, s);
+        for (int at = 0; at < end - begin; at += ROWS) {
+            float factors[ROWS];
+            for (int r = 0; r < ROWS && begin + at + r < end; r++)
+                memcpy(s->q[r], q + (begin + at + r) * a->q_step[2], sizeof s->q[r]);
+            score(s, scale);
+            for (int r = 0; r < ROWS; r++) factors[r] = numerators(s->scores[r], s->p[r], s->most + at + r, s->sum + at + r);
+            accumulate(s, s->p, s->out + at, factors);
+            accumulate(s, s->p + HALF_ROWS, s->out + at + HALF_ROWS, factors + HALF_ROWS);
+        }
+    }
+    for (int i = 0; i < end - begin; i++)
+        for (int c = 0; c < CHANNELS; c += 16) {
+            const Vector result = _mm512_div_ps(_mm512_loadu_ps(s->out[i] + c), _mm512_set1_ps(s->sum[i]));
+            _mm256_storeu_si256((__m256i *)(out + (begin + i) * a->out_step[2] + c), in_bfloat16(result));
+        }
+}
+
+/* Take tasks of an attention until none is left. */
+void qvggt_attend_bfloat16(Attention *a) {
+    int parts = (a->queries + PART - 1) / PART;
+    const int heads = a->batch * a->heads;
+    while (heads * parts < 4 * a->job.threads && a->queries / parts > 4 * ROWS) parts++;
+    const int part = ((a->queries + parts - 1) / parts + ROWS - 1) / ROWS * ROWS;
+    Scratch *s = aligned_alloc(64, (sizeof(Scratch) + 63) / 64 * 64);
+    if (!s) atomic_store(&a->job.failed, 1);
+    for (int task; s && (task = take(&a->job, (int64_t)heads * parts)) >= 0;) {
+        const int head = task / parts, begin = task % parts * part;
+        const int end = begin + part < a->queries ? begin + part : a->queries;
+        if (begin < end) attend_part(a, head / a->heads, head % a->heads, begin, end, s);
+    }
+    free(s);
+}
+
+typedef struct {
+    Job job;
+    const uint16_t *x;          /* [batch][heads][length][CHANNELS] */
+    const float *weight, *bias; /* [CHANNELS] each, of the norm, or NULL */
+    const float *cos, *sin;     /* [length][CHANNELS] */
+    uint16_t *out;              /* [batch][heads][length][CHANNELS] */
+    int64_t x_step[3];
+    int32_t batch, heads, length;
+    float eps;
+} Rotation;
+
+ALWAYS void normalize(Vector x[QUARTERS], const Rotation *t) {
+    const Vector sum = _mm512_add_ps(_mm512_add_ps(x[0], x[1]), _mm512_add_ps(x[2], x[3]));
+    const Vector mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / CHANNELS);
+    Vector squares = _mm512_setzero_ps();
+    for (int i = 0; i < QUARTERS; i++) {
+        x[i] = _mm512_sub_ps(x[i], mean);
+        squares = _mm512_fmadd_ps(x[i], x[i], squares);
+    }
+    const Vector factor = _mm512_set1_ps(1.0f / sqrtf(_mm512_reduce_add_ps(squares) / CHANNELS + t->eps));
+    for (int i = 0; i < QUARTERS; i++)
+        x[i] = _mm512_fmadd_ps(_mm512_mul_ps(x[i], factor), _mm512_loadu_ps(t->weight + 16 * i),
+                               _mm512_loadu_ps(t->bias + 16 * i));
+}
+
+/* Normalize queries or keys and rotate them by the angles of their tokens, row by row of a batch. */
+void qvggt_rotate_bfloat16(Rotation *t) {
+    for (int task; (task = take(&t->job, (int64_t)t->batch * t->heads)) >= 0;) {
+        const uint16_t *from = t->x + task / t->heads * t->x_step[0] + task % t->heads * t->x_step[1];
+        uint16_t *to = t->out + (int64_t)task * t->length * CHANNELS;
+        for (int64_t n = 0; n < t->length; n++, to += CHANNELS) {
+            const float *cos = t->cos + n * CHANNELS, *sin = t->sin + n * CHANNELS;
+            Vector x[QUARTERS];
+            for (int i = 0; i < QUARTERS; i++) x[i] = widened(from + n * t->x_step[2] + 16 * i);
+            if (t->weight) normalize(x, t);
+            for (int i = 0; i < QUARTERS; i += 2) { /* rotated by the row, then by the column */
+                const Vector first = _mm512_mul_ps(x[i], _mm512_loadu_ps(cos + 16 * i));
+                const Vector second = _mm512_mul_ps(x[i + 1], _mm512_loadu_ps(cos + 16 * i + 16));
+                const Vector left = _mm512_fnmadd_ps(x[i + 1], _mm512_loadu_ps(sin + 16 * i), first);
+                const Vector right = _mm512_fmadd_ps(x[i], _mm512_loadu_ps(sin + 16 * i + 16), second);
+                _mm256_storeu_si256((__m256i *)(to + 16 * i), in_bfloat16(left));
+                _mm256_storeu_si256((__m256i *)(to + 16 * i + 16), in_bfloat16(right));
+            }
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,89 @@
+"""Attention, and norm and rotary embedding of queries and keys, on bfloat16 in C, against float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from qvggt.backends import BACKENDS, operators
+from qvggt.backends.native import halves
+from qvggt.model.layers import normalized_and_rotated, rope_table
+
+HALF = torch.bfloat16
+EPS = torch.finfo(HALF).eps
+HEADS = torch.empty(1, 1, 1, halves.CHANNELS, dtype=HALF)
+needs_units = pytest.mark.skipif(not halves.supports(HEADS), reason="no AVX-512 BF16, or no compiler")
+
+
+def heads(batch, count, length, seed=0):
+    """Return what a fused projection gives: views of one tensor [batch, length, 3, count, 64]."""
+    generator = torch.Generator().manual_seed(seed)
+    fused = torch.randn(batch, length, 3, count, halves.CHANNELS, generator=generator).to(HALF)
+    return fused.permute(2, 0, 3, 1, 4).unbind(0)
+
+
+@needs_units
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 3), (12, 128), (130, 257), (700, 129)])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_attend__equals_float64(queries, keys, has_bias):
+    q, (_, k, v) = heads(2, 3, queries)[0], heads(2, 3, keys, 1)
+    bias = torch.rand(1, keys) * 3 if has_bias else None
+    found = halves.attend(q, k, v, bias)
+    expected = F.scaled_dot_product_attention(
+        q.double(), k.double(), v.double(), None if bias is None else bias.double()
+    )
+    assert (found.dtype, found.shape) == (HALF, q.shape)
+    assert float((found.double() - expected).norm() / expected.norm()) < EPS / 2
+
+
+@needs_units
+def test_attend__scores_far_apart_and_not_finite():
+    q, k, v = heads(1, 2, 40)
+    found = halves.attend(200 * q, k, v, None)
+    expected = F.scaled_dot_product_attention(200 * q.double(), k.double(), v.double())
+    assert float((found.double() - expected).norm() / expected.norm()) < 2 * EPS
+    k = k.clone()
+    k[0, 1, 7, 3] = torch.nan
+    found = halves.attend(q, k, v, None)
+    assert found[0, 0].isfinite().all()
+    assert found[0, 1].isnan().all()
+
+
+@needs_units
+@pytest.mark.parametrize("has_norm", [True, False])
+def test_rotate__equals_norm_and_rotary_embedding(has_norm):
+    x = heads(2, 3, 35)[0]
+    rope = rope_table(torch.stack((torch.arange(35) // 6, torch.arange(35) % 6), -1), halves.CHANNELS, torch.float32)
+    norm = nn.LayerNorm(halves.CHANNELS) if has_norm else nn.Identity()
+    for parameter in norm.requires_grad_(False).parameters():
+        nn.init.normal_(parameter)
+    weight, bias = (getattr(norm, name, None) for name in ("weight", "bias"))
+    found = operators.rotate_bfloat16(x, weight, bias, 1e-5, *rope)
+    expected = normalized_and_rotated(x.float(), norm, rope)
+    assert found.is_contiguous()
+    assert float((found.float() - expected).norm() / expected.norm()) < EPS / 2
+
+
+@needs_units
+def test_the_backend_uses_the_kernel_and_torch_agrees(monkeypatch):
+    q, k, v = heads(1, 2, 80)
+    found = BACKENDS["cpu-bfloat16"].attend(q.float(), k, v, None)
+    monkeypatch.setenv("QVGGT_NATIVE", "0")
+    assert not halves.supports(q)
+    expected = BACKENDS["cpu-bfloat16"].attend(q, k, v, None)
+    assert expected.dtype == found.dtype == HALF
+    assert float((found.float() - expected.float()).norm() / expected.float().norm()) < 2 * EPS
+
+
+def test_supports__other_heads_and_types_go_to_torch():
+    assert not halves.supports(HEADS.float())
+    assert not halves.supports(HEADS[..., :32])
+
+
+@needs_units
+@pytest.mark.parametrize("name", ["attention_bfloat16", "rotate_bfloat16"])
+def test_operators__fakes_have_the_layout_of_results(name):
+    q, k, v = heads(2, 3, 20)
+    table = torch.randn(2, 20, halves.CHANNELS)
+    given = (q, k, v, torch.rand(20)) if name.startswith("attention") else (q, None, None, 1e-5, *table)
+    torch.library.opcheck(getattr(operators, name), given, test_utils=("test_schema", "test_faketensor"))
