@@ -1,51 +1,252 @@
-"""Serve a reconstruction to a browser."""
+"""The viewer: results on a server, with what its panel can do."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
+from qvggt.app.cloud import display_cloud, needed_level
+from qvggt.app.compare import Comparison, compare_results
+from qvggt.app.controls import Controls, Tools
+from qvggt.app.measure import Ruler
+from qvggt.app.picking import looking
+from qvggt.app.saving import file_bytes, frame_picture, in_meters, moving_picture, save_metric, screenshot, turntable
+from qvggt.app.scene import RADIUS, Layer, Look, Scene
 from qvggt.app.server import serving, url_of
-from qvggt.export.points import select_points
 from qvggt.export.result import Result
-from qvggt.geometry import matrix_to_quaternion
 from qvggt.options import ViewOptions
-from qvggt.postprocess.frames import camera_centers, cameras_of, to_uint8
+from qvggt.postprocess.ground import find_ground
+from qvggt.types import QvggtError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from viser import CameraHandle, ClientHandle, SceneClickEvent, ViserServer
+
+_BESIDE_PANEL = 0.15
+"""How far a scene is at first left of the window's center, which the panel leaves free, relative to its distance."""
 
 
 def view(results: Sequence[Result], options: ViewOptions, on_ready: Callable[[str], None]) -> None:
-    """Serve one result until the process is interrupted.
+    """Serve one result, or two to compare, until the process is interrupted.
 
     Args:
-        results: to show.
+        results: one or two.
         options: where to listen, and how many points to send.
         on_ready: called with the address once the scene can be opened.
 
     Raises:
-        QvggtError: viser is not installed, no port is free, or the result has no points.
+        QvggtError: viser is not installed, no port is free, a result has no points, or two cannot be compared.
     """
-    result = results[0]
-    cloud = select_points(
-        result.prediction, result.info.points_from, max_points=options.max_points, drop_percent=result.info.drop_percent
-    )
-    cameras, intrinsics = cameras_of(result.prediction)
+    comparison = compare_results(*results) if len(results) == 2 else None
     with serving(options) as server:
-        server.scene.add_point_cloud("/points", cloud.points, cloud.colors, point_size=0.005, point_shading="flat")
-        height, width = result.prediction.images.shape[-2:]
-        world_from_cam = np.transpose(cameras[:, :, :3], (0, 2, 1))
-        quaternions = matrix_to_quaternion(torch.from_numpy(world_from_cam.copy())).numpy()[:, [3, 0, 1, 2]]
-        for index, center in enumerate(camera_centers(cameras)):
-            server.scene.add_camera_frustum(
-                f"/cameras/{index}",
-                2 * float(np.arctan(height / 2 / intrinsics[index, 1, 1])),
-                width / height,
-                scale=0.1,
-                image=to_uint8(result.prediction.images[index].transpose(1, 2, 0)),
-                wxyz=quaternions[index],
-                position=center,
-            )
+        Viewer(server, options, results, comparison)
         on_ready(url_of(server))
         threading.Event().wait()
+
+
+class Viewer:
+    """One or two results in the browsers that are connected to a server."""
+
+    def __init__(
+        self, server: ViserServer, options: ViewOptions, results: Sequence[Result], comparison: Comparison | None = None
+    ) -> None:
+        self._server, self._options, self._results = server, options, results
+        self._lock = threading.RLock()
+        self._entered: dict[int, tuple[int, int, np.ndarray]] = {}
+        info = results[0].info
+        look = Look(drop_percent=info.drop_percent)
+        if comparison is not None:
+            look = replace(look, color="difference", layout="side by side", top=comparison.top)
+        server.gui.configure_theme(show_logo=False, show_share_button=False, brand_color=(46, 109, 180))
+        self.scene = Scene(server, self._enter)
+        self.scene.look = look
+        self.ruler = Ruler(server, self.scene)
+        self.ruler.meters = 1.0 if info.unit == "meter" else None
+        self._measured: dict[str, float] = {}
+        self._show(comparison)
+        self.controls = Controls(server, self.scene, look, compared=comparison is not None)
+        self.controls.status.content = self._status(comparison)
+        self._tools = Tools(server, f"{results[0].folder}-meters")
+        self._connect()
+        server.on_client_connect(self._welcome)
+
+    def _show(self, comparison: Comparison | None) -> None:
+        predictions = [result.prediction for result in self._results]
+        heat = None
+        if comparison is not None:
+            predictions[1], heat = comparison.aligned, comparison.differences
+        layers = [
+            Layer(prediction, display_cloud(prediction, result.info.points_from, self._options.max_points), heat)
+            for prediction, result in zip(predictions, self._results, strict=True)
+        ]
+        self.scene.show(layers, find_ground(layers[0].cloud.points, layers[0].prediction.cam_from_world))
+        place, target = self.start()
+        camera = self._server.initial_camera
+        camera.position, camera.look_at, camera.up = place, target, np.array([0.0, 0.0, 1.0])
+
+    def start(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return where a browser stands at first, and what it looks at: from behind the cameras, a little higher."""
+        layers = [index for index in range(len(self.scene.layers)) if self.scene.shown(index)]
+        points = np.concatenate([self.scene.positions(index) for index in layers])
+        target = np.mean([np.median(self.scene.positions(index), axis=0) for index in layers], axis=0)
+        prediction = self.scene.layers[0].prediction
+        cameras = []
+        if prediction.cam_from_world is not None:
+            cameras = [self.scene.camera(0, frame) for frame in range(len(prediction.names))]
+        forward = np.sum([rotation[:, 2] for _, rotation in cameras], axis=0) * np.array([1.0, 1.0, 0.0])
+        level = looking(forward if np.linalg.norm(forward) > 1e-6 else np.array([0.0, 1.0, 0.0]))
+        behind = max((float((target - place) @ level[:, 2]) for place, _ in cameras), default=0.0) + 0.3 * RADIUS
+        low, high = np.percentile((points - target) @ level[:, 0], (2, 98))
+        distance = max(behind, float(max(-low, high)) / 0.8, RADIUS)
+        target = target + _BESIDE_PANEL * distance * level[:, 0]
+        return target + distance * (np.array([0.0, 0.0, 0.4]) - level[:, 2]), target
+
+    def _status(self, comparison: Comparison | None) -> str:
+        first = self._results[0]
+        count = len(first.prediction.names)
+        unit = "meters" if self.ruler.meters is not None else "the model's unit, which is not meters"
+        points = f"{len(self.scene.layers[0].cloud):,} points of {count} frames; lengths are in {unit}."
+        if comparison is None:
+            return f"**{first.folder.name}** {points}"
+        middle, most = (100 * comparison.quantile(share) for share in (0.5, 0.95))
+        return (
+            f"**A** {first.folder.name}, **B** {self._results[1].folder.name}: {points}\n\n"
+            f"Points of B, aligned with A, lie {middle:.2g} % of their depth off in the median; "
+            f"95 % of them less than {most:.2g} %."
+        )
+
+    def _connect(self) -> None:
+        tools = self._tools
+        tools.screenshot.on_click(lambda event: self._do(event.client, self._screenshot))
+        tools.turntable.on_click(lambda event: self._do(event.client, self._turntable))
+        tools.download.on_click(lambda event: self._do(event.client, self._download))
+        tools.save.on_click(lambda event: self._do(event.client, self._save))
+        tools.scale.on_click(lambda event: self._do(event.client, self._set_scale))
+        tools.picking.on_update(lambda _event: self._toggle_picking())
+
+    def _welcome(self, client: ClientHandle) -> None:
+        client.camera.on_update(self._moved)
+
+    def _moved(self, camera: CameraHandle) -> None:
+        """Choose the level of detail by the nearest browser, and show a camera again once a browser has left it."""
+        clients = self._server.get_clients().values()
+        pixels = [_scene_px(client.camera) for client in clients]
+        with self._lock:
+            self.scene.refine(needed_level(len(self.scene.layers[0].cloud), max(pixels, default=np.inf)))
+            entered = self._entered.get(camera.client.client_id)
+            if entered is not None and np.linalg.norm(camera.position - entered[2]) > 0.1 * RADIUS:
+                del self._entered[camera.client.client_id]
+                self.scene.hide_frustum(entered[0], entered[1], False)
+
+    def _enter(self, layer: int, frame: int, client: ClientHandle) -> None:
+        """Fly to a camera, and show its photograph beside its depth, unless the click was to pick a point."""
+        if self._tools.picking.value:
+            return
+        prediction = self.scene.layers[layer].prediction
+        self._tools.show_photo(frame_picture(prediction, frame), f"{prediction.names[frame]}, beside its depth")
+        place, rotation = self.scene.camera(layer, frame)
+        with self._lock:
+            before = self._entered.pop(client.client_id, None)
+            if before is not None:
+                self.scene.hide_frustum(before[0], before[1], False)
+            _fly(client, place, rotation)
+            self._entered[client.client_id] = (layer, frame, place)
+            self.scene.hide_frustum(layer, frame, True)
+
+    def _toggle_picking(self) -> None:
+        with self._lock:
+            self._server.scene.remove_click_callback()
+            if self._tools.picking.value:
+                self._server.scene.on_click()(self._picked)
+                self._tools.distance.value = self.ruler.text
+            else:
+                self.ruler.clear()
+                self._tools.distance.value = ""
+
+    def _picked(self, event: SceneClickEvent) -> None:
+        with self._lock:
+            self.ruler.pick(event)
+            self._tools.distance.value = self.ruler.text
+
+    def _set_scale(self, _client: ClientHandle) -> None:
+        distance, known = self.ruler.distance, float(self._tools.known.value)
+        if not distance:
+            raise QvggtError("pick two points whose distance you know first")
+        with self._lock:
+            self.ruler.meters = known / distance
+            self._measured = {"distance": distance, "meters": known}
+            self.ruler.draw()
+            self._tools.distance.value = self.ruler.text
+            self.scene.set_grid(self.ruler.meters)
+
+    def _result(self) -> Result:
+        return in_meters(self._results[0], self.ruler.meters if self._measured else None, self._measured)
+
+    def _screenshot(self, client: ClientHandle) -> None:
+        client.send_file_download("screenshot.png", screenshot(client), save_immediately=True)
+
+    def _turntable(self, client: ClientHandle) -> None:
+        kind = self._tools.kind.value
+        pictures = turntable(client, np.asarray(client.camera.look_at), self._tools.seconds.value)
+        client.send_file_download(f"turntable.{kind.lower()}", moving_picture(pictures, kind), save_immediately=True)
+
+    def _download(self, client: ClientHandle) -> None:
+        name = self._tools.file.value
+        content = file_bytes(self._result(), name, self._options.max_points)
+        client.send_file_download(name, content, save_immediately=True)
+
+    def _save(self, client: ClientHandle) -> None:
+        folder = save_metric(self._result(), self._tools.folder.value)
+        client.add_notification("Saved", str(folder), auto_close_seconds=8)
+
+    def _do(self, client: ClientHandle | None, work: Callable[[ClientHandle], None]) -> None:
+        """Do what a button asks for; an error is a message in the browser."""
+        if client is None:
+            return
+        try:
+            with _waiting(client):
+                work(client)
+        except (QvggtError, TimeoutError, RuntimeError) as error:
+            client.add_notification("Not done", str(error), color="red", auto_close_seconds=12)
+
+
+@contextmanager
+def _waiting(client: ClientHandle) -> Iterator[None]:
+    note = client.add_notification("One moment", "", loading=True, with_close_button=False)
+    try:
+        yield
+    finally:
+        note.remove()
+
+
+def _scene_px(camera: CameraHandle) -> float:
+    """Return the radius in pixels of a scene's disc on a screen; infinite from inside."""
+    distance = float(np.linalg.norm(camera.position))
+    if distance <= 1.5 * RADIUS:
+        return np.inf
+    return RADIUS / distance / np.tan(camera.fov / 2) * camera.image_height / 2
+
+
+def _fly(client: ClientHandle, place: np.ndarray, rotation: np.ndarray, steps: int = 20) -> None:
+    """Move a browser's camera smoothly to another one."""
+    import time
+
+    from viser.transforms import SO3
+
+    start, end = SO3(np.array(client.camera.wxyz)), SO3.from_matrix(rotation)
+    begin = np.array(client.camera.position)
+    turn = (start.inverse() @ end).log()
+    for step in range(1, steps + 1):
+        share = step / steps
+        share = share * share * (3 - 2 * share)
+        with client.atomic():
+            client.camera.wxyz = (start @ SO3.exp(share * turn)).wxyz
+            client.camera.position = begin + share * (place - begin)
+        client.flush()
+        time.sleep(0.02)

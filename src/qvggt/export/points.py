@@ -67,10 +67,14 @@ def select_points(
         raise QvggtError("the prediction has no finite points: check the model's weights or use other images")
     if drop_percent > 0:
         usable &= confidence >= np.percentile(confidence[usable], drop_percent, method="lower")
-    chosen = np.flatnonzero(usable)
-    if len(chosen) > max_points:
-        chosen = np.sort(np.random.default_rng(seed).choice(chosen, max_points, replace=False, shuffle=False))
-    return gather_points(prediction, source, chosen, confidence)
+    return gather_points(prediction, source, thinned(np.flatnonzero(usable), max_points, seed), confidence)
+
+
+def thinned(pixels: np.ndarray, limit: int, seed: int = 0) -> np.ndarray:
+    """Return sorted pixels [N] or, of more than ``limit``, a random subset that is sorted too."""
+    if len(pixels) <= limit:
+        return pixels
+    return np.sort(np.random.default_rng(seed).choice(pixels, limit, replace=False, shuffle=False))
 
 
 def usable_pixels(prediction: Prediction, source: PointsFrom) -> tuple[np.ndarray, np.ndarray]:
@@ -102,12 +106,13 @@ def gather_points(prediction: Prediction, source: PointsFrom, chosen: np.ndarray
     for frame in range(count):
         part = slice(bounds[frame], bounds[frame + 1])
         inside = chosen[part] - frame * pixels
-        points[part] = _frame_points(prediction, source, frame).reshape(pixels, 3)[inside]
+        points[part] = frame_points(prediction, source, frame).reshape(pixels, 3)[inside]
         colors[part] = to_uint8(prediction.images[frame].reshape(3, pixels)[:, inside].T)
     return PointCloud(points, colors, confidence.reshape(-1)[chosen].astype(np.float32))
 
 
-def _frame_points(prediction: Prediction, source: PointsFrom, frame: int) -> np.ndarray:
+def frame_points(prediction: Prediction, source: PointsFrom, frame: int) -> np.ndarray:
+    """Return the points [H, W, 3] of all pixels of a frame; ``usable_pixels`` says which of them are meant."""
     if source == "head":
         assert prediction.world_points is not None
         return prediction.world_points[frame]

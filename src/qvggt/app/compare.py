@@ -1,0 +1,69 @@
+"""Two results of the same images: the second in the world of the first, and how far their points are apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qvggt.app.cloud import pixel_points
+from qvggt.export.result import Result
+from qvggt.geometry import Similarity
+from qvggt.postprocess.similarity import aligned
+from qvggt.types import Prediction
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences of a second result from a first one.
+
+    Attributes:
+        aligned: the second prediction, in the world and unit of the first.
+        by: the similarity transform that was applied to it.
+        differences: [S, H, W] float32, distance between the two points of a pixel over its depth in the first result;
+            NaN where either has no point.
+    """
+
+    aligned: Prediction
+    by: Similarity
+    differences: np.ndarray
+
+    def quantile(self, share: float) -> float:
+        """Return the difference below which a share of the pixels lies."""
+        return float(np.nanquantile(self.differences, share))
+
+    @property
+    def top(self) -> float:
+        """The last value of a readable color scale: the 95th percentile, rounded up to 1, 2 or 5 x 10^k."""
+        return rounded_up(max(self.quantile(0.95), 1e-4))
+
+
+def rounded_up(value: float) -> float:
+    """Return the next number of the form 1, 2, 5 x 10^k.
+
+    >>> rounded_up(0.013), rounded_up(0.05), rounded_up(7)
+    (0.02, 0.05, 10.0)
+    """
+    power = int(np.floor(np.log10(value)))
+    steps = [float(f"{digit}e{k}") for k in (power, power + 1) for digit in (1, 2, 5)]
+    return next(step for step in steps if step >= value * (1 - 1e-9))
+
+
+def compare_results(first: Result, second: Result) -> Comparison:
+    """Align the second result with the first, by cameras and depth, and compare them pixel by pixel.
+
+    Raises:
+        QvggtError: they are of different images, or lack cameras or depth.
+    """
+    second_aligned, by = aligned(first.prediction, second.prediction)
+    return Comparison(second_aligned, by, point_differences(first.prediction, second_aligned))
+
+
+def point_differences(first: Prediction, second: Prediction) -> np.ndarray:
+    """Return [S, H, W] float32: distances between the points of two predictions in one world, over the first's depth.
+
+    NaN where either has no point.
+    """
+    assert first.depth is not None
+    distance = np.linalg.norm(pixel_points(first) - pixel_points(second), axis=-1)
+    return np.divide(distance, first.depth, out=np.full_like(distance, np.nan), where=first.depth > 0)

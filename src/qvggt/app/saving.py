@@ -1,0 +1,181 @@
+"""What leaves the viewer: pictures, turntables, files for download, and the metric result."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image
+
+from qvggt.app.picking import orbit
+from qvggt.export import CONTENTS, select_points, write_all, write_cameras, write_glb, write_ply
+from qvggt.export.result import INFO, PREDICTION, Result, save_result
+from qvggt.files import new_folder
+from qvggt.options import ExportOptions
+from qvggt.postprocess.metric_scale import scaled
+from qvggt.types import Prediction, QvggtError
+
+if TYPE_CHECKING:
+    from viser import ClientHandle
+
+Moving = Literal["MP4", "GIF"]
+FILES: tuple[str, ...] = ("points.ply", "scene.glb", "cameras.json")
+
+_FRAMES_PER_SECOND = 24
+_TIMEOUT_S = 60.0
+
+
+def in_meters(result: Result, meters: float | None, measured: Mapping[str, float]) -> Result:
+    """Return a result whose lengths are in meters.
+
+    Args:
+        result: in any unit.
+        meters: meters per unit, or None to return the result as it is.
+        measured: the lengths that the scale follows from, for ``result.json``.
+    """
+    if meters is None:
+        return result
+    details = {**result.info.details, "scale": {"from": "two picked points", "factor": meters, **measured}}
+    info = replace(result.info, unit="meter", details=details)
+    return replace(result, prediction=scaled(result.prediction, meters), info=info)
+
+
+def save_metric(result: Result, folder: str) -> Path:
+    """Write a result and its files into a new folder, and return it.
+
+    Raises:
+        QvggtError: the folder exists already, or cannot be written.
+    """
+    if not folder.strip():
+        raise QvggtError("name the folder to save to")
+    info = result.info
+    count, _, height, width = result.prediction.images.shape
+    caption = f"{count} frames of {width}x{height} px"
+    options = ExportOptions(info.points_from, drop_percent=info.drop_percent, title=info.model)
+    with new_folder(folder.strip(), (PREDICTION, INFO, *CONTENTS)) as place:
+        save_result(result.prediction, info, place)
+        write_all(result.prediction, place, options, caption)
+    return Path(folder.strip())
+
+
+def file_bytes(result: Result, name: str, max_points: int) -> bytes:
+    """Return the content of an exported file.
+
+    Raises:
+        QvggtError: the result lacks what the file needs.
+    """
+    prediction, info = result.prediction, result.info
+
+    def cloud():
+        return select_points(prediction, info.points_from, max_points=max_points, drop_percent=info.drop_percent)
+
+    writers: dict[str, Callable[[Path], None]] = {
+        "points.ply": lambda path: write_ply(path, cloud()),
+        "scene.glb": lambda path: write_glb(path, prediction, cloud()),
+        "cameras.json": lambda path: write_cameras(path, prediction),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        writers[name](Path(folder) / name)
+        return (Path(folder) / name).read_bytes()
+
+
+def screenshot(client: ClientHandle, height_px: int = 1080) -> bytes:
+    """Return what a browser shows as PNG, with a width that suits its window."""
+    width_px = round(height_px * client.camera.image_width / max(client.camera.image_height, 1))
+    picture = client.get_render(height_px, width_px, transport_format="png", timeout=_TIMEOUT_S)
+    opaque = Image.new("RGB", (width_px, height_px), "white")
+    drawn = Image.fromarray(picture)
+    opaque.paste(drawn, mask=drawn.getchannel("A") if drawn.mode == "RGBA" else None)
+    return png_bytes(np.asarray(opaque))
+
+
+def png_bytes(picture: np.ndarray) -> bytes:
+    """Return an image [H, W, 3] as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def turntable(
+    client: ClientHandle,
+    center: np.ndarray,
+    seconds: float,
+    size_px: tuple[int, int] = (960, 540),
+    on_progress: Callable[[float], None] | None = None,
+) -> list[np.ndarray]:
+    """Return the pictures [H, W, 3] of a full turn around a center, rendered by a browser from where it stands.
+
+    Args:
+        client: the browser.
+        center: [3] what is looked at.
+        seconds: of the turn.
+        size_px: width and height of the pictures.
+        on_progress: called with the share done.
+
+    Raises:
+        TimeoutError: the browser does not answer.
+    """
+    from viser.transforms import SO3
+
+    width, height = size_px
+    count = round(seconds * _FRAMES_PER_SECOND)
+    pictures = []
+    for index, (place, rotation) in enumerate(zip(*orbit(center, client.camera.position, count), strict=True)):
+        wxyz = SO3.from_matrix(rotation).wxyz
+        pictures.append(
+            client.get_render(height, width, wxyz=wxyz, position=place, fov=client.camera.fov, timeout=_TIMEOUT_S)[
+                ..., :3
+            ]
+        )
+        if on_progress is not None:
+            on_progress((index + 1) / count)
+    return pictures
+
+
+def moving_picture(pictures: Iterable[np.ndarray], kind: Moving) -> bytes:
+    """Return pictures [H, W, 3] uint8, of even height and width, as an MP4 (H.264) or an endless GIF.
+
+    Raises:
+        QvggtError: PyAV, which MP4 needs, is not installed.
+    """
+    buffer = io.BytesIO()
+    if kind == "GIF":
+        # Every other frame: browsers slow down GIFs of more than about 15 frames per second.
+        frames = [Image.fromarray(each).quantize(128, dither=Image.Dither.NONE) for each in list(pictures)[::2]]
+        duration_ms = round(2000 / _FRAMES_PER_SECOND)
+        frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=duration_ms, loop=0)
+        return buffer.getvalue()
+    try:
+        import av
+    except ImportError:
+        raise QvggtError("MP4 needs PyAV: pip install 'qvggt[video]' (or pip install av), or choose GIF") from None
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = None
+        for each in pictures:
+            if stream is None:
+                stream = container.add_stream("h264", rate=Fraction(_FRAMES_PER_SECOND), options={"crf": "20"})
+                stream.height, stream.width, stream.pix_fmt = each.shape[0], each.shape[1], "yuv420p"
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(each, format="rgb24")))
+        if stream is not None:
+            container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def frame_picture(prediction: Prediction, frame: int) -> np.ndarray:
+    """Return a photograph beside its depth as one sRGB image [H, W, 3]; the photograph alone if there is no depth."""
+    from qvggt.export.depth_images import DepthRange, valid_depth
+    from qvggt.postprocess.frames import to_uint8
+
+    photo = to_uint8(prediction.images[frame].transpose(1, 2, 0))
+    if prediction.depth is None:
+        return photo
+    valid = valid_depth(prediction)
+    colors = DepthRange.robust(prediction.depth, valid).colors(prediction.depth[frame], valid[frame])
+    gap = np.full((len(photo), max(2, photo.shape[1] // 60), 3), 255, np.uint8)
+    return np.concatenate((photo, gap, colors), axis=1)
