@@ -137,4 +137,7 @@ class Rig:
     groups: Sequence[Mapping[str, str]]
 
 
+OnWindow = Callable[[Prediction], None]
+"""Called with the frames that a window adds to a reconstruction, in the world of the frames before them."""
+
 PathLike = str | Path

@@ -44,7 +44,9 @@ def opened(browser, tmp_path):
                 for index, prediction in enumerate(predictions)
             ]
             server = stack.enter_context(serving(ViewOptions(port=8300)))
-            viewer = Viewer(server, ViewOptions(), results, compare_results(*results) if len(results) == 2 else None)
+            comparison = compare_results(*results) if len(results) == 2 else None
+            viewer = Viewer(server, ViewOptions(), results[0].folder, comparison)
+            viewer.show(results)
             page = browser.new_page(viewport={"width": 900, "height": 700})
             page.set_default_timeout(120_000)
             stack.callback(page.close)
@@ -134,7 +136,7 @@ def test_a_known_distance_makes_the_scene_metric(opened, room, tmp_path):
     viewer._save(client)
     saved = open_result(tmp_path / "room-0-meters")
     assert saved.info.unit == "meter"
-    assert saved.info.details["scale"]["factor"] == pytest.approx(2 / distance)
+    assert saved.info.details["scale"]["meters_per_unit"] == pytest.approx(2 / distance)
     np.testing.assert_allclose(saved.prediction.depth, room.depth * 2 / distance, rtol=1e-5)
 
 

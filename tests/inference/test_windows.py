@@ -122,10 +122,12 @@ def image_set(count):
 
 
 def test_predict_windows__reconstructs_a_long_sequence():
-    model, images, told = qvggt.load("nano"), image_set(7), []
+    model, images, told, parts = qvggt.load("nano"), image_set(7), [], []
     report = lambda stage, share: told.append((stage, share))  # noqa: E731
-    found = predict_windows(model, images, options=WINDOWS, on_progress=report)
+    found = predict_windows(model, images, options=WINDOWS, on_progress=report, on_window=parts.append)
     assert found.names == images.names
+    assert [part.names for part in parts] == [tuple("0123"), tuple("45"), tuple("6")]
+    np.testing.assert_array_equal(np.concatenate([part.world_points for part in parts]), found.world_points)
     assert found.depth.shape == (7, 28, 28)
     first = predict(model, ImageSet(images.images[:4], images.maps[:4], images.names[:4]), ("camera", "depth", "point"))
     np.testing.assert_array_equal(found.depth[:4], first.depth)
@@ -136,8 +138,9 @@ def test_predict_windows__reconstructs_a_long_sequence():
 
 
 def test_predict_windows__one_window_equals_predict():
-    model, images = qvggt.load("nano"), image_set(3)
-    found = predict_windows(model, images, ("camera",), WINDOWS)
+    model, images, parts = qvggt.load("nano"), image_set(3), []
+    found = predict_windows(model, images, ("camera",), WINDOWS, on_window=parts.append)
+    assert parts == [found]
     np.testing.assert_array_equal(found.pose_enc, predict(model, images, ("camera",)).pose_enc)
 
 

@@ -36,7 +36,7 @@ from qvggt.options import (
     WindowOptions,
     check_heads,
 )
-from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
+from qvggt.types import OnProgress, OnWindow, PathLike, Prediction, QvggtError
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ def reconstruct(
     memory_bytes: int | None = None,
     written_points: int = 0,
     masks: PathLike | None = None,
+    on_window: OnWindow | None = None,
 ) -> Prediction:
     """Turn photographs of one scene, or a video, into cameras, depth and points.
 
@@ -112,6 +113,7 @@ def reconstruct(
             allow for too; 0 if none are written.
         masks: folder of images whose white pixels are kept, named like the images (``a.png`` or ``a.jpg.png`` for
             ``a.jpg``). The model sees whole images; points, statistics and pictures leave the rest out.
+        on_window: called with the new frames of each window, without masks, or once with all frames.
 
     Raises:
         QvggtError: model or images cannot be read, an option is impossible, the memory limit is too low, or the
@@ -119,8 +121,7 @@ def reconstruct(
     """
     options = InferenceOptions(dense_frames, windows, memory_bytes)
     wanted = _heads(heads, points_from)
-    if not isinstance(model, VGGT):
-        model = load(model)
+    model = model if isinstance(model, VGGT) else load(model)
     if on_progress is not None:
         on_progress("reading images", 0.0)
     measured, memory_left = None, None
@@ -134,7 +135,8 @@ def reconstruct(
         chunk = default_chunk_tokens(next(model.parameters()).device)
         pass_size = PassSize.of(pictures.images.shape, wanted, options, chunk)
         options = _fitted(options, plan_memory(measured, pass_size, memory_bytes, written_points))
-    return replace(predict_windows(model, pictures, wanted, options, on_progress=on_progress), mask=kept)
+    found = predict_windows(model, pictures, wanted, options, on_progress=on_progress, on_window=on_window)
+    return replace(found, mask=kept)
 
 
 def _memory_left(limit_bytes: int) -> MemoryLeft:

@@ -87,6 +87,15 @@ class Controls:
             **extra,
         )
 
+    @property
+    def drop_percent(self) -> float:
+        """Percentage of points that are hidden."""
+        return self._drop.value
+
+    @drop_percent.setter
+    def drop_percent(self, percent: float) -> None:
+        self._drop.value = min(round(percent / DROP_STEP) * DROP_STEP, 100 - DROP_STEP)
+
     def _changed(self, _event: object) -> None:
         with self._lock:
             look = self.look

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,11 +14,9 @@ import numpy as np
 from PIL import Image
 
 from qvggt.app.picking import orbit
-from qvggt.export import CONTENTS, select_points, write_all, write_cameras, write_glb, write_ply
-from qvggt.export.result import INFO, PREDICTION, Result, save_result
-from qvggt.files import new_folder
-from qvggt.options import ExportOptions
-from qvggt.postprocess.metric_scale import scaled
+from qvggt.export import select_points, write_cameras, write_glb, write_ply
+from qvggt.export.result import Result, result_folder, write_result
+from qvggt.postprocess.metric_scale import MetricScale, scaled
 from qvggt.types import Prediction, QvggtError
 
 if TYPE_CHECKING:
@@ -31,22 +29,20 @@ _FRAMES_PER_SECOND = 24
 _TIMEOUT_S = 60.0
 
 
-def in_meters(result: Result, meters: float | None, measured: Mapping[str, float]) -> Result:
+def in_meters(result: Result, meters: float) -> Result:
     """Return a result whose lengths are in meters.
 
     Args:
         result: in any unit.
-        meters: meters per unit, or None to return the result as it is.
-        measured: the lengths that the scale follows from, for ``result.json``.
+        meters: meters per unit, from one distance between two picked points.
     """
-    if meters is None:
-        return result
-    details = {**result.info.details, "scale": {"from": "two picked points", "factor": meters, **measured}}
+    scale = MetricScale("distance", meters, 0.0, 0.0, used=1)
+    details = {**result.info.details, "scale": {**scale.to_json(), "world": "predicted"}}
     info = replace(result.info, unit="meter", details=details)
     return replace(result, prediction=scaled(result.prediction, meters), info=info)
 
 
-def save_metric(result: Result, folder: str) -> Path:
+def save_as(result: Result, folder: str) -> Path:
     """Write a result and its files into a new folder, and return it.
 
     Raises:
@@ -54,13 +50,8 @@ def save_metric(result: Result, folder: str) -> Path:
     """
     if not folder.strip():
         raise QvggtError("name the folder to save to")
-    info = result.info
-    count, _, height, width = result.prediction.images.shape
-    caption = f"{count} frames of {width}x{height} px"
-    options = ExportOptions(info.points_from, drop_percent=info.drop_percent, title=info.model)
-    with new_folder(folder.strip(), (PREDICTION, INFO, *CONTENTS)) as place:
-        save_result(result.prediction, info, place)
-        write_all(result.prediction, place, options, caption)
+    with result_folder(folder.strip()) as place:
+        write_result(result.prediction, result.info, place)
     return Path(folder.strip())
 
 
@@ -76,9 +67,9 @@ def file_bytes(result: Result, name: str, max_points: int) -> bytes:
         return select_points(prediction, info.points_from, max_points=max_points, drop_percent=info.drop_percent)
 
     writers: dict[str, Callable[[Path], None]] = {
-        "points.ply": lambda path: write_ply(path, cloud()),
-        "scene.glb": lambda path: write_glb(path, prediction, cloud()),
-        "cameras.json": lambda path: write_cameras(path, prediction),
+        "points.ply": lambda path: write_ply(path, cloud(), info.unit),
+        "scene.glb": lambda path: write_glb(path, prediction, cloud(), info.unit),
+        "cameras.json": lambda path: write_cameras(path, prediction, info.unit),
     }
     with tempfile.TemporaryDirectory() as folder:
         writers[name](Path(folder) / name)

@@ -59,7 +59,7 @@ class Look:
     frustum_size: float = 1.0
     upright: Upright = "floor"
     grid: bool = True
-    layout: Layout = "A"
+    layout: Layout = "both"
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ def _add_frustums(server: ViserServer, index: int, layer: Layer, unit: float) ->
     images = layer.prediction.images
     height, width = images.shape[-2:]
     centers = camera_centers(cameras)
-    colors = np.rint(255 * frame_colors(len(cameras))).astype(np.uint8) if index == 0 else None
+    colors = np.rint(255 * frame_colors(len(cameras))).astype(np.uint8) if index == 0 or layer.heat is None else None
     return [
         server.scene.add_camera_frustum(
             f"/scene/{index}/cameras/{frame}",

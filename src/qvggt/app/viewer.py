@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,18 +17,21 @@ from qvggt.app.compare import Comparison, compare_results
 from qvggt.app.controls import Controls, Tools
 from qvggt.app.measure import Ruler
 from qvggt.app.picking import looking
-from qvggt.app.saving import file_bytes, frame_picture, in_meters, moving_picture, save_metric, screenshot, turntable
+from qvggt.app.saving import file_bytes, frame_picture, in_meters, moving_picture, save_as, screenshot, turntable
 from qvggt.app.scene import RADIUS, Layer, Look, Scene
 from qvggt.app.server import serving, url_of
 from qvggt.export.result import Result
-from qvggt.options import ViewOptions
+from qvggt.options import PointsFrom, ViewOptions
 from qvggt.postprocess.ground import find_ground
-from qvggt.types import QvggtError
+from qvggt.types import Prediction, QvggtError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from viser import CameraHandle, ClientHandle, SceneClickEvent, ViserServer
+
+_WINDOWS = 10
+"""Share of the points that each window of a running reconstruction gets: one tenth."""
 
 _BESIDE_PANEL = 0.15
 """How far a scene is at first left of the window's center, which the panel leaves free, relative to its distance."""
@@ -45,50 +50,87 @@ def view(results: Sequence[Result], options: ViewOptions, on_ready: Callable[[st
     """
     comparison = compare_results(*results) if len(results) == 2 else None
     with serving(options) as server:
-        Viewer(server, options, results, comparison)
+        Viewer(server, options, results[0].folder, comparison).show(results)
         on_ready(url_of(server))
-        threading.Event().wait()
+        wait_for_interrupt()
+
+
+def wait_for_interrupt() -> None:
+    """Wait until the user ends the program."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
 
 
 class Viewer:
-    """One or two results in the browsers that are connected to a server."""
+    """The scene and the panel in the browsers that are connected to a server.
+
+    Args:
+        server: to fill.
+        options: how many points to send.
+        folder: of the first result.
+        comparison: of the two results that will be shown, or None.
+    """
 
     def __init__(
-        self, server: ViserServer, options: ViewOptions, results: Sequence[Result], comparison: Comparison | None = None
+        self, server: ViserServer, options: ViewOptions, folder: Path, comparison: Comparison | None = None
     ) -> None:
-        self._server, self._options, self._results = server, options, results
+        self._server, self._options, self._comparison = server, options, comparison
+        self._results: Sequence[Result] = ()
         self._lock = threading.RLock()
         self._entered: dict[int, tuple[int, int, np.ndarray]] = {}
-        info = results[0].info
-        look = Look(drop_percent=info.drop_percent)
+        self._scale: float | None = None
+        look = Look()
         if comparison is not None:
             look = replace(look, color="difference", layout="side by side", top=comparison.top)
         server.gui.configure_theme(show_logo=False, show_share_button=False, brand_color=(46, 109, 180))
         self.scene = Scene(server, self._enter)
         self.scene.look = look
         self.ruler = Ruler(server, self.scene)
-        self.ruler.meters = 1.0 if info.unit == "meter" else None
-        self._measured: dict[str, float] = {}
-        self._show(comparison)
         self.controls = Controls(server, self.scene, look, compared=comparison is not None)
-        self.controls.status.content = self._status(comparison)
-        self._tools = Tools(server, f"{results[0].folder}-meters")
+        self._tools = Tools(server, f"{folder}-meters")
         self._connect()
         server.on_client_connect(self._welcome)
 
-    def _show(self, comparison: Comparison | None) -> None:
-        predictions = [result.prediction for result in self._results]
-        heat = None
-        if comparison is not None:
-            predictions[1], heat = comparison.aligned, comparison.differences
-        layers = [
-            Layer(prediction, display_cloud(prediction, result.info.points_from, self._options.max_points), heat)
-            for prediction, result in zip(predictions, self._results, strict=True)
-        ]
-        self.scene.show(layers, find_ground(layers[0].cloud.points, layers[0].prediction.cam_from_world))
+    def show(self, results: Sequence[Result]) -> None:
+        """Show one result, or the two that were compared, in place of what is shown."""
+        info = results[0].info
+        layers = [self._layer(result.prediction, info.points_from, self._options.max_points) for result in results]
+        if self._comparison is not None:
+            second = self._layer(self._comparison.aligned, info.points_from, self._options.max_points)
+            layers = [replace(layer, heat=self._comparison.differences) for layer in (layers[0], second)]
+        with self._lock:
+            first = not self.scene.layers
+            self._results = results
+            self.ruler.meters = 1.0 if info.unit == "meter" else None
+            self.scene.show(layers, find_ground(layers[0].cloud.points, layers[0].prediction.cam_from_world))
+            self.controls.drop_percent = info.drop_percent
+            self.controls.status.content = self._status()
+            self._place_browsers(first)
+
+    def add(self, part: Prediction, source: PointsFrom) -> None:
+        """Show frames of a running reconstruction beside those that are shown, in the same world."""
+        layer = self._layer(part, source, -(-self._options.max_points // _WINDOWS))
+        with self._lock:
+            first = not self.scene.layers
+            if first:
+                self.scene.show([layer], find_ground(layer.cloud.points, part.cam_from_world))
+            else:
+                self.scene.add(layer)
+            count = sum(len(each.prediction.names) for each in self.scene.layers)
+            self.controls.status.content = f"{count} frames so far; the reconstruction is still running."
+            self._place_browsers(first)
+
+    @staticmethod
+    def _layer(prediction: Prediction, source: PointsFrom, max_points: int) -> Layer:
+        return Layer(prediction, display_cloud(prediction, source, max_points))
+
+    def _place_browsers(self, first: bool) -> None:
+        """Set where browsers stand at first; those that are connected move there if the scene was empty."""
         place, target = self.start()
-        camera = self._server.initial_camera
-        camera.position, camera.look_at, camera.up = place, target, np.array([0.0, 0.0, 1.0])
+        cameras = [self._server.initial_camera, *(each.camera for each in self._server.get_clients().values() if first)]
+        for camera in cameras:
+            camera.position, camera.look_at = place, target
 
     def start(self) -> tuple[np.ndarray, np.ndarray]:
         """Return where a browser stands at first, and what it looks at: from behind the cameras, a little higher."""
@@ -107,18 +149,19 @@ class Viewer:
         target = target + _BESIDE_PANEL * distance * level[:, 0]
         return target + distance * (np.array([0.0, 0.0, 0.4]) - level[:, 2]), target
 
-    def _status(self, comparison: Comparison | None) -> str:
+    def _status(self) -> str:
         first = self._results[0]
         count = len(first.prediction.names)
         unit = "meters" if self.ruler.meters is not None else "the model's unit, which is not meters"
         points = f"{len(self.scene.layers[0].cloud):,} points of {count} frames; lengths are in {unit}."
-        if comparison is None:
-            return f"**{first.folder.name}** {points}"
-        middle, most = (100 * comparison.quantile(share) for share in (0.5, 0.95))
+        if self._comparison is None:
+            return f"**{first.folder.resolve().name}** {points}"
+        middle, most = (100 * self._comparison.quantile(share) for share in (0.5, 0.95))
+        names = [result.folder.resolve().name for result in self._results]
         return (
-            f"**A** {first.folder.name}, **B** {self._results[1].folder.name}: {points}\n\n"
-            f"Points of B, aligned with A, lie {middle:.2g} % of their depth off in the median; "
-            f"95 % of them less than {most:.2g} %."
+            f"**A** {names[0]}, **B** {names[1]}: {points}\n\n"
+            f"Half of B's points, aligned with A, are off by less than {middle:.2g} % of their depth, "
+            f"95 % by less than {most:.2g} %."
         )
 
     def _connect(self) -> None:
@@ -138,7 +181,8 @@ class Viewer:
         clients = self._server.get_clients().values()
         pixels = [_scene_px(client.camera) for client in clients]
         with self._lock:
-            self.scene.refine(needed_level(len(self.scene.layers[0].cloud), max(pixels, default=np.inf)))
+            count = sum(len(layer.cloud) for layer in self.scene.layers)
+            self.scene.refine(needed_level(count, max(pixels, default=np.inf)))
             entered = self._entered.get(camera.client.client_id)
             if entered is not None and np.linalg.norm(camera.position - entered[2]) > 0.1 * RADIUS:
                 del self._entered[camera.client.client_id]
@@ -176,17 +220,19 @@ class Viewer:
 
     def _set_scale(self, _client: ClientHandle) -> None:
         distance, known = self.ruler.distance, float(self._tools.known.value)
-        if not distance:
+        if not distance or not self._results:
             raise QvggtError("pick two points whose distance you know first")
         with self._lock:
-            self.ruler.meters = known / distance
-            self._measured = {"distance": distance, "meters": known}
+            self.ruler.meters = self._scale = known / distance
             self.ruler.draw()
             self._tools.distance.value = self.ruler.text
             self.scene.set_grid(self.ruler.meters)
+            self.controls.status.content = self._status()
 
     def _result(self) -> Result:
-        return in_meters(self._results[0], self.ruler.meters if self._measured else None, self._measured)
+        if not self._results:
+            raise QvggtError("the reconstruction is still running: wait until it is finished")
+        return self._results[0] if self._scale is None else in_meters(self._results[0], self._scale)
 
     def _screenshot(self, client: ClientHandle) -> None:
         client.send_file_download("screenshot.png", screenshot(client), save_immediately=True)
@@ -202,7 +248,7 @@ class Viewer:
         client.send_file_download(name, content, save_immediately=True)
 
     def _save(self, client: ClientHandle) -> None:
-        folder = save_metric(self._result(), self._tools.folder.value)
+        folder = save_as(self._result(), self._tools.folder.value)
         client.add_notification("Saved", str(folder), auto_close_seconds=8)
 
     def _do(self, client: ClientHandle | None, work: Callable[[ClientHandle], None]) -> None:
@@ -235,8 +281,6 @@ def _scene_px(camera: CameraHandle) -> float:
 
 def _fly(client: ClientHandle, place: np.ndarray, rotation: np.ndarray, steps: int = 20) -> None:
     """Move a browser's camera smoothly to another one."""
-    import time
-
     from viser.transforms import SO3
 
     start, end = SO3(np.array(client.camera.wxyz)), SO3.from_matrix(rotation)

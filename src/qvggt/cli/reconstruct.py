@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +14,10 @@ import tyro
 from qvggt.cli import arguments as given
 from qvggt.cli.known import KnownValues
 from qvggt.options import ExportOptions, Head, ImageOptions, InferenceOptions, LoadOptions, PointsFrom, WindowOptions
+from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
+    from qvggt.app.live import LiveView
     from qvggt.export.result import ResultInfo
     from qvggt.types import OnProgress, Prediction
 
@@ -23,6 +26,7 @@ Heads = Annotated[
 ]
 Source = Annotated[PointsFrom, tyro.conf.arg(help="points from depth maps and cameras, or from the point head")]
 Confidence = Annotated[float, given.number("drop this percentage of pixels, the least confident", None, "PERCENT")]
+View = Annotated[bool, given.Flag, given.flag("show the scene in the browser, window by window as it is computed")]
 
 
 def reconstruct(
@@ -48,14 +52,13 @@ def reconstruct(
     device: given.Device = LoadOptions.device,
     revision: given.Revision = None,
     overwrite: given.Overwrite = False,
+    view: View = False,
     json: given.Json = None,
 ) -> None:
     """Reconstruct a scene: prediction.npz, result.json, points.ply, scene.glb, cameras.json, depth/, overview.png."""
     from qvggt.api import reconstruct as api
     from qvggt.cli.show import progress, size_bytes
-    from qvggt.export import CONTENTS
-    from qvggt.export.result import INFO, PREDICTION, ResultInfo, write_result
-    from qvggt.files import new_folder
+    from qvggt.export.result import Result, ResultInfo, result_folder, write_result
     from qvggt.inference.process_memory import retain_freed_memory
 
     info = ResultInfo(model, tuple(map(os.path.abspath, images)), mode, points_from, drop_percent=confidence)
@@ -67,23 +70,37 @@ def reconstruct(
     if limit is None:
         retain_freed_memory()
     clock = [time.perf_counter()]
-    with new_folder(output, (PREDICTION, INFO, *CONTENTS), overwrite) as folder, progress(model) as update:
-        update("loading", 0.0)
-        network = api.load(model, device, compute, revision=revision, global_attention=global_attention)
-        clock.append(time.perf_counter())
-        prediction = api.reconstruct(
-            network, images, heads=heads or None, points_from=points_from, mode=mode, fps=fps, frames=frames,
-            dense_frames=dense_frames, windows=windows, memory_bytes=limit, written_points=max_points,
-            masks=masks, on_progress=update,
-        )  # fmt: skip
-        clock.append(time.perf_counter())
-        del network  # writing files needs its memory
-        prediction, info = _postprocessed(prediction, info, known, update if refine else None)
-        clock.append(time.perf_counter())
-        update(f"{_size(prediction)}, writing files", 1.0)
-        written = write_result(prediction, info, folder, max_points)
-    clock.append(time.perf_counter())
-    _report(_figures(prediction, info, clock, written), output, json)
+    with nullcontext() if not view else _live_view(output, info, max_points, limit) as live:
+        with result_folder(output, overwrite) as folder, progress(model) as update:
+            update("loading", 0.0)
+            network = api.load(model, device, compute, revision=revision, global_attention=global_attention)
+            clock.append(time.perf_counter())
+            prediction = api.reconstruct(
+                network, images, heads=heads or None, points_from=points_from, mode=mode, fps=fps, frames=frames,
+                dense_frames=dense_frames, windows=windows, memory_bytes=limit, written_points=max_points,
+                masks=masks, on_progress=update, on_window=live and live.add,
+            )  # fmt: skip
+            clock.append(time.perf_counter())
+            del network  # writing files needs its memory
+            prediction, info = _postprocessed(prediction, info, known, update if refine else None)
+            clock.append(time.perf_counter())
+            update(f"{_size(prediction)}, writing files", 1.0)
+            written = write_result(prediction, info, folder, max_points)
+        _report(_figures(prediction, info, [*clock, time.perf_counter()], written), output, json)
+        if live is not None:
+            live.finish(Result(output, prediction, info))
+
+
+def _live_view(folder: Path, info: ResultInfo, max_points: int, limit: int | None) -> AbstractContextManager[LiveView]:
+    """Open the viewer, which prints its address."""
+    from qvggt.app.live import live_view
+    from qvggt.cli.show import say
+    from qvggt.options import ViewOptions
+
+    if limit is not None:
+        raise QvggtError("--view needs memory that --memory does not count: leave it out, or use qvggt view later")
+    options = ViewOptions(max_points=max_points)
+    return live_view(folder, info.points_from, options, lambda url: say(f"{url} shows the scene; Ctrl-C ends"))
 
 
 def _check_places(images: tuple[str, ...], masks: Path | None, json: Path | None, refine: bool) -> None:

@@ -31,16 +31,14 @@ def scale(
     """Make a reconstruction metric: rewrite its files in meters, in RESULT itself or in a new folder."""
     from qvggt.cli.known import metric, say_known
     from qvggt.cli.show import check_figures, save_figures, say
-    from qvggt.export import CONTENTS
-    from qvggt.export.result import INFO, PREDICTION, open_result, write_result
-    from qvggt.files import new_folder
+    from qvggt.export.result import open_result, result_folder, write_result
 
     sources = ScaleOptions.of(scale, align_world)
     check_figures(json)
     opened = open_result(result)
     target = output or opened.folder
     prediction, info = metric(opened.prediction, opened.info, sources, images or opened.info.images)
-    with new_folder(target, (PREDICTION, INFO, *CONTENTS), overwrite or output is None) as folder:
+    with result_folder(target, overwrite or output is None) as folder:
         files = write_result(prediction, info, folder, max_points)
     say_known({"scale": info.details["scale"]})
     say(f"{target}: all files are in meters")

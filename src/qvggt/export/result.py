@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from qvggt.export import write_all
+from qvggt.export import CONTENTS, write_all
 from qvggt.export.npz import load_prediction, save_prediction
-from qvggt.files import write_json
+from qvggt.files import new_folder, write_json
 from qvggt.files.read import read_json_object, reading
 from qvggt.images.files import quote
 from qvggt.options import ExportOptions, ImageMode, PointsFrom, Unit
@@ -121,6 +122,11 @@ def judged(prediction: Prediction, info: ResultInfo) -> ResultInfo:
     """Return what is known about a reconstruction with its measured quality in the details, if it can be measured."""
     quality = assess(prediction)
     return replace(info, details={**info.details, "quality": quality_details(quality)}) if quality else info
+
+
+def result_folder(folder: PathLike, overwrite: bool = False) -> AbstractContextManager[Path]:
+    """Return the ``new_folder`` that ``write_result`` fills."""
+    return new_folder(folder, (PREDICTION, INFO, *CONTENTS), overwrite)
 
 
 def write_result(

@@ -16,7 +16,7 @@ from qvggt.inference.predict import predict
 from qvggt.model import VGGT
 from qvggt.options import ALL_HEADS, HEADS_FOR, Head, InferenceOptions
 from qvggt.postprocess.similarity import similarity, transformed
-from qvggt.types import ImageSet, OnProgress, Prediction, QvggtError
+from qvggt.types import ImageSet, OnProgress, OnWindow, Prediction, QvggtError
 
 _FROM_IMAGES = ("images", "names", "maps")
 """Fields of a prediction that are copied from its images."""
@@ -37,6 +37,7 @@ def predict_windows(
     options: InferenceOptions = InferenceOptions(),
     on_progress: OnProgress | None = None,
     finite: bool = True,
+    on_window: OnWindow | None = None,
 ) -> Prediction:
     """Reconstruct a sequence window by window, in the frame and unit of the first window.
 
@@ -48,6 +49,7 @@ def predict_windows(
             the sequence is processed at once.
         on_progress: the progress callback.
         finite: whether to raise if the prediction is not finite.
+        on_window: called with the new frames of each window, or once with all frames.
 
     Raises:
         QvggtError: several windows are needed and the camera or depth head is not run, or ``finite`` is set and the
@@ -55,7 +57,10 @@ def predict_windows(
     """
     windows = options.windows
     if windows is None or len(images.names) <= windows.frames:
-        return predict(model, images, heads, options, on_progress=on_progress, finite=finite)
+        found = predict(model, images, heads, options, on_progress=on_progress, finite=finite)
+        if on_window is not None:
+            on_window(found)
+        return found
     check_window_heads(heads)
     ranges = windows.ranges(len(images.names))
     whole: Prediction | None = None
@@ -73,8 +78,11 @@ def predict_windows(
             whole = _allocate(found, images)
         else:
             found = transformed(found, similarity(_frames(whole, window.start, done), _frames(found, 0, shared)))
-        _write(whole, done, _frames(found, shared, len(window)))
+        added = _frames(found, shared, len(window))
+        _write(whole, done, added)
         done = window.stop
+        if on_window is not None:
+            on_window(added)
     assert whole is not None
     return whole
 
