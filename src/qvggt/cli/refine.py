@@ -35,9 +35,7 @@ def refine(
     """Refine cameras by bundle adjustment on the photographs; held-out matches accept or reject every change."""
     from qvggt.api.refine import refined_result
     from qvggt.cli.show import check_figures, files_text, progress, save_figures, say
-    from qvggt.export import CONTENTS
-    from qvggt.export.result import INFO, PREDICTION, judged, open_result, write_result
-    from qvggt.files import new_folder
+    from qvggt.export.result import judged, open_result, result_folder, write_result
     from qvggt.postprocess.refine_report import summary
 
     options = RefineOptions(
@@ -46,7 +44,7 @@ def refine(
     check_figures(json)
     opened = open_result(result)
     target = output or opened.folder
-    with new_folder(target, (PREDICTION, INFO, *CONTENTS), overwrite) as folder, progress("refining") as update:
+    with result_folder(target, overwrite) as folder, progress("refining") as update:
         sources = opened.sources(images)
         found, info = refined_result(opened.prediction, opened.info, sources, options, on_progress=update)
         info = judged(found.prediction, info)
