@@ -118,16 +118,22 @@ def draw_free_view(cloud: PointCloud, rotation: np.ndarray, centers: np.ndarray,
     limit = height_below_ceiling(level[:, 1])
     inside = level[:, 1] <= limit
     viewpoint = Viewpoint.fitting(level[inside], centers, size_px)
-    pixels, distance = viewpoint.project(level)
+    colors = cloud.colors[::step][inside]
+    level = level[inside].astype(np.float32)
+    return FreeView(draw_from(viewpoint, level, colors), viewpoint, cut=bool(np.isfinite(limit)))
+
+
+def draw_from(viewpoint: Viewpoint, points: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Return [H, W, 4] uint8, transparent where there are no points: points [N, 3] with colors [N, 3] uint8."""
+    pixels, distance = viewpoint.project(points)
     # Sorted by distance, so that a larger index is a nearer point.
-    order = np.flatnonzero(inside & (distance > 1e-6))
+    order = np.flatnonzero(distance > 1e-6)
     order = order[np.argsort(-distance[order], kind="stable")]
     scale = _RELIEF * SUPERSAMPLE * viewpoint.focal / np.median(distance[order])
     nearness = (-scale * distance[order]).astype(np.float32)
-    pixels, colors = SUPERSAMPLE * pixels[order].astype(np.float32), cloud.colors[::step][order]
-    del level, inside, distance, order  # drawing needs their memory
-    rgba = draw_points(pixels, nearness, colors, size_px, overlap=_OVERLAP)
-    return FreeView(rgba, viewpoint, cut=bool(np.isfinite(limit)))
+    pixels, colors = SUPERSAMPLE * pixels[order].astype(np.float32), colors[order]
+    del distance, order  # drawing needs their memory
+    return draw_points(pixels, nearness, colors, viewpoint.size, overlap=_OVERLAP)
 
 
 def _nearest_eye(side: np.ndarray, depth: np.ndarray, steep: float) -> tuple[float, float]:
