@@ -21,6 +21,8 @@ from qvggt.calibration.sensitivity import Item, SensitivityReport, SensitivityRo
 from qvggt.calibration.unit_store import UnitResult, UnitStore
 from qvggt.checkpoint.open import open_model
 from qvggt.data.dataset import SequenceRecord, load_id_map, save_id_map
+from qvggt.data.known import read_depth_image, read_positions
+from qvggt.data.known_cameras import read_intrinsics, read_poses, read_rig
 from qvggt.data.registry import open_dataset
 from qvggt.data.rooms.export import Pictures, write_rooms
 from qvggt.data.rooms.family import RoomFamily, RoomSplit
@@ -28,6 +30,7 @@ from qvggt.eval.plan import SceneTask
 from qvggt.eval.results import SceneResult
 from qvggt.eval.store import ResultStore
 from qvggt.export.npz import load_prediction, save_prediction
+from qvggt.images.exif import read_tags
 from qvggt.images.preprocess import load_images
 from qvggt.options import ImageOptions, QuantizeOptions
 from qvggt.quant.affine import quantize
@@ -305,6 +308,32 @@ def _write_images(folder: Path) -> None:
     Image.fromarray(np.full(SIZE, 30_000, np.uint16)).save(folder / "deep.png")
 
 
+def _write_known(folder: Path) -> None:
+    _text(folder / "p.csv", "name,x,y,z\n0.png,1.0,2.0,3.0\n1.png,2.0,2.0,3.5\n")
+    _text(folder / "t.txt", "# trajectory\n0.0 0.1 0.2 0.3 0 0 0 1\n1.0 0.5 0.2 0.3 0 0.6 0 0.8\n")
+    pose = _pose(1)[:3].tolist()
+    rig = {
+        "cameras": {"a": {"cam_from_rig": np.eye(3, 4).tolist()}, "b": {"cam_from_rig": pose}},
+        "groups": [{"a": "0.png", "b": "1.png"}],
+    }
+    _text(folder / "r.json", json.dumps(rig))
+    _text(folder / "c.json", json.dumps({"unit": "meter", "frames": [{"name": "0.png", "cam_from_world": pose}]}))
+    _depth(folder / "d.png")
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 26
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 1.5), 3: "W", 4: (11.0, 34.0, 2.5), 6: 519.0, 31: 4.0})
+    Image.new("RGB", SIZE).save(folder / "0.jpg", exif=exif)
+    _write_colmap_text(folder)
+
+
+def _read_known(folder: Path) -> Any:
+    names, model = ("0.png", "1.png"), folder / "sparse/0"
+    tags, rig = read_tags(folder / "0.jpg"), read_rig(folder / "r.json")
+    poses = [read_poses(path, names) for path in (folder / "t.txt", folder / "c.json", model / "images.txt")]
+    lenses = read_intrinsics(model / "cameras.txt", names, (FrameMap(SIZE, (1.0, 1.0), (0.0, 0.0)),) * 2)
+    return [read_positions(folder / "p.csv"), read_depth_image(folder / "d.png"), tags, rig, poses, lenses]
+
+
 READERS: dict[str, Reader] = {
     "4-bit checkpoint": Reader(
         lambda folder: qvggt.quantize_to("seeded:micro", folder / "m", "rtn", QuantizeOptions(Scheme(4, 16))),
@@ -331,6 +360,7 @@ READERS: dict[str, Reader] = {
         lambda folder: write_rooms(folder / "r", ROOM, Pictures(SIZE)),
         lambda folder: write_rooms(folder / "r", ROOM, Pictures(SIZE)),
     ),
+    "known values": Reader(_write_known, _read_known),
     "id map": Reader(
         lambda folder: save_id_map(folder / "map.json", {"a/b": (2, 0), "c": (1,)}, RECORDS),
         lambda folder: load_id_map(folder / "map.json", RECORDS),
