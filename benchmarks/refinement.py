@@ -1,9 +1,10 @@
-"""What refinement does to cameras that are disturbed as a 4-bit VGGT's are: errors before and after, on rooms.
+"""What refinement does to wrong cameras: errors before and after, on rooms rendered at 518 px (into --folder, once).
 
-Rooms are rendered at 518 px into --folder, once. Each camera is turned, and moved in proportion to its distance from
-the first, by 0.5 to 5 degrees (one level a room); focal lengths are off by 1 to 5 %, depth maps by 5 % each.
+The cameras are a model's (--model), or exact ones that are disturbed as a 4-bit VGGT's are: each is turned, and moved
+in proportion to its distance from the first, by 0.5 to 5 degrees (one level a room); focal lengths are off by 1 to 5 %,
+depth maps by 5 % each.
 
-python benchmarks/refinement.py [--rooms N] [--frames N] [--split NAME] [--folder DIR] [--json FILE]
+python benchmarks/refinement.py [--model MODEL] [--rooms N] [--frames N] [--split NAME] [--folder DIR] [--json FILE]
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+import qvggt
 from qvggt import geometry
 from qvggt.data.rooms.export import Pictures, write_rooms
 from qvggt.data.rooms.family import choose_rooms
@@ -47,6 +49,7 @@ class Room:
 def main() -> None:
     """Print a table, one line for each range of disturbances."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="refine its predictions, not disturbed cameras")
     parser.add_argument("--rooms", type=int, default=64)
     parser.add_argument("--frames", type=int, default=8, help="the first N of a room's 8")
     parser.add_argument("--split", default="test", help="see docs/rooms.md")
@@ -57,10 +60,14 @@ def main() -> None:
     part = choose_rooms(chosen.split, chosen.rooms)
     write_rooms(chosen.folder / chosen.split, part, Pictures((SIZE, SIZE), samples=2), chosen.split)
     options = RefineOptions(hold_focal=chosen.hold_focal)
+    model = None if chosen.model is None else qvggt.load(chosen.model)
     rows = []
     for index in range(chosen.rooms):
         room = read_room(chosen.folder / chosen.split / f"{chosen.split}-{index:05d}", chosen.frames)
-        rows.append(measured(room, index, options))
+        prediction, level = disturbed(room, 1000 + index, options.hold_focal)
+        if model is not None:
+            prediction, level = qvggt.reconstruct(model, room.photographs), None
+        rows.append({"room": index, "level_deg": level, **measured(room, prediction, options)})
         print(json.dumps(rows[-1]), flush=True)
     print_table(rows)
     if chosen.json is not None:
@@ -113,14 +120,11 @@ def disturbed(room: Room, seed: int, known_focal: bool) -> tuple[Prediction, flo
     return prediction, level
 
 
-def measured(room: Room, index: int, options: RefineOptions) -> dict[str, object]:
-    """Return the errors of one room's disturbed cameras before and after refinement."""
-    prediction, level = disturbed(room, 1000 + index, options.hold_focal)
+def measured(room: Room, prediction: Prediction, options: RefineOptions) -> dict[str, object]:
+    """Return the errors of a prediction of a room before and after refinement."""
     result = refine_prediction(prediction, room.photographs, options)
     report = result.report
     return {
-        "room": index,
-        "level_deg": level,
         "before": dict(zip(NAMES, errors(prediction, room), strict=True)),
         "after": dict(zip(NAMES, errors(result.prediction, room), strict=True)),
         "kept": report.kept,
@@ -145,20 +149,24 @@ def errors(prediction: Prediction, room: Room) -> tuple[float, float, float, flo
         rotations.append((np.trace(turn.T @ true_turn) - 1) / 2)
         directions.append(shift @ true_shift / np.linalg.norm(shift) / np.linalg.norm(true_shift))
     angles = [np.degrees(np.arccos(np.clip(part, -1, 1))).mean() for part in (rotations, directions)]
-    focal = np.abs(prediction.intrinsics[:, 0, 0] / room.intrinsics[:, 0, 0] - 1).mean()
+    scale = prediction.maps[0].scale[0]  # rooms are square, so that nothing is cropped
+    focal = np.abs(prediction.intrinsics[:, 0, 0] / scale / room.intrinsics[:, 0, 0] - 1).mean()
     aligned = align_cameras(found, true)
     assert aligned is not None
-    ratios = np.median(aligned.scale * prediction.depth / room.depth, axis=(1, 2))
+    centers = ((np.arange(prediction.depth.shape[1]) + 0.5) / scale).astype(int)
+    ratios = np.median(aligned.scale * prediction.depth / room.depth[:, centers][:, :, centers], axis=(1, 2))
     return float(angles[0]), float(angles[1]), 100 * float(focal), 100 * float(np.abs(ratios - 1).mean())
 
 
 def print_table(rows: list[dict]) -> None:
-    """Print medians before and after, and how many rooms got worse."""
+    """Print medians before and after, and how many rooms got worse, by level of disturbance and for all."""
     print("| disturbance | rooms | rotation, deg | direction, deg | focal, % | depth scale, % | worse | by > 10 % |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
-    ranges = [*itertools.pairwise(LEVELS_DEG), (LEVELS_DEG[0], LEVELS_DEG[-1])]
-    for low, high in ranges:
-        some = [row for row in rows if low <= row["level_deg"] <= high]
+    groups = {"all": rows}
+    if rows[0]["level_deg"] is not None:
+        for low, high in itertools.pairwise(LEVELS_DEG):
+            groups[f"{low} to {high} deg"] = [row for row in rows if low <= row["level_deg"] < high]
+    for title, some in groups.items():
         if not some:
             continue
         figures = [
@@ -167,7 +175,7 @@ def print_table(rows: list[dict]) -> None:
             for name in NAMES
         ]
         worse = [sum(_worst(row) > limit for row in some) for limit in (1.0, 1.1)]
-        print(f"| {low} to {high} deg | {len(some)} | {' | '.join(figures)} | {worse[0]} | {worse[1]} |")
+        print(f"| {title} | {len(some)} | {' | '.join(figures)} | {worse[0]} | {worse[1]} |")
 
 
 def _worst(row: dict) -> float:

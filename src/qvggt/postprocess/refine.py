@@ -14,7 +14,7 @@ from qvggt.postprocess.covisibility import covisibility
 from qvggt.postprocess.frames import cameras_of
 from qvggt.postprocess.refine_accept import MIN_HELD_OUT, Judge, accept_frames
 from qvggt.postprocess.refine_align import align_cameras, moved_cameras
-from qvggt.postprocess.refine_certainty import certainty, sure_focal, sure_frames
+from qvggt.postprocess.refine_certainty import Certainty, certainty, sure_focal, sure_frames
 from qvggt.postprocess.refine_depth import depth_scales, processed_pixels
 from qvggt.postprocess.refine_features import Features, find_features, match_pairs, pycolmap_module
 from qvggt.postprocess.refine_report import Kept, Outcome, RefineReport, make_report
@@ -35,6 +35,9 @@ _SHARED_RATIO = 1.3
 
 _FEWEST = 3
 """Frames that determine focal lengths and poses together; two often leave several solutions."""
+
+_DETERMINED_FOCAL = 0.01
+"""Relative standard deviation of a focal length below which it counts as determined."""
 
 _TOO_FEW = (
     f"too few matches: at least {_FEWEST} photographs must match each other, or two with focal lengths or poses held; "
@@ -130,11 +133,16 @@ def _features(
 
 
 def frame_pairs(prediction: Prediction) -> list[tuple[int, int]]:
-    """Return the pairs of frames to match: all, or with many frames those that see most of each other."""
+    """Return the pairs of frames to match: all, or with many frames those that see most of each other.
+
+    Without depth and points, many frames count as a sequence, and those that are close in it are matched.
+    """
     count = len(prediction.names)
     if count <= _ALL_PAIRS_UP_TO:
         return list(itertools.combinations(range(count), 2))
     pairs = {(i, j) for i in range(count) for j in range(i + 1, min(i + 1 + _NEIGHBORS, count))}
+    if prediction.depth is None and prediction.world_points is None:
+        return [(i, j) for i in range(count) for j in range(i + 1, min(i + 1 + _PARTNERS, count))]
     shared = covisibility(prediction, max_pixels=256)
     np.fill_diagonal(shared, 0)
     for frame, row in enumerate(shared + shared.T):
@@ -164,10 +172,9 @@ def _refined(old: Views, split: tuple[Tracks, Tracks], lens: np.ndarray, options
     if not candidates or split[1].count < MIN_HELD_OUT:
         return Outcome(old, "none", frames, _TOO_FEW)
     judge = Judge.of(split[1], [old, *(each.views for each in candidates)])
-    before = judge.losses(old)
     note = "held-out matches do not fit the adjusted cameras better: the cameras stay"
     for candidate in sorted(candidates, key=lambda each: judge.losses(each.views).sum()):
-        if not judge.better(judge.losses(candidate.views), before):
+        if not judge.prefers(candidate.views, old):
             break
         views, accepted = accept_frames(judge, old, candidate.views, candidate.sure)
         if accepted.any():
@@ -177,36 +184,33 @@ def _refined(old: Views, split: tuple[Tracks, Tracks], lens: np.ndarray, options
 
 
 def _candidates(old: Views, tracks: Tracks, lens: np.ndarray, options: RefineOptions) -> list[Candidate]:
-    """Return the ways to change what is not held: all of it, poses alone, focal lengths alone."""
-    if options.hold_poses:
-        return _focal_alone(old, adjust(old, tracks, Adjusted(lens, poses=False), options.rounds), lens, known=True)
-    poses = _poses("poses", old, adjust(old, tracks, Adjusted(None, poses=True), options.rounds), lens, options=options)
-    if options.hold_focal:
-        return poses
-    both = adjust(old, tracks, Adjusted(lens, poses=True), options.rounds)
-    return [*_poses("all", old, both, lens, options=options), *poses, *_focal_alone(old, both, lens, known=False)]
+    """Return the ways to change what is not held: all of it, poses alone, focal lengths alone.
 
-
-def _poses(kept: Kept, old: Views, found: Adjustment, lens: np.ndarray, options: RefineOptions) -> list[Candidate]:
-    """Return adjusted poses in the world of the old ones, or nothing if they cannot be brought there."""
-    if found.used.sum() < (2 if options.hold_focal else _FEWEST):
+    Poses that are adjusted with wrong focal lengths fit better and are worse. So they alone may change only if focal
+    lengths are held, or if the joint adjustment determines them and finds those of the input.
+    """
+    least = 2 if options.hold_focal or options.hold_poses else _FEWEST
+    both = adjust(old, tracks, Adjusted(None if options.hold_focal else lens, not options.hold_poses), options.rounds)
+    if both.used.sum() < least:
         return []
+    certain = certainty(both.views, both.tracks, lens, known_focal=options.hold_focal, known_poses=options.hold_poses)
+    changed = sure_focal(both.views, old, certain)
+    if options.hold_poses or changed:
+        focal = old.merged(replace(old, focal=both.views.focal), both.used)
+        alone = Candidate("focal", focal, both.used & changed)
+        return [alone] if options.hold_poses else [_with_poses("all", old, both, certain), alone]
+    if not options.hold_focal:
+        both = adjust(old, tracks, Adjusted(None, poses=True), options.rounds)
+    found = _with_poses("poses", old, both, certain)
+    determined = certain.focal_deviations().max() < _DETERMINED_FOCAL
+    return [found if determined else replace(found, sure=np.zeros(len(old), bool))]
+
+
+def _with_poses(kept: Kept, old: Views, found: Adjustment, certain: Certainty) -> Candidate:
+    """Return adjusted poses in the world of the old ones; none are sure if they cannot be brought there."""
     used, poses = found.used, found.views.cam_from_world
-    aligned = align_cameras(poses[used], old.cam_from_world[used])
+    aligned = align_cameras(poses[used], old.cam_from_world[used]) if used.sum() >= 2 else None
     if aligned is None:
-        return []
-    certain = certainty(found.views, found.tracks, lens, known_focal=options.hold_focal)
-    sure = sure_frames(found.views, old, certain)
-    if kept == "all" and not sure_focal(found.views, old, certain):
-        sure[:] = False
+        return Candidate(kept, old, np.zeros(len(old), bool))
     views = replace(found.views, cam_from_world=moved_cameras(poses, aligned))
-    return [Candidate(kept, old.merged(views, used), sure)]
-
-
-def _focal_alone(old: Views, found: Adjustment, lens: np.ndarray, known: bool) -> list[Candidate]:
-    """Return the old poses with adjusted focal lengths."""
-    if found.used.sum() < (2 if known else _FEWEST):
-        return []
-    certain = certainty(found.views, found.tracks, lens, known_poses=known)
-    views = old.merged(replace(old, focal=found.views.focal), found.used)
-    return [Candidate("focal", views, found.used & sure_focal(found.views, old, certain))]
+    return Candidate(kept, old.merged(views, used), used & sure_frames(found.views, old, certain))

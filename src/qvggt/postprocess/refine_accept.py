@@ -42,18 +42,18 @@ class Judge:
         errors = errors_px(views, self.held_out)
         return np.bincount(self.held_out.track, np.log1p((errors / self.scale_px) ** 2), minlength=self.held_out.count)
 
-    def better(self, new: np.ndarray, old: np.ndarray) -> bool:
-        """Return whether losses of tracks are smaller on average, by more than chance explains."""
-        gain = old - new
+    def prefers(self, new: Views, old: Views) -> bool:
+        """Return whether the losses of new cameras are smaller on average, by more than chance explains."""
+        gain = self.losses(old) - self.losses(new)
         if len(gain) < MIN_HELD_OUT or gain.mean() <= 0:
             return False
         return bool(gain.mean() > _SURE * gain.std(ddof=1) / np.sqrt(len(gain)))
 
-    def seen_by(self, frame: int) -> np.ndarray:
-        """Return which held-out tracks [count] a frame observes."""
+    def about(self, frame: int) -> Judge:
+        """Return a judge with the held-out tracks that a frame observes."""
         seen = np.zeros(self.held_out.count, bool)
         seen[self.held_out.track[self.held_out.frame == frame]] = True
-        return seen
+        return Judge(self.held_out.of_tracks(seen), self.scale_px)
 
 
 def errors_px(views: Views, tracks: Tracks) -> np.ndarray:
@@ -77,10 +77,9 @@ def accept_frames(judge: Judge, old: Views, new: Views, frames: np.ndarray) -> t
     current = new.merged(old, ~frames)
     for frame in np.flatnonzero(frames):
         alone = np.arange(len(old)) == frame
-        seen = judge.seen_by(int(frame))
         reverted = current.merged(old, alone)
-        if not judge.better(judge.losses(current)[seen], judge.losses(reverted)[seen]):
+        if not judge.about(int(frame)).prefers(current, reverted):
             current, accepted = reverted, accepted & ~alone
-    if not judge.better(judge.losses(current), judge.losses(old)):
+    if not judge.prefers(current, old):
         return old, np.zeros(len(old), bool)
     return current, accepted

@@ -23,6 +23,9 @@ _LEAST_NOISE_PX = 0.3
 _SURE, _LIKELY = 2.5, 1.5
 """Standard deviations of the new cameras that a change must exceed: over all frames, and for each."""
 
+_NEGLIGIBLE_RAD = np.radians((0.05, 0.2))
+"""Standard deviations of rotation and direction below which a change of any size is taken."""
+
 
 @dataclass(frozen=True)
 class Certainty:
@@ -76,8 +79,8 @@ def certainty(
     jacobian = _sparse(np.concatenate((by_pose, by_focal), 2), columns, size)
     whitened = _whitened(by_point, tracks)
     inner = _sparse(whitened, 3 * tracks.track[:, None] + np.arange(3), 3 * tracks.count)
-    mixed = (inner.T @ jacobian).toarray()
-    information = (jacobian.T @ jacobian).toarray() - mixed.T @ mixed
+    mixed = inner.T @ jacobian  # [3 count, 6 F + L]
+    information = (jacobian.T @ jacobian - mixed.T @ mixed).toarray()
     reach = float(np.median(depth))
     pose = np.repeat([_PRIOR_ROTATION_RAD, _PRIOR_POSITION * reach], 3) * (_EXACT if known_poses else 1.0)
     focal_prior = _PRIOR_FOCAL * (_EXACT if known_focal else 1.0)
@@ -92,14 +95,19 @@ def sure_frames(views: Views, old: Views, found: Certainty) -> np.ndarray:
 
     The square of a change is the sum of the squared errors of the old and the new pose on average, so a change well
     above the new pose's own error means that the old one was worse. Rotations and directions of translation relative
-    to all other adjusted frames count, their squares averaged. No frame is sure if they are not over all frames.
+    to all other adjusted frames count, their squares averaged. No frame is sure if all frames together are not.
     """
     figures = np.array([_relative(views, old, found, index) for index in range(len(found.frames))])  # [F, 2, 2]
     sure = np.zeros(len(views), bool)
-    changes, deviations = np.sqrt((figures**2).mean(0))
-    if (changes > _SURE * deviations).all():
-        sure[found.frames] = (figures[:, 0] > _LIKELY * figures[:, 1]).all(1)
+    if _exceeds(np.sqrt((figures**2).mean(0)), _SURE):
+        sure[found.frames] = [_exceeds(each, _LIKELY) for each in figures]
     return sure
+
+
+def _exceeds(figures: np.ndarray, factor: float) -> bool:
+    """Return whether changes [0] are above a multiple of the deviations [1], or these are negligible."""
+    changes, deviations = figures
+    return bool(((changes > factor * deviations) | (deviations < _NEGLIGIBLE_RAD)).all())
 
 
 def sure_focal(views: Views, old: Views, found: Certainty) -> bool:
@@ -118,14 +126,12 @@ def _relative(views: Views, old: Views, found: Certainty, index: int) -> tuple[n
         rotation_old, shift_old = _between(old.cam_from_world, found.frames[index], found.frames[other])
         length = max(float(np.linalg.norm(shift)), 1e-12)
         across = np.eye(3) - np.outer(shift, shift) / length**2
-        blocks = np.zeros((6, found.covariance.shape[0]))
-        mine, theirs = slice(6 * index, 6 * index + 6), slice(6 * other, 6 * other + 6)
-        blocks[:3, mine] = np.eye(3, 6)
-        blocks[:3, theirs] = -rotation @ np.eye(3, 6)
         turn = across / length
-        blocks[3:, mine] = turn @ np.concatenate((-_cross(shift[None])[0], np.eye(3)), 1)
-        blocks[3:, theirs] = turn @ np.concatenate((np.zeros((3, 3)), -rotation), 1)
-        variance = np.einsum("ij,jk,ik->i", blocks, found.covariance, blocks)
+        blocks = np.zeros((6, 12))  # of this frame's and the other's rotation and translation
+        blocks[:3, :3], blocks[:3, 6:9] = np.eye(3), -rotation
+        blocks[3:, :6], blocks[3:, 9:] = turn @ np.hstack((-_cross(shift[None])[0], np.eye(3))), -turn @ rotation
+        both = np.concatenate((6 * index + np.arange(6), 6 * other + np.arange(6)))
+        variance = np.einsum("ij,jk,ik->i", blocks, found.covariance[np.ix_(both, both)], blocks)
         cosine = (np.trace(rotation_old.T @ rotation) - 1) / 2, shift @ shift_old / length / np.linalg.norm(shift_old)
         changes.append(np.arccos(np.clip(cosine, -1, 1)) ** 2)
         variances.append((variance[:3].sum(), variance[3:].sum()))

@@ -26,7 +26,7 @@ class Features:
 
     Attributes:
         xy: [N, 2] float64, in pixels of the searched image, the first pixel's center at (0.5, 0.5).
-        descriptors: [N, 128] float32, of unit length.
+        descriptors: [N, 128] uint8.
         size: (width, height) of the searched image.
     """
 
@@ -97,9 +97,7 @@ def find_features(photographs: Iterable[Image.Image], options: RefineOptions) ->
             bitmap = pycolmap.Bitmap.from_array(np.ascontiguousarray(np.asarray(gray)))
             keypoints, descriptors = extractor.extract(bitmap)
             xy = pycolmap.keypoints_to_matrix(keypoints)[:, :2].astype(np.float64).reshape(-1, 2)
-            values = descriptors.data.astype(np.float32).reshape(-1, 128)
-            values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-9)
-            yield Features(xy, values, size)
+            yield Features(xy, np.asarray(descriptors.data, np.uint8).reshape(-1, 128), size)
 
 
 def match_pairs(features: Sequence[Features], pairs: Iterable[tuple[int, int]], seed: int = 0) -> Iterator[PairMatches]:
@@ -129,13 +127,18 @@ def _mutual_matches(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return pairs of indices [M, 2] of descriptors that are each other's nearest, and much nearer than the second."""
     if min(len(one), len(other)) < 2:
         return np.empty((0, 2), np.int64)
-    cosine = one @ other.T  # [N, M]
+    cosine = _unit(one) @ _unit(other).T  # [N, M]
     nearest, back = cosine.argmax(1), cosine.argmax(0)
     rows = np.arange(len(one))
     best = _angle(cosine[rows, nearest])
     cosine[rows, nearest] = -1.0
     kept = (back[nearest] == rows) & (best <= _DISTANCE) & (best <= _RATIO * _angle(cosine.max(1)))
     return np.stack((rows[kept], nearest[kept]), 1)
+
+
+def _unit(descriptors: np.ndarray) -> np.ndarray:
+    values = descriptors.astype(np.float32)
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1.0)
 
 
 def _angle(cosine: np.ndarray) -> np.ndarray:

@@ -1,0 +1,242 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from qvggt.postprocess.frames import camera_centers
+from qvggt.postprocess.refine_accept import Judge, accept_frames
+from qvggt.postprocess.refine_align import align_cameras, moved_cameras
+from qvggt.postprocess.refine_certainty import certainty, sure_focal, sure_frames
+from qvggt.postprocess.refine_features import Features, PairMatches, searched_size
+from qvggt.postprocess.refine_rounds import Adjusted, adjust
+from qvggt.postprocess.refine_tracks import Tracks, build_tracks, connected_frames, split_tracks
+from qvggt.postprocess.refine_views import Views, triangulate, widest_angles
+
+FRAMES = 5
+
+
+def posed(rotation, center):
+    return np.column_stack((rotation, -rotation @ center))
+
+
+@pytest.fixture(scope="module")
+def views():
+    """Five cameras on an arc, 4 units before the scene, that look at its middle."""
+    cameras = []
+    for angle in np.linspace(-0.4, 0.4, FRAMES):
+        rotation = Rotation.from_rotvec([0.1 * angle, -angle, 0]).as_matrix()
+        cameras.append(posed(rotation, np.array([4 * np.sin(-angle), 0.3 * angle, -4 * np.cos(angle)])))
+    return Views(np.array(cameras), np.full((FRAMES, 2), 500.0), np.full((FRAMES, 2), 300.0))
+
+
+def seen(views, points, noise_px=0.0, seed=0):
+    """Return the tracks of points [N, 3] that every view sees."""
+    local = np.einsum("sij,nj->nsi", views.cam_from_world[:, :, :3], points) + views.cam_from_world[:, :, 3]
+    xy = local[..., :2] / local[..., 2:] * views.focal + views.center
+    xy += noise_px * np.random.default_rng(seed).normal(size=xy.shape)
+    count, frames = xy.shape[:2]
+    return Tracks(np.repeat(np.arange(count), frames), np.tile(np.arange(frames), count), xy.reshape(-1, 2), count)
+
+
+@pytest.fixture(scope="module")
+def points():
+    return np.random.default_rng(1).uniform(-1, 1, (300, 3)) * (1.5, 1.5, 1)
+
+
+def turned(views, degrees, seed=0, frames=range(1, FRAMES)):
+    """Return the views with some of them turned."""
+    rng, cameras = np.random.default_rng(seed), views.cam_from_world.copy()
+    centers = camera_centers(cameras)
+    for index in frames:
+        axis = rng.normal(size=3)
+        turn = Rotation.from_rotvec(np.radians(degrees) * axis / np.linalg.norm(axis)).as_matrix()
+        cameras[index] = posed(turn @ cameras[index, :, :3], centers[index])
+    return replace(views, cam_from_world=cameras)
+
+
+def rotation_errors_deg(found, views):
+    relative = [each.cam_from_world[1:, :, :3] @ each.cam_from_world[0, :, :3].T for each in (found, views)]
+    cosine = (np.einsum("sij,sij->s", *relative) - 1) / 2
+    return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+
+
+def features(*places):
+    return Features(np.array(places, float).reshape(-1, 2), np.zeros((len(places), 128), np.uint8), (100, 100))
+
+
+def test_matches_join_to_tracks_and_contradictions_are_dropped():
+    one, two, three = features((1, 1), (2, 2), (9, 9)), features((3, 3), (4, 4)), features((5, 5), (6, 6))
+    pairs = [
+        PairMatches(0, 1, np.array([[0, 0], [1, 1]])),
+        PairMatches(1, 2, np.array([[0, 0], [1, 1]])),
+        PairMatches(0, 2, np.array([[2, 1]])),  # ties two features of frame 0 to one point
+    ]
+    tracks = build_tracks([one, two, three], pairs)
+    assert tracks.count == 1
+    assert tracks.frame.tolist() == [0, 1, 2]
+    assert tracks.xy.tolist() == [[1, 1], [3, 3], [5, 5]]
+    assert build_tracks([one, two], []).count == 0
+
+
+def test_the_split_shares_no_track_and_is_repeatable(views, points):
+    tracks = seen(views, points)
+    fitted, held_out = split_tracks(tracks, 25, seed=3)
+    assert fitted.count + held_out.count == tracks.count
+    assert 0.15 < held_out.count / tracks.count < 0.35
+    assert not {tuple(xy) for xy in fitted.xy} & {tuple(xy) for xy in held_out.xy}
+    np.testing.assert_array_equal(split_tracks(tracks, 25, seed=3)[1].xy, held_out.xy)
+    assert (
+        split_tracks(tracks, 25, seed=4)[1].count != held_out.count
+        or (split_tracks(tracks, 25, seed=4)[1].xy != held_out.xy).any()
+    )
+
+
+def test_frames_that_share_too_few_tracks_are_left_out(views, points):
+    tracks = seen(views, points)
+    alone = tracks.kept((tracks.frame != 3) | (tracks.track < 10))
+    assert connected_frames(alone, FRAMES, 30).tolist() == [True, True, True, False, True]
+    assert not connected_frames(tracks.of_tracks(np.arange(tracks.count) < 10), FRAMES, 30).any()
+
+
+def test_triangulation_is_exact_without_noise(views, points):
+    found, errors = triangulate(views, seen(views, points))
+    np.testing.assert_allclose(found, points, atol=1e-9)
+    np.testing.assert_allclose(errors, 0, atol=1e-7)
+
+
+def test_a_wrong_observation_hardly_moves_its_point(views, points):
+    tracks = seen(views, points)
+    xy = tracks.xy.copy()
+    xy[2] += (40, 0)
+    found, errors = triangulate(views, replace(tracks, xy=xy))
+    assert np.linalg.norm(found[0] - points[0]) < 0.02
+    assert errors[2] > 35
+
+
+def test_points_behind_a_camera_have_an_infinite_error(views, points):
+    tracks = seen(views, points - (0, 0, 20))  # as projections, they are valid
+    assert np.isinf(triangulate(views, tracks)[1]).all()
+
+
+def test_angles_between_rays_are_those_of_the_geometry(views):
+    tracks = seen(views, np.zeros((1, 3)))
+    assert widest_angles(views, tracks, np.zeros((1, 3)))[0] == pytest.approx(np.degrees(0.8), abs=0.5)
+
+
+def test_alignment_finds_the_similarity_in_spite_of_one_wrong_camera(views):
+    from qvggt.geometry import Similarity
+
+    wanted = Similarity(2.5, Rotation.from_rotvec([0.3, -0.2, 1.0]).as_matrix(), np.array([1.0, 2.0, -3.0]))
+    moved = moved_cameras(views.cam_from_world, wanted)
+    found = align_cameras(views.cam_from_world, moved)
+    assert found.scale == pytest.approx(2.5)
+    np.testing.assert_allclose(found.rotation, wanted.rotation, atol=1e-12)
+    np.testing.assert_allclose(found.translation, wanted.translation, atol=1e-12)
+    np.testing.assert_allclose(camera_centers(moved), wanted.apply(camera_centers(views.cam_from_world)), atol=1e-12)
+    moved[2] = posed(np.eye(3), np.array([30.0, 0, 0]))
+    robust = align_cameras(views.cam_from_world, moved)
+    assert robust.scale == pytest.approx(2.5, rel=0.01)
+    np.testing.assert_allclose(robust.rotation, wanted.rotation, atol=0.01)
+
+
+def test_centers_in_one_place_determine_no_scale(views):
+    still = np.stack([posed(each[:, :3], np.zeros(3)) for each in views.cam_from_world])
+    assert align_cameras(still, views.cam_from_world) is None
+
+
+def test_acceptance_keeps_the_old_camera_of_a_frame_that_got_worse(views, points):
+    held_out = seen(views, points, noise_px=0.3)
+    old, new = turned(views, 1.0), turned(views, 5.0, frames=[3])  # all but frame 3 are exact now
+    judge = Judge.of(held_out, [old, new])
+    mixed, accepted = accept_frames(judge, old, new, np.ones(FRAMES, bool))
+    assert accepted.tolist()[1:] == [True, True, False, True]
+    assert (mixed.cam_from_world[3] == old.cam_from_world[3]).all()
+    assert judge.losses(mixed).sum() < judge.losses(old).sum()
+
+
+def test_acceptance_takes_nothing_that_is_better_by_chance_only(views, points):
+    held_out = seen(views, points[:40], noise_px=0.5)
+    old, new = turned(views, 0.005, seed=1), turned(views, 0.005, seed=2)
+    judge = Judge.of(held_out, [old, new])
+    assert not (judge.prefers(new, old) and judge.prefers(old, new))
+    assert not accept_frames(judge, old, old, np.ones(FRAMES, bool))[1].any()
+    few = Judge(seen(views, points[:5]), 0.2)
+    assert not few.prefers(views, turned(views, 3.0))
+
+
+def test_photographs_are_reduced_to_the_searched_size():
+    assert searched_size((4000, 3000), 1600) == (1600, 1200)
+    assert searched_size((800, 600), 1600) == (800, 600)
+
+
+@pytest.fixture
+def adjusted(views, points):
+    """Return a function that adjusts disturbed views to noisy tracks."""
+    pytest.importorskip("pycolmap")
+
+    def run(noise_px=0.3, seed=0, focal=1.04, what=None, change=None):
+        start = replace(turned(views, 2.0, seed), focal=views.focal * focal)
+        tracks = seen(views, points, noise_px, seed)
+        if change is not None:
+            tracks = change(tracks)
+        return start, adjust(start, tracks, what or Adjusted(np.zeros(FRAMES, int), poses=True), rounds=3)
+
+    return run
+
+
+def test_rounds_find_poses_and_the_shared_focal_length(adjusted, views):
+    start, found = adjusted()
+    assert rotation_errors_deg(start, views).min() > 1.9
+    assert found.used.all()
+    assert rotation_errors_deg(found.views, views).max() < 0.1
+    np.testing.assert_allclose(found.views.focal, 500, rtol=0.005)
+
+
+def test_what_is_held_stays(adjusted, views):
+    start, found = adjusted(focal=1.0, what=Adjusted(None, poses=True))
+    assert (found.views.focal == start.focal).all()
+    assert rotation_errors_deg(found.views, views).max() < 0.1
+    start, found = adjusted(focal=1.04, what=Adjusted(np.zeros(FRAMES, int), poses=False))
+    np.testing.assert_allclose(found.views.cam_from_world, start.cam_from_world)
+
+
+def test_a_frame_with_wrong_matches_does_not_take_part_or_disturb(adjusted, views):
+    def scrambled(tracks):
+        xy = tracks.xy.copy()
+        xy[tracks.frame == 4] = np.random.default_rng(0).uniform(0, 600, (tracks.count, 2))
+        return replace(tracks, xy=xy)
+
+    _, found = adjusted(change=scrambled)
+    assert not found.used[4]
+    assert rotation_errors_deg(found.views, views)[:3].max() < 0.2
+
+
+def test_standard_deviations_are_those_of_repeated_adjustments(adjusted, views):
+    errors, focal, predicted = [], [], None
+    for seed in range(8):
+        _, found = adjusted(noise_px=0.5, seed=seed)
+        errors.append(rotation_errors_deg(found.views, views))
+        focal.append(np.log(found.views.focal[0, 0] / 500))
+        predicted = certainty(found.views, found.tracks, np.zeros(FRAMES, int))
+    reference = np.eye(6, len(predicted.covariance))[:3]
+    deviations = []
+    for index in range(1, FRAMES):
+        rotation = views.cam_from_world[index, :, :3] @ views.cam_from_world[0, :, :3].T
+        block = np.roll(reference, 6 * index, axis=1) - rotation @ reference
+        deviations.append(np.degrees(np.sqrt(np.trace(block @ predicted.covariance @ block.T))))
+    ratio = np.sqrt(np.mean(np.square(errors))) / np.sqrt(np.mean(np.square(deviations)))
+    assert 0.5 < ratio < 2
+    assert 0.4 < np.sqrt(np.mean(np.square(focal))) / predicted.focal_deviations()[0] < 2.5
+
+
+def test_only_changes_above_the_uncertainty_count(adjusted, views):
+    start, found = adjusted(noise_px=0.5)
+    known = certainty(found.views, found.tracks, np.zeros(FRAMES, int))
+    assert sure_frames(found.views, start, known).all()
+    assert sure_focal(found.views, start, known)
+    loose = replace(known, covariance=100 * known.covariance)
+    assert not sure_frames(turned(found.views, 0.02), found.views, loose).any()
+    assert not sure_focal(found.views, found.views, known)
+    exact = certainty(found.views, found.tracks, np.zeros(FRAMES, int), known_focal=True)
+    assert exact.focal_deviations().max() < 1e-5 < known.focal_deviations().max()
