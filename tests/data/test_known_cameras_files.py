@@ -96,6 +96,11 @@ def test_read_poses__tum_by_order_or_by_timestamp(tmp_path):
     poses, _ = read_poses(tmp_path / "t.txt", ["1305031102.244.png", "1305031102.170.png"])
     np.testing.assert_allclose(poses["1305031102.244.png"], POSES[2], atol=1e-9)
     np.testing.assert_allclose(poses["1305031102.170.png"], POSES[0], atol=1e-9)
+    poses, _ = read_poses(tmp_path / "t.txt", ["1305031102211000000.png"])  # in nanoseconds, as EuRoC has them
+    np.testing.assert_allclose(poses["1305031102211000000.png"], POSES[1], atol=1e-9)
+    (tmp_path / "t.txt").write_text(trajectory([0.0, 1.0, 2.0]))
+    poses, _ = read_poses(tmp_path / "t.txt", ["1.jpg", "2.jpg", "3.jpg"])  # numbers that are no times
+    np.testing.assert_allclose(poses["1.jpg"], POSES[0], atol=1e-9)
     with pytest.raises(QvggtError, match="3 poses for 2 frames"):
         read_poses(tmp_path / "t.txt", NAMES[:2])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 _FIX_FOCAL, _FIX_POSES, _FIX_RIG = "correct it (--focal)", "correct it (--poses)", "correct it (--rig)"
 _SAME_MOMENT_S = 0.02
+_SECONDS, _NANOSECONDS = re.compile(r"[0-9]+\.[0-9]+|[0-9]{9,10}"), re.compile(r"[0-9]{18,19}")
 _SAME_ASPECT = 0.01
 
 
@@ -168,9 +170,9 @@ def _tum_poses(path: Path, lines: np.ndarray, names: Sequence[str]) -> dict[str,
         raise QvggtError(f"the trajectory {path} has a pose whose quaternion is not of length 1: {_FIX_POSES}")
     rotations = quaternion_to_matrix(torch.from_numpy(lines[:, 4:])).numpy()
     poses = [invert_pose(np.column_stack((turn, line[1:4]))) for turn, line in zip(rotations, lines, strict=True)]
-    stems = [PurePosixPath(name).stem for name in names]
-    if all(_is_time(stem) for stem in stems):
-        gaps = np.abs(lines[:, 0] - np.array([[float(stem)] for stem in stems]))  # [S, N]
+    times = [_time_s(PurePosixPath(name).stem) for name in names]
+    if None not in times:
+        gaps = np.abs(lines[:, 0] - np.array(times, np.float64)[:, None])  # [S, N]
         nearest = gaps.argmin(1)
         close = gaps[np.arange(len(names)), nearest] <= _SAME_MOMENT_S
         if close.any():
@@ -183,5 +185,8 @@ def _tum_poses(path: Path, lines: np.ndarray, names: Sequence[str]) -> dict[str,
     return dict(zip(names, poses, strict=True))
 
 
-def _is_time(stem: str) -> bool:
-    return stem.replace(".", "", 1).isdigit()
+def _time_s(stem: str) -> float | None:
+    """Return the timestamp that a name is, in seconds or in nanoseconds since 1970; None if it is a mere number."""
+    if _SECONDS.fullmatch(stem):
+        return float(stem)
+    return int(stem) * 1e-9 if _NANOSECONDS.fullmatch(stem) else None
