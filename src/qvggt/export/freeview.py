@@ -12,7 +12,7 @@ from qvggt.export.raster import MAX_POINTS, SUPERSAMPLE, draw_points
 _TURN_RAD, _ELEVATION_RAD = 0.42, 0.52
 _SURROUNDING = 0.35
 """Distance of the cameras' mean from the scene's middle, in their spread, below which they surround the scene."""
-_CEILING_BAND, _CEILING_SHARE = 0.1, 0.25
+_CEILING_BAND, _CEILING_SHARE = 0.1, 0.2
 """Share of the scene's height in which a ceiling is, and the share of all points from which on there is one."""
 _FOCAL, _MARGIN, _ROUNDS = 1.15, 1.1, 8
 """Focal length in shorter sides of the picture, room around the scene, and rounds of centering it."""
