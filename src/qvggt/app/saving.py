@@ -27,6 +27,8 @@ FILES: tuple[str, ...] = ("points.ply", "scene.glb", "cameras.json")
 
 _FRAMES_PER_SECOND = 24
 _TIMEOUT_S = 60.0
+_PANEL_PX = 560
+"""Least width of a picture that fills the panel."""
 
 
 def in_meters(result: Result, meters: float) -> Result:
@@ -169,4 +171,6 @@ def frame_picture(prediction: Prediction, frame: int) -> np.ndarray:
     valid = valid_depth(prediction)
     colors = DepthRange.robust(prediction.depth, valid).colors(prediction.depth[frame], valid[frame])
     gap = np.full((len(photo), max(2, photo.shape[1] // 60), 3), 255, np.uint8)
-    return np.concatenate((photo, gap, colors), axis=1)
+    both = np.concatenate((photo, gap, colors), axis=1)
+    larger = -(-_PANEL_PX // both.shape[1])
+    return both.repeat(larger, 0).repeat(larger, 1)

@@ -104,8 +104,9 @@ class Scene:
         self._drawn: list[_DrawnLayer] = []
         self._frame = server.scene.add_frame("/scene", show_axes=False)
         self._grid = server.scene.add_grid(
-            "/grid", infinite_grid=True, fade_distance=40.0, cell_color=(225, 225, 228), section_color=(190, 190, 196)
-        )
+            "/grid", infinite_grid=True, fade_distance=40.0, cell_thickness=0.6, section_thickness=0.8,
+            cell_color=(228, 228, 232), section_color=(205, 205, 212),
+        )  # fmt: skip
 
     def show(self, layers: Sequence[Layer], ground: Ground) -> None:
         """Draw other layers in place of those that are drawn, in the unit of the first."""

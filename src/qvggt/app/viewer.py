@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 _WINDOWS = 10
 """Share of the points that each window of a running reconstruction gets: one tenth."""
 
+_EXTENT = 1.7
+"""Radius within which most points of a scene lie, relative to their median distance from its center."""
+
+_HALF_WIDTH = 0.65
+"""Half the width of a scene at first, relative to its distance."""
+
 _BESIDE_PANEL = 0.15
 """How far a scene is at first left of the window's center, which the panel leaves free, relative to its distance."""
 
@@ -103,8 +109,9 @@ class Viewer:
             first = not self.scene.layers
             self._results = results
             self.ruler.meters = 1.0 if info.unit == "meter" else None
-            self.scene.show(layers, find_ground(layers[0].cloud.points, layers[0].prediction.cam_from_world))
             self.controls.drop_percent = info.drop_percent
+            self.scene.look = self.controls.look
+            self.scene.show(layers, find_ground(layers[0].cloud.points, layers[0].prediction.cam_from_world))
             self.controls.status.content = self._status()
             self._place_browsers(first)
 
@@ -145,7 +152,7 @@ class Viewer:
         level = looking(forward if np.linalg.norm(forward) > 1e-6 else np.array([0.0, 1.0, 0.0]))
         behind = max((float((target - place) @ level[:, 2]) for place, _ in cameras), default=0.0) + 0.3 * RADIUS
         low, high = np.percentile((points - target) @ level[:, 0], (2, 98))
-        distance = max(behind, float(max(-low, high)) / 0.8, RADIUS)
+        distance = max(behind, float(max(-low, high)) / _HALF_WIDTH, RADIUS)
         target = target + _BESIDE_PANEL * distance * level[:, 0]
         return target + distance * (np.array([0.0, 0.0, 0.4]) - level[:, 2]), target
 
@@ -273,10 +280,10 @@ def _waiting(client: ClientHandle) -> Iterator[None]:
 
 def _scene_px(camera: CameraHandle) -> float:
     """Return the radius in pixels of a scene's disc on a screen; infinite from inside."""
-    distance = float(np.linalg.norm(camera.position))
-    if distance <= 1.5 * RADIUS:
+    extent, distance = _EXTENT * RADIUS, float(np.linalg.norm(camera.position))
+    if distance <= extent:
         return np.inf
-    return RADIUS / distance / np.tan(camera.fov / 2) * camera.image_height / 2
+    return extent / distance / np.tan(camera.fov / 2) * camera.image_height / 2
 
 
 def _fly(client: ClientHandle, place: np.ndarray, rotation: np.ndarray, steps: int = 20) -> None:
