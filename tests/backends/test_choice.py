@@ -105,10 +105,10 @@ def test_table__every_kind_of_cpu_has_an_entry_and_says_why():
 
 
 def test_load__says_what_it_took(caplog):
-    with caplog.at_level("INFO", "qvggt"):
+    with caplog.at_level("DEBUG", "qvggt"):
         qvggt.load("nano")
     assert "float32 on cpu: the model is small" in caplog.text
     caplog.clear()
-    with caplog.at_level("INFO", "qvggt"):
+    with caplog.at_level("DEBUG", "qvggt"):
         qvggt.load("nano", "cpu", "float32")
     assert not caplog.text

@@ -16,7 +16,7 @@ FULL = ("seeded:vggt-1b", "--frames", 30)
 
 
 def test_plan_prints_and_writes_every_stage(qvggt, tmp_path):
-    done = qvggt("plan", "seeded:vggt-1b", "--frames", 8, "--json", tmp_path / "x.json")
+    done = qvggt("plan", "seeded:vggt-1b", "--frames", 8, "--compute", "float32", "--json", tmp_path / "x.json")
     assert (done.status, done.err) == (0, "")
     values = json.loads((tmp_path / "x.json").read_text())
     assert [stage["stage"] for stage in values["stages"]] == [

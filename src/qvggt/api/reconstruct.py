@@ -71,7 +71,8 @@ def load(
         _check_device(device)
     chosen = choose(device, compute, opened.config.embed_dim, opened.recipe is not None)
     if chosen.reason:
-        log.info("%s on %s: %s", chosen.compute, chosen.device, chosen.reason)
+        level = logging.DEBUG if chosen.compute == "float32" else logging.INFO  # float32 changes nothing
+        log.log(level, "%s on %s: %s", chosen.compute, chosen.device, chosen.reason)
     loaded = opened.load(chosen.device, chosen.compute)
     loaded.aggregator.global_attention = global_attention
     return loaded
