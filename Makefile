@@ -26,7 +26,7 @@ test: $(VENV)/.installed-dev
 
 test-fast: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/quant tests/model tests/nn tests/eval/metrics tests/files \
-		-m "not slow and not process and not native and not render"
+		-m "not slow and not process and not native and not render and not browser"
 
 torture: $(VENV)/.installed-dev
 	$(BIN)/python scripts/torture.py --page docs/reliability.md

@@ -1,0 +1,48 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from qvggt.app.saving import file_bytes, frame_picture, in_meters, moving_picture, save_as
+from qvggt.export.result import Result, ResultInfo, open_result
+from qvggt.types import QvggtError
+
+GRAYS = [np.full((90, 160, 3), 20 * index, np.uint8) for index in range(6)]
+
+
+def test_an_mp4_has_every_picture():
+    av = pytest.importorskip("av")
+    with av.open(io.BytesIO(moving_picture(GRAYS, "MP4"))) as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert [frame.shape for frame in frames] == [(90, 160, 3)] * 6
+    np.testing.assert_allclose([frame.mean() for frame in frames], [20 * index for index in range(6)], atol=3)
+
+
+def test_a_gif_has_every_other_picture():
+    gif = Image.open(io.BytesIO(moving_picture(GRAYS, "GIF")))
+    assert (gif.n_frames, gif.size, gif.info["loop"]) == (3, (160, 90), 0)
+
+
+def test_a_photograph_is_shown_beside_its_depth(room):
+    picture = frame_picture(room, 1)
+    height, width = room.depth.shape[1:]
+    larger = picture.shape[0] // height
+    assert picture.shape[1] >= 560
+    photo = picture[::larger, : larger * width : larger]
+    np.testing.assert_array_equal(photo, np.rint(255 * room.images[1].transpose(1, 2, 0)))
+
+
+def test_files_and_results_in_meters(room, tmp_path):
+    result = Result(tmp_path / "room", room, ResultInfo(drop_percent=0))
+    metric = in_meters(result, 2.0)
+    assert metric.info.unit == "meter"
+    assert metric.info.details["scale"]["meters_per_unit"] == 2.0
+    assert b"meters" in file_bytes(metric, "points.ply", 100)[:400]
+    assert b"meters" not in file_bytes(result, "points.ply", 100)[:400]
+    saved = open_result(save_as(metric, str(tmp_path / "metric")))
+    np.testing.assert_allclose(saved.prediction.depth, 2 * room.depth, rtol=1e-6)
+    with pytest.raises(QvggtError, match="metric"):
+        save_as(metric, str(tmp_path / "metric"))  # never over an earlier one
+    with pytest.raises(QvggtError, match="name the folder"):
+        save_as(metric, " ")
