@@ -93,8 +93,8 @@ def test_reconstruct__the_sample_scene_is_close_to_float32(checkpoint, mode):
             assert float((value - exact).norm() / exact.norm()) < TOLERANCE[mode], field
 
 
-def test_packed_layers__precise_ones_multiply_in_float32(micro):
-    model = convert(_copy(micro), recipe_for(micro), pick("cpu", "bfloat16"))
+def test_packed_layers__precise_ones_multiply_in_float32(checkpoint):
+    model = qvggt.load(checkpoint, "cpu", "bfloat16")
     for name, module in model.named_modules():
         if isinstance(module, PackedLayer):
             assert module.dtype == (torch.float32 if is_precise(name) else torch.bfloat16), name

@@ -59,6 +59,11 @@ class Backend(Protocol):
     """Storage dtype of intermediates that are kept between chunks (queries, keys and values of a long sequence, feature
     maps of a dense head); None keeps the model's dtype."""
 
+    @property
+    def precise(self) -> Backend:
+        """The backend of the same device for layers that compute in float32 in every compute mode."""
+        ...
+
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return why this backend cannot run on a device, as a message for the user, or None if it can."""
         ...

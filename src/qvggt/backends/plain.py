@@ -39,6 +39,11 @@ class PlainBackend:
             self.name, self.compute = f"{self.name}-{compute}", compute
             self.dtype = self.cache_dtype = HALF_DTYPES[compute]
 
+    @property
+    def precise(self) -> PlainBackend:
+        """The same backend in float32."""
+        return self if self.dtype is None else type(self)()
+
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return None: torch runs everywhere."""
         return None

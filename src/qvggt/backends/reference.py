@@ -20,6 +20,11 @@ class ReferenceBackend:
     dtype: torch.dtype | None = None
     cache_dtype: torch.dtype | None = None
 
+    @property
+    def precise(self) -> ReferenceBackend:
+        """Itself."""
+        return self
+
     def unsupported_reason(self, device: torch.device) -> str | None:
         """Return None: torch runs everywhere."""
         return None

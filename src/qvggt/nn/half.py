@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qvggt.backends import Backend, operators, pick
+from qvggt.backends import Backend, operators
 from qvggt.backends.native import halves
 from qvggt.backends.plain import is_inference
 from qvggt.model import VGGT
@@ -48,7 +48,7 @@ def use_half(model: VGGT, backend: Backend, keep_stored: bool) -> None:
             each use; otherwise they are converted once.
     """
     assert backend.dtype is not None
-    precise = pick(next(model.parameters()).device, "float32")
+    precise = backend.precise
     use_arithmetic(model, Arithmetic(backend.attend, backend.cache_dtype, backend.dtype, _rotated))
     for name, layer in list(model.named_modules()):
         dtype = torch.float32 if is_precise(name) else backend.dtype
