@@ -6,8 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from qvggt.backends import BACKENDS, operators
-from qvggt.backends.native import halves
+from qvggt.backends.native import half_products, halves
 from qvggt.model.layers import normalized_and_rotated, rope_table
+from qvggt.quant.affine import quantize
+from qvggt.quant.packing import pack
+from qvggt.quant.scheme import Scheme
 
 HALF = torch.bfloat16
 EPS = torch.finfo(HALF).eps
@@ -81,9 +84,46 @@ def test_supports__other_heads_and_types_go_to_torch():
 
 
 @needs_units
-@pytest.mark.parametrize("name", ["attention_bfloat16", "rotate_bfloat16"])
+@pytest.mark.parametrize("name", ["attention_bfloat16", "rotate_bfloat16", "linear_bfloat16"])
 def test_operators__fakes_have_the_layout_of_results(name):
     q, k, v = heads(2, 3, 20)
-    table = torch.randn(2, 20, halves.CHANNELS)
-    given = (q, k, v, torch.rand(20)) if name.startswith("attention") else (q, None, None, 1e-5, *table)
+    weight = pack(quantize(torch.randn(32, halves.CHANNELS), Scheme(4, 32)))
+    given = {
+        "attention_bfloat16": (q, k, v, torch.rand(20)),
+        "rotate_bfloat16": (q, None, None, 1e-5, *torch.randn(2, 20, halves.CHANNELS)),
+        "linear_bfloat16": (q, *operators.weight_arguments(weight), None),
+    }[name]
     torch.library.opcheck(getattr(operators, name), given, test_utils=("test_schema", "test_faketensor"))
+
+
+@needs_units
+@pytest.mark.parametrize("rows", [64, 77, 1374])
+@pytest.mark.parametrize(
+    ("outputs", "width", "scheme"),
+    [
+        (32, 64, Scheme(4, 32)),
+        (64, 96, Scheme(3, 32, symmetric=False)),
+        (96, 256, Scheme(8, -1)),
+        (352, 1024, Scheme(4, 128)),
+    ],
+)
+def test_multiply__equals_float64_of_the_expanded_weight(rows, outputs, width, scheme):
+    generator = torch.Generator().manual_seed(rows)
+    weight = pack(quantize(torch.randn(outputs, width, generator=generator), scheme))
+    x, bias = torch.randn(rows, width, generator=generator).to(HALF), torch.randn(outputs, generator=generator)
+    expanded = BACKENDS["plain"].expand(weight, HALF).double()
+    assert half_products.supports(x, weight)
+    for shift in (bias, None):
+        found = BACKENDS["cpu-bfloat16"].linear(x, weight, shift)
+        expected = x.double() @ expanded.T + (0 if shift is None else shift)
+        assert found.dtype == HALF
+        assert float((found.double() - expected).norm() / expected.norm()) < EPS / 2
+
+
+def test_multiply__what_the_kernel_does_not_support_goes_to_torch():
+    weight = pack(quantize(torch.randn(32, 64), Scheme(4, 32)))
+    assert not half_products.supports(torch.randn(100, 64), weight)
+    assert not half_products.supports(torch.randn(10, 64).to(HALF), weight)
+    odd = pack(quantize(torch.randn(40, 64), Scheme(4, 32)))
+    assert not half_products.supports(torch.randn(100, 64).to(HALF), odd)
+    assert BACKENDS["cpu-bfloat16"].linear(torch.randn(100, 64).to(HALF), odd, None).shape == (100, 40)

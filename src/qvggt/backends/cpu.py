@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qvggt.backends import operators
 from qvggt.backends.base import ConvGeometry
-from qvggt.backends.native import halves, products
+from qvggt.backends.native import half_products, halves, products
 from qvggt.backends.native.convolution import Convolution, can_convolve, uses_winograd
 from qvggt.backends.native.jobs import is_compiled
 from qvggt.backends.native.library import unavailable_reason
@@ -49,6 +49,8 @@ class CpuBackend(PlainBackend):
         rows = x.numel() // x.shape[-1]
         if rows < FEW_TOKENS and x.dtype == torch.float32 and is_inference(x, bias):
             return operators.linear(x, *operators.weight_arguments(weight), bias)
+        if half_products.supports(x, weight) and is_inference(x, bias):
+            return operators.linear_bfloat16(x, *operators.weight_arguments(weight), bias)
         return super().linear(x, weight, bias)
 
     def convolve(self, x: Tensor, weight: PackedWeight, bias: Tensor | None, geometry: ConvGeometry) -> Tensor:

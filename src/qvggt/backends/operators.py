@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qvggt.backends.base import ConvGeometry
-from qvggt.backends.native import attention, convolution, halves, products
+from qvggt.backends.native import attention, convolution, half_products, halves, products
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.backends.plain import PlainBackend
 from qvggt.quant.packing import PackedWeight
@@ -97,6 +97,15 @@ def linear_int8(
     weight = _weight(x.shape[-1], packed, scale, zero_point, bits=bits)
     out = products.multiply(products.round_rows(_rows(x).float()), weight, bias)
     return out.view(*x.shape[:-1], len(packed)).to(x.dtype)
+
+
+@_operator(f"linear_bfloat16(Tensor x, {_WEIGHT}, Tensor? bias)", _fake_linear)
+def linear_bfloat16(
+    x: Tensor, packed: Tensor, scale: Tensor, zero_point: Tensor | None, bits: int, bias: Tensor | None
+) -> Tensor:
+    """Multiply x [..., in] bfloat16 with a packed weight expanded to bfloat16 (``native.half_products``)."""
+    weight = _weight(x.shape[-1], packed, scale, zero_point, bits=bits)
+    return half_products.multiply(_rows(x), weight, bias).view(*x.shape[:-1], len(packed))
 
 
 def _rows(x: Tensor) -> Tensor:

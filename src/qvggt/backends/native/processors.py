@@ -37,10 +37,19 @@ _PAIRS = (
 _AVX512 = ("-mavx512vnni", "-mavx512vl")
 
 X86 = Processor(
-    sources=("products.c", "expand.c", "rounding.c", "attention.c", "convolution.c", "winograd.c", "halves.c"),
+    sources=(
+        "products.c",
+        "expand.c",
+        "rounding.c",
+        "attention.c",
+        "convolution.c",
+        "winograd.c",
+        "halves.c",
+        "half_products.c",
+    ),
     functions=(*_PRODUCTS, *_PAIRS),
     flags=("-mavx2", "-mfma", "-mbmi2", "-mf16c"),
-    special=("qvggt_attend_bfloat16", "qvggt_rotate_bfloat16"),
+    special=("qvggt_attend_bfloat16", "qvggt_rotate_bfloat16", "qvggt_multiply_bfloat16"),
     features={
         "avx512_bf16": (*_AVX512, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512bf16"),
         "avx512_vnni": _AVX512,
