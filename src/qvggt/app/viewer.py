@@ -57,8 +57,9 @@ def view(results: Sequence[Result], options: ViewOptions, on_ready: Callable[[st
     comparison = compare_results(*results) if len(results) == 2 else None
     with serving(options) as server:
         Viewer(server, options, results[0].folder, comparison).show(results)
-        on_ready(url_of(server))
-        wait_for_interrupt()
+        with suppress(KeyboardInterrupt):
+            on_ready(url_of(server))
+            wait_for_interrupt()
 
 
 def wait_for_interrupt() -> None:
