@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qvggt.app.cloud import pixel_points
+from qvggt.export.page import rounded_up
 from qvggt.export.result import Result
 from qvggt.geometry import Similarity
 from qvggt.postprocess.similarity import aligned
@@ -36,17 +37,6 @@ class Comparison:
     def top(self) -> float:
         """The last value of a readable color scale: the 95th percentile, rounded up to 1, 2 or 5 x 10^k."""
         return rounded_up(max(self.quantile(0.95), 1e-4))
-
-
-def rounded_up(value: float) -> float:
-    """Return the next number of the form 1, 2, 5 x 10^k.
-
-    >>> rounded_up(0.013), rounded_up(0.05), rounded_up(7)
-    (0.02, 0.05, 10.0)
-    """
-    power = int(np.floor(np.log10(value)))
-    steps = [float(f"{digit}e{k}") for k in (power, power + 1) for digit in (1, 2, 5)]
-    return next(step for step in steps if step >= value * (1 - 1e-9))
 
 
 def compare_results(first: Result, second: Result) -> Comparison:

@@ -24,7 +24,7 @@ def demo(
     from qvggt.eval.metrics.pose import auc, pose_errors
     from qvggt.export import write_all
     from qvggt.export.page import PAGE_POINTS, write_page
-    from qvggt.export.result import ResultInfo, save_result
+    from qvggt.export.result import ResultInfo, judged, save_result
     from qvggt.inference.process_memory import size_text
     from qvggt.options import ExportOptions, QuantizeOptions
     from qvggt.weights.pretrained import sample_cameras, sample_images
@@ -41,7 +41,8 @@ def demo(
             network = api.load(model, device="cpu", compute="float32")  # the same digits on every machine
             predictions[name] = api.reconstruct(network, sample_images(), heads=("camera", "depth"), on_progress=update)
         folder = output / name
-        save_result(predictions[name], ResultInfo(str(model), tuple(map(str, sample_images()))), folder)
+        info = ResultInfo(str(model), tuple(map(str, sample_images())))
+        save_result(predictions[name], judged(predictions[name], info), folder)
         write_all(predictions[name], folder, ExportOptions(title=f"nano, {name}"), "the sample room")
         count, _, height, width = predictions[name].images.shape
         say(f"reconstructed the sample scene, {count} images of {width}x{height} px, with the {name} model")

@@ -202,7 +202,7 @@ class _Points:
         apart = self.apart
         if apart is None:
             return None
-        return _rounded_up(max(float(np.percentile(apart, _HEAT_PERCENT)), 1e-5)), float(np.median(apart))
+        return rounded_up(max(float(np.percentile(apart, _HEAT_PERCENT)), 1e-5)), float(np.median(apart))
 
     def tobytes(self) -> bytes:
         """Return all points as the page reads them.
@@ -257,11 +257,11 @@ def _ranks(confidence: np.ndarray) -> np.ndarray:
     return _bytes(np.searchsorted(np.sort(confidence), confidence, side="right"), len(confidence))
 
 
-def _rounded_up(value: float) -> float:
+def rounded_up(value: float) -> float:
     """Return the next number of the form 1, 2, 5 x 10^k.
 
-    >>> _rounded_up(0.013), _rounded_up(0.05)
-    (0.02, 0.05)
+    >>> rounded_up(0.013), rounded_up(0.05), rounded_up(7)
+    (0.02, 0.05, 10.0)
     """
     power = math.floor(math.log10(value))
     steps = [float(f"{digit}e{k}") for k in (power, power + 1) for digit in (1, 2, 5)]
