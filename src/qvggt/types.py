@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NewType
+from typing import Any, Literal, NewType, get_args
 
 import numpy as np
 
@@ -34,6 +34,122 @@ class QvggtError(Exception):
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+AttentionKind = Literal["exact", "frame", "pooled"]
+"""All tokens of a scene, those of the same frame, or averages of patches."""
+
+
+@dataclass(frozen=True)
+class BlockAttention:
+    """Which keys and values the tokens of a scene attend to in one global block.
+
+    ``exact``: those of all tokens. ``frame``: those of their own frame. ``pooled``: those of all special tokens and of
+    the first frame, the averages over groups of ``side`` x ``side`` patches of all other frames, the mean of those
+    averages, and, for an averaged patch, its own.
+
+    Attributes:
+        kind: of attention.
+        side: of a group, in patches; 1 unless ``pooled``.
+
+    Raises:
+        QvggtError: the kind does not exist, or the side does not fit it.
+    """
+
+    kind: AttentionKind = "exact"
+    side: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(AttentionKind) or self.side < 1 or (self.kind != "pooled" and self.side != 1):
+            raise QvggtError(f"invalid attention {str(self)!r}: expected exact, frame, or pooled SIDE such as pooled 2")
+
+    def __str__(self) -> str:
+        """Return ``exact``, ``frame``, or ``pooled 2``."""
+        return f"{self.kind} {self.side}" if self.kind == "pooled" else self.kind
+
+    @classmethod
+    def parse(cls, text: str) -> BlockAttention:
+        """Return the attention that ``str`` of it names.
+
+        Raises:
+            QvggtError: there is no such attention.
+        """
+        kind, _, side = text.partition(" ")
+        if (kind == "pooled") != side.isdecimal() or (side and kind != "pooled"):
+            raise QvggtError(f"invalid attention {text!r}: expected exact, frame, or pooled SIDE such as pooled 2")
+        return cls(kind, int(side or 1))  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True)
+class PlanLevel:
+    """The attention of every global block from a number of frames on.
+
+    Attributes:
+        min_frames: fewest frames of a scene, at least 1.
+        blocks: one for each global block, in running order.
+    """
+
+    min_frames: int
+    blocks: tuple[BlockAttention, ...]
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """The attention of every global block, by the number of frames of a scene.
+
+    The last level whose ``min_frames`` a scene reaches applies. In scenes with fewer frames than the first level's all
+    blocks are exact.
+
+    Attributes:
+        levels: with increasing ``min_frames``, and equally many blocks.
+
+    Raises:
+        QvggtError: there is no level, or they are not in that form.
+    """
+
+    levels: tuple[PlanLevel, ...]
+
+    def __post_init__(self) -> None:
+        frames = [level.min_frames for level in self.levels]
+        if not frames or frames != sorted(set(frames)) or frames[0] < 1:
+            raise QvggtError(f"invalid attention plan: expected levels with increasing min_frames, got {frames}")
+        if len({len(level.blocks) for level in self.levels}) > 1 or not self.levels[0].blocks:
+            raise QvggtError("invalid attention plan: every level needs the attention of every global block")
+
+    @property
+    def depth(self) -> int:
+        """Number of global blocks."""
+        return len(self.levels[0].blocks)
+
+    def at(self, frames: int) -> tuple[BlockAttention, ...]:
+        """Return the attention of every global block in scenes of a number of frames."""
+        reached = [level.blocks for level in self.levels if level.min_frames <= frames]
+        return reached[-1] if reached else (BlockAttention(),) * self.depth
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-ready mapping that ``from_json`` reads."""
+        levels = [{"min_frames": level.min_frames, "blocks": list(map(str, level.blocks))} for level in self.levels]
+        return {"version": 1, "levels": levels}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> AttentionPlan:
+        """Rebuild a plan from ``to_json``.
+
+        Raises:
+            QvggtError: the mapping has another version, is damaged, or is not a plan.
+        """
+        version = values.get("version") if isinstance(values, Mapping) else None
+        if version != 1:
+            raise QvggtError(f"the attention plan has version {version!r}, but this qvggt reads version 1")
+        try:
+            return cls(
+                tuple(
+                    PlanLevel(int(level["min_frames"]), tuple(BlockAttention.parse(str(b)) for b in level["blocks"]))
+                    for level in values["levels"]
+                )
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise QvggtError(f"the attention plan is damaged ({error}): make it again") from error
 
 
 @dataclass(frozen=True)

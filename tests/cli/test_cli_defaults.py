@@ -97,7 +97,7 @@ EXPECTED = {
         **SCHEME,
         **calibration(CalibrationOptions),
         **fields(QuantizeOptions, "activation_bits", "average_bits", "max_bytes", "sensitivities", "layers"),
-        **fields(QuantizeOptions, "float_type", "tokens", "without", "supervision"),
+        **fields(QuantizeOptions, "float_type", "tokens", "without", "supervision", "attention_plan"),
         "method": METHOD,
         "scale_rule": Scheme.scale_rule,
         "conv_bits": QuantizeOptions.conv.bits,

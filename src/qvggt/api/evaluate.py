@@ -15,7 +15,7 @@ from qvggt.eval.evaluate import References, Subject, evaluate_plan
 from qvggt.eval.plan import plan_evaluation
 from qvggt.eval.report import Evaluation
 from qvggt.model import VGGT
-from qvggt.options import DATASET, RunOptions, Selection
+from qvggt.options import DATASET, RunOptions, Selection, attention_of
 from qvggt.types import OnProgress, PathLike
 
 
@@ -76,7 +76,7 @@ def subject_of(model: VGGT | PathLike, run: RunOptions, revision: str | None = N
     return Subject(
         describe(opened),
         opened.config,
-        partial(load, model, run.device, run.compute, revision, global_attention=run.global_attention),
+        partial(load, model, run.device, run.compute, revision, global_attention=attention_of(run.global_attention)),
     )
 
 

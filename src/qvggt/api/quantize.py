@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.options import METHOD, QuantizeOptions
 from qvggt.quant.layer_names import part_of
 from qvggt.quant.recipe import Provenance
-from qvggt.types import OnProgress, PathLike, QvggtError
+from qvggt.types import AttentionPlan, OnProgress, PathLike, QvggtError
 from qvggt.weights.open import FloatWeights, load_float
 
 log = logging.getLogger(__name__)
@@ -80,10 +80,13 @@ def quantize(
     float_model = model if isinstance(model, VGGT) else load_float(open_float(model, revision))
     check_float(float_model)
     chosen = find_method(method)(options or QuantizeOptions())
+    plan = chosen.options.plan_for(float_model.config.depth)
     source = Provenance("" if isinstance(model, VGGT) else str(model), method=method)
     if chosen.needs_calibration:
-        return quantize_calibrated(float_model, chosen, source)[0]
-    return convert(float_model, chosen.recipe(model_layers(float_model.config), source)).eval()
+        quantized = quantize_calibrated(float_model, chosen, source)[0]
+    else:
+        quantized = convert(float_model, chosen.recipe(model_layers(float_model.config), source)).eval()
+    return _with_plan(quantized, plan)
 
 
 def quantize_to(
@@ -125,11 +128,12 @@ def quantize_to(
         _check_work(work, overwrite, resume)
     report_to("opening", 0.0)
     weights = open_float(model, revision)
+    plan = chosen.options.plan_for(weights.config.depth)
     report_to("hashing", 0.0)
     source = Provenance(str(model), source_hash=weights.hash(), method=method)
     asked = {"source_hash": source.source_hash, "method": method, "options": chosen.options.to_json()}
     if not chosen.needs_calibration:
-        recipe = chosen.recipe(model_layers(weights.config), source)
+        recipe = replace(chosen.recipe(model_layers(weights.config), source), attention=plan)
         tensors = _watched(chosen.stream(weights.source, weights.config, recipe), weights, report_to)
         write_checkpoint(folder, weights.config, recipe, tensors, overwrite=overwrite)
     elif completed is None or not _agree(completed, asked):
@@ -138,10 +142,17 @@ def quantize_to(
                 load_float(weights), chosen, source, work, sensitivities=sensitivities, on_progress=report_to
             )
         report_to("writing", 1.0)
-        save_checkpoint(quantized, folder, overwrite)
+        save_checkpoint(_with_plan(quantized, plan), folder, overwrite)
     if chosen.needs_calibration:
         remove_store(work)
     return _report(folder, report_to.costs())
+
+
+def _with_plan(model: QuantizedVGGT, plan: AttentionPlan | None) -> QuantizedVGGT:
+    """Make a quantized model state and use an attention plan, in place, and return it."""
+    model.recipe = replace(model.recipe, attention=plan)
+    model.aggregator.global_attention = plan or "exact"
+    return model
 
 
 def _report(folder: PathLike, costs: tuple[StageCost, ...]) -> QuantizeReport:

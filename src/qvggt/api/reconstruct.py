@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -34,9 +35,12 @@ from qvggt.options import (
     LoadOptions,
     PointsFrom,
     WindowOptions,
+    attention_of,
+    check_depth,
     check_heads,
 )
-from qvggt.types import OnProgress, OnWindow, PathLike, Prediction, QvggtError
+from qvggt.quant.recipe import Recipe
+from qvggt.types import AttentionPlan, OnProgress, OnWindow, PathLike, Prediction, QvggtError
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +64,16 @@ def load(
         compute: ``float32``, ``bfloat16``, ``float16`` or ``int8``; ``auto`` is the fastest of them that is
             near-lossless on the device. Float models compute in float32 for ``int8``.
         revision: branch, tag or commit of a hub id.
-        global_attention: ``merged`` merges patch tokens for global attention: faster with many frames, less accurate.
+        global_attention: ``auto`` is the attention plan that a checkpoint states, or else exact; ``exact``;
+            ``merged`` merges patch tokens, which is faster with many frames and less accurate; a name in
+            ``qvggt.options.ATTENTION_PRESETS``; an ``AttentionPlan``; or its JSON file.
 
     Raises:
         QvggtError: the model is not found, damaged, or not a VGGT, or an option is impossible.
     """
     LoadOptions(device, compute, global_attention)  # raises for impossible ones
     opened = open_model(model, revision)
+    attention = _attention(global_attention, opened.config.depth, opened.recipe)
     if device != "auto":
         _check_device(device)
     chosen = choose(device, compute, opened.config.embed_dim, opened.recipe is not None)
@@ -74,8 +81,17 @@ def load(
         level = logging.DEBUG if chosen.compute == "float32" else logging.INFO  # float32 changes nothing
         log.log(level, "%s on %s: %s", chosen.compute, chosen.device, chosen.reason)
     loaded = opened.load(chosen.device, chosen.compute)
-    loaded.aggregator.global_attention = global_attention
+    loaded.aggregator.global_attention = attention
     return loaded
+
+
+def _attention(value: GlobalAttention, depth: int, recipe: Recipe | None) -> Literal["exact", "merged"] | AttentionPlan:
+    """Return the global attention that a value stands for, in a model of this depth with this recipe."""
+    found = attention_of(value)
+    if found == "auto":
+        found = recipe.attention if recipe is not None and recipe.attention is not None else "exact"
+    check_depth(found, depth)
+    return found
 
 
 def reconstruct(

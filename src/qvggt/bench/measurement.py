@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from qvggt.options import ALL_HEADS, Compute, GlobalAttention, Head, ImageOptions, LoadOptions
+from qvggt.options import ALL_HEADS, Compute, Head, ImageOptions, LoadOptions
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class BenchRun:
         threads: CPU threads; torch's default if None.
         device: where the model runs.
         seed: random seed of the images.
-        global_attention: over all tokens, or merged ones.
+        global_attention: as in ``LoadOptions``, by name or file.
         outputs: file to write samples of the model's outputs to; none if empty.
     """
 
@@ -34,13 +35,14 @@ class BenchRun:
     threads: int | None = None
     device: str = "cpu"
     seed: int = 0
-    global_attention: GlobalAttention = LoadOptions.global_attention
+    global_attention: str = str(LoadOptions.global_attention)
     outputs: str = ""
 
     @property
     def how(self) -> str:
         """Compute mode and kind of attention in words."""
-        return self.compute + (", merged" if self.global_attention == "merged" else "")
+        usual = self.global_attention in ("auto", "exact")
+        return self.compute + ("" if usual else f", {Path(self.global_attention).stem}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""

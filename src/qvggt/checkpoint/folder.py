@@ -28,7 +28,7 @@ from qvggt.files.read import parse_json, read_json_object, read_text, reading
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import check_depths, fill, parameter_shapes, shell, stored_layout, stored_tensors
 from qvggt.nn.quantized import QuantizedVGGT
-from qvggt.options import Compute
+from qvggt.options import Compute, check_depth
 from qvggt.quant.recipe import Recipe
 from qvggt.quant.source import check_tensors
 from qvggt.types import PathLike, QvggtError
@@ -78,12 +78,13 @@ class Checkpoint:
         return sum((self.folder / name).stat().st_size for name in _FILES)
 
     def hash(self) -> str:
-        """Return a hash of what determines the model's values: architecture, schemes and tensors."""
+        """Return a hash of what determines the model's values: architecture, schemes, tensors, attention plan."""
         values = {
             "layers": {name: scheme.to_json() for name, scheme in self.recipe.layers.items()},
             "float_type": self.recipe.float_type,
             "config": self.config.to_json(),
             "tensors": dict(self.hashes),
+            **({} if self.recipe.attention is None else {"attention_plan": self.recipe.attention.to_json()}),
         }
         return hash_bytes(json.dumps(values, sort_keys=True).encode())
 
@@ -222,6 +223,8 @@ def open_checkpoint(folder: PathLike, name: str | None = None) -> Checkpoint:
     ):
         if computed != written:
             raise QvggtError(f"{part} in {folder} was changed after it was written: get an intact copy")
+    with reading(folder / RECIPE):
+        check_depth(recipe.attention or "exact", config.depth)
     return Checkpoint(name or str(folder), folder=folder, config=config, recipe=recipe, file=file, hashes=hashes)
 
 

@@ -51,8 +51,13 @@ Compute = Annotated[
     ),
 ]
 GlobalAttention = Annotated[
-    options.GlobalAttention,
-    tyro.conf.arg(help="merged: merge patch tokens in global attention; faster with many frames, less accurate"),
+    str,
+    option(
+        "exact|merged|auto|PRESET|FILE.json",
+        "global attention over all tokens; over groups of patches, faster with many frames and less accurate; the "
+        f"checkpoint's plan, if it has one; or a plan: {', '.join(options.ATTENTION_PRESETS)} or a file",
+        None,
+    ),
 ]
 Revision = Annotated[str | None, option("NAME", "branch, tag or commit of a hub id")]
 Mode = Annotated[options.ImageMode, tyro.conf.arg(help="crop tall images, or pad all of them to a square")]

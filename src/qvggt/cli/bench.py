@@ -20,8 +20,8 @@ Models = Annotated[
 ]
 Computes = Annotated[tuple[choices.Compute, ...], tyro.conf.arg(help="arithmetic of products, each for every model")]
 Attentions = Annotated[
-    tuple[choices.GlobalAttention, ...],
-    tyro.conf.arg(help="global attention over all tokens or merged ones, each for every model"),
+    tuple[str, ...],
+    given.option("NAME|FILE", "global attention as reconstruct takes it, each for every model", None),
 ]
 
 

@@ -31,7 +31,7 @@ def evaluate(
     threads: given.Threads = RunOptions.threads,
     device: given.Device = RunOptions.device,
     compute: given.Compute = RunOptions.compute,
-    global_attention: given.GlobalAttention = LoadOptions.global_attention,
+    global_attention: given.GlobalAttention = str(LoadOptions.global_attention),
     window: given.WindowFrames = None,
     overlap: given.WindowOverlap = WindowOptions.overlap,
     revision: given.Revision = None,

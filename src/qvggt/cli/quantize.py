@@ -50,6 +50,11 @@ Without = Annotated[
     ),
 ]
 
+AttentionPlanFile = Annotated[
+    str | None,
+    option("FILE.json|PRESET", "state this plan of global attention in the checkpoint", "(default: exact attention)"),
+]
+
 
 def quantize(
     model: given.Model,
@@ -68,6 +73,7 @@ def quantize(
     float_type: OtherType = QuantizeOptions.float_type,
     tokens: Tokens = QuantizeOptions.tokens,
     without: Without = QuantizeOptions.without,
+    attention_plan: AttentionPlanFile = None,
     supervision: given.Supervision = QuantizeOptions.supervision,
     calib: given.Calib = CalibrationOptions.source,
     calib_root: given.CalibRoot = None,
@@ -102,6 +108,7 @@ def quantize(
         max_bytes=max_bytes,
         sensitivities=sensitivities,
         without=without,
+        attention_plan=attention_plan,
     )
     started = time.perf_counter()
     with progress(model) as update:

@@ -44,7 +44,7 @@ def reconstruct(
     known: Annotated[KnownValues, tyro.conf.arg(name="")] = KnownValues(),
     refine: given.Refine = False,
     compute: given.Compute = LoadOptions.compute,
-    global_attention: given.GlobalAttention = LoadOptions.global_attention,
+    global_attention: given.GlobalAttention = str(LoadOptions.global_attention),
     dense_frames: given.DenseFrames = InferenceOptions.dense_frames,
     window: given.WindowFrames = None,
     overlap: given.WindowOverlap = WindowOptions.overlap,

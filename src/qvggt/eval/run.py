@@ -14,7 +14,7 @@ from qvggt.eval.evaluators import Evaluator
 from qvggt.eval.plan import SceneTask
 from qvggt.eval.results import SceneResult
 from qvggt.eval.store import ResultStore
-from qvggt.options import ImageOptions, RunOptions
+from qvggt.options import ImageOptions, RunOptions, attention_json
 from qvggt.types import Scene
 
 
@@ -44,7 +44,7 @@ def run_settings(options: RunOptions) -> Mapping[str, Any]:
         "compute": options.compute,
         "threads": options.threads,
         "dense_frames": options.dense_frames,
-        "global_attention": options.global_attention,
+        "global_attention": attention_json(options.global_attention),
         "windows": None if options.windows is None else vars(options.windows),
         "torch": str(torch.__version__),
     }

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from qvggt.model.config import VGGTConfig
 from qvggt.model.layers import Block, RopeTable, rope_table
-from qvggt.model.token_merging import EXACT, Merging, exact_pairs, merging_for
+from qvggt.model.token_merging import EXACT, Merging, exact_pairs, merging_for, pooled
 from qvggt.model.vit import VisionTransformer
-from qvggt.options import GlobalAttention
+from qvggt.types import AttentionPlan, BlockAttention
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -27,13 +27,18 @@ class Layout:
         frames: S, of a scene.
         frame_rope: rotary table [P, head width] of a frame's tokens.
         scene_rope: rotary table [S*P, head width] of a scene's tokens.
-        merging: token groups of the global attention that may be merged.
+        merging: token groups of each global block; None for attention within each frame.
     """
 
     frames: int
     frame_rope: RopeTable
     scene_rope: RopeTable
-    merging: Merging
+    merging: tuple[Merging | None, ...]
+
+    def sequence_of(self, index: int) -> tuple[int, RopeTable, Merging]:
+        """Return the frames that attend to each other in a global block, their rotary table, and their token groups."""
+        merging = self.merging[index]
+        return (1, self.frame_rope, EXACT) if merging is None else (self.frames, self.scene_rope, merging)
 
 
 class Aggregator(nn.Module):
@@ -44,7 +49,7 @@ class Aggregator(nn.Module):
         dim, heads = config.embed_dim, config.heads
         self.patch_size = config.patch_size
         self.head_dim = dim // heads
-        self.global_attention: GlobalAttention = "exact"
+        self.global_attention: Literal["exact", "merged"] | AttentionPlan = "exact"
         self.exact_pairs = exact_pairs(config.depth)
         self.patch_embed = VisionTransformer(config)
         self.camera_token = nn.Parameter(torch.zeros(1, 2, 1, dim))  # [0]: first frame of a scene, [1]: all others
@@ -80,8 +85,9 @@ class Aggregator(nn.Module):
     def scene_attention(self, index: int, x: Tensor, layout: Layout) -> Tensor:
         """Run a global block: tokens [B*S, P, C] to [B*S, P, C]."""
         tokens = x.shape[1]
-        x = x.reshape(-1, layout.frames * tokens, x.shape[2])  # [B, S*P, C]
-        x = self.global_blocks[index](x, layout.scene_rope, self.merging_of(index, layout))  # [B, S*P, C]
+        frames, rope, merging = layout.sequence_of(index)
+        x = x.reshape(-1, frames * tokens, x.shape[2])  # [B, S*P, C], or [B*S, P, C] for attention within frames
+        x = self.global_blocks[index](x, rope, merging)  # [B, S*P, C]
         return x.reshape(-1, tokens, x.shape[2])  # [B*S, P, C]
 
     def joined(self, in_frame: Tensor, in_scene: Tensor, images: Tensor) -> Tensor:
@@ -115,25 +121,38 @@ class Aggregator(nn.Module):
         special = torch.zeros(self.special_tokens, 2, dtype=patches.dtype, device=images.device)  # [5, 2]
         cos, sin = rope_table(torch.cat((special, patches)), self.head_dim, dtype)  # [P, head_dim] each
         scene_rope = (cos.repeat(frames, 1), sin.repeat(frames, 1))  # [S*P, head_dim] each
-        return Layout(frames, (cos, sin), scene_rope, self.merging(images))
+        return Layout(frames, (cos, sin), scene_rope, self.block_merging(images))
 
     def grid(self, images: Tensor) -> tuple[int, int]:
         """Return the rows and columns of patches of images [..., H, W]."""
         return images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
 
-    def merging(self, images: Tensor) -> Merging:
-        """Return how tokens are merged for global attention in scenes of images [B, S, 3, H, W]."""
+    def block_merging(self, images: Tensor) -> tuple[Merging | None, ...]:
+        """Return how each global block merges tokens in scenes of images [B, S, 3, H, W]; None: within each frame."""
+        depth = len(self.global_blocks)
+        if isinstance(self.global_attention, AttentionPlan):
+            blocks = self.global_attention.at(images.shape[1])
+            kinds = {block: self._merging_as(block, images) for block in blocks}
+            return tuple(kinds[block] for block in blocks)
         if self.global_attention == "exact":
-            return EXACT
+            return (EXACT,) * depth
+        return (EXACT,) * self.exact_pairs + (self.merging(images),) * (depth - self.exact_pairs)
+
+    def merging(self, images: Tensor) -> Merging:
+        """Return how ``merged`` global attention merges tokens in scenes of images [B, S, 3, H, W]."""
         return merging_for(images.shape[1], self.special_tokens, *self.grid(images)).to(images.device)
+
+    def _merging_as(self, block: BlockAttention, images: Tensor) -> Merging | None:
+        if block.kind == "frame":
+            return None
+        if block.kind == "exact":
+            return EXACT
+        scene = images.shape[1], self.special_tokens, *self.grid(images)
+        return pooled(*scene, side=block.side).to(images.device)
 
     def blocks_of(self, index: int) -> tuple[Block, Block]:
         """Return the frame block and the global block of an AA pair."""
         return cast(Block, self.frame_blocks[index]), cast(Block, self.global_blocks[index])
-
-    def merging_of(self, index: int, layout: Layout) -> Merging:
-        """Return how a global block merges tokens; the first ones never do."""
-        return layout.merging if index >= self.exact_pairs else EXACT
 
 
 def normalize(images: Tensor) -> Tensor:

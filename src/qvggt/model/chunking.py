@@ -33,7 +33,8 @@ from qvggt.model.dense_head import (
     resized,
 )
 from qvggt.model.layers import Block, Mlp, RopeTable
-from qvggt.model.token_merging import EXACT, Groups, Merging
+from qvggt.model.long_attention import attend_long, even
+from qvggt.model.token_merging import EXACT, Merging
 from qvggt.model.units import ACTIVATIONS, HEAD_OUTPUTS, OUTPUT_CHANNELS, DenseHeadName
 from qvggt.options import DENSE_FRAMES, Head
 
@@ -119,11 +120,10 @@ def run_pairs(
         kept = index in keep
         in_frame = _narrowed(x, global_block.attn.arithmetic.cache_dtype) if kept and is_long else x  # [B*S, P, C]
         with observe(f"global/{index}"):
-            x = x.reshape(-1, layout.frames * tokens, x.shape[2])  # [B, S*P, C]
-            in_place, merging = not kept or in_frame.dtype != x.dtype, aggregator.merging_of(index, layout)
-            x = run_block(
-                global_block, x, layout.scene_rope, merging, chunk_tokens=chunk_tokens, in_place=in_place
-            )  # [B, S*P, C]
+            frames, rope, merging = layout.sequence_of(index)
+            x = x.reshape(-1, frames * tokens, x.shape[2])  # [B, S*P, C], or [B*S, P, C] for attention within frames
+            in_place = not kept or in_frame.dtype != x.dtype
+            x = run_block(global_block, x, rope, merging, chunk_tokens=chunk_tokens, in_place=in_place)
             x = x.reshape(-1, tokens, x.shape[2])  # [B*S, P, C]
         if kept:
             yield index, in_frame, x
@@ -143,11 +143,11 @@ def run_block(
     sequences = max(1, chunk_tokens // x.shape[1])
     for part, to in zip(x.split(sequences), out.split(sequences), strict=True):  # [b, N, C] each
         if part.shape[1] > chunk_tokens:
-            _attend_long(block, part, to, rope, merging=merging, chunk_tokens=_even(part.shape[1], chunk_tokens))
+            attend_long(block, part, to, rope, merging=merging, chunk_tokens=even(part.shape[1], chunk_tokens))
         else:
             block.ls1(part, block.attn(block.norm1(part), rope, merging), to)
     flat = out.view(-1, x.shape[2])  # [B*N, C]
-    for part in flat.split(_even(len(flat), chunk_tokens)):  # [n, C]
+    for part in flat.split(even(len(flat), chunk_tokens)):  # [n, C]
         block.ls2(part, _mlp(block.mlp, block.norm2(part)), part)
     return out
 
@@ -155,88 +155,6 @@ def run_block(
 def _mlp(mlp: Mlp, x: Tensor) -> Tensor:
     hidden = mlp.fc1(x)  # [n, hidden], the widest tensor of a block
     return mlp.fc2(torch.ops.aten.gelu_(hidden))  # [n, C]
-
-
-def _attend_long(
-    block: Block, x: Tensor, out: Tensor, rope: RopeTable | None, merging: Merging, chunk_tokens: int
-) -> None:
-    """Write the attention branch of sequences [B, N, C] longer than a chunk, added to them, to ``out``."""
-    chunks = [slice(start, start + chunk_tokens) for start in range(0, x.shape[1], chunk_tokens)]
-    queries, keys, values = _queries_keys_values(block, x, out, rope, merging=merging, chunks=chunks)
-    bias = merging.bias(keys.dtype)
-    dtype = block.attn.arithmetic.dtype or x.dtype
-    results = (block.attn.attend(part, keys, values, bias, dtype=dtype) for part in queries.split(chunk_tokens, 2))
-    if merging.queries is not None:
-        whole = torch.cat(list(results), 1)  # [B, M, C]
-        results = (whole[:, merging.queries.of[chunk]] for chunk in chunks)
-    for chunk, result in zip(chunks, results, strict=True):
-        block.ls1(x[:, chunk], result, out[:, chunk])
-
-
-def _queries_keys_values(
-    block: Block, x: Tensor, out: Tensor, rope: RopeTable | None, merging: Merging, chunks: Sequence[slice]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, keys and values of x [B, N, C] at full length, after merging."""
-    batch, length, dim = x.shape
-    heads = block.attn.heads
-    dtype = block.attn.arithmetic.cache_dtype or x.dtype
-    sizes = batch, heads, length, dim // heads
-    # Unless the result overwrites x, its memory holds the queries until the result of each chunk takes their place.
-    is_free = out.data_ptr() != x.data_ptr() and dtype == x.dtype
-    place = out.view(batch, length, heads, -1).transpose(1, 2) if is_free else None  # [B, heads, N, C/heads]
-    queries = Pool(merging.queries, sizes=sizes, dtype=dtype, device=x.device, place=place)
-    keys, values = (Pool(merging.keys, sizes, dtype, x.device) for _ in range(2))
-    for chunk in chunks:
-        angles = None if rope is None else (rope[0][chunk], rope[1][chunk])
-        parts = block.attn.queries_keys_values(block.norm1(x[:, chunk]), angles)
-        for pool, part in zip((queries, keys, values), parts, strict=True):
-            pool.add(chunk, part)
-    return queries.tokens(), keys.tokens(), values.tokens()
-
-
-class Pool:
-    """Collects tokens that are computed in chunks; with groups, it averages over them as ``averaged`` does.
-
-    Args:
-        groups: of the tokens, or None.
-        sizes: B, heads, N and C of all tokens.
-        dtype: of the result.
-        device: of the tokens.
-        place: [B, heads, N, C] memory to use for the result if there are no groups.
-    """
-
-    def __init__(
-        self,
-        groups: Groups | None,
-        sizes: tuple[int, int, int, int],
-        dtype: torch.dtype,
-        device: torch.device,
-        place: Tensor | None = None,
-    ) -> None:
-        self._groups, self._dtype = groups, dtype
-        if groups is None:
-            self._tokens = torch.empty(sizes, dtype=dtype, device=device) if place is None else place
-        else:
-            sizes = (*sizes[:2], len(groups.log_count), sizes[3])
-            self._tokens = torch.zeros(sizes, dtype=torch.promote_types(dtype, torch.float32), device=device)
-
-    def add(self, at: slice, part: Tensor) -> None:
-        """Add the tokens [B, heads, n, C] at positions ``at`` of the N."""
-        if self._groups is None:
-            self._tokens[:, :, at] = part
-        else:
-            self._tokens.index_add_(2, self._groups.of[at], part.to(self._tokens.dtype))
-
-    def tokens(self) -> Tensor:
-        """Return the tokens [B, heads, N, C], or their averages [B, heads, M, C]."""
-        if self._groups is None:
-            return self._tokens
-        return self._tokens.mul_((-self._groups.log_count).exp()[:, None].to(self._tokens.dtype)).to(self._dtype)
-
-
-def _even(total: int, most: int) -> int:
-    """Return the chunk length, at most ``most``, that cuts ``total`` into the fewest chunks of about equal length."""
-    return -(-total // -(-total // most))
 
 
 def _narrowed(x: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qvggt.model.token_merging import EXACT, Merging, averaged
+from qvggt.model.token_merging import EXACT, Merging, Own, attend_with_own, averaged
 
 RopeTable = tuple[Tensor, Tensor]
 """Cosine and sine [N, head width] of every token's rotary angles."""
@@ -134,9 +135,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rope: RopeTable | None = None, merging: Merging = EXACT) -> Tensor:
         """Map tokens [B, N, C] to [B, N, C]; M of them are keys after merging, and M' are queries."""
         q, k, v = self.queries_keys_values(x, rope)  # [B, heads, N, C/heads] each
+        own = None if merging.pooling is None else Own.of(q, k, v, merging.pooling.own)
         q = averaged(q, merging.queries)  # [B, heads, M', C/heads]
-        k, v = averaged(k, merging.keys), averaged(v, merging.keys)  # [B, heads, M, C/heads] each
-        x = self.attend(q, k, v, merging.bias(k.dtype))  # [B, M', C]
+        k, v = merging.reduced(k), merging.reduced(v)  # [B, heads, M, C/heads] each
+        x = self.attend(q, k, v, merging.bias(k.dtype), own=own)  # [B, M', C]
         return x if merging.queries is None else x[:, merging.queries.of]  # [B, N, C]
 
     def queries_keys_values(self, x: Tensor, rope: RopeTable | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -147,12 +149,22 @@ class Attention(nn.Module):
         k = self.arithmetic.rotate(k, self.k_norm, rope)  # [B, heads, N, C/heads]
         return q, k, v
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        bias: Tensor | None,
+        dtype: torch.dtype | None = None,
+        own: Own | None = None,
+    ) -> Tensor:
         """Map queries [B, heads, N, C/heads] to [B, N, C], given M keys and values and a bias of the scores [..., M].
 
-        The projection computes in ``dtype``, or in the queries' type if None.
+        The projection computes in ``dtype``, or in the queries' type if None. ``own`` adds each token's own key and
+        value, in float32 whatever the arithmetic.
         """
-        x = self.arithmetic.attend(q, k, v, bias)  # [B, heads, N, C/heads]
+        attend = self.arithmetic.attend if own is None else partial(attend_with_own, own=own)
+        x = attend(q, k, v, bias)  # [B, heads, N, C/heads]
         x = x.transpose(1, 2).flatten(2)  # [B, N, C]
         return self.proj(x.to(dtype or q.dtype))  # [B, N, C]
 

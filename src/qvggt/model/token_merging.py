@@ -5,17 +5,25 @@ values, so these are averaged over square groups of patches; in images with many
 over smaller groups, and every patch of a group gets the group's result. The first frame, which defines the coordinate
 system, and the special tokens of every frame are never merged, nor are tokens in the first quarter of the global
 blocks. No training is needed.
+
+In an attention plan a block may be ``pooled``: its queries are not averaged, the mean of all averaged keys and values
+is one more key, and a patch that is averaged attends to itself as well.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _GROUPS_PER_SIDE = 9
 """Key groups along the longer side of an image: never fewer, unless groups of 2 x 2 patches already give fewer."""
+
+_SCORES = 1 << 22
+"""Most attention scores that exist at a time where each query has a key of its own: 16 MB of float32."""
 
 
 def exact_pairs(depth: int) -> int:
@@ -45,28 +53,136 @@ class Groups:
 
 
 @dataclass(frozen=True)
+class Pooling:
+    """The keys and values that ``pooled`` attention adds to the averages.
+
+    Attributes:
+        own: [S * P] added to the score of a token with its own key: 0 for an averaged one, minus infinity for any
+            other, whose own key is among the keys already.
+        share: [M] share of each group in the mean of all averaged tokens.
+    """
+
+    own: Tensor
+    share: Tensor
+
+    def to(self, device: torch.device) -> Pooling:
+        """Return the same on a device."""
+        return Pooling(self.own.to(device), self.share.to(device))
+
+    def with_mean(self, x: Tensor) -> Tensor:
+        """Add the mean of the averaged tokens to averages [B, heads, M, C]: [B, heads, M + 1, C]."""
+        mean = (x.to(self.share.dtype) * self.share[:, None]).sum(2, keepdim=True)  # [B, heads, 1, C]
+        return torch.cat((x, mean.to(x.dtype)), 2)
+
+
+@dataclass(frozen=True)
+class Own:
+    """What each token adds to the keys and values that all tokens attend to: its own.
+
+    Attributes:
+        score: [B, heads, N] of a query with its own key, in float32; minus infinity if the key is not added.
+        value: [B, heads, N, C].
+    """
+
+    score: Tensor
+    value: Tensor
+
+    @classmethod
+    def of(cls, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Own:
+        """Return those of tokens with queries, keys and values [B, heads, N, C], and a bias [N] of their scores."""
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        return cls((q.to(dtype) * k.to(dtype)).sum(-1) * q.shape[-1] ** -0.5 + bias, v)
+
+    @classmethod
+    def empty(cls, like: Tensor) -> Own:
+        """Return memory for those of tokens with queries [B, heads, N, C]."""
+        return cls(
+            torch.empty_like(like[..., 0], dtype=torch.promote_types(like.dtype, torch.float32)), torch.empty_like(like)
+        )
+
+    def part(self, at: slice) -> Own:
+        """Return those of some tokens, as views."""
+        return Own(self.score[:, :, at], self.value[:, :, at])
+
+    def put(self, at: slice, part: Own) -> None:
+        """Write those of some tokens."""
+        self.score[:, :, at], self.value[:, :, at] = part.score, part.value
+
+
+@dataclass(frozen=True)
 class Merging:
     """The token groups of global attention in one scene.
 
     Attributes:
         keys: groups over which keys and values are averaged; None if they are not.
         queries: groups over which queries are averaged; None if they are not.
+        pooling: what ``pooled`` attention adds to the keys; None if it adds nothing.
     """
 
     keys: Groups | None = None
     queries: Groups | None = None
+    pooling: Pooling | None = None
 
     def to(self, device: torch.device) -> Merging:
         """Return the same merging on a device."""
-        return Merging(self.keys and self.keys.to(device), self.queries and self.queries.to(device))
+        parts = (part and part.to(device) for part in (self.keys, self.queries, self.pooling))
+        return Merging(*parts)  # pyright: ignore[reportArgumentType]
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
         """Return what is added to attention scores [..., M], so that a group of n tokens weighs as much as n tokens."""
-        return None if self.keys is None else self.keys.log_count.to(dtype)[None]
+        if self.keys is None:
+            return None
+        log_count = self.keys.log_count.to(dtype)[None]
+        return log_count if self.pooling is None else F.pad(log_count, (0, 1))  # the mean weighs as much as one token
+
+    def reduced(self, x: Tensor) -> Tensor:
+        """Return the keys, or values, [B, heads, M, C] that all tokens attend to, of those of all tokens."""
+        averages = averaged(x, self.keys)
+        return averages if self.pooling is None else self.pooling.with_mean(averages)
 
 
 EXACT = Merging()
 """No token is merged."""
+
+
+def pooled(frames: int, special: int, rows: int, columns: int, side: int) -> Merging:
+    """Return the merging of ``pooled`` attention, none in a scene of one frame; see ``patch_groups``."""
+    if frames == 1:
+        return EXACT
+    groups = patch_groups(frames, special, rows, columns, side=side)
+    tokens = special + rows * columns
+    of = groups.of.view(frames, tokens)[1:, special:].flatten()  # [(S-1) * patches]
+    own = torch.full((frames, tokens), -math.inf, device="cpu")
+    own[1:, special:] = 0.0
+    return Merging(groups, None, Pooling(own.flatten(), _counts(of, len(groups.log_count)) / len(of)))
+
+
+def attend_with_own(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: Own) -> Tensor:
+    """Return the attention [B, heads, N, C] of queries to M keys and values and to their own, in one softmax.
+
+    Computed in float32, for some queries at a time.
+
+    Args:
+        q: [B, heads, N, C].
+        k: [B, heads, M, C].
+        v: [B, heads, M, C].
+        bias: [..., M] of the scores, or None.
+        own: of the queries' tokens.
+    """
+    dtype = own.score.dtype
+    keys, values = k.to(dtype).transpose(2, 3), v.to(dtype)
+    rows = max(1, _SCORES // (q.shape[0] * q.shape[1] * k.shape[2]))
+    results = []
+    for start in range(0, q.shape[2], rows):
+        at = slice(start, start + rows)
+        scores = (q[:, :, at].to(dtype) * q.shape[-1] ** -0.5) @ keys  # [B, heads, n, M]
+        scores = scores if bias is None else scores.add_(bias)
+        score = own.score[:, :, at, None]  # [B, heads, n, 1]
+        most = torch.maximum(scores.amax(-1, keepdim=True), score)
+        scores, weight = scores.sub_(most).exp_(), (score - most).exp()
+        sums = scores @ values + weight * own.value[:, :, at].to(dtype)
+        results.append((sums / (scores.sum(-1, keepdim=True) + weight)).to(q.dtype))
+    return torch.cat(results, 2)
 
 
 def averaged(x: Tensor, groups: Groups | None) -> Tensor:
@@ -106,7 +222,13 @@ def patch_groups(frames: int, special: int, rows: int, columns: int, side: int) 
     patch_group = (row[:, None] * across + column).flatten()  # [rows * columns]
     merged = torch.cat((torch.arange(special, device="cpu"), special + patch_group))  # [P], group of a frame's tokens
     first = torch.arange(special + rows * columns, device="cpu")  # [P]
-    size = int(merged.max()) + 1
+    size = special + -(-rows // side) * across
     others = [len(first) + index * size + merged for index in range(frames - 1)]
     groups = torch.cat((first, *others))  # [S*P]
-    return Groups(groups, torch.bincount(groups).float().log())
+    return Groups(groups, _counts(groups, len(first) + (frames - 1) * size).log())
+
+
+def _counts(groups: Tensor, number: int) -> Tensor:
+    """Return how many tokens each of a number of groups has; unlike ``bincount``, of a size known to torch.compile."""
+    zeros = torch.zeros(number, dtype=torch.float32, device=groups.device)
+    return zeros.index_add(0, groups, torch.ones_like(groups, dtype=torch.float32))

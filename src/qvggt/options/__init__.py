@@ -3,6 +3,17 @@
 The public verbs and the command line read their defaults from here, so that they cannot disagree.
 """
 
+from qvggt.options.attention import (
+    ATTENTION_PRESETS,
+    AttentionName,
+    GlobalAttention,
+    attention_json,
+    attention_of,
+    attention_products,
+    check_depth,
+    products_share,
+    read_attention_plan,
+)
 from qvggt.options.choices import (
     ALL_HEADS,
     COMPARED_METHODS,
@@ -14,7 +25,6 @@ from qvggt.options.choices import (
     TOKEN_CLASSES,
     Compute,
     Engine,
-    GlobalAttention,
     Granularity,
     Head,
     ImageMode,
@@ -51,6 +61,7 @@ from qvggt.options.viewer import ViewOptions
 
 __all__ = [
     "ALL_HEADS",
+    "ATTENTION_PRESETS",
     "COMPARED_METHODS",
     "DATASET",
     "DENSE_FRAMES",
@@ -60,6 +71,7 @@ __all__ = [
     "SENSITIVITY_BITS",
     "SENSITIVITY_CALIBRATION",
     "TOKEN_CLASSES",
+    "AttentionName",
     "BenchOptions",
     "CalibrationOptions",
     "CompareOptions",
@@ -95,7 +107,13 @@ __all__ = [
     "Unit",
     "ViewOptions",
     "WindowOptions",
+    "attention_json",
+    "attention_of",
+    "attention_products",
+    "check_depth",
     "check_heads",
     "parse_token_classes",
+    "products_share",
+    "read_attention_plan",
     "sensitivity_schemes",
 ]

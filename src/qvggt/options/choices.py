@@ -19,9 +19,6 @@ packed weights, layer by layer, to the dtype of the activations; "float" is its 
 dequantize to that type and multiply in it, with float32 sums. "int8" multiplies integers: activations of linear layers
 are quantized to 8 bits per token; backends with integer convolution and attention use at least 10 bits there."""
 
-GlobalAttention = Literal["exact", "merged"]
-"""Global attention over all tokens, or over groups of merged patch tokens."""
-
 ImageMode = Literal["crop", "pad"]
 """How images get the model's shape: tall ones are cropped, or all are padded to a square."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qvggt.options.choices import Compute, Engine, GlobalAttention, check_choice
+from qvggt.options.attention import GlobalAttention, attention_of
+from qvggt.options.choices import Compute, Engine, check_choice
 from qvggt.options.inference import ImageOptions, InferenceOptions, LoadOptions, WindowOptions
 from qvggt.types import PathLike, QvggtError
 
@@ -56,7 +57,7 @@ class RunOptions:
         device: where models run; not ``auto``, so that digits do not depend on the machine.
         compute: arithmetic of products; not ``auto`` for the same reason.
         dense_frames: most frames that the dense heads process at a time.
-        global_attention: over all tokens, or merged ones.
+        global_attention: as in ``LoadOptions``.
         windows: windows in which a scene is reconstructed; None for all frames at once.
 
     Raises:
@@ -77,6 +78,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         check_choice("engine", self.engine, Engine)
         check_choice("compute mode", self.compute, Compute)
+        attention_of(self.global_attention)
         if self.threads < 1 or (self.workers is not None and self.workers < 1):
             raise QvggtError("an evaluation needs at least one thread and one worker")
 
@@ -93,7 +95,7 @@ class BenchOptions:
     Attributes:
         models: contenders, whatever ``load`` takes.
         computes: arithmetic of products, each for every contender.
-        global_attention: kinds of global attention, each for every contender.
+        global_attention: names, presets or files as in ``LoadOptions``, each for every contender.
         against: the float model that all are compared with.
         frames: numbers of images, each for every contender.
         size_px: width and height of the images.
@@ -107,7 +109,7 @@ class BenchOptions:
 
     models: Sequence[str]
     computes: tuple[Compute, ...] = ("float32", "auto")
-    global_attention: tuple[GlobalAttention, ...] = (LoadOptions.global_attention,)
+    global_attention: tuple[str, ...] = (str(LoadOptions.global_attention),)
     against: str = "seeded:vggt-1b"
     frames: tuple[int, ...] = (1,)
     size_px: int = ImageOptions.size
@@ -121,5 +123,7 @@ class BenchOptions:
         threads = 1 if self.threads is None else self.threads
         for compute in self.computes:
             check_choice("compute mode", compute, Compute)
+        for attention in self.global_attention:
+            attention_of(attention)
         if not self.frames or min(*self.frames, self.size_px, self.repeats, threads) < 1:
             raise QvggtError("frames, size, repeats and threads must all be at least 1")

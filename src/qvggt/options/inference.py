@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qvggt.options.attention import GlobalAttention, attention_of
 from qvggt.options.choices import (
     DENSE_FRAMES,
     Compute,
-    GlobalAttention,
     ImageMode,
     PictureFormat,
     PointsFrom,
@@ -27,16 +27,17 @@ class LoadOptions:
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ...; ``auto`` is a usable GPU, or else the CPU.
         compute: arithmetic of products; ``auto`` is the fastest that is near-lossless on the device. Float models
             compute in float32 where integers are asked for.
-        global_attention: ``merged`` is faster with many frames, and less accurate.
+        global_attention: ``auto`` (the plan that the checkpoint states, or else exact), ``exact``, ``merged`` (over
+            groups of patches in most blocks), a preset, a plan, or its JSON file; see ``attention_of``.
     """
 
     device: str = "auto"
     compute: Compute = "auto"
-    global_attention: GlobalAttention = "exact"
+    global_attention: GlobalAttention = "auto"
 
     def __post_init__(self) -> None:
         check_choice("compute mode", self.compute, Compute)
-        check_choice("global attention", self.global_attention, GlobalAttention)
+        attention_of(self.global_attention)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from qvggt.options.attention import GlobalAttention, attention_json, attention_of, check_depth
 from qvggt.options.choices import (
     COMPARED_METHODS,
     DATASET,
@@ -17,7 +18,7 @@ from qvggt.options.choices import (
     parse_token_classes,
 )
 from qvggt.quant.scheme import FloatType, LayerScheme, Scheme
-from qvggt.types import PathLike, QvggtError
+from qvggt.types import AttentionPlan, PathLike, QvggtError
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class QuantizeOptions:
         sensitivities: a report of ``qvggt sensitivity`` on the same model, for methods that choose schemes; if None
             they measure it themselves.
         without: stages of a method to leave out, so that their effect can be measured.
+        attention_plan: of the global attention, which the checkpoint states; quantization itself runs exact attention.
+            A plan, a name in ``ATTENTION_PRESETS``, or a JSON file.
         memory_bytes: most memory for activations; beyond it they are kept in temporary files.
 
     Raises:
@@ -93,12 +96,15 @@ class QuantizeOptions:
     max_bytes: int | None = None
     sensitivities: PathLike | None = None
     without: tuple[str, ...] = ()
+    attention_plan: GlobalAttention | None = None
     memory_bytes: int = 4 << 30
 
     def __post_init__(self) -> None:
         if self.tokens is not None:
             parse_token_classes(self.tokens)
         check_choice("supervision", self.supervision, Supervision)
+        if self.attention_plan is not None and not isinstance(attention_of(self.attention_plan), AttentionPlan):
+            raise QvggtError(f"expected an attention plan, got {self.attention_plan!r}: give a preset or a file")
         if self.average_bits is not None and self.max_bytes is not None:
             raise QvggtError("average bits and bytes are two budgets for one thing: give one of them")
 
@@ -113,9 +119,24 @@ class QuantizeOptions:
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields as JSON-ready values, without calibration scenes, which provenance lists separately."""
-        values = {name: value for name, value in asdict(self).items() if name not in ("calibration", "memory_bytes")}
+        apart = ("calibration", "memory_bytes", "attention_plan")
+        values = {name: value for name, value in asdict(self).items() if name not in apart}
         measured = None if self.sensitivities is None else str(self.sensitivities)
-        return {**values, "sensitivities": measured, **self.layers_json()}
+        plan = {} if self.attention_plan is None else {"attention_plan": attention_json(self.attention_plan)}
+        return {**values, "sensitivities": measured, **plan, **self.layers_json()}
+
+    def plan_for(self, depth: int) -> AttentionPlan | None:
+        """Return the attention plan for a model with this number of global blocks.
+
+        Raises:
+            QvggtError: the plan is for another number.
+        """
+        if self.attention_plan is None:
+            return None
+        plan = attention_of(self.attention_plan)
+        check_depth(plan, depth)
+        assert isinstance(plan, AttentionPlan)
+        return plan
 
 
 @dataclass(frozen=True)

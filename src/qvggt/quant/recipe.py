@@ -8,7 +8,7 @@ from typing import Any
 
 from qvggt.quant.layer_names import hint
 from qvggt.quant.scheme import FloatScheme, FloatType, LayerScheme, LayerShape, Scheme, check_kind, scheme_from_json
-from qvggt.types import LayerId, QvggtError
+from qvggt.types import AttentionPlan, LayerId, QvggtError
 
 RECIPE_VERSION = 1
 
@@ -47,12 +47,14 @@ class Recipe:
         float_type: type of all other weights, of biases, and of scales.
         provenance: where the model came from.
         compensation: whether the camera head has a compensation token, which is stored like other parameters.
+        attention: plan of the global attention with which the model runs unless another is asked for; None for exact.
     """
 
     layers: Mapping[LayerId, LayerScheme]
     float_type: FloatType = "float16"
     provenance: Provenance = field(default_factory=Provenance)
     compensation: bool = False
+    attention: AttentionPlan | None = None
 
     def __post_init__(self) -> None:
         FloatScheme(self.float_type)  # refuses an unknown type
@@ -73,6 +75,7 @@ class Recipe:
             "version": RECIPE_VERSION,
             "float_type": self.float_type,
             **({"compensation": True} if self.compensation else {}),
+            **({} if self.attention is None else {"attention_plan": self.attention.to_json()}),
             "layers": {name: scheme.to_json() for name, scheme in self.layers.items()},
             "provenance": asdict(self.provenance),
         }
@@ -93,7 +96,8 @@ class Recipe:
         try:
             layers = {LayerId(name): scheme_from_json(scheme) for name, scheme in values["layers"].items()}
             compensation = bool(values.get("compensation", False))
-            return cls(layers, values["float_type"], Provenance(**values["provenance"]), compensation)
+            plan = AttentionPlan.from_json(values["attention_plan"]) if "attention_plan" in values else None
+            return cls(layers, values["float_type"], Provenance(**values["provenance"]), compensation, attention=plan)
         except (KeyError, TypeError, AttributeError) as error:
             raise QvggtError(f"the recipe is damaged ({error}): quantize again") from error
 

@@ -1,0 +1,103 @@
+"""Which global attention a model runs with: by name, by preset, or by a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from qvggt.files.read import read_json_object
+from qvggt.types import AttentionPlan, BlockAttention, PathLike, PlanLevel, QvggtError
+
+AttentionName = Literal["auto", "exact", "merged"]
+
+GlobalAttention = PathLike | AttentionPlan
+"""An ``AttentionName``, a name in ``ATTENTION_PRESETS``, a plan, or a JSON file with one (see ``attention_of``)."""
+
+_EXACT, _FRAME, _POOLED = BlockAttention(), BlockAttention("frame"), BlockAttention("pooled", 2)
+
+ATTENTION_PRESETS: Mapping[str, AttentionPlan] = {
+    "vggt-1b": AttentionPlan(
+        (
+            PlanLevel(2, (_FRAME,) * 9 + (_EXACT,) * 15),
+            PlanLevel(100, (_FRAME,) * 9 + (_POOLED,) * 11 + (_EXACT,) * 4),
+        )
+    ),
+}
+"""Plans by the model that they are made for; docs/attention.md says what each rests on."""
+
+
+def attention_of(value: GlobalAttention) -> AttentionName | AttentionPlan:
+    """Return the plan that a value stands for, or the name ``auto``, ``exact`` or ``merged``.
+
+    Args:
+        value: one of these names, a name in ``ATTENTION_PRESETS``, a plan, or the path of a JSON file: a plan, or a
+            report of ``qvggt sensitivity --attention``, which has one.
+
+    Raises:
+        QvggtError: there is no such name or file, or the file is damaged.
+    """
+    if isinstance(value, AttentionPlan):
+        return value
+    if value in get_args(AttentionName):
+        return cast(AttentionName, value)
+    if value in ATTENTION_PRESETS:
+        return ATTENTION_PRESETS[str(value)]
+    if not Path(value).exists():
+        presets = ", ".join(ATTENTION_PRESETS)
+        raise QvggtError(
+            f"unknown global attention {str(value)!r}: expected exact or merged, auto, a preset ({presets}), or the "
+            "JSON file of a plan"
+        )
+    return read_attention_plan(value)
+
+
+def read_attention_plan(path: PathLike) -> AttentionPlan:
+    """Read a plan, or the one in a report of ``qvggt sensitivity --attention``.
+
+    Raises:
+        QvggtError: the file is missing or damaged, or has no plan.
+    """
+    values = read_json_object(path, "make it again with qvggt sensitivity --attention", "the attention plan")
+    return AttentionPlan.from_json(values.get("plan", values))
+
+
+def attention_json(value: GlobalAttention) -> Any:
+    """Return what determines the results of a choice of global attention, as JSON-ready values."""
+    found = attention_of(value)
+    return found.to_json() if isinstance(found, AttentionPlan) else found
+
+
+def check_depth(attention: AttentionName | AttentionPlan, depth: int) -> None:
+    """Raise QvggtError if a plan is not for a model with this number of global blocks."""
+    if isinstance(attention, AttentionPlan) and attention.depth != depth:
+        raise QvggtError(
+            f"the attention plan is for {attention.depth} global blocks, but the model has {depth}: measure one with "
+            "qvggt sensitivity --attention"
+        )
+
+
+def attention_products(block: BlockAttention, frames: int, special: int, grid: tuple[int, int]) -> int:
+    """Return the products of a query with a key in one head of a global block; there are as many with a value.
+
+    Args:
+        block: the block's attention.
+        frames: S, of a scene.
+        special: special tokens of a frame.
+        grid: rows and columns of patches in a frame.
+    """
+    patches = grid[0] * grid[1]
+    tokens = special + patches
+    if block.kind == "frame":
+        return frames * tokens**2
+    if block.kind == "exact" or frames == 1:
+        return (frames * tokens) ** 2
+    groups = -(-grid[0] // block.side) * -(-grid[1] // block.side)
+    keys = tokens + (frames - 1) * (special + groups) + 1  # the mean is one key more
+    return frames * tokens * keys + (frames - 1) * patches  # and so is a patch's own
+
+
+def products_share(plan: AttentionPlan, frames: int, special: int, grid: tuple[int, int]) -> float:
+    """Return the products of all global blocks as a share of those of exact attention, 0 to 1 or a little above."""
+    exact = plan.depth * attention_products(BlockAttention(), frames, special, grid)
+    return sum(attention_products(block, frames, special, grid) for block in plan.at(frames)) / exact
