@@ -4,7 +4,7 @@ The cameras are a model's (--model), or exact ones that are disturbed as a 4-bit
 in proportion to its distance from the first, by 0.5 to 5 degrees (one level a room); focal lengths are off by 1 to 5 %,
 depth maps by 5 % each.
 
-python benchmarks/refinement.py [--model MODEL] [--rooms N] [--frames N] [--split NAME] [--folder DIR] [--json FILE]
+python benchmarks/refinement.py [--model MODEL] [--rooms N] [--frames N] [--split NAME] [--distortion K] [--json FILE]
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import argparse
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 import qvggt
@@ -29,6 +30,8 @@ from qvggt.options import RefineOptions
 from qvggt.postprocess.frames import camera_centers
 from qvggt.postprocess.refine import refine_prediction
 from qvggt.postprocess.refine_align import align_cameras
+from qvggt.postprocess.refine_tracks import Tracks
+from qvggt.postprocess.refine_views import Views
 from qvggt.types import FrameMap, Prediction
 
 SIZE = 518
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=8, help="the first N of a room's 8")
     parser.add_argument("--split", default="test", help="see docs/rooms.md")
     parser.add_argument("--folder", type=Path, default=Path("out/refinement-rooms"))
+    parser.add_argument("--distortion", type=float, default=0.0, help="bend the photographs: r becomes r (1 + K r^2)")
     parser.add_argument("--json", type=Path, help="also write every room's figures")
     parser.add_argument("--hold-focal", action="store_true", help="focal lengths are exact, and held")
     chosen = parser.parse_args()
@@ -64,6 +68,8 @@ def main() -> None:
     rows = []
     for index in range(chosen.rooms):
         room = read_room(chosen.folder / chosen.split / f"{chosen.split}-{index:05d}", chosen.frames)
+        if chosen.distortion:
+            room = bent(room, chosen.distortion)
         prediction, level = disturbed(room, 1000 + index, options.hold_focal)
         if model is not None:
             prediction, level = qvggt.reconstruct(model, room.photographs), None
@@ -85,6 +91,25 @@ def read_room(folder: Path, frames: int) -> Room:
         np.array([frame["intrinsics"] for frame in listed]),
         np.stack([np.load(folder / "depth" / f"{Path(frame['name']).stem}.npy") for frame in listed]),
     )
+
+
+def bent(room: Room, radial: float) -> Room:
+    """Return the room with distorted photographs, and the intrinsics of the pinholes that see them most alike."""
+    count, focal = len(room.cameras), room.intrinsics[:, (0, 1), (0, 1)]
+    center = np.full((count, 2), SIZE / 2)
+    lenses = Views(room.cameras, focal, center, np.full(count, radial))
+    rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
+    xy = np.column_stack((columns.ravel(), rows.ravel()))
+    pixels = Tracks(np.arange(len(xy)), np.zeros(len(xy), np.int64), xy, len(xy))
+    column, row = ((lenses.rays(pixels) * focal[0] + center[0]).T - 0.5).reshape(2, SIZE, SIZE)
+    pictures = []
+    for photograph in room.photographs:
+        channels = np.asarray(photograph, np.float32).transpose(2, 0, 1)
+        seen = [map_coordinates(each, (row, column), order=1, mode="nearest") for each in channels]
+        pictures.append(Image.fromarray(np.rint(np.stack(seen, -1)).astype(np.uint8)))
+    intrinsics = room.intrinsics.copy()
+    intrinsics[:, (0, 1), (0, 1)] = lenses.pinholes().focal
+    return replace(room, photographs=pictures, intrinsics=intrinsics)
 
 
 def disturbed(room: Room, seed: int, known_focal: bool) -> tuple[Prediction, float]:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from qvggt.options import RefineOptions
 from qvggt.postprocess.frames import camera_centers
+from qvggt.postprocess.refine import _adjusted
 from qvggt.postprocess.refine_accept import Judge, accept_frames
 from qvggt.postprocess.refine_align import align_cameras, moved_cameras
 from qvggt.postprocess.refine_certainty import certainty, sure_focal, sure_frames
@@ -14,6 +16,7 @@ from qvggt.postprocess.refine_tracks import Tracks, build_tracks, connected_fram
 from qvggt.postprocess.refine_views import Views, triangulate, widest_angles
 
 FRAMES = 5
+LENS = np.zeros(FRAMES, np.int64)
 
 
 def posed(rotation, center):
@@ -27,7 +30,7 @@ def views():
     for angle in np.linspace(-0.4, 0.4, FRAMES):
         rotation = Rotation.from_rotvec([0.1 * angle, -angle, 0]).as_matrix()
         cameras.append(posed(rotation, np.array([4 * np.sin(-angle), 0.3 * angle, -4 * np.cos(angle)])))
-    return Views(np.array(cameras), np.full((FRAMES, 2), 500.0), np.full((FRAMES, 2), 300.0))
+    return Views(np.array(cameras), np.full((FRAMES, 2), 500.0), np.full((FRAMES, 2), 300.0), np.zeros(FRAMES))
 
 
 def seen(views, points, noise_px=0.0, seed=0):
@@ -180,7 +183,7 @@ def adjusted(views, points):
         tracks = seen(views, points, noise_px, seed)
         if change is not None:
             tracks = change(tracks)
-        return start, adjust(start, tracks, what or Adjusted(np.zeros(FRAMES, int), poses=True), rounds=3)
+        return start, adjust(start, tracks, what or Adjusted(LENS), rounds=3)
 
     return run
 
@@ -193,11 +196,46 @@ def test_rounds_find_poses_and_the_shared_focal_length(adjusted, views):
     np.testing.assert_allclose(found.views.focal, 500, rtol=0.005)
 
 
+def distorted(tracks, views, radial):
+    """Return the tracks as a lens with distortion sees them."""
+    plane = (tracks.xy - views.center[0]) / views.focal[0]
+    plane *= 1 + radial * (plane**2).sum(1, keepdims=True)
+    return replace(tracks, xy=plane * views.focal[0] + views.center[0])
+
+
+def test_distorted_observations_are_undistorted(views, points):
+    straight = seen(views, points)
+    lens = replace(views, radial=np.full(FRAMES, -0.1))
+    np.testing.assert_allclose(lens.rays(distorted(straight, views, -0.1)), views.rays(straight), atol=1e-7)
+    np.testing.assert_allclose(triangulate(lens, distorted(straight, views, -0.1))[0], points, atol=1e-5)
+
+
+def test_the_pinhole_of_a_distorted_lens_sees_the_image_most_alike(views):
+    lens = replace(views, radial=np.full(FRAMES, -0.1))
+    focal = lens.pinholes().focal[0, 0]
+    assert not lens.pinholes().radial.any()
+    plane = np.stack(np.meshgrid(*[np.linspace(-0.6, 0.6, 61)] * 2), -1).reshape(-1, 2)
+    seen_px = 500 * plane * (1 - 0.1 * (plane**2).sum(1, keepdims=True))
+    squares = [((seen_px - other * plane) ** 2).sum() for other in (focal, 0.995 * focal, 1.005 * focal)]
+    assert squares[0] == min(squares)
+
+
+def test_distortion_is_found_and_does_not_bend_the_cameras(views, points):
+    pytest.importorskip("pycolmap")
+    start = replace(turned(views, 2.0), focal=views.focal * 1.04)
+    tracks = distorted(seen(views, points, noise_px=0.2), views, -0.1)
+    found = _adjusted(start, split_tracks(tracks, 25, 0), LENS, RefineOptions())
+    np.testing.assert_allclose(found.views.radial, -0.1, atol=0.02)
+    assert rotation_errors_deg(found.views, views).max() < 0.15
+    straight = _adjusted(start, split_tracks(seen(views, points, noise_px=0.2), 25, 0), LENS, RefineOptions())
+    np.testing.assert_allclose(straight.views.radial, 0, atol=0.01)
+
+
 def test_what_is_held_stays(adjusted, views):
-    start, found = adjusted(focal=1.0, what=Adjusted(None, poses=True))
+    start, found = adjusted(focal=1.0, what=Adjusted(LENS, focal=False))
     assert (found.views.focal == start.focal).all()
     assert rotation_errors_deg(found.views, views).max() < 0.1
-    start, found = adjusted(focal=1.04, what=Adjusted(np.zeros(FRAMES, int), poses=False))
+    start, found = adjusted(focal=1.04, what=Adjusted(LENS, poses=False))
     np.testing.assert_allclose(found.views.cam_from_world, start.cam_from_world)
 
 
@@ -218,7 +256,7 @@ def test_standard_deviations_are_those_of_repeated_adjustments(adjusted, views):
         _, found = adjusted(noise_px=0.5, seed=seed)
         errors.append(rotation_errors_deg(found.views, views))
         focal.append(np.log(found.views.focal[0, 0] / 500))
-        predicted = certainty(found.views, found.tracks, np.zeros(FRAMES, int))
+        predicted = certainty(found.views, found.tracks, LENS)
     reference = np.eye(6, len(predicted.covariance))[:3]
     deviations = []
     for index in range(1, FRAMES):
@@ -232,11 +270,11 @@ def test_standard_deviations_are_those_of_repeated_adjustments(adjusted, views):
 
 def test_only_changes_above_the_uncertainty_count(adjusted, views):
     start, found = adjusted(noise_px=0.5)
-    known = certainty(found.views, found.tracks, np.zeros(FRAMES, int))
+    known = certainty(found.views, found.tracks, LENS)
     assert sure_frames(found.views, start, known).all()
     assert sure_focal(found.views, start, known)
     loose = replace(known, covariance=100 * known.covariance)
     assert not sure_frames(turned(found.views, 0.02), found.views, loose).any()
     assert not sure_focal(found.views, found.views, known)
-    exact = certainty(found.views, found.tracks, np.zeros(FRAMES, int), known_focal=True)
+    exact = certainty(found.views, found.tracks, LENS, known_focal=True)
     assert exact.focal_deviations().max() < 1e-5 < known.focal_deviations().max()

@@ -18,7 +18,7 @@ from qvggt.postprocess.refine_certainty import Certainty, certainty, sure_focal,
 from qvggt.postprocess.refine_depth import depth_scales, processed_pixels
 from qvggt.postprocess.refine_features import Features, find_features, match_pairs, pycolmap_module
 from qvggt.postprocess.refine_report import Kept, Outcome, RefineReport, make_report
-from qvggt.postprocess.refine_rounds import Adjusted, Adjustment, adjust
+from qvggt.postprocess.refine_rounds import Adjusted, Adjustment, adjust, shared_focal
 from qvggt.postprocess.refine_tracks import Tracks, build_tracks, split_tracks
 from qvggt.postprocess.refine_views import Views, views_of, with_views
 from qvggt.types import OnProgress, Prediction
@@ -38,6 +38,10 @@ _FEWEST = 3
 
 _DETERMINED_FOCAL = 0.01
 """Relative standard deviation of a focal length below which it counts as determined."""
+
+_ROUNDS_WITH_DISTORTION = 2
+_MOST_RADIAL = 0.5
+"""Distortions above this are not those of a photograph."""
 
 _TOO_FEW = (
     f"too few matches: at least {_FEWEST} photographs must match each other, or two with focal lengths or poses held; "
@@ -109,9 +113,9 @@ def refine_prediction(
     report("adjusting", 0.7)
     outcome = _refined(old, split, lens_groups(prediction, old), options)
     scales = np.ones(len(old))
-    moved = outcome.frames | (options.hold_focal and options.hold_poses)
-    if prediction.depth is not None and moved.any():
-        scales = np.where(moved, depth_scales(prediction, outcome.views, sizes, split), 1.0)
+    known = outcome.frames & (options.hold_poses or outcome.kept != "focal") | (options.hold_focal & options.hold_poses)
+    if prediction.depth is not None and known.any():
+        scales = np.where(known, depth_scales(prediction, outcome.views, sizes, split), 1.0)
     report("done", 1.0)
     changed = outcome.frames.any() or (scales != 1.0).any()
     refined = with_views(prediction, outcome.views, sizes, scales) if changed else prediction
@@ -165,12 +169,13 @@ def lens_groups(prediction: Prediction, views: Views) -> np.ndarray:
 
 def _refined(old: Views, split: tuple[Tracks, Tracks], lens: np.ndarray, options: RefineOptions) -> Outcome:
     """Return the cameras that held-out tracks accept."""
-    frames = np.zeros(len(old), bool)
     if options.hold_focal and options.hold_poses:
-        return Outcome(old, "none", frames, "focal lengths and poses are held: only depth maps can be scaled")
-    candidates = _candidates(old, split[0], lens, options)
-    if not candidates or split[1].count < MIN_HELD_OUT:
-        return Outcome(old, "none", frames, _TOO_FEW)
+        return Outcome.unchanged(old, "focal lengths and poses are held: only depth maps can be scaled")
+    both = _adjusted(old, split, lens, options)
+    least = 2 if options.hold_focal or options.hold_poses else _FEWEST
+    if both.used.sum() < least or split[1].count < MIN_HELD_OUT:
+        return Outcome.unchanged(old, _TOO_FEW)
+    candidates = _candidates(old, both, lens, options)
     judge = Judge.of(split[1], [old, *(each.views for each in candidates)])
     note = "held-out matches do not fit the adjusted cameras better: the cameras stay"
     for candidate in sorted(candidates, key=lambda each: judge.losses(each.views).sum()):
@@ -178,39 +183,46 @@ def _refined(old: Views, split: tuple[Tracks, Tracks], lens: np.ndarray, options
             break
         views, accepted = accept_frames(judge, old, candidate.views, candidate.sure)
         if accepted.any():
-            return Outcome(views, candidate.kept, accepted, "")
+            return Outcome(views, candidate.kept, accepted, both.views.radial)
         note = "the matches do not determine the cameras well enough: the cameras stay"
-    return Outcome(old, "none", frames, note)
+    return Outcome.unchanged(old, note)
 
 
-def _candidates(old: Views, tracks: Tracks, lens: np.ndarray, options: RefineOptions) -> list[Candidate]:
+def _adjusted(old: Views, split: tuple[Tracks, Tracks], lens: np.ndarray, options: RefineOptions) -> Adjustment:
+    """Return adjusted cameras: with distortion, if held-out tracks prefer that."""
+    what = Adjusted(lens, focal=not options.hold_focal, poses=not options.hold_poses)
+    straight = adjust(old, split[0], what, options.rounds)
+    focal = straight.views.focal
+    if not straight.used.any() or not np.allclose(focal, shared_focal(focal, lens), rtol=1e-3):
+        return straight  # cameras with held focal lengths that differ cannot share a distortion
+    bent = adjust(straight.views, split[0], replace(what, radial=True), _ROUNDS_WITH_DISTORTION)
+    judge = Judge.of(split[1], [straight.views, bent.views])
+    plausible = np.abs(bent.views.radial).max() <= _MOST_RADIAL and (bent.used == straight.used).all()
+    return bent if plausible and judge.prefers(bent.views, straight.views) else straight
+
+
+def _candidates(old: Views, both: Adjustment, lens: np.ndarray, options: RefineOptions) -> list[Candidate]:
     """Return the ways to change what is not held: all of it, poses alone, focal lengths alone.
 
     Poses that are adjusted with wrong focal lengths fit better and are worse. So they alone may change only if focal
     lengths are held, or if the joint adjustment determines them and finds those of the input.
     """
-    least = 2 if options.hold_focal or options.hold_poses else _FEWEST
-    both = adjust(old, tracks, Adjusted(None if options.hold_focal else lens, not options.hold_poses), options.rounds)
-    if both.used.sum() < least:
-        return []
-    certain = certainty(both.views, both.tracks, lens, known_focal=options.hold_focal, known_poses=options.hold_poses)
+    known = {"known_focal": options.hold_focal, "known_poses": options.hold_poses}
+    certain = certainty(both.views, both.tracks, lens, **known)
     changed = sure_focal(both.views, old, certain)
-    if options.hold_poses or changed:
-        focal = old.merged(replace(old, focal=both.views.focal), both.used)
-        alone = Candidate("focal", focal, both.used & changed)
-        return [alone] if options.hold_poses else [_with_poses("all", old, both, certain), alone]
-    if not options.hold_focal:
-        both = adjust(old, tracks, Adjusted(None, poses=True), options.rounds)
-    found = _with_poses("poses", old, both, certain)
-    determined = certain.focal_deviations().max() < _DETERMINED_FOCAL
-    return [found if determined else replace(found, sure=np.zeros(len(old), bool))]
+    views, sure = _in_the_old_world(old, both, certain)
+    if options.hold_poses or (changed and not options.hold_focal):
+        focal = Candidate("focal", old.merged(replace(old, focal=views.focal), both.used), both.used & changed)
+        return [focal] if options.hold_poses else [Candidate("all", views, sure), focal]
+    determined = options.hold_focal or certain.focal_deviations().max() < _DETERMINED_FOCAL
+    return [Candidate("poses", replace(views, focal=old.focal), sure & determined)]
 
 
-def _with_poses(kept: Kept, old: Views, found: Adjustment, certain: Certainty) -> Candidate:
-    """Return adjusted poses in the world of the old ones; none are sure if they cannot be brought there."""
+def _in_the_old_world(old: Views, found: Adjustment, certain: Certainty) -> tuple[Views, np.ndarray]:
+    """Return adjusted cameras as pinholes in the world of the old ones, and which are certain [S]."""
     used, poses = found.used, found.views.cam_from_world
-    aligned = align_cameras(poses[used], old.cam_from_world[used]) if used.sum() >= 2 else None
+    aligned = align_cameras(poses[used], old.cam_from_world[used])
     if aligned is None:
-        return Candidate(kept, old, np.zeros(len(old), bool))
-    views = replace(found.views, cam_from_world=moved_cameras(poses, aligned))
-    return Candidate(kept, old.merged(views, used), used & sure_frames(found.views, old, certain))
+        return old, np.zeros(len(old), bool)
+    moved = replace(found.views.pinholes(), cam_from_world=moved_cameras(poses, aligned))
+    return old.merged(moved, used), used & sure_frames(found.views, old, certain)

@@ -10,9 +10,9 @@ from scipy.sparse import csr_matrix
 from qvggt.postprocess.refine_tracks import Tracks
 from qvggt.postprocess.refine_views import Views, triangulate
 
-_PRIOR_ROTATION_RAD, _PRIOR_POSITION, _PRIOR_FOCAL = 0.2, 0.5, 0.05
-"""Standard deviations assumed without any match: of rotations, of positions relative to the depth of the scene, and of
-focal lengths relative to themselves. They matter only for what the matches leave open."""
+_PRIOR_ROTATION_RAD, _PRIOR_POSITION, _PRIOR_FOCAL, _PRIOR_RADIAL = 0.2, 0.5, 0.05, 0.03
+"""Standard deviations assumed without any match: of rotations, of positions relative to the depth of the scene, of
+focal lengths relative to themselves, and of distortions. They matter only for what the matches leave open."""
 
 _EXACT = 1e-5
 """Factor of these for what is known."""
@@ -33,8 +33,8 @@ class Certainty:
 
     Attributes:
         frames: [F] int64, the adjusted frames.
-        covariance: [6 F + L, 6 F + L]: for each frame a rotation and a translation in its own axes, x -> exp(w) x + t;
-            then the logarithms of the focal lengths.
+        covariance: [6 F + 2 L, 6 F + 2 L]: for each frame a rotation and a translation in its own axes,
+            x -> exp(w) x + t; then the logarithms of the focal lengths; then the distortions.
         lens: [F] int64, which focal length each frame has.
     """
 
@@ -71,20 +71,22 @@ def certainty(
     flat[:, 0, 0], flat[:, 1, 1] = focal.T / depth
     flat[:, :, 2] = -focal * local[:, :2] / depth[:, None] ** 2
     by_pose = np.concatenate((-flat @ _cross(local), flat), 2) * weight  # [N, 2, 6]
-    by_focal = (focal * local[:, :2] / depth[:, None])[:, :, None] * weight
+    plane = local[:, :2] / depth[:, None]
+    by_lens = np.stack((focal * plane, focal * plane * (plane**2).sum(1, keepdims=True)), 2) * weight  # [N, 2, 2]
     by_point = flat @ poses[:, :, :3] * weight  # [N, 2, 3]
 
-    size = 6 * len(frames) + len(lenses)
-    columns = np.concatenate((6 * place[:, None] + np.arange(6), 6 * len(frames) + lens_of_frame[place][:, None]), 1)
-    jacobian = _sparse(np.concatenate((by_pose, by_focal), 2), columns, size)
+    size = 6 * len(frames) + 2 * len(lenses)
+    of_lens = 6 * len(frames) + lens_of_frame[place][:, None] + np.array([0, len(lenses)])
+    columns = np.concatenate((6 * place[:, None] + np.arange(6), of_lens), 1)
+    jacobian = _sparse(np.concatenate((by_pose, by_lens), 2), columns, size)
     whitened = _whitened(by_point, tracks)
     inner = _sparse(whitened, 3 * tracks.track[:, None] + np.arange(3), 3 * tracks.count)
-    mixed = inner.T @ jacobian  # [3 count, 6 F + L]
+    mixed = inner.T @ jacobian  # [3 count, 6 F + 2 L]
     information = (jacobian.T @ jacobian - mixed.T @ mixed).toarray()
     reach = float(np.median(depth))
     pose = np.repeat([_PRIOR_ROTATION_RAD, _PRIOR_POSITION * reach], 3) * (_EXACT if known_poses else 1.0)
     focal_prior = _PRIOR_FOCAL * (_EXACT if known_focal else 1.0)
-    prior = np.concatenate((np.tile(pose, len(frames)), np.full(len(lenses), focal_prior)))
+    prior = np.concatenate((np.tile(pose, len(frames)), np.repeat((focal_prior, _PRIOR_RADIAL), len(lenses))))
     scale = 1.0 / prior  # the matrix is inverted in units of the prior, in which it is well conditioned
     inverse = np.linalg.inv(np.eye(size) + information * np.outer(prior, prior))
     return Certainty(frames, inverse / np.outer(scale, scale), lens_of_frame)
@@ -112,7 +114,7 @@ def _exceeds(figures: np.ndarray, factor: float) -> bool:
 
 def sure_focal(views: Views, old: Views, found: Certainty) -> bool:
     """Return whether focal lengths changed by more than the new ones are uncertain; see ``sure_frames``."""
-    changes = np.log(views.focal[found.frames] / old.focal[found.frames]).mean(1)
+    changes = np.log(views.pinholes().focal[found.frames] / old.focal[found.frames]).mean(1)
     return bool(np.sqrt((changes**2).mean()) > _LIKELY * np.sqrt((found.focal_deviations() ** 2).mean()))
 
 

@@ -24,13 +24,20 @@ class Outcome:
         views: the old ones where nothing was accepted.
         kept: which part of the cameras changed.
         frames: [S] bool, whose cameras changed.
+        radial: [S], distortion of the lenses of these frames, for which the adjustment allowed; see ``Views``.
         note: why none did; empty otherwise.
     """
 
     views: Views
     kept: Kept
     frames: np.ndarray
-    note: str
+    radial: np.ndarray
+    note: str = ""
+
+    @classmethod
+    def unchanged(cls, views: Views, note: str) -> Outcome:
+        """Return the outcome that nothing was accepted, and why."""
+        return cls(views, "none", np.zeros(len(views), bool), np.zeros(len(views)), note=note)
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,7 @@ class FrameReport:
         error_after_px: the same with the refined cameras.
         rotation_deg: change of its rotation.
         focal_percent: change of its focal length.
+        radial_distortion: k of its lens in r (1 + k r^2), for which the adjustment allowed; the camera is a pinhole.
         depth_scale: factor of its depth map.
     """
 
@@ -57,6 +65,7 @@ class FrameReport:
     error_after_px: float | None
     rotation_deg: float
     focal_percent: float
+    radial_distortion: float
     depth_scale: float
 
 
@@ -129,6 +138,7 @@ def make_report(
             error_after_px=_median(after[held_out.frame == index]),
             rotation_deg=round(float(rotation_deg[index]), 6),
             focal_percent=round(float(focal_percent[index]), 6),
+            radial_distortion=round(float(outcome.radial[index] * outcome.frames[index]), 6),
             depth_scale=round(float(scales[index]), 6),
         )
         for index in range(count)

@@ -29,12 +29,16 @@ class Adjusted:
     """What is adjusted.
 
     Attributes:
-        lens: [S] int64, frames of one number share a focal length; None to hold all focal lengths.
+        lens: [S] int64, frames of one number share a focal length and a distortion.
+        focal: whether focal lengths are adjusted.
         poses: whether poses are adjusted.
+        radial: whether the distortion is adjusted.
     """
 
-    lens: np.ndarray | None
-    poses: bool
+    lens: np.ndarray
+    focal: bool = True
+    poses: bool = True
+    radial: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ class Adjustment:
 
 def adjust(views: Views, tracks: Tracks, what: Adjusted, rounds: int) -> Adjustment:
     """Return cameras adjusted to tracks."""
-    if what.lens is not None:
-        views = replace(views, focal=_shared(views.focal, what.lens))
+    if what.focal or what.radial:
+        views = replace(views, focal=shared_focal(views.focal, what.lens))
     used, part = np.zeros(len(views), bool), tracks
     for number in range(rounds):
         factor = _FACTORS[min(number, len(_FACTORS) - 1)]
@@ -74,7 +78,7 @@ def adjust(views: Views, tracks: Tracks, what: Adjusted, rounds: int) -> Adjustm
     return Adjustment(views, used, part)
 
 
-def _shared(focal: np.ndarray, lens: np.ndarray) -> np.ndarray:
+def shared_focal(focal: np.ndarray, lens: np.ndarray) -> np.ndarray:
     """Return focal lengths [S, 2] with the median of each group for both axes of its frames."""
     shared = focal.copy()
     for group in np.unique(lens):
@@ -86,7 +90,7 @@ def _bundle_adjusted(
     views: Views, tracks: Tracks, points: np.ndarray, what: Adjusted, used: np.ndarray, loss_px: float
 ) -> Views:
     with quiet_pycolmap() as pycolmap:
-        scene = _reconstruction(pycolmap, views, tracks, points, lens=what.lens, used=used)
+        scene = _reconstruction(pycolmap, views, tracks, points, what=what, used=used)
         config = pycolmap.BundleAdjustmentConfig()
         for frame in np.flatnonzero(used):
             config.add_image(int(frame) + 1)
@@ -95,19 +99,19 @@ def _bundle_adjusted(
         if what.poses:
             config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
         pycolmap.create_default_bundle_adjuster(_settings(pycolmap, what, loss_px), config, scene).solve()
-        poses, focal = views.cam_from_world.copy(), views.focal.copy()
+        poses, focal, radial = views.cam_from_world.copy(), views.focal.copy(), views.radial.copy()
         for frame in np.flatnonzero(used):
             image = scene.image(int(frame) + 1)
             poses[frame] = image.cam_from_world().matrix()
-            if what.lens is not None:
-                focal[frame] = image.camera.focal_length
-    return replace(views, cam_from_world=poses, focal=focal)
+            if what.focal or what.radial:
+                focal[frame], radial[frame] = image.camera.params[0], image.camera.params[3]
+    return replace(views, cam_from_world=poses, focal=focal, radial=radial)
 
 
 def _settings(pycolmap: Any, what: Adjusted, loss_px: float) -> Any:
     settings = pycolmap.BundleAdjustmentOptions()
-    settings.refine_focal_length = what.lens is not None
-    settings.refine_principal_point = settings.refine_extra_params = settings.refine_sensor_from_rig = False
+    settings.refine_focal_length, settings.refine_extra_params = what.focal, what.radial
+    settings.refine_principal_point = settings.refine_sensor_from_rig = False
     settings.refine_rig_from_world = what.poses
     settings.print_summary = False
     settings.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
@@ -118,19 +122,20 @@ def _settings(pycolmap: Any, what: Adjusted, loss_px: float) -> Any:
 
 
 def _reconstruction(
-    pycolmap: Any, views: Views, tracks: Tracks, points: np.ndarray, lens: np.ndarray | None, used: np.ndarray
+    pycolmap: Any, views: Views, tracks: Tracks, points: np.ndarray, what: Adjusted, used: np.ndarray
 ) -> Any:
     """Return a COLMAP reconstruction of the used frames; image and camera ids are frame numbers plus one.
 
-    Frames that share a focal length share a camera; if focal lengths are held every frame has its own.
+    Frames of one lens share a camera, unless neither focal lengths nor distortion are adjusted.
     """
     scene = pycolmap.Reconstruction()
-    cameras = np.arange(len(views)) if lens is None else lens
+    adjusted = what.focal or what.radial
+    cameras = what.lens if adjusted else np.arange(len(views))
     place = np.empty(len(tracks.frame), np.int64)
     for frame in np.flatnonzero(used):
         number = int(cameras[frame]) + 1
         if not scene.exists_camera(number):
-            scene.add_camera_with_trivial_rig(_camera(pycolmap, number, views, int(frame), held=lens is None))
+            scene.add_camera_with_trivial_rig(_camera(pycolmap, number, views, int(frame), shared=adjusted))
         mine = np.flatnonzero(tracks.frame == frame)
         place[mine] = np.arange(len(mine))
         image = pycolmap.Image(name=str(frame), keypoints=tracks.xy[mine], camera_id=number, image_id=int(frame) + 1)
@@ -145,8 +150,11 @@ def _reconstruction(
     return scene
 
 
-def _camera(pycolmap: Any, number: int, views: Views, frame: int, held: bool) -> Any:
-    center = views.center[frame]
+def _camera(pycolmap: Any, number: int, views: Views, frame: int, shared: bool) -> Any:
+    center, focal = views.center[frame], views.focal[frame]
     width, height = (int(side) for side in np.ceil(2 * center))
-    name, focal = ("PINHOLE", [*views.focal[frame]]) if held else ("SIMPLE_PINHOLE", [views.focal[frame, 0]])
-    return pycolmap.Camera(model=name, width=width, height=height, params=[*focal, *center], camera_id=number)
+    if shared:
+        name, parameters = "SIMPLE_RADIAL", [focal[0], *center, views.radial[frame]]
+    else:
+        name, parameters = "PINHOLE", [*focal, *center]
+    return pycolmap.Camera(model=name, width=width, height=height, params=parameters, camera_id=number)

@@ -16,6 +16,8 @@ from qvggt.types import Prediction
 WORST_PX = 100.0
 """Reprojection errors are cut here, and points behind a camera have this error."""
 
+_UNDISTORTION_STEPS = 10
+
 _STEPS = 5
 """Steps of iteratively reweighted triangulation."""
 
@@ -28,11 +30,13 @@ class Views:
         cam_from_world: [S, 3, 4] float64.
         focal: [S, 2] float64, in pixels.
         center: [S, 2] float64, the principal point.
+        radial: [S] float64, distortion k: a point at radius r of the image plane at depth 1 is seen at r (1 + k r^2).
     """
 
     cam_from_world: np.ndarray
     focal: np.ndarray
     center: np.ndarray
+    radial: np.ndarray
 
     def __len__(self) -> int:
         return len(self.focal)
@@ -40,7 +44,24 @@ class Views:
     def merged(self, other: Views, frames: np.ndarray) -> Views:
         """Return these cameras, with those of ``other`` for some frames [S] bool."""
         poses = np.where(frames[:, None, None], other.cam_from_world, self.cam_from_world)
-        return replace(self, cam_from_world=poses, focal=np.where(frames[:, None], other.focal, self.focal))
+        focal, radial = np.where(frames[:, None], other.focal, self.focal), np.where(frames, other.radial, self.radial)
+        return replace(self, cam_from_world=poses, focal=focal, radial=radial)
+
+    def pinholes(self) -> Views:
+        """Return the cameras without distortion that see the image plane most like these: with other focal lengths."""
+        side = np.linspace(-1, 1, 33)
+        squares = (self.center[:, 0, None, None] * side / self.focal[:, 0, None, None]) ** 2
+        squares = squares + (self.center[:, 1, None, None] * side[:, None] / self.focal[:, 1, None, None]) ** 2
+        factor = 1 + self.radial * (squares**2).sum((1, 2)) / squares.sum((1, 2))
+        return replace(self, focal=self.focal * factor[:, None], radial=np.zeros(len(self)))
+
+    def rays(self, tracks: Tracks) -> np.ndarray:
+        """Return the undistorted observations [N, 2] on the image plane at depth 1."""
+        seen = (tracks.xy - self.center[tracks.frame]) / self.focal[tracks.frame]
+        radial, rays = self.radial[tracks.frame, None], seen
+        for _ in range(_UNDISTORTION_STEPS if self.radial.any() else 0):
+            rays = seen / np.maximum(1 + radial * (rays**2).sum(1, keepdims=True), 0.1)
+        return rays
 
 
 def views_of(prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> Views:
@@ -52,13 +73,13 @@ def views_of(prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> Views:
             for lens, frame, size in zip(intrinsics, prediction.maps, sizes, strict=True)
         ]
     )
-    return Views(cameras, lenses[:, (0, 1), (0, 1)], lenses[:, :2, 2])
+    return Views(cameras, lenses[:, (0, 1), (0, 1)], lenses[:, :2, 2], np.zeros(len(cameras)))
 
 
 def with_views(
     prediction: Prediction, views: Views, sizes: Sequence[tuple[int, int]], scales: np.ndarray
 ) -> Prediction:
-    """Return a prediction with other cameras and scaled depth maps; world points move along with their frames.
+    """Return a prediction with other cameras, all pinholes, and scaled depth maps; world points move with their frames.
 
     A point is taken to its camera's frame by the old camera, scaled as the depth map is, moved within its depth plane
     so that it still projects onto its pixel, and taken back to the world by the new camera.
@@ -119,7 +140,7 @@ def triangulate(views: Views, tracks: Tracks, robust_px: float = 4.0) -> tuple[n
     """
     poses = views.cam_from_world[tracks.frame]  # [N, 3, 4]
     focal = views.focal[tracks.frame]
-    normal = (tracks.xy - views.center[tracks.frame]) / focal  # [N, 2]
+    normal = views.rays(tracks)
     rows = (normal[:, :, None] * poses[:, 2:, :] - poses[:, :2, :]) * focal[:, :, None]  # [N, 2, 4]
     weights = np.ones(len(tracks.track))
     points, errors = np.zeros((tracks.count, 3)), np.full(len(tracks.track), np.inf)
