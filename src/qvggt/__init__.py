@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from qvggt.api.quantize import QuantizeReport, quantize, quantize_to
     from qvggt.api.reconstruct import load, reconstruct, save
     from qvggt.api.refine import refine
-    from qvggt.api.sensitivity import sensitivity
+    from qvggt.api.sensitivity import attention_sensitivity, sensitivity
     from qvggt.calibration.sensitivity import SensitivityReport
     from qvggt.eval.comparison import ComparisonReport
     from qvggt.eval.report import Evaluation
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from qvggt.export.npz import load_prediction, save_prediction
     from qvggt.geometry import Similarity
     from qvggt.options import (
+        AttentionOptions,
         CalibrationOptions,
         CompareOptions,
         FormatOptions,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from qvggt.postprocess.refine import Refinement
     from qvggt.postprocess.similarity import align, transformed
     from qvggt.quant.scheme import Scheme
-    from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError, Scene
+    from qvggt.types import AttentionPlan, FrameMap, ImageSet, Prediction, QvggtError, Scene
 
 _HOMES = {
     "qvggt.api.reconstruct": ("load", "reconstruct", "save"),
@@ -62,6 +63,7 @@ _HOMES = {
     "qvggt.eval.report": ("Evaluation",),
     "qvggt.api.evaluate": ("evaluate",),
     "qvggt.options": (
+        "AttentionOptions",
         "CalibrationOptions",
         "CompareOptions",
         "FormatOptions",
@@ -77,14 +79,16 @@ _HOMES = {
     "qvggt.api.fidelity": ("FidelityReport", "fidelity"),
     "qvggt.api.refine": ("refine",),
     "qvggt.postprocess.refine": ("Refinement",),
-    "qvggt.api.sensitivity": ("sensitivity",),
+    "qvggt.api.sensitivity": ("attention_sensitivity", "sensitivity"),
     "qvggt.quant.scheme": ("Scheme",),
     "qvggt.api.quantize": ("QuantizeReport", "quantize", "quantize_to"),
     "qvggt.calibration.sensitivity": ("SensitivityReport",),
-    "qvggt.types": ("FrameMap", "ImageSet", "Prediction", "QvggtError", "Scene"),
+    "qvggt.types": ("AttentionPlan", "FrameMap", "ImageSet", "Prediction", "QvggtError", "Scene"),
 }
 
 __all__ = [
+    "AttentionOptions",
+    "AttentionPlan",
     "CalibrationOptions",
     "CompareOptions",
     "ComparisonReport",
@@ -112,6 +116,7 @@ __all__ = [
     "WindowOptions",
     "__version__",
     "align",
+    "attention_sensitivity",
     "compare",
     "evaluate",
     "export",

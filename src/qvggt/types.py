@@ -36,8 +36,11 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-AttentionKind = Literal["exact", "frame", "pooled"]
-"""All tokens of a scene, those of the same frame, or averages of patches."""
+AttentionKind = Literal["exact", "frame", "pooled", "sampled"]
+"""All tokens of a scene, those of the same frame, averages of patches, or some of the patches."""
+
+
+_KINDS = "expected exact, frame, pooled SIDE or sampled SIDE, such as pooled 2"
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,12 @@ class BlockAttention:
 
     ``exact``: those of all tokens. ``frame``: those of their own frame. ``pooled``: those of all special tokens and of
     the first frame, the averages over groups of ``side`` x ``side`` patches of all other frames, the mean of those
-    averages, and, for an averaged patch, its own.
+    averages, and, for an averaged patch, its own. ``sampled``: the same with one patch of each group instead of their
+    average, another one in every frame.
 
     Attributes:
         kind: of attention.
-        side: of a group, in patches; 1 unless ``pooled``.
+        side: of a group, in patches; 1 unless ``pooled`` or ``sampled``.
 
     Raises:
         QvggtError: the kind does not exist, or the side does not fit it.
@@ -60,12 +64,17 @@ class BlockAttention:
     side: int = 1
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(AttentionKind) or self.side < 1 or (self.kind != "pooled" and self.side != 1):
-            raise QvggtError(f"invalid attention {str(self)!r}: expected exact, frame, or pooled SIDE such as pooled 2")
+        if self.kind not in get_args(AttentionKind) or self.side < 1 or (not self.has_groups and self.side != 1):
+            raise QvggtError(f"invalid attention {str(self)!r}: {_KINDS}")
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether groups of patches are replaced by one key and value."""
+        return self.kind in ("pooled", "sampled")
 
     def __str__(self) -> str:
         """Return ``exact``, ``frame``, or ``pooled 2``."""
-        return f"{self.kind} {self.side}" if self.kind == "pooled" else self.kind
+        return f"{self.kind} {self.side}" if self.has_groups else self.kind
 
     @classmethod
     def parse(cls, text: str) -> BlockAttention:
@@ -75,9 +84,13 @@ class BlockAttention:
             QvggtError: there is no such attention.
         """
         kind, _, side = text.partition(" ")
-        if (kind == "pooled") != side.isdecimal() or (side and kind != "pooled"):
-            raise QvggtError(f"invalid attention {text!r}: expected exact, frame, or pooled SIDE such as pooled 2")
+        if (kind in ("pooled", "sampled")) != side.isdecimal() or (side and kind in ("exact", "frame")):
+            raise QvggtError(f"invalid attention {text!r}: {_KINDS}")
         return cls(kind, int(side or 1))  # pyright: ignore[reportArgumentType]
+
+
+EXACT_ATTENTION = BlockAttention()
+"""Attention to all tokens."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,7 @@ class AttentionPlan:
     def at(self, frames: int) -> tuple[BlockAttention, ...]:
         """Return the attention of every global block in scenes of a number of frames."""
         reached = [level.blocks for level in self.levels if level.min_frames <= frames]
-        return reached[-1] if reached else (BlockAttention(),) * self.depth
+        return reached[-1] if reached else (EXACT_ATTENTION,) * self.depth
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-ready mapping that ``from_json`` reads."""

@@ -114,7 +114,7 @@ def test_attention_of__presets_fit_their_models():
     assert ATTENTION_PRESETS["vggt-1b"].depth == 24
     few, many = (ATTENTION_PRESETS["vggt-1b"].at(frames) for frames in (10, 300))
     assert list(map(str, few)) == ["frame"] * 9 + ["exact"] * 15
-    assert list(map(str, many)) == ["frame"] * 9 + ["pooled 2"] * 11 + ["exact"] * 4
+    assert list(map(str, many)) == ["frame"] * 9 + ["sampled 2"] * 11 + ["exact"] * 4
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import qvggt
 from qvggt.cli import COMMANDS
 from qvggt.cli.known import KnownValues
+from qvggt.cli.sensitivity import AttentionValues
 from qvggt.options import (
     DATASET,
     HEADS_FOR,
@@ -127,6 +128,7 @@ EXPECTED = {
         "bits": SENSITIVITY_BITS,
         "group_size": Scheme.group_size,
         "zero_points": not Scheme.symmetric,
+        "attention": AttentionValues(),
         "device": RunOptions.device,
     },
     "bench": {

@@ -68,3 +68,38 @@ def test_truth_of_photographs_and_quantized_models_are_refused(refused, photos, 
     calib = ("--calib", photos, "--calib-scenes", "2", "--calib-frames", "1", "-o", tmp_path / "x.json")
     assert "no ground truth" in refused("sensitivity", MODEL, *calib, "--supervision", "truth")
     assert "quantized already" in refused("sensitivity", intact_checkpoint, *calib)
+
+
+@pytest.mark.render
+def test_attention_report_has_a_plan_that_other_commands_take(qvggt, tmp_path):
+    file = tmp_path / "plan.json"
+    measured = ("--attention", "--attention-choices", "pooled 2", "frame", "--products", "0.8")
+    done = qvggt("sensitivity", "nano", "-o", file, "--calib-scenes", "2", "--calib-frames", "3", *measured)
+    assert (done.status, done.err) == (0, "")
+    values = json.loads(file.read_text())
+    assert (values["model"], values["frames"], values["global_blocks"], len(values["rows"])) == ("nano", 3, 6, 12)
+    assert 0 < values["products_share"] <= 0.8
+    assert values["plan"]["levels"][0]["min_frames"] == 3
+    assert f"the plan {values['products_share']:.3f}" in done.out
+    folder = tmp_path / "nano-4bit"
+    assert qvggt("quantize", "nano", "-o", folder, "--attention-plan", file).status == 0
+    assert json.loads((folder / "recipe.json").read_text())["attention_plan"] == values["plan"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--products", "0.001"), "allow at least"),
+        (("--products", "0.5", "--max-loss", "1"), "two targets"),
+        (("--attention-choices", "fast"), "'fast'"),
+        (("--calib-frames", "1"), "at least 2 frames"),
+    ],
+)
+def test_attention_refuses_impossible_plans(qvggt, tmp_path, arguments, words):
+    few = (
+        ("--calib-scenes", "2", "--calib-frames", "2") if "--calib-frames" not in arguments else ("--calib-scenes", "2")
+    )
+    choices = () if "--attention-choices" in arguments else ("--attention-choices", "frame")
+    done = qvggt("sensitivity", MODEL, "-o", tmp_path / "x.json", "--attention", *few, *choices, *arguments)
+    assert done.status != 0
+    assert words in done.err

@@ -24,8 +24,12 @@ def plan(*blocks: str, min_frames: int = 1) -> AttentionPlan:
     return AttentionPlan((PlanLevel(min_frames, tuple(map(BlockAttention.parse, blocks))),))
 
 
-def looped(q, k, v, frames, side):
-    """Pooled attention [heads, N, C], one query at a time, from its definition."""
+def _sample(frame, members):
+    return members[int(frame * (math.sqrt(5) - 1) / 2 % 1 * len(members))]
+
+
+def looped(q, k, v, frames, side, sampled):
+    """Pooled or sampled attention [heads, N, C], one query at a time, from its definition."""
     places = [(frame, token) for frame in range(frames) for token in range(TOKENS)]
     groups = {}
     for index, (frame, token) in enumerate(places):
@@ -33,11 +37,15 @@ def looped(q, k, v, frames, side):
         averaged = frame > 0 and token >= SPECIAL
         groups.setdefault((frame, row // side, column // side) if averaged else index, []).append(index)
     averaged = [index for index, (frame, token) in enumerate(places) if frame > 0 and token >= SPECIAL]
+    taken = {key: [_sample(places[members[0]][0], members)] if sampled else members for key, members in groups.items()}
+    sizes = {key: len(members) for key, members in groups.items()}
     out = torch.empty_like(q)
     for head in range(len(q)):
-        keys = [(k[head, members].mean(0), v[head, members].mean(0), len(members)) for members in groups.values()]
+        means = {key: (k[head, members].mean(0), v[head, members].mean(0)) for key, members in taken.items()}
+        keys = [(*means[key], sizes[key]) for key in groups]
         if averaged:
-            keys.append((k[head, averaged].mean(0), v[head, averaged].mean(0), 1))
+            parts = [(*means[key], sizes[key]) for key in groups if isinstance(key, tuple)]
+            keys.append((*(sum(part[i] * part[2] for part in parts) / len(averaged) for i in (0, 1)), 1))
         for index in range(len(places)):
             mine = [(k[head, index], v[head, index], 1)] if index in averaged else []
             weights = [n * math.exp(float(q[head, index] @ key) / math.sqrt(len(key))) for key, _, n in keys + mine]
@@ -48,13 +56,16 @@ def looped(q, k, v, frames, side):
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 @pytest.mark.parametrize("side", [1, 2, 3, 9])
-def test_attention__pooled_is_the_loop_over_queries(frames, side):
+@pytest.mark.parametrize("sampled", [False, True])
+def test_attention__pooled_and_sampled_are_the_loop_over_queries(frames, side, sampled):
     torch.manual_seed(0)
-    attention, merging = Attention(8, heads=2).double(), pooled(frames, SPECIAL, ROWS, COLUMNS, side)
+    attention, merging = Attention(8, heads=2).double(), pooled(frames, SPECIAL, ROWS, COLUMNS, side, sampled=sampled)
     attention.requires_grad_(False)
     x = torch.randn(2, frames * TOKENS, 8, dtype=torch.float64)
     rope = rope_table(torch.arange(2 * frames * TOKENS).view(-1, 2), 4, torch.float64)
-    expected = [looped(*(part[b] for part in attention.queries_keys_values(x, rope)), frames, side) for b in range(2)]
+    expected = [
+        looped(*(part[b] for part in attention.queries_keys_values(x, rope)), frames, side, sampled) for b in range(2)
+    ]
     expected = attention.proj(torch.stack(expected).transpose(1, 2).flatten(2))
     torch.testing.assert_close(attention(x, rope, merging), expected, atol=1e-7, rtol=1e-6)
 
@@ -88,9 +99,10 @@ def test_attention__pooled_of_equal_patches_differs_from_exact_only_by_the_two_a
 @torch.inference_mode()
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("tokens", [1, 10, 44, 65, 1000])
-def test_run_block__pooled_in_chunks_equals_the_block(tokens, in_place):
+@pytest.mark.parametrize("sampled", [False, True])
+def test_run_block__pooled_and_sampled_in_chunks_equal_the_block(tokens, in_place, sampled):
     torch.manual_seed(0)
-    block, merging = Block(16, heads=2, qk_norm=True).eval(), pooled(3, SPECIAL, ROWS, COLUMNS, 2)
+    block, merging = Block(16, heads=2, qk_norm=True).eval(), pooled(3, SPECIAL, ROWS, COLUMNS, 2, sampled=sampled)
     x = torch.randn(2, 3 * TOKENS, 16)
     rope = rope_table(torch.arange(6 * TOKENS).view(-1, 2), 8, torch.float32)
     whole = block(x, rope, merging)
@@ -113,6 +125,16 @@ def test_attend_with_own__large_scores_do_not_overflow():
     assert attend_with_own(q, k, v, None, own).isfinite().all()
 
 
+@pytest.mark.parametrize(("rows", "columns", "side"), [(6, 6, 2), (5, 4, 3), (7, 3, 2)])
+def test_pooled__samples_one_patch_of_each_group_and_in_turn_all_of_them(rows, columns, side):
+    groups = pooled(40, 1, rows, columns, side, sampled=True).keys
+    weights, tokens = groups.weight.view(40, -1), 1 + rows * columns
+    sums = torch.zeros(len(groups.log_count)).index_add(0, groups.of, groups.weight)
+    assert torch.equal(sums, torch.ones_like(sums))
+    assert torch.equal(weights[0], torch.ones(tokens))
+    assert (weights[1:, 1:].sum(0) > 0).all()
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("frames", [1, 3])
 def test_plan__frame_in_all_blocks_equals_attention_within_each_frame(micro, frames):
@@ -132,7 +154,7 @@ def test_plan__frame_in_all_blocks_equals_attention_within_each_frame(micro, fra
         torch.testing.assert_close(found[index : index + 1], torch.cat((in_frame, x), -1), atol=1e-5, rtol=1e-5)
 
 
-MIXED = ("exact", "frame", "pooled 2", "pooled 3")
+MIXED = ("exact", "frame", "pooled 2", "sampled 3")
 
 
 @torch.no_grad()
@@ -187,7 +209,7 @@ def test_plan__compiles_and_exports(micro):
     torch.testing.assert_close(exported(images, heads=("camera",))["pose_enc"], expected)
 
 
-@pytest.mark.parametrize("text", ["exact", "frame", "pooled 2", "pooled 10"])
+@pytest.mark.parametrize("text", ["exact", "frame", "pooled 2", "sampled 10"])
 def test_block_attention__its_text_names_it(text):
     assert str(BlockAttention.parse(text)) == text
 

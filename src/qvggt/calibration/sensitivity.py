@@ -120,7 +120,7 @@ class SensitivityReport:
             **self.about,
             "granularity": self.granularity,
             "loss_weights": dict.fromkeys(asdict(self.baseline), 1.0),  # part of the report format
-            "float_loss": _finite(self.baseline),
+            "float_loss": finite_json(self.baseline),
             "rows": [
                 {
                     "item": row.item.name,
@@ -128,8 +128,8 @@ class SensitivityReport:
                     "part": row.item.part,
                     "layers": list(row.item.layers),
                     "scheme": row.scheme.to_json(),
-                    "loss": _finite(row.loss),
-                    "increase": _finite(row.increase),
+                    "loss": finite_json(row.loss),
+                    "increase": finite_json(row.increase),
                     "total_increase": row.total if math.isfinite(row.total) else None,
                     "bytes": row.bytes,
                 }
@@ -144,7 +144,7 @@ class SensitivityReport:
             total = row.total if math.isfinite(row.total) else None
             group = f"/{row.scheme.group_size}" if isinstance(row.scheme, Scheme) else ""
             totals.setdefault(row.item.name, {})[f"{row.scheme.bits}{group}"] = total
-        return {"granularity": self.granularity, "float_loss": _finite(self.baseline), "total_increase": totals}
+        return {"granularity": self.granularity, "float_loss": finite_json(self.baseline), "total_increase": totals}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SensitivityReport:
@@ -163,7 +163,7 @@ class SensitivityReport:
         try:
             return cls(
                 values["granularity"],
-                _loss(values["float_loss"]),
+                loss_from_json(values["float_loss"]),
                 tuple(_row(row) for row in values["rows"]),
                 {name: value for name, value in values.items() if name not in own},
             )
@@ -231,10 +231,10 @@ def measure_sensitivity(
         raise ValueError("expected at least one scheme")
     schemes = tuple(dict.fromkeys(schemes))
     storage, baseline = storage_of(model.config), task.loss(model)
-    work = [len(items_of(unit, granularity)) * len(_tail(task, index)) for index, unit in enumerate(task.units)]
+    work = [len(items_of(unit, granularity)) * len(tail_of(task, index)) for index, unit in enumerate(task.units)]
     done, rows = 0.0, []
-    for index, (unit, states) in enumerate(_unit_inputs(model, task, ActivationCache(memory_bytes))):
-        tail = replace(task, units=_tail(task, index))
+    for index, (unit, states) in enumerate(unit_inputs(model, task, ActivationCache(memory_bytes))):
+        tail = replace(task, units=tail_of(task, index))
         rounded = {} if rounder is None else {scheme: rounder(model, unit, states, scheme) for scheme in schemes}
         for item in items_of(unit, granularity):
             for scheme in schemes:
@@ -248,13 +248,13 @@ def measure_sensitivity(
     return SensitivityReport(granularity, baseline, tuple(rows))
 
 
-def _tail(task: Task, index: int) -> tuple[Unit, ...]:
+def tail_of(task: Task, index: int) -> tuple[Unit, ...]:
     """Return the units to run from a unit onward: heads do not depend on each other."""
     unit = task.units[index]
     return (unit,) if unit.kind in HEADS else task.units[index:]
 
 
-def _unit_inputs(model: VGGT, task: Task, cache: ActivationCache) -> Iterator[tuple[Unit, list[ForwardState]]]:
+def unit_inputs(model: VGGT, task: Task, cache: ActivationCache) -> Iterator[tuple[Unit, list[ForwardState]]]:
     """Yield each unit with the float model's states before it.
 
     The states before a head already contain the outputs of all heads: running one head replaces its own output only.
@@ -282,11 +282,13 @@ def _part(unit: Unit, layer: LayerId) -> Part:
     return "conv" if layer in unit.conv else _LEAVES.get(".".join(layer.split(".")[-2:]), "other")
 
 
-def _finite(loss: TaskLoss) -> dict[str, float | None]:
+def finite_json(loss: TaskLoss) -> dict[str, float | None]:
+    """Return the parts of a loss as JSON-ready values; infinity becomes None."""
     return {name: value if math.isfinite(value) else None for name, value in asdict(loss).items()}
 
 
-def _loss(values: Mapping[str, float | None]) -> TaskLoss:
+def loss_from_json(values: Mapping[str, float | None]) -> TaskLoss:
+    """Return the loss that ``finite_json`` wrote."""
     return TaskLoss(**{name: math.inf if value is None else float(value) for name, value in values.items()})
 
 
@@ -295,8 +297,8 @@ def _row(values: Mapping[str, Any]) -> SensitivityRow:
     return SensitivityRow(
         Item(str(values["item"]), BlockId(str(values["unit"])), values["part"], layers),
         scheme=scheme_from_json(values["scheme"]),
-        loss=_loss(values["loss"]),
-        increase=_loss(values["increase"]),
+        loss=loss_from_json(values["loss"]),
+        increase=loss_from_json(values["increase"]),
         total=math.inf if values["total_increase"] is None else float(values["total_increase"]),
         bytes=int(values["bytes"]),
     )

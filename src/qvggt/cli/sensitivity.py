@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,17 +13,21 @@ from qvggt.cli import arguments as given
 from qvggt.options import (
     SENSITIVITY_BITS,
     SENSITIVITY_CALIBRATION,
+    AttentionOptions,
     CalibrationOptions,
     Granularity,
     Rounding,
     RunOptions,
     SensitivityOptions,
+    Supervision,
     sensitivity_schemes,
 )
 from qvggt.quant.scheme import Scheme
 
 if TYPE_CHECKING:
+    from qvggt.calibration.attention_sensitivity import AttentionReport
     from qvggt.calibration.sensitivity import SensitivityReport
+    from qvggt.methods.plan_attention import PlannedAttention
 
 _LISTED = 12
 
@@ -31,6 +36,27 @@ Items = Annotated[
     Granularity,
     tyro.conf.arg(help="quantize one block or head at a time, the layers of one kind in it, or a single layer"),
 ]
+
+
+@dataclass(frozen=True)
+class AttentionValues:
+    """What each global block attends to instead of all tokens."""
+
+    attention: Annotated[
+        bool, given.Flag, given.flag("measure what each global block loses with less attention, and make a plan of it")
+    ] = False
+    attention_choices: Annotated[
+        tuple[str, ...], given.option("KIND", "with --attention: frame, 'pooled 2', 'sampled 3', ...", None)
+    ] = AttentionOptions.choices
+    products: Annotated[
+        float | None, given.number("with --attention: the plan's largest share of attention products", "(default: 0.5)")
+    ] = AttentionOptions.max_share
+    max_loss: Annotated[
+        float | None, given.number("with --attention: instead, the plan's largest predicted loss", "(optional)")
+    ] = AttentionOptions.max_loss
+    min_frames: Annotated[
+        int | None, given.number("with --attention: fewest frames for the plan", "(default: --calib-frames)", "N")
+    ] = AttentionOptions.min_frames
 
 
 def sensitivity(
@@ -50,6 +76,7 @@ def sensitivity(
     calib_frames: given.CalibFrames = SENSITIVITY_CALIBRATION.frames,
     seed: given.CalibSeed = SENSITIVITY_CALIBRATION.seed,
     supervision: given.Supervision = SensitivityOptions.supervision,
+    attention: Annotated[AttentionValues, tyro.conf.arg(name="")] = AttentionValues(),
     device: given.Device = RunOptions.device,
     revision: given.Revision = None,
 ) -> None:
@@ -58,6 +85,9 @@ def sensitivity(
     One part at a time is quantized to few bits, the rest stays float, and the loss of the whole model is measured:
     of cameras, depth, points, and of points against depth and cameras. `qvggt quantize --sensitivities` uses the
     report to distribute a budget of bits.
+
+    With --attention, each global block attends to less instead, and the report has a plan that --global-attention and
+    `qvggt quantize --attention-plan` take; the options of quantization do not count.
     """
     from qvggt.api.sensitivity import sensitivity as measure
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
@@ -66,9 +96,12 @@ def sensitivity(
 
     check_picture(plot, "--plot")
     check_figures(output)
+    calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed)
+    if attention.attention:
+        _attention(model, output, attention, supervision, calibration=calibration, where=(device, revision))
+        return
     schemes = sensitivity_schemes(bits, group_size, not zero_points)
     options = SensitivityOptions(schemes, granularity, rounding, supervision)
-    calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed)
     started = time.perf_counter()
     with progress(model) as update:
         report = measure(model, options, calibration, device=device, revision=revision, on_progress=update)
@@ -111,3 +144,51 @@ def _print(report: SensitivityReport) -> None:
 
 def _cell(value: float) -> str:
     return "not finite" if value == float("inf") else f"{1000 * value:+.3f}"
+
+
+def _attention(
+    model: str,
+    output: Path,
+    values: AttentionValues,
+    supervision: Supervision,
+    calibration: CalibrationOptions,
+    where: tuple[str, str | None],
+) -> None:
+    """Measure attention, and write the report with the plan; ``where`` is the device, and the model's revision."""
+    from qvggt.api.sensitivity import attention_sensitivity
+    from qvggt.cli.show import progress, save_figures, say
+
+    options = AttentionOptions(
+        values.attention_choices, values.max_loss, values.products, values.min_frames, supervision=supervision
+    )
+    started = time.perf_counter()
+    with progress(model) as update:
+        report, planned = attention_sensitivity(
+            model, options, calibration, device=where[0], revision=where[1], on_progress=update
+        )
+    save_figures(output, {**report.to_json(), **planned.to_json()})
+    _print_attention(report, planned)
+    say(f"{time.perf_counter() - started:.1f} s; report with the plan: {output}")
+
+
+def _print_attention(report: AttentionReport, planned: PlannedAttention) -> None:
+    from rich.table import Table
+
+    from qvggt.cli.show import say, say_table
+
+    choices = list(dict.fromkeys(row.attention for row in report.rows))
+    totals = {(row.block, row.attention): row.total for row in report.rows}
+    table = Table("global block", box=None, header_style="bold", pad_edge=False)
+    for choice in choices:
+        table.add_column(str(choice), justify="right")
+    table.add_column("plan")
+    for block, chosen in enumerate(planned.plan.levels[-1].blocks):
+        table.add_row(str(block), *(_cell(totals[block, choice]) for choice in choices), str(chosen))
+    products = ", ".join(f"{choice} {report.size.products(choice) / report.size.products():.3f}" for choice in choices)
+    say(f"increase of the loss in thousandths over exact attention's, on scenes of {report.size.frames} frames:")
+    say_table(table)
+    say(f"share of exact attention's products: {products}; the plan {planned.products_share:.3f}")
+    say(
+        f"predicted increase of the plan: {1000 * planned.predicted_increase:.3f} thousandths; it applies to scenes of "
+        f"at least {planned.plan.levels[-1].min_frames} frames"
+    )

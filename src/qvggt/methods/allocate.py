@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
+from qvggt.calibration.objective import TaskLoss
 from qvggt.calibration.sensitivity import Item, SensitivityReport
 from qvggt.calibration.size import Storage
 from qvggt.quant.scheme import FloatScheme, LayerScheme
@@ -83,12 +84,12 @@ class Allocation:
         }
 
 
-def additivity_of(report: SensitivityReport) -> Additivity:
-    """Return how increases add up: as squares if the target is the float model's own prediction.
+def additivity_of(baseline: TaskLoss) -> Additivity:
+    """Return how increases over the float model's loss add up: as squares if the target is its own prediction.
 
     Its loss on that target is zero up to rounding, which depends on how many scenes run in a batch.
     """
-    return "squares" if max(report.baseline.depth, report.baseline.point) <= _NEGLIGIBLE_LOSS else "sum"
+    return "squares" if max(baseline.depth, baseline.point) <= _NEGLIGIBLE_LOSS else "sum"
 
 
 def allocate(
@@ -124,7 +125,7 @@ def allocate(
     fixed |= dict.fromkeys(barred, FloatScheme(storage.float_type))
     free = [_without(item, fixed) for item in report.items if not all(layer in fixed for layer in item.layers)]
     choices = [_choices(report, storage, item, by_bits) for item in free]
-    additivity = additivity_of(report)
+    additivity = additivity_of(report.baseline)
     power = 2 if additivity == "squares" else 1
     costs = [[choice.cost for choice in row] for row in choices]
     losses = [[choice.loss**power for choice in row] for row in choices]
@@ -157,7 +158,7 @@ def predicted_increase(
     Returns:
         None if the report has no measurement for an item's scheme, or an item's layers have different schemes.
     """
-    squares = additivity_of(report) == "squares"
+    squares = additivity_of(report.baseline) == "squares"
     total = 0.0
     for item in report.items:
         used = {schemes[layer] for layer in item.layers}

@@ -148,7 +148,7 @@ class Aggregator(nn.Module):
         if block.kind == "exact":
             return EXACT
         scene = images.shape[1], self.special_tokens, *self.grid(images)
-        return pooled(*scene, side=block.side).to(images.device)
+        return pooled(*scene, side=block.side, sampled=block.kind == "sampled").to(images.device)
 
     def blocks_of(self, index: int) -> tuple[Block, Block]:
         """Return the frame block and the global block of an AA pair."""

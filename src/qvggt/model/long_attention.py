@@ -91,13 +91,13 @@ class Pool:
         if self._groups is None:
             self._tokens[:, :, at] = part
         else:
-            self._tokens.index_add_(2, self._groups.of[at], part.to(self._tokens.dtype))
+            self._tokens.index_add_(2, self._groups.of[at], self._groups.weighted(part, at))
 
     def tokens(self) -> Tensor:
         """Return the tokens [B, heads, N, C], or their averages [B, heads, M, C]."""
         if self._groups is None:
             return self._tokens
-        return self._tokens.mul_((-self._groups.log_count).exp()[:, None].to(self._tokens.dtype)).to(self._dtype)
+        return self._groups.mean(self._tokens).to(self._dtype)
 
 
 def even(total: int, most: int) -> int:

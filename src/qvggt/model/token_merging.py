@@ -7,13 +7,14 @@ system, and the special tokens of every frame are never merged, nor are tokens i
 blocks. No training is needed.
 
 In an attention plan a block may be ``pooled``: its queries are not averaged, the mean of all averaged keys and values
-is one more key, and a patch that is averaged attends to itself as well.
+is one more key, and a patch that is averaged attends to itself as well. ``sampled`` blocks take one patch of each group
+instead of the average; it weighs as much as the group.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,8 @@ from torch import Tensor
 
 _GROUPS_PER_SIDE = 9
 """Key groups along the longer side of an image: never fewer, unless groups of 2 x 2 patches already give fewer."""
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 _SCORES = 1 << 22
 """Most attention scores that exist at a time where each query has a key of its own: 16 MB of float32."""
@@ -42,14 +45,27 @@ class Groups:
     Attributes:
         of: [S * P] index of each token's group.
         log_count: [M] logarithm of the number of tokens in each group.
+        weight: [S * P] of each token in its group, which sum to one; None for equal ones.
     """
 
     of: Tensor
     log_count: Tensor
+    weight: Tensor | None = None
 
     def to(self, device: torch.device) -> Groups:
         """Return the same groups on a device."""
-        return Groups(self.of.to(device), self.log_count.to(device))
+        return Groups(
+            self.of.to(device), self.log_count.to(device), None if self.weight is None else self.weight.to(device)
+        )
+
+    def weighted(self, x: Tensor, at: slice = slice(None)) -> Tensor:
+        """Return the tokens [..., n, C] at some positions in float32 or wider, times their weights if these differ."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        return wide if self.weight is None else wide * self.weight[at, None]
+
+    def mean(self, sums: Tensor) -> Tensor:
+        """Return the means [..., M, C] of groups, given the sums of their weighted tokens, which are overwritten."""
+        return sums.mul_((-self.log_count).exp()[:, None].to(sums.dtype)) if self.weight is None else sums
 
 
 @dataclass(frozen=True)
@@ -145,16 +161,31 @@ EXACT = Merging()
 """No token is merged."""
 
 
-def pooled(frames: int, special: int, rows: int, columns: int, side: int) -> Merging:
-    """Return the merging of ``pooled`` attention, none in a scene of one frame; see ``patch_groups``."""
+def pooled(frames: int, special: int, rows: int, columns: int, side: int, sampled: bool = False) -> Merging:
+    """Return the merging of ``pooled`` or ``sampled`` attention, none in a scene of one frame; see ``patch_groups``."""
     if frames == 1:
         return EXACT
     groups = patch_groups(frames, special, rows, columns, side=side)
+    if sampled:
+        groups = replace(groups, weight=_samples(frames, special, rows, columns, side=side))
     tokens = special + rows * columns
     of = groups.of.view(frames, tokens)[1:, special:].flatten()  # [(S-1) * patches]
     own = torch.full((frames, tokens), -math.inf, device="cpu")
     own[1:, special:] = 0.0
     return Merging(groups, None, Pooling(own.flatten(), _counts(of, len(groups.log_count)) / len(of)))
+
+
+def _samples(frames: int, special: int, rows: int, columns: int, side: int) -> Tensor:
+    """Return [S*P] ones and zeros: one patch of each of the ``patch_groups``, another one in every frame."""
+    row, column = torch.arange(rows, device="cpu")[:, None], torch.arange(columns, device="cpu")  # [rows, 1], [columns]
+    height = (rows - row // side * side).clamp(max=side)  # of a patch's group
+    width = (columns - column // side * side).clamp(max=side)
+    rank = (row % side) * width + column % side  # of a patch in its group
+    frame = torch.arange(1, frames, device="cpu")[:, None, None]
+    chosen = (frame * _GOLDEN % 1 * (height * width)).long()  # [S-1, rows, columns], spread evenly over the frames
+    first = torch.ones(special + rows * columns, device="cpu")
+    others = F.pad((rank == chosen).float().flatten(1), (special, 0), value=1.0)  # [S-1, P]
+    return torch.cat((first, others.flatten()))
 
 
 def attend_with_own(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: Own) -> Tensor:
@@ -189,10 +220,9 @@ def averaged(x: Tensor, groups: Groups | None) -> Tensor:
     """Average tokens [B, heads, N, C] over groups: [B, heads, M, C]; without groups, return them unchanged."""
     if groups is None:
         return x
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = groups.weighted(x)
     sums = wide.new_zeros(*x.shape[:2], len(groups.log_count), x.shape[3])  # [B, heads, M, C]
-    sums = sums.index_add(2, groups.of, wide)
-    return (sums * (-groups.log_count).exp()[:, None].to(sums.dtype)).to(x.dtype)
+    return groups.mean(sums.index_add(2, groups.of, wide)).to(x.dtype)
 
 
 def merging_for(frames: int, special: int, rows: int, columns: int) -> Merging:

@@ -6,6 +6,7 @@ The public verbs and the command line read their defaults from here, so that the
 from qvggt.options.attention import (
     ATTENTION_PRESETS,
     AttentionName,
+    AttentionOptions,
     GlobalAttention,
     attention_json,
     attention_of,
@@ -72,6 +73,7 @@ __all__ = [
     "SENSITIVITY_CALIBRATION",
     "TOKEN_CLASSES",
     "AttentionName",
+    "AttentionOptions",
     "BenchOptions",
     "CalibrationOptions",
     "CompareOptions",

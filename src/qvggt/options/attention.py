@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from qvggt.files.read import read_json_object
+from qvggt.options.choices import Supervision, check_choice
 from qvggt.types import AttentionPlan, BlockAttention, PathLike, PlanLevel, QvggtError
 
 AttentionName = Literal["auto", "exact", "merged"]
@@ -14,17 +16,62 @@ AttentionName = Literal["auto", "exact", "merged"]
 GlobalAttention = PathLike | AttentionPlan
 """An ``AttentionName``, a name in ``ATTENTION_PRESETS``, a plan, or a JSON file with one (see ``attention_of``)."""
 
-_EXACT, _FRAME, _POOLED = BlockAttention(), BlockAttention("frame"), BlockAttention("pooled", 2)
+_DEFAULT_SHARE = 0.5
+
+_EXACT, _FRAME, _SAMPLED = BlockAttention(), BlockAttention("frame"), BlockAttention("sampled", 2)
 
 ATTENTION_PRESETS: Mapping[str, AttentionPlan] = {
     "vggt-1b": AttentionPlan(
         (
             PlanLevel(2, (_FRAME,) * 9 + (_EXACT,) * 15),
-            PlanLevel(100, (_FRAME,) * 9 + (_POOLED,) * 11 + (_EXACT,) * 4),
+            PlanLevel(100, (_FRAME,) * 9 + (_SAMPLED,) * 11 + (_EXACT,) * 4),
         )
     ),
 }
 """Plans by the model that they are made for; docs/attention.md says what each rests on."""
+
+
+@dataclass(frozen=True)
+class AttentionOptions:
+    """How attention is measured, and what a plan made of the measurements may cost.
+
+    Attributes:
+        choices: kinds of attention that each global block is measured with, as ``BlockAttention`` names them.
+        max_loss: largest predicted increase of the loss; None for no limit.
+        max_share: largest share of the attention products of exact global attention; None for half of them, unless
+            ``max_loss`` is given.
+        min_frames: fewest frames of a scene for which the plan applies; None for the number of frames measured.
+        supervision: reference of the loss: the float model's predictions, or the truth.
+
+    Raises:
+        QvggtError: there is no such choice, or a value is out of range, or both targets are given.
+    """
+
+    choices: tuple[str, ...] = ("frame", "pooled 2", "pooled 4", "sampled 2", "sampled 4")
+    max_loss: float | None = None
+    max_share: float | None = None
+    min_frames: int | None = None
+    supervision: Supervision = "teacher"
+
+    def __post_init__(self) -> None:
+        if not self.choices or "exact" in self.choices:
+            raise QvggtError("give kinds of attention to measure other than exact: frame, or 'pooled 2' and the like")
+        for choice in self.choices:
+            BlockAttention.parse(choice)
+        if self.max_loss is not None and self.max_share is not None:
+            raise QvggtError("a loss and a share of the products are two targets for one plan: give one of them")
+        if self.max_loss is not None and not 0 <= self.max_loss < float("inf"):
+            raise QvggtError(f"the largest loss of a plan must be at least 0, got {self.max_loss}")
+        if self.max_share is not None and not 0 < self.max_share <= 1:
+            raise QvggtError(f"the share of the attention products must be above 0 and at most 1, got {self.max_share}")
+        if self.min_frames is not None and self.min_frames < 1:
+            raise QvggtError(f"the fewest frames of a plan must be at least 1, got {self.min_frames}")
+        check_choice("supervision", self.supervision, Supervision)
+
+    @property
+    def share(self) -> float:
+        """Largest share of the attention products."""
+        return _DEFAULT_SHARE if self.max_share is None else self.max_share
 
 
 def attention_of(value: GlobalAttention) -> AttentionName | AttentionPlan:
