@@ -112,7 +112,7 @@ def test_views_project_points_onto_the_exported_pixels(room_factory, tmp_path, s
         with Image.open(tmp_path / "out" / view.name) as image:
             assert image.size == view.size
             exported = np.asarray(image)
-        seen = np.flatnonzero(surfaces.valid[index])
+        seen = np.flatnonzero(surfaces.valid(index))
         points = surfaces.surface_points(index, seen)
         local = (points @ view.cam_from_world[:, :3].T + view.cam_from_world[:, 3]) @ view.intrinsics.T
         pixels = local[:, :2] / local[:, 2:]

@@ -84,7 +84,11 @@ def test_plan_memory__a_limit_that_is_too_small_names_a_window_that_fits():
         plan_memory(model, size, limit)
     window = int(str(caught.value).split("--window ")[1].rstrip(")"))
     assert 6 <= window < 40
-    assert plan_memory(model, forty_frames_in(window), limit).peak_bytes <= limit
+    stored = PassSize(window, 518, 518, stored_frames=40 - window)  # as the command keeps them
+    assert plan_memory(model, stored, limit).peak_bytes <= limit
+    held = PassSize(window, 518, 518, other_frames=40 - window)
+    with pytest.raises(qvggt.QvggtError, match=rf"windows of {window} frames in files \(folder"):
+        plan_memory(model, held, limit)
     with pytest.raises(qvggt.QvggtError, match=r"100\.0 kB.*smaller model"):
         plan_memory(model, size, 10**5)
 

@@ -109,6 +109,7 @@ def reconstruct(
     written_points: int = 0,
     masks: PathLike | None = None,
     on_window: OnWindow | None = None,
+    folder: PathLike | None = None,
 ) -> Prediction:
     """Turn photographs of one scene, or a video, into cameras, depth and points.
 
@@ -131,6 +132,8 @@ def reconstruct(
         masks: folder of images whose white pixels are kept, named like the images (``a.png`` or ``a.jpg.png`` for
             ``a.jpg``). The model sees whole images; points, statistics and pictures leave the rest out.
         on_window: called with the new frames of each window, without masks, or once with all frames.
+        folder: existing folder that keeps the frames of windows instead of memory; arrays of the prediction are then
+            its files. A later call for the same model, images and options goes on after the last finished window.
 
     Raises:
         QvggtError: model or images cannot be read, an option is impossible, the memory limit is too low, or the
@@ -146,13 +149,14 @@ def reconstruct(
         release_freed_memory()  # memory that was freed and kept would count as the program's
         measured, memory_left = model_size(model), _memory_left(memory_bytes)
     size, patch = model.config.image_size, model.config.patch_size
-    pictures = load_images(images, ImageOptions(size, patch, mode, fps=fps, frames=frames), memory_left)
+    keep = None if folder is None or windows is None else Path(folder)
+    pictures = load_images(images, ImageOptions(size, patch, mode, fps=fps, frames=frames), memory_left, keep)
     kept = None if masks is None else load_masks(masks, pictures)
     if measured is not None:
         chunk = default_chunk_tokens(next(model.parameters()).device)
-        pass_size = PassSize.of(pictures.images.shape, wanted, options, chunk)
+        pass_size = PassSize.of(pictures.images.shape, wanted, options, chunk, stored=keep is not None)
         options = _fitted(options, plan_memory(measured, pass_size, memory_bytes, written_points))
-    found = predict_windows(model, pictures, wanted, options, on_progress=on_progress, on_window=on_window)
+    found = predict_windows(model, pictures, wanted, options, on_progress=on_progress, on_window=on_window, folder=keep)
     return replace(found, mask=kept)
 
 

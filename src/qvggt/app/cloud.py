@@ -60,7 +60,8 @@ def display_cloud(prediction: Prediction, source: PointsFrom, max_points: int, s
     usable, confidence = usable_pixels(prediction, source)
     if not usable.any():
         raise QvggtError("the prediction has no finite points: check the model's weights or use other images")
-    pixel = thinned(np.flatnonzero(usable), max_points, seed)
+    pixel = np.flatnonzero(usable)
+    pixel = pixel[thinned(len(pixel), max_points, seed)]
     cloud = gather_points(prediction, source, pixel, confidence)
     frame = (pixel // usable[0].size).astype(np.int32)
     cameras = prediction.cam_from_world

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -65,16 +68,18 @@ def plan(
     shape, reading = (count, 3, size[-1], size[0]), None
     if images:
         form = ImageOptions(what.config.image_size, patch, mode, fps=fps, frames=frames)
-        shape, reading = _read(images, form, what, limit)
+        with nullcontext() if window is None else TemporaryDirectory() as folder:
+            shape, reading = _read(images, form, what, limit, folder=None if folder is None else Path(folder))
     if window is not None and window < shape[0]:
         check_window_heads(heads)
-    planned = plan_memory(what, PassSize.of(shape, heads, options), limit, max_points, reading=reading)
+    pass_size = PassSize.of(shape, heads, options, stored=window is not None)
+    planned = plan_memory(what, pass_size, limit, max_points, reading=reading)
     save_figures(json, planned.to_json())
     _print(planned)
 
 
 def _read(
-    images: tuple[str, ...], form: ImageOptions, what: ModelSize, limit: int | None
+    images: tuple[str, ...], form: ImageOptions, what: ModelSize, limit: int | None, *, folder: Path | None
 ) -> tuple[tuple[int, ...], StageMemory]:
     """Return the shape of the images, and the memory that reading them took."""
     from qvggt.images.preprocess import load_images
@@ -83,9 +88,10 @@ def _read(
 
     before = resident_memory_bytes()
     left = None if limit is None else lambda: limit - what.weight_bytes - resident_memory_bytes()
-    arrays = load_images(images, form, left).images
-    decoding = max(0, peak_memory_bytes() - before - arrays.nbytes)
-    return arrays.shape, StageMemory("reading images", images=arrays.nbytes, layers=decoding)
+    arrays = load_images(images, form, left, folder).images
+    held = arrays.nbytes if folder is None else 0
+    decoding = max(0, peak_memory_bytes() - before - held)
+    return arrays.shape, StageMemory("reading images", images=held, layers=decoding)
 
 
 def _print(planned: MemoryPlan) -> None:

@@ -59,6 +59,7 @@ def reconstruct(
     from qvggt.api import reconstruct as api
     from qvggt.cli.show import progress, size_bytes
     from qvggt.export.result import Result, ResultInfo, result_folder, write_result
+    from qvggt.inference.kept_windows import kept_windows
     from qvggt.inference.process_memory import retain_freed_memory
 
     info = ResultInfo(model, tuple(map(os.path.abspath, images)), mode, points_from, drop_percent=confidence)
@@ -71,14 +72,15 @@ def reconstruct(
         retain_freed_memory()
     clock = [time.perf_counter()]
     with nullcontext() if not view else _live_view(output, info, max_points, limit) as live:
-        with result_folder(output, overwrite) as folder, progress(model) as update:
+        kept = nullcontext() if windows is None else kept_windows(output)
+        with result_folder(output, overwrite) as folder, kept as kept_folder, progress(model) as update:
             update("loading", 0.0)
             network = api.load(model, device, compute, revision=revision, global_attention=global_attention)
             clock.append(time.perf_counter())
             prediction = api.reconstruct(
                 network, images, heads=heads or None, points_from=points_from, mode=mode, fps=fps, frames=frames,
                 dense_frames=dense_frames, windows=windows, memory_bytes=limit, written_points=max_points,
-                masks=masks, on_progress=update, on_window=live and live.add,
+                masks=masks, on_progress=update, on_window=live and live.add, folder=kept_folder,
             )  # fmt: skip
             clock.append(time.perf_counter())
             del network  # writing files needs its memory

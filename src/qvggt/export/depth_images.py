@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 from qvggt.files import make_folder, new_file, write_json
 from qvggt.images.files import IMAGE_SUFFIXES, RAW_SUFFIXES
 from qvggt.options import Unit
-from qvggt.postprocess.frames import photo_mask
+from qvggt.postprocess.frames import frame_photo_mask
+from qvggt.postprocess.percentiles import Parts, percentiles
 from qvggt.types import PathLike, Prediction, QvggtError
 
 SCALE_VERSION = 1
@@ -42,10 +43,15 @@ class DepthRange:
     @classmethod
     def robust(cls, depth: np.ndarray, valid: np.ndarray) -> DepthRange:
         """Return the 2nd and 98th percentile of ``depth`` where ``valid``, or 1..2 if no pixel is valid."""
-        values = depth[valid]
-        if values.size == 0:
+        return cls.robust_of(lambda: [depth[valid]])
+
+    @classmethod
+    def robust_of(cls, parts: Parts) -> DepthRange:
+        """Return the 2nd and 98th percentile of depths in parts, or 1..2 if there are none."""
+        found = percentiles(parts, (2, 98))
+        if found is None:
             return cls(1.0, 2.0)
-        near, far = (float(v) for v in np.percentile(values, (2, 98)))
+        near, far = (float(value) for value in found)
         return cls(near, far if far > near * 1.001 else near * 1.001)
 
     def colors(self, depth: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -68,9 +74,19 @@ def valid_depth(prediction: Prediction) -> np.ndarray:
     Raises:
         QvggtError: if the prediction has no depth.
     """
-    if prediction.depth is None:
+    return np.stack([valid for _, valid in depth_frames(prediction)])
+
+
+def depth_frames(
+    prediction: Prediction, frames: Sequence[int] | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the depth [H, W] of all or some frames, and where it is valid; see ``valid_depth``."""
+    depth = prediction.depth
+    if depth is None:
         raise QvggtError("the prediction has no depth: reconstruct with the depth head (heads=camera,depth)")
-    return np.isfinite(prediction.depth) & (prediction.depth > 0) & photo_mask(prediction)
+    for frame in range(len(depth)) if frames is None else frames:
+        values = depth[frame]
+        yield values, np.isfinite(values) & (values > 0) & frame_photo_mask(prediction, frame)
 
 
 def stored_per_unit(max_depth: float) -> float:
@@ -137,24 +153,23 @@ def write_depth_images(folder: PathLike, prediction: Prediction, unit: Unit = "m
     Raises:
         QvggtError: if the prediction has no depth, or a file cannot be written.
     """
-    valid = valid_depth(prediction)
-    depth = prediction.depth
-    assert depth is not None
+    most = max(float(depth.max(where=valid, initial=0)) for depth, valid in depth_frames(prediction))
     folder = make_folder(folder)
-    scale = stored_per_unit(float(depth.max(where=valid, initial=0)) or 1.0)
-    color_range = DepthRange.robust(depth, valid)
+    scale = stored_per_unit(most or 1.0)
+    color_range = DepthRange.robust_of(lambda: (depth[valid] for depth, valid in depth_frames(prediction)))
     text = PngInfo()
     text.add_text("stored_per_unit", repr(scale))
     words = {"model": "the model's unit", "meter": "meters"}[unit]
     text.add_text("Description", f"depth along the optical axis x stored_per_unit, in {words}; 0 = no depth")
     written, frames = [], []
-    for index, (name, stem) in enumerate(zip(prediction.names, safe_names(prediction.names), strict=True)):
+    stems = safe_names(prediction.names)
+    for name, stem, (depth, valid) in zip(prediction.names, stems, depth_frames(prediction), strict=True):
         # In float64: in float32 the largest depths could round above 16 bits.
-        values = np.where(valid[index], depth[index], 0).astype(np.float64) * scale
-        stored = np.where(valid[index], np.clip(np.rint(values), 1, 65535), 0).astype(np.uint16)
+        values = np.where(valid, depth, 0).astype(np.float64) * scale
+        stored = np.where(valid, np.clip(np.rint(values), 1, 65535), 0).astype(np.uint16)
         paths = folder / f"{stem}.png", folder / f"{stem}{_PREVIEW_SUFFIX}.png"
         _write_png(paths[0], stored, text)
-        _write_png(paths[1], color_range.colors(depth[index], valid[index]))
+        _write_png(paths[1], color_range.colors(depth, valid))
         written += paths
         frames.append({"name": name, "depth": paths[0].name, "preview": paths[1].name})
     document = {

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from qvggt.files import finish_folder, new_file
-from qvggt.files.arrays import read_npz
+from qvggt.files.arrays import read_npz, write_npz
 from qvggt.files.read import reading
 from qvggt.types import FrameMap, PathLike, Prediction
 
@@ -41,7 +41,7 @@ def save_prediction(prediction: Prediction, path: PathLike, overwrite: bool = Fa
     arrays["map_scale"] = _pairs([m.scale for m in prediction.maps], np.float64)
     arrays["map_offset"] = _pairs([m.offset for m in prediction.maps], np.float64)
     with new_file(path, overwrite) as temporary, open(temporary, "xb") as file:
-        np.savez(file, **arrays)
+        write_npz(file, arrays)
 
 
 def load_prediction(path: PathLike) -> Prediction:

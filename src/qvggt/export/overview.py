@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 
-from qvggt.export.depth_images import NO_DEPTH_COLOR, DepthRange, depth_color_map, valid_depth
+from qvggt.export.depth_images import NO_DEPTH_COLOR, DepthRange, depth_color_map, depth_frames
 from qvggt.export.points import PointCloud
 from qvggt.export.scene_views import draw_views, ink_on
 from qvggt.export.sheet import DPI, FAINT, FONT, Sheet
 from qvggt.options import Unit
-from qvggt.postprocess.frames import frame_colors, photo_mask, to_uint8
+from qvggt.postprocess.frames import frame_colors, frame_photo_mask, to_uint8
 from qvggt.types import PathLike, Prediction
 
 MAX_SHOWN = 8
@@ -118,29 +118,38 @@ def write_overview(
 
 
 def _tiles(prediction: Prediction, shown: np.ndarray) -> list[_Tile]:
-    photo = photo_mask(prediction)
+    photo = np.stack([frame_photo_mask(prediction, frame) for frame in shown])
     pictures = to_uint8(prediction.images[shown].transpose(0, 2, 3, 1))
-    pictures[~photo[shown]] = NO_DEPTH_COLOR  # white padding would dominate the page
+    pictures[~photo] = NO_DEPTH_COLOR  # white padding would dominate the page
     tiles = [_Tile("image", pictures)]
     ramp = np.linspace(0, 1, 256)
     if prediction.depth is not None:
-        valid = valid_depth(prediction)
-        scale = DepthRange.robust(prediction.depth, valid)
+        scale = DepthRange.robust_of(lambda: (depth[valid] for depth, valid in depth_frames(prediction)))
         middle = float(np.sqrt(scale.near * scale.far))
         ticks = (f"{scale.near:.3g}", f"{middle:.3g}", f"{scale.far:.3g}")
-        pictures = scale.colors(prediction.depth[shown], valid[shown])
+        pictures = np.stack([scale.colors(depth, valid) for depth, valid in depth_frames(prediction, shown.tolist())])
         tiles.append(_Tile("depth", pictures, depth_color_map(ramp), ticks))
     confidence = prediction.depth_conf if prediction.depth_conf is not None else prediction.world_points_conf
     if confidence is not None:
-        colors = colormaps["cividis"]
-        valid = np.isfinite(confidence) & (confidence > 0) & photo
-        scale = DepthRange.robust(confidence, valid)  # the same logarithmic range suits confidences
-        position = np.log(np.where(valid[shown], confidence[shown], 1.0) / scale.near) / np.log(scale.far / scale.near)
-        pictures = colors(np.clip(position, 0, 1), bytes=True)[..., :3]
-        pictures[~valid[shown]] = NO_DEPTH_COLOR
-        ticks = (f"{scale.near:.3g}", f"{np.sqrt(scale.near * scale.far):.3g}", f"{scale.far:.3g}")
-        tiles.append(_Tile("confidence", pictures, colors(ramp, bytes=True)[..., :3], ticks))
+        tiles.append(_confidence_tile(prediction, confidence, shown, ramp))
     return tiles
+
+
+def _confidence_tile(prediction: Prediction, confidence: np.ndarray, shown: np.ndarray, ramp: np.ndarray) -> _Tile:
+    def values_of(frame: int) -> tuple[np.ndarray, np.ndarray]:
+        values = confidence[frame]
+        return values, np.isfinite(values) & (values > 0) & frame_photo_mask(prediction, frame)
+
+    frames = range(len(confidence))
+    # The logarithmic range of depth suits confidences.
+    scale = DepthRange.robust_of(lambda: (values[valid] for values, valid in map(values_of, frames)))
+    values, valid = (np.stack(each) for each in zip(*map(values_of, shown.tolist()), strict=True))
+    position = np.log(np.where(valid, values, 1.0) / scale.near) / np.log(scale.far / scale.near)
+    colors = colormaps["cividis"]
+    pictures = colors(np.clip(position, 0, 1), bytes=True)[..., :3]
+    pictures[~valid] = NO_DEPTH_COLOR
+    ticks = (f"{scale.near:.3g}", f"{np.sqrt(scale.near * scale.far):.3g}", f"{scale.far:.3g}")
+    return _Tile("confidence", pictures, colors(ramp, bytes=True)[..., :3], ticks)
 
 
 def _draw_title(sheet: Sheet, prediction: Prediction, cloud: PointCloud | None, title: str, caption: str) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from qvggt.geometry import unproject
 from qvggt.options import PointsFrom
-from qvggt.postprocess.frames import cameras_of, photo_mask, to_uint8
+from qvggt.postprocess.frames import cameras_of, frame_photo_mask, to_uint8
+from qvggt.postprocess.percentiles import percentiles
 from qvggt.types import Prediction, QvggtError
 
 
@@ -62,19 +63,33 @@ def select_points(
         raise ValueError(f"expected max_points of at least 1, got {max_points}")
     if not 0 <= drop_percent <= 100:
         raise ValueError(f"expected drop_percent in 0..100, got {drop_percent}")
-    usable, confidence = usable_pixels(prediction, source)
-    if not usable.any():
+    confidence, frames = _confidence(prediction, source), range(len(prediction.images))
+
+    def confidences(frame: int) -> tuple[np.ndarray, np.ndarray]:
+        values = confidence[frame]
+        return values, _usable(prediction, source, frame, values)
+
+    least = percentiles(
+        lambda: (values[usable] for values, usable in map(confidences, frames)), drop_percent, lower=True
+    )
+    if least is None:
         raise QvggtError("the prediction has no finite points: check the model's weights or use other images")
-    if drop_percent > 0:
-        usable &= confidence >= np.percentile(confidence[usable], drop_percent, method="lower")
-    return gather_points(prediction, source, thinned(np.flatnonzero(usable), max_points, seed), confidence)
+    ends = np.cumsum([np.count_nonzero(usable & (values >= least)) for values, usable in map(confidences, frames)])
+    ranks = thinned(int(ends[-1]), max_points, seed)  # among the kept pixels, so that no list of all is needed
+    parts = np.split(ranks, np.searchsorted(ranks, ends[:-1]))
+    chosen = []
+    for frame, (part, end) in enumerate(zip(parts, ends, strict=True)):
+        values, usable = confidences(frame)
+        kept = np.flatnonzero(usable & (values >= least))
+        chosen.append(frame * values.size + kept[part - (end - len(kept))])
+    return gather_points(prediction, source, np.concatenate(chosen), confidence)
 
 
-def thinned(pixels: np.ndarray, limit: int, seed: int = 0) -> np.ndarray:
-    """Return sorted pixels [N] or, of more than ``limit``, a random subset that is sorted too."""
-    if len(pixels) <= limit:
-        return pixels
-    return np.sort(np.random.default_rng(seed).choice(pixels, limit, replace=False, shuffle=False))
+def thinned(count: int, limit: int, seed: int = 0) -> np.ndarray:
+    """Return the numbers below ``count`` or, of more than ``limit``, a random subset, ascending."""
+    if count <= limit:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False, shuffle=False))
 
 
 def usable_pixels(prediction: Prediction, source: PointsFrom) -> tuple[np.ndarray, np.ndarray]:
@@ -83,18 +98,36 @@ def usable_pixels(prediction: Prediction, source: PointsFrom) -> tuple[np.ndarra
     Raises:
         QvggtError: if outputs that ``source`` needs are missing.
     """
+    confidence = _confidence(prediction, source)
+    usable = [_usable(prediction, source, frame, confidence[frame]) for frame in range(len(confidence))]
+    return np.stack(usable), confidence
+
+
+def _confidence(prediction: Prediction, source: PointsFrom) -> np.ndarray:
+    """Return the confidence [S, H, W] of the points, 1 if there is none, after checking that they can be computed."""
     if source == "head":
         if prediction.world_points is None:
             raise QvggtError("the prediction has no world points: run the point head or take points from depth")
-        finite, confidence = np.isfinite(prediction.world_points).all(-1), prediction.world_points_conf
+        confidence = prediction.world_points_conf
     else:
         if prediction.depth is None:
             raise QvggtError("the prediction has no depth: run the depth head or take points from the point head")
         cameras_of(prediction)
-        finite, confidence = np.isfinite(prediction.depth) & (prediction.depth > 0), prediction.depth_conf
-    if confidence is None:
-        confidence = np.ones(finite.shape, np.float32)
-    return finite & np.isfinite(confidence) & photo_mask(prediction), confidence
+        confidence = prediction.depth_conf
+    count, _, height, width = prediction.images.shape
+    return np.broadcast_to(np.float32(1), (count, height, width)) if confidence is None else confidence
+
+
+def _usable(prediction: Prediction, source: PointsFrom, frame: int, confidence: np.ndarray) -> np.ndarray:
+    """Return which pixels [H, W] of a frame have a point, given their confidence [H, W]."""
+    if source == "head":
+        assert prediction.world_points is not None
+        finite = np.isfinite(prediction.world_points[frame]).all(-1)
+    else:
+        assert prediction.depth is not None
+        depth = prediction.depth[frame]
+        finite = np.isfinite(depth) & (depth > 0)
+    return finite & np.isfinite(confidence) & frame_photo_mask(prediction, frame)
 
 
 def gather_points(prediction: Prediction, source: PointsFrom, chosen: np.ndarray, confidence: np.ndarray) -> PointCloud:
@@ -103,12 +136,14 @@ def gather_points(prediction: Prediction, source: PointsFrom, chosen: np.ndarray
     pixels = height * width
     bounds = np.searchsorted(chosen, np.arange(count + 1) * pixels)
     points, colors = np.empty((len(chosen), 3), np.float32), np.empty((len(chosen), 3), np.uint8)
+    sure = np.empty(len(chosen), np.float32)
     for frame in range(count):
         part = slice(bounds[frame], bounds[frame + 1])
         inside = chosen[part] - frame * pixels
         points[part] = frame_points(prediction, source, frame).reshape(pixels, 3)[inside]
         colors[part] = to_uint8(prediction.images[frame].reshape(3, pixels)[:, inside].T)
-    return PointCloud(points, colors, confidence.reshape(-1)[chosen].astype(np.float32))
+        sure[part] = confidence[frame].reshape(pixels)[inside]
+    return PointCloud(points, colors, sure)
 
 
 def frame_points(prediction: Prediction, source: PointsFrom, frame: int) -> np.ndarray:

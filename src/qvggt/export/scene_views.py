@@ -21,6 +21,8 @@ _HEADER, _FREE_SHARE = 0.32, 0.56
 _FRUSTUM_SHARE, _WEDGE_SHARE = 0.04, 0.075
 """Depth of a frustum in diagonals of the cameras and most points, and of a wedge in the plan's shorter sides."""
 _DARK = "#0b0c0f"
+_MAX_DRAWN = 64
+"""Most cameras that are drawn, evenly spaced: more hide each other and the scene, and each takes 350 kB until saved."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +34,31 @@ class _Cameras:
         corners: [S, 4, 3] directions of the image's corners, clockwise from the top left, of depth 1.
         colors: [S, 3] sRGB in 0..1.
         labelled: indices of those that get their number.
+        drawn: indices of those that are drawn; the path leads through all.
     """
 
     centers: np.ndarray
     corners: np.ndarray
     colors: np.ndarray
     labelled: np.ndarray
+    drawn: np.ndarray
 
     @classmethod
     def of(cls, prediction: Prediction, rotation: np.ndarray, labelled: np.ndarray) -> _Cameras:
         if prediction.cam_from_world is None:
-            return cls(np.zeros((0, 3)), np.zeros((0, 4, 3)), np.zeros((0, 3)), labelled[:0])
+            return cls(
+                np.zeros((0, 3)), np.zeros((0, 4, 3)), np.zeros((0, 3)), labelled=labelled[:0], drawn=labelled[:0]
+            )
         cameras, intrinsics = cameras_of(prediction)
         height, width = prediction.images.shape[-2:]
         half = np.array((width, height)) / intrinsics[:, (0, 1), (0, 1)] / 2  # [S, 2]
         signs = np.array([(-1, -1, 1), (1, -1, 1), (1, 1, 1), (-1, 1, 1)])
         rays = signs * np.concatenate((half, np.ones((len(half), 1))), 1)[:, None]  # [S, 4, 3]
         corners = rays @ cameras[:, :, :3] @ rotation.T
-        return cls(camera_centers(cameras) @ rotation.T, corners, frame_colors(len(cameras)), labelled)
+        step = -(-len(cameras) // _MAX_DRAWN)
+        drawn = np.union1d(np.arange(0, len(cameras), step), labelled)
+        colors = frame_colors(len(cameras))
+        return cls(camera_centers(cameras) @ rotation.T, corners, colors, labelled=labelled, drawn=drawn)
 
 
 def ink_on(color: np.ndarray) -> str:
@@ -96,7 +105,7 @@ def _draw_free_view(
     dark = [effects.withStroke(linewidth=2.6, foreground=_DARK)]
     pixels, distances = viewpoint.project(cameras.centers)
     axes.plot(*pixels.T, color="#ffffff", linewidth=1.1, alpha=0.8, zorder=3, path_effects=dark)
-    for i in np.argsort(-distances, kind="stable"):
+    for i in cameras.drawn[np.argsort(-distances[cameras.drawn], kind="stable")]:
         color = cameras.colors[i]
         corners = viewpoint.project(cameras.centers[i] + depth * cameras.corners[i])[0]
         axes.fill(*corners.T, facecolor=(*color, 0.4), edgecolor=color, linewidth=1.3, zorder=4, path_effects=dark)
@@ -122,9 +131,10 @@ def _draw_plan(
     dark = [effects.withStroke(linewidth=3, foreground=_DARK)]
     axes.plot(*places.T, color="#ffffff", linewidth=1.3, alpha=0.85, zorder=3, path_effects=dark)
     reach = _WEDGE_SHARE * min(extent[1] - extent[0], extent[3] - extent[2])
-    for place_px, center, corners, color in zip(places, cameras.centers, cameras.corners, cameras.colors, strict=True):
+    for i in cameras.drawn:
+        center, corners, color = cameras.centers[i], cameras.corners[i], cameras.colors[i]
         sides = on_plane(center + reach * np.stack((corners[0] + corners[3], corners[1] + corners[2])) / 2)
-        wedge = np.concatenate((place_px[None], sides))
+        wedge = np.concatenate((places[i, None], sides))
         axes.fill(*wedge.T, facecolor=(*color, 0.35), edgecolor=color, linewidth=1.6, zorder=4, path_effects=dark)
     _label(axes, places, cameras)
     _draw_scale(axes, extent, unit)

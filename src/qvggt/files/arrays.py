@@ -1,11 +1,11 @@
-"""Read ``.npy`` and ``.npz`` files that may be damaged or hostile; nothing is unpickled."""
+"""Read ``.npy`` and ``.npz`` files that may be damaged or hostile, nothing being unpickled; write ``.npz`` files."""
 
 from __future__ import annotations
 
 import io
 import math
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -53,6 +53,23 @@ def read_npz(path: PathLike, names: Collection[str], remedy: str = INTACT, what:
                 if member.read(1):  # reading to the end checks the checksum
                     raise ValueError(f"{name} is longer than it says")
         return arrays
+
+
+def write_npz(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write the file that ``np.savez`` writes, one element of each array's first axis at a time."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                member.write(npy_header(array.shape, array.dtype))
+                for index in range(len(array)):
+                    member.write(np.ascontiguousarray(array[index : index + 1]).tobytes())
+
+
+def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    """Return the first bytes of the ``.npy`` file of an array in C order."""
+    header = io.BytesIO()
+    npy.write_array_header_1_0(header, {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
+    return header.getvalue()
 
 
 def _read_array(file: IO[bytes], size: int) -> np.ndarray:

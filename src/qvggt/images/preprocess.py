@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from qvggt.files.stored import ArrayQueue, FrameStore
 from qvggt.images.color import profile_to_srgb
 from qvggt.images.decode import Picture, array_as_rgb, as_rgb, read_picture
 from qvggt.images.deep import WhiteLevel
@@ -47,7 +48,10 @@ _NOTHING = "no images given: name a folder, a video or image files"
 
 
 def load_images(
-    source: ImageSource, options: ImageOptions | None = None, memory_left: MemoryLeft | None = None
+    source: ImageSource,
+    options: ImageOptions | None = None,
+    memory_left: MemoryLeft | None = None,
+    folder: Path | None = None,
 ) -> ImageSet:
     """Read photographs or a video and preprocess them for the model.
 
@@ -61,6 +65,7 @@ def load_images(
         options: size, mode and number of frames; the defaults if None.
         memory_left: returns the bytes that decoding the next image may take; None for no limit. JPEG and camera
             raw files that take more are decoded at reduced size.
+        folder: in which the processed images are kept, as ``images.npy``, instead of in memory.
 
     Returns:
         The images [S, 3, H, W] with their names and maps. Files of a folder or pattern that are not images or cannot be
@@ -78,7 +83,7 @@ def load_images(
         pictures = _from_path(Path(items[0]), options, memory_left)
     else:
         pictures = _from_list(items, options, memory_left)
-    images = _assemble(pictures, options)
+    images = _assemble(pictures, options, folder)
     _warn_of_cropping(images.maps, options)
     return images
 
@@ -205,27 +210,41 @@ def _refuse_fps(options: ImageOptions) -> None:
         raise QvggtError("frames per second apply to a video only: give a video, or a number of frames")
 
 
-def _assemble(pictures: Iterable[Picture], options: ImageOptions) -> ImageSet:
-    """Return one batch of pictures; each is released once it is resized."""
-    names, tiles, maps = [], [], []
+def _assemble(pictures: Iterable[Picture], options: ImageOptions, folder: Path | None = None) -> ImageSet:
+    """Return one batch of pictures, in memory or in a folder; each picture is released once it is resized."""
+    tiles = [] if folder is None else ArrayQueue(folder)
+    names, sizes, maps = [], [], []
     for picture in pictures:
         tile, frame_map = _shrink(picture, options)
         names.append(picture.name)
         del picture
         tiles.append(tile)
+        sizes.append(tile.shape[:2])
         maps.append(frame_map)
-    if not tiles:
+    if not names:
         raise QvggtError(_NOTHING)
     least = options.size if options.mode == "pad" else 0
-    height = max(least, *(tile.shape[0] for tile in tiles))
-    width = max(least, *(tile.shape[1] for tile in tiles))
-    canvas = np.full((len(tiles), height, width, 3), 255, np.uint8)
-    for index, tile in enumerate(tiles):
-        top, left = (height - tile.shape[0]) // 2, (width - tile.shape[1]) // 2
-        canvas[index, top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-        maps[index] = _shifted(maps[index], left, top)
-    images = np.divide(canvas.transpose(0, 3, 1, 2), 255, dtype=np.float32, order="C")  # [S, 3, H, W]
+    height, width = (max(least, *lengths) for lengths in zip(*sizes, strict=True))
+    for index, (rows, columns) in enumerate(sizes):
+        maps[index] = _shifted(maps[index], (width - columns) // 2, (height - rows) // 2)
+    frames = (_centered(tile, height, width) for tile in tiles)
+    if folder is None:
+        images = np.empty((len(names), 3, height, width), np.float32)
+        for index, frame in enumerate(frames):
+            images[index] = frame
+    else:
+        store = FrameStore(folder, len(names))
+        store.write_each("images", frames)
+        images = store.array("images")
     return ImageSet(images=images, maps=tuple(maps), names=tuple(names))
+
+
+def _centered(tile: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return a picture [h, w, 3] uint8 as [3, height, width] float32 in 0..1, on white."""
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    top, left = (height - tile.shape[0]) // 2, (width - tile.shape[1]) // 2
+    canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    return np.divide(canvas.transpose(2, 0, 1), 255, dtype=np.float32, order="C")
 
 
 def _shrink(picture: Picture, options: ImageOptions) -> tuple[np.ndarray, FrameMap]:

@@ -182,14 +182,14 @@ def _plan(model: ModelSize, size: PassSize, written_points: int, reading: StageM
 
 
 def _writing(size: PassSize, most_points: int) -> StageMemory:
-    frames, frame_pixels = size.frames + size.other_frames, size.height_px * size.width_px
+    frames, frame_pixels = size.frames + size.other_frames + size.stored_frames, size.height_px * size.width_px
     points = min(most_points, frames * frame_pixels)
     passing = max(
         min(frames, _SHOWN_FRAMES) * frame_pixels * _SHOWN_PIXEL_BYTES,
-        frames * frame_pixels * _SORTED_PIXEL_BYTES,
+        frame_pixels * _SORTED_PIXEL_BYTES,
         points * _COPIED_POINT_BYTES,
     )
-    numbers = frames * frame_pixels * FLOAT_BYTES
+    numbers = (1 if size.stored_frames else frames) * frame_pixels * FLOAT_BYTES
     layers = _WRITER_BYTES + points * _POINT_BYTES + passing
     return StageMemory(
         "writing files", images=3 * numbers, layers=layers, answers=output_channels(size.heads) * numbers
@@ -205,12 +205,15 @@ def _smaller(size: PassSize) -> Iterator[PassSize]:
 
 
 def _too_large(model: ModelSize, least: MemoryPlan, limit_bytes: int) -> str:
-    total = least.size.frames + least.size.other_frames
+    total = least.size.frames + least.size.other_frames + least.size.stored_frames
     windows = (
-        replace(least.size, frames=count, other_frames=total - count) for count in range(least.size.frames - 1, 1, -1)
+        replace(least.size, frames=count, other_frames=0, stored_frames=total - count)
+        for count in range(least.size.frames if least.size.other_frames else least.size.frames - 1, 1, -1)
     )
     frames = next((size.frames for size in windows if _plan(model, size, 0).peak_bytes <= limit_bytes), 0)
     way = f"reconstruct windows of {frames} frames (--window {frames})" if frames else "use a smaller model"
+    if frames and least.size.other_frames:
+        way = f"keep windows of {frames} frames in files (folder=...)"
     if least.writing_bytes > limit_bytes:
         way = "use smaller images"
     needed = size_text(least.peak_bytes * 1.005)  # rounded up, or the figure itself might be refused

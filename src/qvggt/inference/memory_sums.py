@@ -43,6 +43,7 @@ class PassSize:
         dense_frames: most frames that a dense head processes at a time.
         chunk_tokens: most tokens that a layer processes at a time.
         other_frames: frames outside the window, whose images and predictions are held as well.
+        stored_frames: frames outside the window, whose images and predictions are in files.
     """
 
     frames: int
@@ -52,6 +53,7 @@ class PassSize:
     dense_frames: int = DENSE_FRAMES
     chunk_tokens: int = CHUNK_TOKENS
     other_frames: int = 0
+    stored_frames: int = 0
 
     @classmethod
     def of(
@@ -60,6 +62,7 @@ class PassSize:
         heads: Collection[Head] = ALL_HEADS,
         options: InferenceOptions = InferenceOptions(),
         chunk_tokens: int = CHUNK_TOKENS,
+        stored: bool = False,
     ) -> PassSize:
         """Return the size of images [S, 3, H, W] that pass in windows or all at once.
 
@@ -68,11 +71,13 @@ class PassSize:
             heads: which heads are run.
             options: how they pass through the model.
             chunk_tokens: the device's chunk length, if the options give none.
+            stored: whether frames outside the window are in files rather than in memory.
         """
         window = images[0] if options.windows is None else min(options.windows.frames, images[0])
         chunk = options.chunk_tokens or chunk_tokens
         size = cls(window, images[2], images[3], heads=heads, dense_frames=options.dense_frames, chunk_tokens=chunk)
-        return replace(size, other_frames=images[0] - window)
+        others = images[0] - window
+        return replace(size, stored_frames=others) if stored else replace(size, other_frames=others)
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ def stage_memory(config: VGGTConfig, size: PassSize, cached_bytes: int = FLOAT_B
     if "camera" in size.heads and dense == ["depth"]:
         layers = _FRAME_POINT_WIDTHS * frame_pixels
         stages.append(StageMemory("points", images, 0, 0, layers=layers, answers=answers + _POINT_WIDTHS * pixels))
-    if earlier:
+    if earlier or size.stored_frames:
         stages.append(
             StageMemory(
                 "joining", images, 0, 0, layers=_ALIGNED_WIDTHS * pixels, answers=answers + _POINT_WIDTHS * pixels

@@ -6,20 +6,20 @@ is limited to a window, and because alignment errors accumulate along the sequen
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from qvggt.inference.kept_windows import WindowsInFolder, WindowsInMemory, windows_key
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT
 from qvggt.options import ALL_HEADS, HEADS_FOR, Head, InferenceOptions
 from qvggt.postprocess.similarity import similarity, transformed
 from qvggt.types import ImageSet, OnProgress, OnWindow, Prediction, QvggtError
 
-_FROM_IMAGES = ("images", "names", "maps")
-"""Fields of a prediction that are copied from its images."""
+log = logging.getLogger(__name__)
 
 
 def check_window_heads(heads: Collection[Head]) -> None:
@@ -38,6 +38,7 @@ def predict_windows(
     on_progress: OnProgress | None = None,
     finite: bool = True,
     on_window: OnWindow | None = None,
+    folder: Path | None = None,
 ) -> Prediction:
     """Reconstruct a sequence window by window, in the frame and unit of the first window.
 
@@ -50,6 +51,8 @@ def predict_windows(
         on_progress: the progress callback.
         finite: whether to raise if the prediction is not finite.
         on_window: called with the new frames of each window, or once with all frames.
+        folder: keeps the frames of several windows instead of memory. Windows that an earlier call finished there, with
+            the same model, images and options, are not computed again.
 
     Raises:
         QvggtError: several windows are needed and the camera or depth head is not run, or ``finite`` is set and the
@@ -57,53 +60,38 @@ def predict_windows(
     """
     windows = options.windows
     if windows is None or len(images.names) <= windows.frames:
-        found = predict(model, images, heads, options, on_progress=on_progress, finite=finite)
+        part = _part(images, range(len(images.names)))
+        found = predict(model, part, heads, options, on_progress=on_progress, finite=finite)
         if on_window is not None:
             on_window(found)
         return found
     check_window_heads(heads)
     ranges = windows.ranges(len(images.names))
-    whole: Prediction | None = None
-    done = 0
+    if folder is None:
+        whole = WindowsInMemory(images)
+    else:
+        whole = WindowsInFolder(images, folder, windows_key(model, images, heads, options))
+    if whole.finished:
+        log.info("going on after window %d of %d, which an earlier run finished", whole.finished, len(ranges))
     for index, window in enumerate(ranges):
-        part = ImageSet(
-            images.images[window.start : window.stop],
-            images.maps[window.start : window.stop],
-            images.names[window.start : window.stop],
-        )
-        report = None if on_progress is None else _part_of(on_progress, index, len(ranges))
-        found = predict(model, part, heads, options, on_progress=report, finite=finite)
-        shared = done - window.start
-        if whole is None:
-            whole = _allocate(found, images)
-        else:
-            found = transformed(found, similarity(_frames(whole, window.start, done), _frames(found, 0, shared)))
-        added = _frames(found, shared, len(window))
-        _write(whole, done, added)
-        done = window.stop
+        done = ranges[index - 1].stop if index else 0
+        if index >= whole.finished:
+            report = None if on_progress is None else _part_of(on_progress, index, len(ranges))
+            found = predict(model, _part(images, window), heads, options, on_progress=report, finite=finite)
+            shared = done - window.start
+            if index:
+                before = _frames(whole.prediction, window.start, done)
+                found = transformed(found, similarity(before, _frames(found, 0, shared)))
+            whole.add(done, _frames(found, shared, len(window)))
         if on_window is not None:
-            on_window(added)
-    assert whole is not None
-    return whole
+            on_window(_frames(whole.prediction, done, window.stop))
+    return whole.prediction
 
 
-def _allocate(window: Prediction, images: ImageSet) -> Prediction:
-    """Return a prediction for all images with the fields of a window's, their values not yet set."""
-    names = [field.name for field in fields(Prediction) if field.name not in _FROM_IMAGES]
-    values = {name: getattr(window, name) for name in names}
-    empty = {
-        name: None if value is None else np.empty((len(images.names), *value.shape[1:]), value.dtype)
-        for name, value in values.items()
-    }
-    return Prediction(images.images, images.names, images.maps, **empty)
-
-
-def _write(whole: Prediction, start: int, window: Prediction) -> None:
-    """Copy a window's prediction into that of all frames, from frame ``start`` on."""
-    for field in fields(Prediction):
-        value = getattr(window, field.name)
-        if value is not None and field.name not in _FROM_IMAGES:
-            getattr(whole, field.name)[start : start + len(window.names)] = value
+def _part(images: ImageSet, frames: range) -> ImageSet:
+    """Return some of the images, in memory."""
+    chosen = slice(frames.start, frames.stop)
+    return ImageSet(images.images[chosen], images.maps[chosen], images.names[chosen])
 
 
 def _frames(prediction: Prediction, first: int, last: int) -> Prediction:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from qvggt.postprocess.covisibility import Sight, Surfaces, confident_pixels, see
-from qvggt.postprocess.frames import photo_mask
+from qvggt.postprocess.frames import frame_photo_mask
+from qvggt.postprocess.percentiles import percentiles
 from qvggt.types import Prediction
 
 DEPTH_TOLERANCE = 0.1
@@ -56,34 +58,46 @@ class Agreement:
     detail: np.ndarray
 
 
-def reliable_pixels(prediction: Prediction, surfaces: Surfaces) -> np.ndarray:
-    """Return [S, H, W] bool: valid pixels that are neither far away nor of low confidence, as a sky is."""
-    step = max(1, surfaces.depth.shape[2] // _THINNED_PX)
-    some = surfaces.valid[:, ::step, ::step]
-    if not some.any():
-        return surfaces.valid
-    near = np.percentile(surfaces.depth[:, ::step, ::step][some], _NEAR_PERCENT)
-    reliable = surfaces.valid & (surfaces.depth <= FAR_DEPTH * near)
+Reliable = Callable[[int], np.ndarray]
+"""Returns [H, W] bool of a frame: valid pixels that are neither far away nor of low confidence, as a sky is."""
+
+
+def reliable_pixels(prediction: Prediction, surfaces: Surfaces) -> Reliable:
+    """Return what is reliable in each frame, by limits that hold for all of them."""
+    frames, step = range(len(surfaces.cameras)), max(1, surfaces.depth.shape[2] // _THINNED_PX)
     confidence = prediction.depth_conf if prediction.depth is not None else prediction.world_points_conf
+
+    def some(values: np.ndarray, frame: int) -> np.ndarray:
+        return values[frame][::step, ::step][surfaces.valid(frame)[::step, ::step]]
+
+    near = percentiles(lambda: (some(surfaces.depth, frame) for frame in frames), _NEAR_PERCENT)
+    if near is None:
+        return surfaces.valid
+    high = None
     if confidence is not None:
-        high = np.percentile(confidence[:, ::step, ::step][some], _SURE_PERCENT)
-        reliable &= confidence - 1 >= UNSURE_CONFIDENCE * (high - 1)
+        high = percentiles(lambda: (some(confidence, frame) for frame in frames), _SURE_PERCENT)
+
+    def reliable(frame: int) -> np.ndarray:
+        found = surfaces.valid(frame) & (surfaces.depth[frame] <= FAR_DEPTH * near)
+        if confidence is not None and high is not None:
+            found &= confidence[frame] - 1 >= UNSURE_CONFIDENCE * (high - 1)
+        return found
+
     return reliable
 
 
-def measure_agreement(prediction: Prediction, surfaces: Surfaces, reliable: np.ndarray) -> Agreement:
+def measure_agreement(prediction: Prediction, surfaces: Surfaces, reliable: Reliable) -> Agreement:
     """Compare every frame with every other.
 
     Args:
         prediction: with cameras, and depth or world points.
         surfaces: of the prediction.
-        reliable: [S, H, W] bool, pixels to take points from; other confident ones only if a frame has too few.
+        reliable: pixels to take points from; other confident ones only if a frame has too few.
     """
     count, per_map = len(surfaces.cameras), max(1, round(prediction.images.shape[3] / _MAP_PX))
-    colors, detail = _maps(prediction, per_map)
     number = int(np.clip(_ALL_SAMPLES // count, _LEAST_SAMPLES, _SAMPLES))
     samples = _Samples.of(prediction, surfaces, reliable, number)
-    own_colors, own_detail = samples.values(colors, per_map), samples.values(detail, per_map)
+    own_colors, own_detail = samples.values(prediction, per_map)
     results = {name: np.full((count, count), np.nan) for name in ("overlap", "seen", "likeness", "parallax", "detail")}
     for j in range(count):
         sight = see(surfaces, j, samples.points.reshape(-1, 3), DEPTH_TOLERANCE)
@@ -91,8 +105,9 @@ def measure_agreement(prediction: Prediction, surfaces: Surfaces, reliable: np.n
         shape = samples.pixels.shape[:2]
         inside, seen = samples.usable & _inside(sight, shape), samples.usable & sight.visible.reshape(shape)
         both = inside & _inside(turned, shape)
-        theirs, theirs_turned = (_at(colors[j], s.pixels, per_map).reshape(*shape, 3) for s in (sight, turned))
-        energy = _at(detail[j], sight.pixels, per_map).reshape(*shape, 2)
+        colors, detail = _maps(prediction, j, per_map)
+        theirs, theirs_turned = (_at(colors, s.pixels, per_map).reshape(*shape, 3) for s in (sight, turned))
+        energy = _at(detail, sight.pixels, per_map).reshape(*shape, 2)
         results["overlap"][:, j], results["seen"][:, j] = inside.mean(1), seen.mean(1)
         results["likeness"][:, j] = _correlation(own_colors, theirs, inside)
         enough = both.mean(1) >= _LEAST_SHARE
@@ -120,7 +135,7 @@ class _Samples:
     usable: np.ndarray
 
     @classmethod
-    def of(cls, prediction: Prediction, surfaces: Surfaces, reliable: np.ndarray, number: int) -> _Samples:
+    def of(cls, prediction: Prediction, surfaces: Surfaces, reliable: Reliable, number: int) -> _Samples:
         count, _, width = surfaces.depth.shape
         rng = np.random.default_rng(0)
         pixels, points, far = np.zeros((count, number, 2)), np.zeros((count, number, 3)), np.zeros((count, number, 3))
@@ -129,7 +144,7 @@ class _Samples:
             places = confident_pixels(prediction, surfaces, frame)
             if not len(places):
                 continue
-            sure = places[reliable[frame].ravel()[places]]
+            sure = places[reliable(frame).ravel()[places]]
             places = sure if len(sure) >= _LEAST_SHARE * len(places) else places
             chosen = np.sort(places[rng.integers(len(places), size=number)])
             usable[frame] = True
@@ -139,9 +154,13 @@ class _Samples:
             far[frame] = surfaces.points(frame, pixels[frame], depth * _FAR)
         return cls(pixels, points, far, usable)
 
-    def values(self, maps: np.ndarray, per_map: int) -> np.ndarray:
-        """Return the values [S, N, C] of maps [S, h, w, C] of ``per_map`` pixels at the points."""
-        return np.stack([_at(values, pixels, per_map) for values, pixels in zip(maps, self.pixels, strict=True)])
+    def values(self, prediction: Prediction, per_map: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the colors [S, N, 3] and the detail [S, N, 2] of each frame's ``_maps`` at its points."""
+        found = []
+        for frame, pixels in enumerate(self.pixels):
+            found.append([_at(values, pixels, per_map) for values in _maps(prediction, frame, per_map)])
+        colors, detail = zip(*found, strict=True)
+        return np.stack(colors), np.stack(detail)
 
 
 def _inside(sight: Sight, shape: tuple[int, ...]) -> np.ndarray:
@@ -156,22 +175,19 @@ def _at(values: np.ndarray, pixels: np.ndarray, per_map: int) -> np.ndarray:
     return values[row, column]
 
 
-def _maps(prediction: Prediction, per_map: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return band-pass colors [S, h, w, 3], and fine and coarse detail [S, h, w, 2], of blocks of pixels."""
-    colors, details = [], []
-    for image, photo in zip(prediction.images, photo_mask(prediction), strict=True):
-        width = image.shape[2] / per_map
-        small = np.stack([_blocks(channel, per_map) for channel in image], -1)
-        weight = _blocks(photo.astype(np.float32), per_map)
-        narrow, wide = (_smooth(small, weight, sigma * width) for sigma in (_FINEST, _COARSEST))
-        colors.append(narrow - wide)
-        gray = np.einsum("chw,c->hw", image, _GRAY)
-        inner = ndimage.binary_erosion(photo, iterations=2, border_value=1)
-        fine = _blocks(ndimage.laplace(gray, mode="nearest") ** 2 * inner, per_map)
-        coarse = ndimage.laplace(_smooth(small @ _GRAY, weight, _COARSE_DETAIL * width), mode="nearest") ** 2
-        pair = np.stack((fine, coarse * (_blocks(inner.astype(np.float32), per_map) > 0)), -1)
-        details.append(_smooth(pair, np.ones_like(weight), _AROUND * width))
-    return np.stack(colors), np.stack(details)
+def _maps(prediction: Prediction, frame: int, per_map: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return band-pass colors [h, w, 3], and fine and coarse detail [h, w, 2], of blocks of a frame's pixels."""
+    image, photo = prediction.images[frame], frame_photo_mask(prediction, frame)
+    width = image.shape[2] / per_map
+    small = np.stack([_blocks(channel, per_map) for channel in image], -1)
+    weight = _blocks(photo.astype(np.float32), per_map)
+    narrow, wide = (_smooth(small, weight, sigma * width) for sigma in (_FINEST, _COARSEST))
+    gray = np.einsum("chw,c->hw", image, _GRAY)
+    inner = ndimage.binary_erosion(photo, iterations=2, border_value=1)
+    fine = _blocks(ndimage.laplace(gray, mode="nearest") ** 2 * inner, per_map)
+    coarse = ndimage.laplace(_smooth(small @ _GRAY, weight, _COARSE_DETAIL * width), mode="nearest") ** 2
+    pair = np.stack((fine, coarse * (_blocks(inner.astype(np.float32), per_map) > 0)), -1)
+    return narrow - wide, _smooth(pair, np.ones_like(weight), _AROUND * width)
 
 
 def _blocks(values: np.ndarray, side: int) -> np.ndarray:

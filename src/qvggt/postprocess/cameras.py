@@ -87,7 +87,7 @@ def _depth_ratios(surfaces: Surfaces) -> list[tuple[int, int, float]]:
     """Return (i, j, median log ratio of the depth of i's points in j to j's own depth) for frames that share points."""
     found = []
     for one in range(len(surfaces.cameras)):
-        usable = np.flatnonzero(surfaces.valid[one])
+        usable = np.flatnonzero(surfaces.valid(one))
         if not len(usable):
             continue
         chosen = usable[np.linspace(0, len(usable) - 1, min(_PIXELS, len(usable))).astype(int)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qvggt.postprocess.frames import cameras_of, photo_mask
+from qvggt.postprocess.frames import cameras_of, frame_photo_mask
 from qvggt.types import Prediction, QvggtError
 
 DEPTH_TOLERANCE = 0.05
@@ -21,13 +21,13 @@ class Surfaces:
         cameras: ``cam_from_world`` [S, 3, 4] float64.
         intrinsics: [S, 3, 3] float64 in pixels of the processed image, pixel centers at half-integers.
         depth: [S, H, W], distance along the optical axis.
-        valid: [S, H, W] bool: where the depth is finite, positive, on the photograph and not masked.
+        prediction: whose surfaces these are.
     """
 
     cameras: np.ndarray
     intrinsics: np.ndarray
     depth: np.ndarray
-    valid: np.ndarray
+    prediction: Prediction
 
     @classmethod
     def of(cls, prediction: Prediction) -> Surfaces:
@@ -43,7 +43,12 @@ class Surfaces:
                 raise QvggtError("the prediction has neither depth nor world points: reconstruct with one of them")
             forward = cameras[:, 2].astype(np.float32)
             depth = np.einsum("shwi,si->shw", prediction.world_points, forward[:, :3]) + forward[:, 3, None, None]
-        return cls(cameras, intrinsics, depth, np.isfinite(depth) & (depth > 0) & photo_mask(prediction))
+        return cls(cameras, intrinsics, depth, prediction)
+
+    def valid(self, frame: int) -> np.ndarray:
+        """Return [H, W] bool: where a frame's depth is finite, positive, on the photograph and not masked."""
+        depth = self.depth[frame]
+        return np.isfinite(depth) & (depth > 0) & frame_photo_mask(self.prediction, frame)
 
     def points(self, frame: int, pixels: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """Return world points [N, 3] float64 at pixels [N, 2] and depths [N] of a frame."""
@@ -93,7 +98,7 @@ def see(surfaces: Surfaces, frame: int, points: np.ndarray, tolerance: float = D
     with np.errstate(invalid="ignore"):
         inside = np.flatnonzero(((pixels >= 0) & (pixels < (width, height))).all(1))
     depth = np.full(len(pixels), np.nan)
-    nearest, interpolated = sampled_depth(surfaces.depth[frame], surfaces.valid[frame], pixels[inside])
+    nearest, interpolated = sampled_depth(surfaces.depth[frame], surfaces.valid(frame), pixels[inside])
     wanted = distance[inside]
     depth[inside] = np.where(abs(interpolated - wanted) < abs(nearest - wanted), interpolated, nearest)
     with np.errstate(invalid="ignore"):
@@ -122,7 +127,7 @@ def confident_pixels(prediction: Prediction, surfaces: Surfaces, frame: int, dro
 
     Pixels at the threshold are kept, so that a constant confidence drops nothing.
     """
-    usable = np.flatnonzero(surfaces.valid[frame])
+    usable = np.flatnonzero(surfaces.valid(frame))
     confidence = prediction.depth_conf if prediction.depth is not None else prediction.world_points_conf
     if confidence is None or not len(usable):
         return usable

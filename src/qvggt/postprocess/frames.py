@@ -24,17 +24,20 @@ def photo_mask(prediction: Prediction) -> np.ndarray:
 
     A pixel is on the photograph if its center is.
     """
+    return np.stack([frame_photo_mask(prediction, frame) for frame in range(len(prediction.images))])
+
+
+def frame_photo_mask(prediction: Prediction, index: int) -> np.ndarray:
+    """Return the ``photo_mask`` [H, W] of one frame."""
     count, _, height, width = prediction.images.shape
     if len(prediction.maps) != count:
         raise ValueError(f"expected one FrameMap for each of {count} images, got {len(prediction.maps)}")
-    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    mask = np.empty((count, height, width), bool)
-    for index, frame in enumerate(prediction.maps):
-        left, top = frame.offset
-        right = left + frame.original_size[0] * frame.scale[0]
-        bottom = top + frame.original_size[1] * frame.scale[1]
-        mask[index] = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))
-    return mask if prediction.mask is None else mask & prediction.mask
+    x, y, frame = np.arange(width) + 0.5, np.arange(height) + 0.5, prediction.maps[index]
+    left, top = frame.offset
+    right = left + frame.original_size[0] * frame.scale[0]
+    bottom = top + frame.original_size[1] * frame.scale[1]
+    mask = ((y > top) & (y < bottom))[:, None] & ((x > left) & (x < right))
+    return mask if prediction.mask is None else mask & prediction.mask[index]
 
 
 def cameras_of(prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:

@@ -221,7 +221,7 @@ def _position(prediction: Prediction, surfaces: Surfaces | None, place: Place) -
     if not ((pixel >= 0) & (pixel <= (width, height))).all():
         raise QvggtError(f"{label} was cropped off: reconstruct with --mode pad, or pick another one")
     nearest, smooth = sampled_depth(
-        surfaces.depth[index], surfaces.valid[index], np.minimum(pixel, np.nextafter((width, height), 0))
+        surfaces.depth[index], surfaces.valid(index), np.minimum(pixel, np.nextafter((width, height), 0))
     )
     depth = np.where(np.abs(smooth - nearest) <= DEPTH_TOLERANCE * nearest, smooth, nearest)
     if not np.isfinite(depth).all():
@@ -241,7 +241,7 @@ def _depth_pairs(
             f"the depth image of {name} has {width}x{height} px, and the photograph {original_width}x{original_height}:"
             " expected the same aspect ratio, upright"
         )
-    usable = surfaces.valid[index]
+    usable = surfaces.valid(index)
     if prediction.depth_conf is not None and usable.any():
         usable = usable & (prediction.depth_conf[index] >= np.median(prediction.depth_conf[index][usable]))
     rows, columns = np.nonzero(usable)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from qvggt.postprocess.agreement import Agreement, measure_agreement, reliable_pixels
+from qvggt.postprocess.agreement import Agreement, Reliable, measure_agreement, reliable_pixels
 from qvggt.postprocess.covisibility import Surfaces
 from qvggt.postprocess.frames import camera_centers
 from qvggt.types import Prediction
@@ -114,7 +114,7 @@ def assess(prediction: Prediction) -> Quality | None:
     agreement = measure_agreement(prediction, surfaces, reliable)
     links = _Links.of(agreement)
     detail = _detail(agreement, links.linked)
-    unsure = _unsure_shares(surfaces.valid, reliable)
+    unsure = _unsure_shares(surfaces, reliable)
     overlap = _off_diagonal(np.minimum(agreement.seen, agreement.seen.T))
     frames = tuple(
         FrameQuality(name, int(links.group[i]), *map(_plain, (overlap[i], links.best[i], detail[i], unsure[i])))
@@ -239,16 +239,22 @@ def _detail(agreement: Agreement, linked: np.ndarray) -> np.ndarray:
     return np.array([np.exp(np.median(row)) if len(row) else np.nan for row in known])
 
 
-def _unsure_shares(valid: np.ndarray, reliable: np.ndarray) -> np.ndarray:
+def _unsure_shares(surfaces: Surfaces, reliable: Reliable) -> np.ndarray:
     """Return the share [S] of valid pixels that are not reliable; NaN for frames without valid pixels."""
-    counts = valid.sum((1, 2))
-    return np.where(counts > 0, 1 - reliable.sum((1, 2)) / np.maximum(counts, 1), np.nan)
+    frames = range(len(surfaces.cameras))
+    counts, kept = (np.array([int(of(frame).sum()) for frame in frames]) for of in (surfaces.valid, reliable))
+    return np.where(counts > 0, 1 - kept / np.maximum(counts, 1), np.nan)
 
 
-def _baseline(surfaces: Surfaces, reliable: np.ndarray) -> float:
+def _baseline(surfaces: Surfaces, reliable: Reliable) -> float:
     centers = camera_centers(surfaces.cameras)
     largest = np.sqrt(((centers[:, None] - centers) ** 2).sum(-1)).max()
-    depth = surfaces.depth[reliable][:: 1 + reliable.size // _DEPTHS]
+    step, skipped, depths = 1 + surfaces.depth.size // _DEPTHS, 0, []
+    for frame in range(len(centers)):
+        values = surfaces.depth[frame][reliable(frame)]
+        depths.append(values[skipped::step])
+        skipped = (skipped - len(values)) % step
+    depth = np.concatenate(depths)
     return float(largest / np.median(depth)) if len(depth) else 0.0
 
 
