@@ -17,7 +17,7 @@ from qvggt.images.limits import MemoryLeft
 from qvggt.images.masks import load_masks
 from qvggt.images.preprocess import load_images
 from qvggt.images.sources import ImageSource
-from qvggt.inference.memory_plan import MemoryPlan, model_size, plan_memory
+from qvggt.inference.memory_plan import MemoryPlan, ModelSize, model_size, plan_memory
 from qvggt.inference.memory_sums import PassSize
 from qvggt.inference.process_memory import release_freed_memory, resident_memory_bytes, retain_freed_memory
 from qvggt.inference.windows import predict_windows
@@ -125,10 +125,8 @@ def reconstruct(
         dense_frames: most frames that the dense heads process at a time: fewer need less memory.
         on_progress: called with the stage and the share done.
         windows: how a long sequence is split into overlapping windows; None for all frames at once.
-        memory_bytes: process memory limit in bytes; chunk sizes are reduced to fit. Freed memory is returned to the
-            system from then on, unless the limit leaves ample room.
-        written_points: most points of files that will be written after the model is released, which the limit must
-            allow for too; 0 if none are written.
+        memory_bytes: process memory limit in bytes; chunk sizes are reduced, and freed memory is returned, to fit.
+        written_points: most points of files written after the model is released, which the limit must allow for too.
         masks: folder of images whose white pixels are kept, named like the images (``a.png`` or ``a.jpg.png`` for
             ``a.jpg``). The model sees whole images; points, statistics and pictures leave the rest out.
         on_window: called with the new frames of each window, without masks, or once with all frames.
@@ -136,18 +134,15 @@ def reconstruct(
             its files. A later call for the same model, images and options goes on after the last finished window.
 
     Raises:
-        QvggtError: model or images cannot be read, an option is impossible, the memory limit is too low, or the
-            prediction is not finite.
+        QvggtError: model or images cannot be read, an option is impossible, memory too low, or a result not finite.
     """
     options = InferenceOptions(dense_frames, windows, memory_bytes)
     wanted = _heads(heads, points_from)
     model = model if isinstance(model, VGGT) else load(model)
     if on_progress is not None:
         on_progress("reading images", 0.0)
-    measured, memory_left = None, None
-    if memory_bytes is not None:
-        release_freed_memory()  # memory that was freed and kept would count as the program's
-        measured, memory_left = model_size(model), _memory_left(memory_bytes)
+    measured = None if memory_bytes is None else _measured(model)
+    memory_left = None if memory_bytes is None else _memory_left(memory_bytes)
     size, patch = model.config.image_size, model.config.patch_size
     keep = None if folder is None or windows is None else Path(folder)
     pictures = load_images(images, ImageOptions(size, patch, mode, fps=fps, frames=frames), memory_left, keep)
@@ -158,6 +153,11 @@ def reconstruct(
         options = _fitted(options, plan_memory(measured, pass_size, memory_bytes, written_points))
     found = predict_windows(model, pictures, wanted, options, on_progress=on_progress, on_window=on_window, folder=keep)
     return replace(found, mask=kept)
+
+
+def _measured(model: VGGT) -> ModelSize:
+    release_freed_memory()  # memory that was freed and kept would count as the program's
+    return model_size(model)
 
 
 def _memory_left(limit_bytes: int) -> MemoryLeft:

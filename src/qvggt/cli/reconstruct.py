@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,29 +59,26 @@ def reconstruct(
     """Reconstruct a scene: prediction.npz, result.json, points.ply, scene.glb, cameras.json, depth/, overview.png."""
     from qvggt.api import reconstruct as api
     from qvggt.cli.show import progress, size_bytes
-    from qvggt.export.result import Result, ResultInfo, result_folder, write_result
-    from qvggt.inference.kept_windows import kept_windows
+    from qvggt.export.result import Result, ResultInfo, write_result
     from qvggt.inference.process_memory import retain_freed_memory
 
     info = ResultInfo(model, tuple(map(os.path.abspath, images)), mode, points_from, drop_percent=confidence)
-    known.check()
     windows = WindowOptions.of(window, overlap)
     limit = None if memory is None else size_bytes(memory)
-    _check_places(images, masks, json, refine)
+    _check_places(images, masks, json, refine, known=known)
     info.export_options(max_points)  # raises for impossible ones
     if limit is None:
         retain_freed_memory()
     clock = [time.perf_counter()]
     with nullcontext() if not view else _live_view(output, info, max_points, limit) as live:
-        kept = nullcontext() if windows is None else kept_windows(output)
-        with result_folder(output, overwrite) as folder, kept as kept_folder, progress(model) as update:
+        with _folders(output, overwrite, windows) as (folder, kept), progress(model) as update:
             update("loading", 0.0)
             network = api.load(model, device, compute, revision=revision, global_attention=global_attention)
             clock.append(time.perf_counter())
             prediction = api.reconstruct(
                 network, images, heads=heads or None, points_from=points_from, mode=mode, fps=fps, frames=frames,
                 dense_frames=dense_frames, windows=windows, memory_bytes=limit, written_points=max_points,
-                masks=masks, on_progress=update, on_window=live and live.add, folder=kept_folder,
+                masks=masks, on_progress=update, on_window=live and live.add, folder=kept,
             )  # fmt: skip
             clock.append(time.perf_counter())
             del network  # writing files needs its memory
@@ -91,6 +89,20 @@ def reconstruct(
         _report(_figures(prediction, info, [*clock, time.perf_counter()], written), output, json)
         if live is not None:
             live.finish(Result(output, prediction, info))
+
+
+@contextmanager
+def _folders(output: Path, overwrite: bool, windows: WindowOptions | None) -> Iterator[tuple[Path, Path | None]]:
+    """Yield the folder to write files to, and the one that keeps windows, if there are any."""
+    from qvggt.export.result import result_folder
+    from qvggt.inference.kept_windows import kept_windows
+
+    with result_folder(output, overwrite) as folder:
+        if windows is None:
+            yield folder, None
+        else:
+            with kept_windows(output) as kept:
+                yield folder, kept
 
 
 def _live_view(folder: Path, info: ResultInfo, max_points: int, limit: int | None) -> AbstractContextManager[LiveView]:
@@ -105,13 +117,16 @@ def _live_view(folder: Path, info: ResultInfo, max_points: int, limit: int | Non
     return live_view(folder, info.points_from, options, lambda url: say(f"{url} shows the scene; Ctrl-C ends"))
 
 
-def _check_places(images: tuple[str, ...], masks: Path | None, json: Path | None, refine: bool) -> None:
+def _check_places(
+    images: tuple[str, ...], masks: Path | None, json: Path | None, refine: bool, *, known: KnownValues
+) -> None:
     """Check, before the work, what is read and needed, and that the file of figures can be written."""
     from qvggt.cli.show import check_figures
     from qvggt.images.masks import find_masks
     from qvggt.images.preprocess import check_source
     from qvggt.postprocess.refine_features import pycolmap_module
 
+    known.check()
     check_source(images)
     if masks is not None:
         find_masks(masks)
