@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -39,7 +38,6 @@ from qvggt.types import FrameMap, ImageSet, PathLike, QvggtError
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 
 # Of a strip this many times taller than the crop only the kept part is resized: the whole could exceed the memory.
 _TALLEST = 64
@@ -150,7 +148,7 @@ def _from_files(
 ) -> Iterator[Picture]:
     """Yield the images of files found by a folder or pattern; unreadable ones are skipped if any is readable."""
     _refuse_fps(options)
-    paths = _chosen(paths, options)
+    paths = evenly_spread(paths, options.frames)
     white, failures = WhiteLevel(paths), []
     for name, path in zip(unique_names(paths), paths, strict=True):
         try:
@@ -177,7 +175,7 @@ def _from_list(
         (next(names) if isinstance(item, (str, os.PathLike)) else f"image_{index:04d}", item)
         for index, item in enumerate(items)
     ]
-    named = _chosen(named, options)
+    named = evenly_spread(named, options.frames)
     white = WhiteLevel([Path(item) if isinstance(item, str) else item for _, item in named])
     for name, item in named:
         if isinstance(item, (str, os.PathLike)):
@@ -191,14 +189,6 @@ def _from_list(
             raise ValueError(f"{name}: expected a path, a PIL image, an array or a tensor, got {type(item).__name__}")
         yield Picture(name, image, image.size)
         del image
-
-
-def _chosen(items: Sequence[T], options: ImageOptions) -> list[T]:
-    """Return the images to take, with a log line if these are not all."""
-    chosen = evenly_spread(items, options.frames)
-    if len(chosen) < len(items):
-        log.info("taking %d of the %d images, evenly spaced", len(chosen), len(items))
-    return chosen
 
 
 def _bytes_left(memory_left: MemoryLeft | None) -> int | None:
