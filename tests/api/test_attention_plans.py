@@ -112,6 +112,7 @@ def test_options_json__names_a_plan_only_if_there_is_one():
 def test_attention_of__presets_fit_their_models():
     assert attention_of("vggt-1b") == ATTENTION_PRESETS["vggt-1b"]
     assert ATTENTION_PRESETS["vggt-1b"].depth == 24
+    assert qvggt.load("nano", global_attention="nano").aggregator.global_attention == ATTENTION_PRESETS["nano"]
     few, many = (ATTENTION_PRESETS["vggt-1b"].at(frames) for frames in (10, 300))
     assert list(map(str, few)) == ["frame"] * 9 + ["exact"] * 15
     assert list(map(str, many)) == ["frame"] * 9 + ["sampled 2"] * 11 + ["exact"] * 4

@@ -6,13 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from qvggt.api.sensitivity import attention_sensitivity
 from qvggt.calibration.attention_sensitivity import AttentionReport, AttentionRow, SceneSize, measure_attention
 from qvggt.calibration.data import SceneBatch
 from qvggt.calibration.objective import TaskLoss
 from qvggt.calibration.task import make_task
 from qvggt.methods.plan_attention import plan_attention
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.options import AttentionOptions, products_share
+from qvggt.options import AttentionOptions, CalibrationOptions, products_share
 from qvggt.types import AttentionPlan, BlockAttention, PlanLevel, QvggtError
 
 FRAME, POOLED, COARSE = (BlockAttention.parse(text) for text in ("frame", "pooled 2", "pooled 4"))
@@ -133,3 +134,11 @@ def test_plan_attention__says_what_is_possible():
 def test_attention_options__refuse_impossible_values(values, words):
     with pytest.raises(QvggtError, match=words):
         replace(AttentionOptions(), **values)
+
+
+@pytest.mark.render
+def test_attention_sensitivity__rooms_may_be_longer_than_those_of_their_split():
+    options = AttentionOptions(choices=("sampled 6",), max_share=1.0)
+    measured, planned = attention_sensitivity("nano", options, CalibrationOptions(scenes=2, frames=9))
+    assert (measured.size.frames, len(measured.rows)) == (9, 6)
+    assert planned.plan.levels[0].min_frames == 9

@@ -91,7 +91,8 @@ def attention_sensitivity(
     """
     options, report_to = options or AttentionOptions(), on_progress or (lambda stage, share: None)
     network = _float_model(model, device, revision, report_to)
-    task, provenance = _task(network, calibration or SENSITIVITY_CALIBRATION, options.supervision, report_to)
+    scenes = calibration or SENSITIVITY_CALIBRATION
+    task, provenance = _task(network, scenes, options.supervision, report_to, longer=True)
 
     def on_row(row: AttentionRow, share: float) -> None:
         report_to(f"global/{row.block} {row.attention}", share)
@@ -111,11 +112,15 @@ def _float_model(model: VGGT | PathLike, device: str, revision: str | None, repo
 
 
 def _task(
-    network: VGGT, calibration: CalibrationOptions, supervision: Supervision, report_to: OnProgress
+    network: VGGT,
+    calibration: CalibrationOptions,
+    supervision: Supervision,
+    report_to: OnProgress,
+    longer: bool = False,
 ) -> tuple[Task, dict[str, Any]]:
     """Return the objective on the calibration scenes that are not held out, and where the scenes are from."""
     report_to("reading scenes", 0.0)
-    data = load_calibration(calibration, network.config.image_size, network.config.patch_size)
+    data = load_calibration(calibration, network.config.image_size, network.config.patch_size, longer=longer)
     check_truth(data, supervision, calibration.source)
     device = next(network.parameters()).device.type
     report_to("float model", 0.0)

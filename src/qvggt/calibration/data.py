@@ -79,7 +79,9 @@ class CalibrationData:
         return f"sha256:{digest.hexdigest()}"
 
 
-def load_calibration(options: CalibrationOptions, image_px: int, patch: int, held_out: float = 0.25) -> CalibrationData:
+def load_calibration(
+    options: CalibrationOptions, image_px: int, patch: int, held_out: float = 0.25, longer: bool = False
+) -> CalibrationData:
     """Read calibration scenes.
 
     Args:
@@ -87,12 +89,13 @@ def load_calibration(options: CalibrationOptions, image_px: int, patch: int, hel
         image_px: the model's image size.
         patch: the model's patch size.
         held_out: share of held-out scenes, at least one scene.
+        longer: whether rooms may have more frames than those of their split, on longer camera paths.
 
     Raises:
         QvggtError: the source cannot be read, or has too few scenes.
     """
     if options.source in DATASETS:
-        scenes, provenance = _dataset_scenes(options, image_px, patch)
+        scenes, provenance = _dataset_scenes(options, image_px, patch, longer)
     else:
         scenes, provenance = _photo_scenes(options, image_px, patch)
     if len(scenes) < 2:
@@ -136,10 +139,13 @@ def batched(scenes: Sequence[Scene]) -> Iterator[SceneBatch]:
         yield _stack(group)
 
 
-def _dataset_scenes(options: CalibrationOptions, image_px: int, patch: int) -> tuple[list[Scene], dict[str, Any]]:
+def _dataset_scenes(
+    options: CalibrationOptions, image_px: int, patch: int, longer: bool
+) -> tuple[list[Scene], dict[str, Any]]:
     splits = DATASETS[options.source].splits
     usual = next((name for name in ("calib", "train") if name in splits), None)
-    reader = open_dataset(options.source, options.root, options.split or usual)
+    frames = options.frames if longer else None
+    reader = open_dataset(options.source, options.root, options.split or usual, frames=frames)
     listed = reader.sequences()
     drawn = choose_frames(listed, FrameChoice("random", options.frames), options.seed)
     records = choose_sequences([record for record in listed if record.name in drawn], options.scenes, options.seed)

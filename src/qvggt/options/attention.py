@@ -18,13 +18,20 @@ GlobalAttention = PathLike | AttentionPlan
 
 _DEFAULT_SHARE = 0.5
 
-_EXACT, _FRAME, _SAMPLED = BlockAttention(), BlockAttention("frame"), BlockAttention("sampled", 2)
+_EXACT, _FRAME = BlockAttention(), BlockAttention("frame")
+_SAMPLED, _COARSE = BlockAttention("sampled", 2), BlockAttention("sampled", 6)
 
 ATTENTION_PRESETS: Mapping[str, AttentionPlan] = {
     "vggt-1b": AttentionPlan(
         (
             PlanLevel(2, (_FRAME,) * 9 + (_EXACT,) * 15),
             PlanLevel(100, (_FRAME,) * 9 + (_SAMPLED,) * 11 + (_EXACT,) * 4),
+        )
+    ),
+    "nano": AttentionPlan(
+        (
+            PlanLevel(8, (_EXACT,) * 4 + (_COARSE,) * 2),
+            PlanLevel(30, (_SAMPLED, _EXACT, _SAMPLED, _SAMPLED, _SAMPLED, _COARSE)),
         )
     ),
 }
