@@ -1,13 +1,14 @@
 """Drift: none of a similar path, and the right angle and distance of one that turns away."""
 
-import long_sequences
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+import long_sequences
+
 
 def path():
-    rotations = Rotation.from_euler("y", np.linspace(0, 90, 16), degrees=True).as_matrix()
+    rotations = Rotation.from_euler("y", np.linspace(0, 90, 16)[:, None], degrees=True).as_matrix()
     centers = np.column_stack((np.arange(16.0), np.sin(np.arange(16.0)), np.zeros(16)))
     return rotations, centers
 
