@@ -1,11 +1,17 @@
+import weakref
+from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from qvggt.inference.memory_sums import PassSize, stage_memory
-from qvggt.model import VGGTConfig
+from qvggt.model import VGGT, VGGTConfig, chunking
 from qvggt.options import InferenceOptions, WindowOptions
 
 FULL = VGGTConfig.vggt_1b()
@@ -44,8 +50,56 @@ def test_stage_memory__long_sequences_store_queries_keys_and_values():
     size = PassSize(30, 518, 518, chunk_tokens=1024)
     (stage,) = (stage for stage in stage_memory(FULL, size) if stage.stage == "global attention")
     tokens = 30 * 1374 * 1024 * 4
-    assert stage.tokens == tokens
-    assert stage.layers == 3 * tokens + 8 * 1024 * 1024 * 4
+    angles = 2 * 30 * 1374 * 64 * 4
+    assert stage.tokens == tokens + angles
+    assert stage.layers == 3 * tokens + 7 * 1024 * 1024 * 4
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that are alive, at most, within each unit of a forward pass; of meta tensors too."""
+
+    def __init__(self):
+        super().__init__()
+        self.now, self.unit, self.peaks, self.alive = 0, "", Counter(), {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and not isinstance(tensor, torch.nn.Parameter):
+                self._add(tensor.untyped_storage())
+        self.peaks[self.unit] = max(self.peaks[self.unit], self.now)
+        return result
+
+    def _add(self, storage):
+        if self.alive.get(id(storage), lambda: None)() is None:
+            key, count = id(storage), storage.nbytes()
+
+            def gone(_):
+                self.now -= count
+                del self.alive[key]
+
+            self.alive[key] = weakref.ref(storage, gone)
+            self.now += count
+
+    @contextmanager
+    def observe(self, unit):
+        self.unit = unit.split("/")[0]
+        yield
+        self.unit = ""
+
+
+@pytest.mark.parametrize(("frames", "height"), [(8, 392), (4, 518), (6, 98)])
+def test_stage_memory__maps_are_what_tensors_take(frames, height):
+    live, size = LiveBytes(), PassSize(frames, height, 518, ("camera", "depth"))
+    with torch.device("meta"):
+        model = VGGT(FULL).eval()
+    with torch.inference_mode(), live:
+        images = torch.empty(1, frames, 3, height, 518, device="meta")
+        chunking.run(model, images, size.heads, size.dense_frames, observe=live.observe)
+    planned = {stage.stage: stage.total for stage in stage_memory(FULL, size)}
+    # Beyond the tensors, the plan counts the padded copy of a map within a convolution.
+    fine = 16 * max(1, min(frames, 2**18 // (518 * height))) * height // 14 * 37 * 256 * 4
+    assert live.peaks["depth"] + fine == pytest.approx(planned["depth maps"], rel=0.05)
 
 
 @pytest.mark.parametrize(("window", "expected"), [(None, (20, 0)), (8, (8, 12)), (30, (20, 0))])

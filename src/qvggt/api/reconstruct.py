@@ -44,9 +44,6 @@ from qvggt.types import AttentionPlan, OnProgress, OnWindow, PathLike, Predictio
 
 log = logging.getLogger(__name__)
 
-_AMPLE_SHARE = 0.8
-"""Share of the limit below which freed memory may be kept: the allocator kept up to an eighth of a plan."""
-
 
 def load(
     model: PathLike,
@@ -178,9 +175,8 @@ def _heads(heads: Collection[Head] | Head | None, points_from: PointsFrom) -> Co
 
 
 def _fitted(options: InferenceOptions, planned: MemoryPlan) -> InferenceOptions:
-    """Return options whose chunk sizes are those of a plan; freed memory is kept if the plan leaves ample room."""
-    assert options.memory_bytes is not None
-    if planned.peak_bytes <= _AMPLE_SHARE * options.memory_bytes:
+    """Return options whose chunk sizes are those of a plan; freed memory is retained if the plan says so."""
+    if planned.retained:
         retain_freed_memory()
     return replace(options, dense_frames=planned.size.dense_frames, chunk_tokens=planned.size.chunk_tokens)
 

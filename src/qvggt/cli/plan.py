@@ -47,6 +47,7 @@ def plan(
 
     With --memory, chunk sizes are reduced to fit. IMAGES are decoded; no weights are loaded.
     """
+    import qvggt.export.result  # noqa: F401  in memory when `reconstruct` loads a model, so it counts as program
     from qvggt.cli.show import check_figures, save_figures, size_bytes
     from qvggt.inference.memory_plan import model_size, plan_memory
     from qvggt.inference.memory_sums import PassSize

@@ -60,7 +60,7 @@ def reconstruct(
     from qvggt.api import reconstruct as api
     from qvggt.cli.show import progress, size_bytes
     from qvggt.export.result import Result, ResultInfo, write_result
-    from qvggt.inference.process_memory import retain_freed_memory
+    from qvggt.inference.process_memory import release_freed_memory, retain_freed_memory
 
     info = ResultInfo(model, tuple(map(os.path.abspath, images)), mode, points_from, drop_percent=confidence)
     windows = WindowOptions.of(window, overlap)
@@ -82,6 +82,7 @@ def reconstruct(
             )  # fmt: skip
             clock.append(time.perf_counter())
             del network  # writing files needs its memory
+            release_freed_memory()
             prediction, info = _postprocessed(prediction, info, known, update if refine else None)
             clock.append(time.perf_counter())
             update(f"{_size(prediction)}, writing files", 1.0)

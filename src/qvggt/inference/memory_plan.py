@@ -18,8 +18,8 @@ from qvggt.inference.memory_sums import (
     PassSize,
     StageMemory,
     output_channels,
-    spare_bytes,
     stage_memory,
+    working_bytes,
 )
 from qvggt.inference.process_memory import mapped_files, resident_memory_bytes, size_text
 from qvggt.model import VGGT, VGGTConfig
@@ -31,11 +31,16 @@ CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
 
 PROGRAM_BYTES = 250_000_000
 """Least memory of the process itself: the interpreter and torch."""
-_READER_BYTES, _TENSOR_BYTES = 25_000_000, 10_000
-"""Additional memory of a process that has read images, and overhead of a model's tensor beyond its values."""
+_AMPLE_SHARE = 0.8
+"""Share of the limit below which freed memory may be retained."""
+_LOADER_BYTES, _READER_BYTES, _TENSOR_BYTES = 3_000_000, 6_000_000, 3_000
+"""Additional memory of a process that has loaded a model, that has read images, and of a tensor beyond its values."""
 
-_WRITER_BYTES = 95_000_000
-"""Memory that writing files needs at any size: matplotlib, fonts, and a page."""
+_CAMERA_WEIGHTS, _RETAINED_CAMERA_WEIGHTS = 1.8, 5
+"""Expanded weights of the camera head's widest layer in half precision: while it runs, and if freed ones stay."""
+
+_WRITER_BYTES, _SHOWN_BYTES, _DRAWN_BYTES = 38_000_000, 5_300_000, 150_000
+"""Memory that writing files needs at any size: matplotlib, fonts and a page; for each frame and camera on that page."""
 _POINT_BYTES, _COPIED_POINT_BYTES = 19, 24
 """Bytes of a point with its color and confidence, and of its copy in a file's layout."""
 _SHOWN_FRAMES, _SHOWN_PIXEL_BYTES, _SORTED_PIXEL_BYTES = 8, 22, 9
@@ -51,12 +56,14 @@ class ModelSize:
         weight_bytes: the model's tensors.
         program_bytes: the rest of the process.
         cached_bytes: per value that is cached during the forward pass (see ``stage_memory``).
+        half: whether layers compute in half precision, in which weights are expanded for few tokens too.
     """
 
     config: VGGTConfig
     weight_bytes: int
     program_bytes: int
     cached_bytes: int = FLOAT_BYTES
+    half: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class MemoryPlan:
         working_bytes: buffers of libraries, freed memory that the allocator retains, and the widest layer unpacked.
         stages: additional memory of each stage of the forward pass.
         writing: additional memory while files are written, after the model is released; None if none are written.
+        retained: whether freed memory is retained for reuse, which is faster, during the forward pass.
     """
 
     size: PassSize
@@ -78,6 +86,7 @@ class MemoryPlan:
     working_bytes: int
     stages: tuple[StageMemory, ...]
     writing: StageMemory | None = None
+    retained: bool = True
 
     @property
     def standing_bytes(self) -> int:
@@ -111,12 +120,17 @@ def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Com
     """
     if isinstance(model, VGGT):
         program = resident_memory_bytes() - _resident_bytes(list(model.state_dict().values()))
-        return ModelSize(model.config, _bytes(model), max(PROGRAM_BYTES, program), _cached_bytes(model))
+        program = max(PROGRAM_BYTES, program + _READER_BYTES)
+        return ModelSize(model.config, _bytes(model), program, _cached_bytes(model), half=_is_half(model))
     opened = open_model(model, revision)
     chosen = choose("cpu", compute, opened.config.embed_dim, opened.recipe is not None)
     network = opened.shell(chosen.compute)
-    program = resident_memory_bytes() + _READER_BYTES + _TENSOR_BYTES * len(network.state_dict())
-    return ModelSize(network.config, _bytes(network), program, _cached_bytes(network))
+    program = resident_memory_bytes() + _LOADER_BYTES + _READER_BYTES + _TENSOR_BYTES * len(network.state_dict())
+    return ModelSize(network.config, _bytes(network), program, _cached_bytes(network), half=_is_half(network))
+
+
+def _is_half(model: VGGT) -> bool:
+    return model.arithmetic.dtype is not None
 
 
 def _cached_bytes(model: VGGT) -> int:
@@ -157,8 +171,9 @@ def plan_memory(
     Raises:
         QvggtError: the smallest chunks exceed the limit; the message says what would fit.
     """
-    if limit_bytes is None:
-        return _plan(model, size, written_points, reading)
+    free = _plan(model, size, written_points, reading, retained=True)
+    if limit_bytes is None or free.peak_bytes <= _AMPLE_SHARE * limit_bytes:
+        return free
     plans = [_plan(model, smaller, written_points, reading) for smaller in _smaller(size)]
     fitting = next((plan for plan in plans if plan.peak_bytes <= limit_bytes), None)
     if fitting is None:
@@ -166,18 +181,29 @@ def plan_memory(
     return fitting
 
 
-def _plan(model: ModelSize, size: PassSize, written_points: int, reading: StageMemory | None = None) -> MemoryPlan:
-    widest = 4 * model.config.embed_dim**2 * FLOAT_BYTES
+def _plan(
+    model: ModelSize,
+    size: PassSize,
+    written_points: int,
+    reading: StageMemory | None = None,
+    *,
+    retained: bool = False,
+) -> MemoryPlan:
     stages = (*([reading] if reading else []), *stage_memory(model.config, size, model.cached_bytes))
-    writing = _writing(size, written_points) if written_points else None
-    working = LIBRARY_BYTES + widest + spare_bytes(model.config, size)
+    working = working_bytes(model.config, size, model.cached_bytes, retained)
+    if model.half and "camera" in size.heads:
+        widest = 4 * (2 * model.config.embed_dim) ** 2 * FLOAT_BYTES
+        images = 3 * (size.frames + size.other_frames) * size.height_px * size.width_px * FLOAT_BYTES
+        stages = (*stages, StageMemory("cameras", images=images, layers=round(_CAMERA_WEIGHTS * widest)))
+        working += _RETAINED_CAMERA_WEIGHTS * widest if retained else 0
     return MemoryPlan(
         size,
         program_bytes=model.program_bytes,
         weight_bytes=model.weight_bytes,
         working_bytes=working,
         stages=stages,
-        writing=writing,
+        writing=_writing(size, written_points) if written_points else None,
+        retained=retained,
     )
 
 
@@ -190,7 +216,8 @@ def _writing(size: PassSize, most_points: int) -> StageMemory:
         points * _COPIED_POINT_BYTES,
     )
     numbers = (1 if size.stored_frames else frames) * frame_pixels * FLOAT_BYTES
-    layers = _WRITER_BYTES + points * _POINT_BYTES + passing
+    page = _WRITER_BYTES + _SHOWN_BYTES * min(frames, _SHOWN_FRAMES) + _DRAWN_BYTES * frames
+    layers = page + points * _POINT_BYTES + passing
     return StageMemory(
         "writing files", images=3 * numbers, layers=layers, answers=output_channels(size.heads) * numbers
     )

@@ -11,24 +11,29 @@ from dataclasses import asdict, dataclass, replace
 
 from qvggt.model.chunking import CHUNK_TOKENS, TILE_VALUES
 from qvggt.model.config import VGGTConfig
-from qvggt.model.dense_head import dense_frames_at_a_time
+from qvggt.model.dense_head import OUTPUT_HIDDEN, dense_frames_at_a_time
 from qvggt.model.units import OUTPUT_CHANNELS, DenseHeadName
 from qvggt.options import ALL_HEADS, DENSE_FRAMES, Head, InferenceOptions
 
 FLOAT_BYTES = 4
-LIBRARY_BYTES = 60_000_000
+LIBRARY_BYTES = 38_000_000
 """Internal buffers of libraries once they have run."""
 
-_BLOCK_WIDTHS = 8
-"""Most tensors of embedding width that a block holds: the norm, q, k and v, and copies while RoPE is applied."""
-_SPARE_WIDTHS = 7
+_SPARE_WIDTHS = 4
 """Freed tensors of embedding width that the allocator retains, being too small to be released at once."""
+_SPARE_PIXEL_BYTES = 16
+"""The same, for each pixel of the frames that pass together; found by measurement."""
+_SPARE_WEIGHTS, _RETAINED_WEIGHTS = (1, 0), (4, 2)
+"""Expanded weights of the widest layer that are in memory, in float32 and in int8: if freed memory is released, and if
+it is retained."""
+_SHORT_WIDTHS, _LONG_WIDTHS, _MLP_WIDTHS = 9, 7, 6
+"""Most tensors of embedding width per token of a chunk: while short and long sequences attend, and in the MLP."""
 _POINT_WIDTHS, _FRAME_POINT_WIDTHS = 3, 11
 """Floats per pixel while depth is unprojected to points: of every frame, and of the frame being unprojected."""
 _ALIGNED_WIDTHS = 20
 """Floats per pixel held while a window is aligned."""
-_FUSED_MAPS, _FUSED_LAYOUTS = 4, 4
-"""Most maps of the finest level that fusion holds: in float32, and in the layout of a convolution kernel."""
+_FUSED_MAPS = (6, 5)
+"""Most finest maps that fusion holds: in float32, with the padded copy within a convolution, and in int8."""
 
 
 @dataclass(frozen=True)
@@ -127,25 +132,27 @@ def stage_memory(config: VGGTConfig, size: PassSize, cached_bytes: int = FLOAT_B
     frame_tokens = _frame_tokens(config, size)
     scene_tokens = size.frames * frame_tokens
     tokens = scene_tokens * config.embed_dim * FLOAT_BYTES
-    in_frame = _block(config, size, frame_tokens, size.frames, cached_bytes=cached_bytes)
-    in_scene = _block(config, size, scene_tokens, 1, cached_bytes=cached_bytes)
+    angles = 2 * scene_tokens * (config.embed_dim // config.heads) * FLOAT_BYTES
     stored = [size.frames * level * cached_bytes for level in _stored_values(config, rows, columns)]
     maps = len(dense) * sum(stored)
     before = len(dense) * sum(stored[:3])
     # A pair that heads read keeps its global block's input; in float32 the output's memory then holds the queries.
     is_long = scene_tokens > size.chunk_tokens
     block_input = tokens * cached_bytes // FLOAT_BYTES if is_long else tokens
-    in_pair = tokens + (block_input if is_long and cached_bytes < FLOAT_BYTES else 0)
+    in_pair = tokens + angles + (block_input if is_long and cached_bytes < FLOAT_BYTES else 0)
+    in_frame = _block(config, size, frame_tokens, size.frames, cached_bytes=cached_bytes)
+    in_scene = _block(config, size, scene_tokens, 1, cached_bytes=cached_bytes)
     stages = [
-        StageMemory("patch embedding", images + 3 * pixels, tokens, 0, layers=max(tokens, in_frame), answers=earlier),
-        StageMemory("frame attention", images, tokens, before, layers=in_frame, answers=earlier),
+        StageMemory("patch embedding", images + 3 * pixels, tokens, 0, layers=tokens, answers=earlier),
+        StageMemory("frame attention", images, tokens + angles, before, layers=in_frame, answers=earlier),
         StageMemory("global attention", images, in_pair, before, layers=in_scene, answers=earlier),
     ]
     if not dense:
         return stages
     at_a_time = min(size.frames, dense_frames_at_a_time(size.dense_frames, size.height_px * size.width_px))
-    projecting = _project(config, at_a_time * rows * columns)
-    stages.append(StageMemory("reading pairs", images, tokens + block_input, maps, layers=projecting, answers=earlier))
+    projecting = _project(config, at_a_time * rows * columns, cached_bytes)
+    in_pair = tokens + angles + block_input
+    stages.append(StageMemory("reading pairs", images, in_pair, maps, layers=projecting, answers=earlier))
     predicting = _predict(config, at_a_time * rows * columns, at_a_time * size.height_px * size.width_px, cached_bytes)
     answers = earlier
     for head in dense:
@@ -173,10 +180,19 @@ def _frame_tokens(config: VGGTConfig, size: PassSize) -> int:
     return 1 + config.register_tokens + math.prod(_patches(config, size))
 
 
-def spare_bytes(config: VGGTConfig, size: PassSize) -> int:
-    """Return how much freed memory the allocator retains throughout a forward pass."""
+def working_bytes(config: VGGTConfig, size: PassSize, cached_bytes: int, retained: bool) -> int:
+    """Return the memory of libraries and the allocator throughout a forward pass, and of the widest layer's weights.
+
+    Args:
+        config: the architecture.
+        size: the input, and how much of it is processed at a time.
+        cached_bytes: per value that is cached between chunks; below 4, integer products expand hardly any weights.
+        retained: whether freed memory is retained for reuse (``retain_freed_memory``).
+    """
     tokens = min(size.chunk_tokens, size.frames * _frame_tokens(config, size))
-    return tokens * config.embed_dim * FLOAT_BYTES * _SPARE_WIDTHS
+    weights = (_RETAINED_WEIGHTS if retained else _SPARE_WEIGHTS)[cached_bytes < FLOAT_BYTES] * 4 * config.embed_dim**2
+    spare = FLOAT_BYTES * (_SPARE_WIDTHS * tokens * config.embed_dim + weights)
+    return LIBRARY_BYTES + spare + _SPARE_PIXEL_BYTES * size.frames * size.height_px * size.width_px
 
 
 def output_channels(heads: Collection[Head]) -> int:
@@ -187,12 +203,13 @@ def output_channels(heads: Collection[Head]) -> int:
 
 def _block(config: VGGTConfig, size: PassSize, length: int, sequences: int, cached_bytes: int) -> int:
     """Bytes that a block holds in addition to its input and output, for sequences of ``length`` tokens."""
-    width = config.embed_dim * FLOAT_BYTES
-    total = length * sequences
+    width, total = config.embed_dim * FLOAT_BYTES, length * sequences
+    in_mlp = _MLP_WIDTHS * min(total, size.chunk_tokens) * width
     if length > size.chunk_tokens:
-        return 3 * length * config.embed_dim * cached_bytes + width * _BLOCK_WIDTHS * size.chunk_tokens
-    whole = min(sequences, max(1, size.chunk_tokens // length)) * length
-    return width * _BLOCK_WIDTHS * min(total, max(whole, size.chunk_tokens))
+        cached = 3 * length * config.embed_dim * cached_bytes
+        return cached + max(_LONG_WIDTHS * size.chunk_tokens * width, in_mlp)
+    at_a_time = min(sequences, max(1, size.chunk_tokens // length)) * length
+    return max(_SHORT_WIDTHS * at_a_time * width, in_mlp)
 
 
 def _stored_values(config: VGGTConfig, rows: int, columns: int) -> list[int]:
@@ -203,15 +220,25 @@ def _stored_values(config: VGGTConfig, rows: int, columns: int) -> list[int]:
     return [first * patches, second * patches, config.dpt_features * patches, config.dpt_features * coarse]
 
 
-def _project(config: VGGTConfig, patches: int) -> int:
-    """Bytes that a dense head holds while it projects a pair: tokens and their norm, a map, and a kernel, twice."""
-    channels = config.dpt_channels[3]
-    kernel = 2 * 9 * channels * channels
-    return FLOAT_BYTES * (patches * (4 * config.embed_dim + 2 * max(config.dpt_channels)) + kernel)
+def _project(config: VGGTConfig, patches: int, cached_bytes: int) -> int:
+    """Bytes that a dense head holds while it projects a pair: tokens, maps, and the norm or a convolution's kernel.
+
+    The float convolution makes a copy of its kernel.
+    """
+    in_norm, kernel = 2 * config.embed_dim * patches, 9 * config.dpt_channels[3] ** 2
+    in_convolution = kernel if cached_bytes < FLOAT_BYTES else 2 * kernel
+    return FLOAT_BYTES * (
+        (2 * config.embed_dim + 3 * max(config.dpt_channels)) * patches + max(in_norm, in_convolution)
+    )
 
 
 def _predict(config: VGGTConfig, patches: int, pixels: int, cached_bytes: int) -> int:
     """Bytes that a dense head holds while it predicts from its maps: in fusion, or after it if that is more."""
     fine = 16 * patches * config.dpt_features
-    after = 3 * fine + 3 * TILE_VALUES + max(OUTPUT_CHANNELS.values()) * pixels
-    return max((_FUSED_MAPS * FLOAT_BYTES + _FUSED_LAYOUTS * cached_bytes) * fine, FLOAT_BYTES * after)
+    half = config.dpt_features // 2
+    tile, hidden = min(TILE_VALUES, pixels * half), OUTPUT_HIDDEN / half
+    converted = sum(_stored_values(config, 1, patches)) if cached_bytes < FLOAT_BYTES else 0
+    fused = _FUSED_MAPS[cached_bytes < FLOAT_BYTES] * fine + fine // 4
+    widened = 3 * fine + 2 * min(TILE_VALUES, 4 * fine)
+    output = 2 * fine + max(OUTPUT_CHANNELS.values()) * pixels + round((1 + 2 * hidden) * tile)
+    return FLOAT_BYTES * (converted + max(fused, widened, output))

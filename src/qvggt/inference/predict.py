@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from qvggt import geometry
+from qvggt.inference.process_memory import trim_freed_memory
 from qvggt.model import VGGT, chunking
 from qvggt.model.chunking import Observe
 from qvggt.model.dense_head import dense_frames_at_a_time
@@ -56,11 +57,13 @@ def predict(
     absent = sorted(set(heads) - set(model.heads))
     if absent:
         raise QvggtError(f"the model has no {absent[0]} head: choose among {', '.join(model.heads)} (--heads)")
+    trim_freed_memory()
     parameter = next(model.parameters())
     batch = torch.from_numpy(images.images)[None].to(parameter.device, parameter.dtype)  # [1, S, 3, H, W]
     frames = f"{len(images.names)} frame{'s' if len(images.names) > 1 else ''}"
     report = None if on_progress is None else lambda stage, share: on_progress(f"{frames}, {stage}", share)
     observe = nullcontext if report is None else reporting(model, batch, heads, options.dense_frames, report=report)
+    observe = trimming(observe)
     outputs = chunking.run(
         model, batch, heads, options.dense_frames, chunk_tokens=options.chunk_tokens, observe=observe
     )
@@ -109,6 +112,18 @@ def with_view(pose_enc: Tensor) -> Tensor:
             "%d of %d cameras have a field of view of 0: their focal lengths are invalid", narrow, len(pose_enc)
         )
     return torch.cat((pose_enc[:, :7], pose_enc[:, 7:].clamp(min=LEAST_VIEW_RAD)), -1)
+
+
+def trimming(observe: Observe) -> Observe:
+    """Return an observer that does what another does, and then trims freed memory."""
+
+    @contextmanager
+    def trimmed(unit: str) -> Iterator[None]:
+        with observe(unit):
+            yield
+        trim_freed_memory()
+
+    return trimmed
 
 
 def reporting(model: VGGT, images: Tensor, heads: Collection[Head], dense_frames: int, report: OnProgress) -> Observe:

@@ -77,13 +77,24 @@ class StageClock:
         self._since = now
 
 
+_releasing = False
+"""Whether freed memory is returned to the system."""
+
+
 def release_freed_memory() -> None:
     """Return freed memory to the system, now and from now on, except for small allocations.
 
     By default the C library retains part of it for reuse, and how much is hard to predict. Sets glibc's malloc
     thresholds for the whole process; does nothing with another C library.
     """
-    if _mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES) and _mallopt(_M_TRIM_THRESHOLD, _SPARE_BYTES):
+    global _releasing
+    _releasing = _mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES) and _mallopt(_M_TRIM_THRESHOLD, _SPARE_BYTES)
+    trim_freed_memory()
+
+
+def trim_freed_memory() -> None:
+    """Return small allocations that were freed to the system too, if ``release_freed_memory`` was called last."""
+    if _releasing:
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -95,6 +106,8 @@ def retain_freed_memory() -> None:
     larger than any within a layer are still released, since the gaps that they leave would not be filled. Sets glibc's
     malloc thresholds for the whole process; does nothing with another C library.
     """
+    global _releasing
+    _releasing = False
     if _mallopt(_M_MMAP_THRESHOLD, _RETAINED_BYTES) or _mallopt(_M_MMAP_THRESHOLD, _MOST_BYTES):
         _mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 

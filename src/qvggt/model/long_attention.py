@@ -54,6 +54,7 @@ def _queries_keys_values(
             pool.add(chunk, part)
         if own is not None and pooling is not None:
             own.put(chunk, Own.of(*parts, pooling.own[chunk]))
+        del parts, part  # or they would be held while the next chunk is computed
     keys, values = keys.tokens(), values.tokens()
     if pooling is not None:
         keys, values = pooling.with_mean(keys), pooling.with_mean(values)
