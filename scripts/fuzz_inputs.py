@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import fuzz_runs as runs
 import numpy as np
 import torch
 from PIL import Image
@@ -373,4 +374,9 @@ READERS: dict[str, Reader] = {
         lambda folder: load_recipe(folder / "r.json"),
     ),
     "images": Reader(_write_images, lambda folder: load_images(sorted(folder.glob("*.*")), OPTIONS)),
+    "video, MP4": Reader(lambda folder: runs.write_video(folder / "v.mp4"), runs.read_video),
+    "video, Matroska": Reader(lambda folder: runs.write_video(folder / "v.mkv", "mjpeg"), runs.read_video),
+    "result.json": Reader(runs.write_result, runs.read_result),
+    "training run": Reader(runs.write_training, runs.read_training),
+    "half-filled folder": Reader(runs.write_half_filled, runs.read_half_filled),
 }  # fmt: skip

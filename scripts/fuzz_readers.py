@@ -124,6 +124,7 @@ def outcomes(name: str, numbers: range, seed: int) -> Iterator[tuple[int, str, s
         good = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
         files = [path for path in good if path.name not in ("settings.json", ".qvggt-manifest.json")]
         expected = digest(reader.read(folder))
+        _restore(folder, good)
         for number in numbers:
             rng = random.Random(f"{seed}/{name}/{number}")
             path = rng.choice(files)
@@ -143,13 +144,18 @@ def outcomes(name: str, numbers: range, seed: int) -> Iterator[tuple[int, str, s
             except Exception as error:
                 outcome, detail = type(error).__name__, f"{path.name}: {ascii(str(error))[:300]}"
             yield number, outcome, detail
-            for other in set(folder.rglob("*")) - set(good):
-                if other.is_file():
-                    other.unlink()
-            for each, content in good.items():
-                if each == path or not each.exists():
-                    each.parent.mkdir(parents=True, exist_ok=True)
-                    each.write_bytes(content)
+            _restore(folder, good, path)
+
+
+def _restore(folder: Path, good: dict[Path, bytes], changed: Path | None = None) -> None:
+    """Make the files of a folder the good ones again: those that are changed or gone, and no others."""
+    for other in set(folder.rglob("*")) - set(good):
+        if other.is_file():
+            other.unlink()
+    for path, content in good.items():
+        if path == changed or not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 def _work(connection: Connection, name: str, numbers: range, seed: int) -> None:

@@ -218,6 +218,23 @@ def test_finish_folder_refuses_a_journal_that_is_damaged_or_leads_elsewhere(old)
     assert not (old / "a").exists()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"staging": ".qvggt-staging-1", "files": "abc", "remove": []}',
+        '{"staging": ".qvggt-staging-\\u0000", "files": [], "remove": []}',
+        '{"staging": ".qvggt-staging-gone", "files": ["new.txt"], "remove": ["a"]}',
+    ],
+)
+def test_finish_folder_refuses_a_journal_that_would_lose_files(old, text):
+    before = {path: path.read_bytes() for path in old.rglob("*") if path.is_file()}
+    (old / JOURNAL).write_text(text)
+    with pytest.raises(QvggtError, match="damaged"):
+        finish_folder(old)
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_check_folder_says_what_new_folder_would(old, tmp_path):
     check_folder(tmp_path / "fresh", CONTENTS)
     check_folder(old, CONTENTS, overwrite=True)

@@ -6,7 +6,14 @@ import pytest
 from fuzz_inputs import READERS
 from fuzz_readers import OTHER, REFUSED, SAME, outcomes
 
-SLOW = ("4-bit checkpoint", "weights, .safetensors", "weights, shards", "weights, .pt", "index of rooms")
+SLOW = (
+    "4-bit checkpoint",
+    "weights, .safetensors",
+    "weights, shards",
+    "weights, .pt",
+    "index of rooms",
+    "training run",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -153,6 +153,22 @@ def test_a_damaged_checkpoint_and_a_folder_that_is_a_file_are_refused(tmp_path):
         train(TINY, tmp_path / "checkpoint.pt")
 
 
+def test_a_checkpoint_with_a_flipped_bit_and_a_damaged_log_are_refused(tmp_path):
+    train(TINY, tmp_path, minutes=0)
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    path.write_bytes(flipped)
+    with pytest.raises(QvggtError, match="is damaged"):
+        train(TINY, tmp_path, minutes=0)
+    path.write_bytes(whole)
+    for line in ("[" * 100_000, "[]", '{"images": 1}', "{"):
+        (tmp_path / "log.jsonl").write_text(line + "\n")
+        with pytest.raises(QvggtError, match=r"log\.jsonl is damaged"):
+            train(TINY, tmp_path, minutes=0)
+
+
 def test_the_curve_is_drawn(tmp_path):
     lines = [
         {"step": 1, "images": 10, "loss_total": 1.0}

@@ -15,14 +15,14 @@ that are found once the lock is taken belong to processes that are gone.
 from __future__ import annotations
 
 import glob
-import json
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from qvggt.files.read import read_json_object, reading
 from qvggt.files.write import made_parents, sync, system_errors, write_json
 from qvggt.types import PathLike, QvggtError
 
@@ -240,28 +240,39 @@ def _complete(target: Path) -> None:
 
 
 def _read_journal(target: Path) -> tuple[Path, list[str], list[str]]:
-    try:
-        journal = json.loads((target / JOURNAL).read_text(encoding="utf-8"))
-        name, lists = Path(str(journal["staging"])).name, [_inside(journal[part]) for part in ("files", "remove")]
-    except (ValueError, KeyError, TypeError):
-        name, lists = "", []
-    if not name.startswith(_STAGING):
-        raise QvggtError(f"{target / JOURNAL} is damaged: remove it, and write the folder again with --overwrite")
-    return target / name, lists[0], lists[1]
+    remedy = "remove it, and write the folder again with --overwrite"
+    journal = read_json_object(target / JOURNAL, remedy)
+    with reading(target / JOURNAL, remedy):
+        staging = target / Path(str(journal["staging"])).name
+        names, remove = _inside(journal["files"]), _inside(journal["remove"])
+        if not staging.name.startswith(_STAGING) or not _is_file_name(staging.name):
+            raise ValueError(f"its staging folder is {staging.name[:60]!r}")
+        if not staging.is_dir() and not all((target / name).exists() for name in names):
+            raise ValueError(f"{staging.name} is missing")
+        return staging, names, remove
 
 
 def _manifest(path: Path) -> list[str]:
-    """Return the files that the last command wrote into a folder, by their names below it."""
+    """Return the files that the last command wrote into a folder, by their names below it; none if it is unknown."""
     try:
-        return _inside(json.loads(path.read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return _inside(read_json_object(path)["files"])
+    except (QvggtError, KeyError, TypeError):
         return []
 
 
-def _inside(names: Iterable[object]) -> list[str]:
+def _inside(names: object) -> list[str]:
     """Return the names that do not lead out of a folder: journals and manifests may come from elsewhere."""
-    paths = [Path(name) for name in names if isinstance(name, str)]
-    return [path.as_posix() for path in paths if not path.is_absolute() and ".." not in path.parts]
+    if not isinstance(names, list):
+        raise TypeError(f"expected a list of names, got {type(names).__name__}")
+    paths = [Path(name) for name in names if isinstance(name, str) and _is_file_name(name)]
+    return [path.as_posix() for path in paths if path.parts and not path.is_absolute() and ".." not in path.parts]
+
+
+def _is_file_name(name: str) -> bool:
+    try:
+        return len(os.fsencode(name)) > 0 and "\0" not in name
+    except UnicodeEncodeError:
+        return False
 
 
 def _files_below(folder: Path) -> list[str]:

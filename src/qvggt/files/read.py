@@ -139,6 +139,16 @@ def read_json_object(path: PathLike, remedy: str = INTACT, what: str = "") -> di
         return value
 
 
+def read_json_lines(path: PathLike, remedy: str = INTACT, what: str = "") -> list[dict[str, Any]]:
+    """Return the objects of a file with one JSON object a line; see ``read_json``."""
+    lines = read_text(path, remedy, what).splitlines()
+    values = [parse_json(line, path, remedy, what, allow_nan=True) for line in lines if line.strip()]
+    with reading(path, remedy, what):
+        if not all(isinstance(value, dict) for value in values):
+            raise ValueError("expected a JSON object on each line")
+        return values
+
+
 def _limited(file: IO[bytes] | gzip.GzipFile, limit: int) -> bytes:
     content = file.read(limit + 1)
     if len(content) > limit:

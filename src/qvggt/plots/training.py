@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from qvggt.files import new_file
+from qvggt.files.read import read_json_lines
 from qvggt.types import QvggtError
 
 
@@ -19,7 +20,7 @@ def plot_log(log: Path, picture: Path) -> Path:
     """
     if not log.exists():
         raise QvggtError(f"no training log {str(log)!r}: train first")
-    lines = [json.loads(line) for line in log.read_text().splitlines() if line.strip()]
+    lines = read_json_lines(log, what="the training log")
     losses = [line for line in lines if "loss_total" in line]
     checks = [line for line in lines if "auc30" in line]
     rooms = sorted({line.get("landmarks", 1.0) for line in checks}, reverse=True)
@@ -44,5 +45,6 @@ def plot_log(log: Path, picture: Path) -> Path:
     right.set_ylim(bottom=0)
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
-    figure.savefig(picture, dpi=120)
+    with new_file(picture, overwrite=True) as temporary:
+        figure.savefig(temporary, dpi=120)
     return picture

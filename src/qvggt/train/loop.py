@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from qvggt.checkpoint.tensors import TensorFileWriter
 from qvggt.files import lock_folder, make_folder, new_file, remove_temporaries
+from qvggt.files.read import read_json_lines, reading
 from qvggt.model import VGGT
 from qvggt.train.feed import Renderer, rendered_apart, rendered_here
 from qvggt.train.grow import begin_from
@@ -24,6 +26,7 @@ from qvggt.train.step import step_loss
 from qvggt.train.validate import validate
 from qvggt.types import QvggtError
 from qvggt.weights.open import FloatWeights
+from qvggt.weights.verify import verify_file
 
 log = logging.getLogger(__name__)
 
@@ -178,26 +181,32 @@ class Run:
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-            raise QvggtError(f"{str(path)!r} is damaged ({str(error)[:80]}); move it away to begin anew") from None
+        verify_file(path)
+        with reading(path, "move it away to begin anew"):
+            try:
+                self._restore(torch.load(path, map_location="cpu", weights_only=True), path)
+            except (RuntimeError, pickle.UnpicklingError) as error:
+                raise ValueError(str(error)) from error
+        self.trim_log()
+        log.info("going on from step %d", self.step)
+
+    def _restore(self, state: dict[str, Any], path: Path) -> None:
         if json.dumps(state["recipe"]) != json.dumps(recipe_json(self.recipe)):
             raise QvggtError(f"{str(path)!r} belongs to another recipe; give another folder, or move it away")
         self.optimizer.load(state)
-        self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
-        self.sums, self.count = state["sums"], state["count"]
+        self.step, self.images, self.seconds = int(state["step"]), int(state["images"]), float(state["seconds"])
+        self.sums, self.count = dict(state["sums"]), int(state["count"])
         torch.set_rng_state(state["torch_rng"])
-        self.trim_log()
-        log.info("going on from step %d", self.step)
 
     def trim_log(self) -> None:
         """Drop what the log says of steps after the checkpoint: they will be taken again."""
         path = self.folder / "log.jsonl"
         if path.exists():
-            lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= self.step]
+            lines = read_json_lines(path, "move it away")
+            with reading(path, "move it away"):
+                kept = [json.dumps(line) for line in lines if line["step"] <= self.step]
             with new_file(path, overwrite=True) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in lines))
+                temporary.write_text("".join(f"{line}\n" for line in kept))
 
     def write_weights(self) -> Path:
         """Write the averaged weights as float16 and return their path."""
