@@ -1,6 +1,7 @@
 """Planned memory against what a process really uses."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,8 +10,10 @@ import pytest
 import torch
 
 import qvggt
+from qvggt.api import reconstruct as api
 from qvggt.backends.native.library import unavailable_reason
-from qvggt.inference.memory_plan import model_size, plan_memory
+from qvggt.export.result import ResultInfo, write_result
+from qvggt.inference.memory_plan import model_size, output_bytes, plan_memory
 from qvggt.inference.memory_sums import PassSize
 from qvggt.options import InferenceOptions, WindowOptions
 from qvggt.weights.pretrained import sample_images
@@ -59,6 +62,21 @@ def test_plan_memory__files_are_written_without_the_model():
     assert plan_memory(small, many, written_points=10**7).peak_bytes > plan_memory(small, many).peak_bytes
     with pytest.raises(qvggt.QvggtError, match="smaller images"):
         plan_memory(small, many, limit, 10**7)
+
+
+def test_output_bytes__is_what_files_take(tmp_path):
+    predicted = qvggt.reconstruct("nano", sample_images())
+    size = PassSize.of(predicted.images.shape, ("camera", "depth"))
+    write_result(predicted, ResultInfo("nano"), tmp_path)
+    taken = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert 0.4 * taken < output_bytes(size, 10**6) < taken
+
+
+def test_reconstruct__refuses_a_disk_that_is_too_full_before_the_pass(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**9, 10**9, 10**5))
+    monkeypatch.setattr(api, "predict_windows", None)
+    with pytest.raises(qvggt.QvggtError, match=r"the disk is full: .*deep/out needs about"):
+        api.reconstruct("nano", sample_images(), output=tmp_path / "deep" / "out", written_points=1000)
 
 
 def test_plan_memory__a_limit_shortens_chunks():

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -167,6 +168,13 @@ def test_a_checkpoint_with_a_flipped_bit_and_a_damaged_log_are_refused(tmp_path)
         (tmp_path / "log.jsonl").write_text(line + "\n")
         with pytest.raises(QvggtError, match=r"log\.jsonl is damaged"):
             train(TINY, tmp_path, minutes=0)
+
+
+def test_a_disk_that_is_too_full_is_refused_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10**9, 10**9, 10**5))
+    with pytest.raises(QvggtError, match="the disk is full"):
+        train(TINY, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_curve_is_drawn(tmp_path):

@@ -13,11 +13,12 @@ import torch
 from qvggt.backends import choose
 from qvggt.checkpoint.folder import save_checkpoint
 from qvggt.checkpoint.open import open_model
+from qvggt.files import check_space
 from qvggt.images.limits import MemoryLeft
 from qvggt.images.masks import load_masks
 from qvggt.images.preprocess import load_images
 from qvggt.images.sources import ImageSource
-from qvggt.inference.memory_plan import MemoryPlan, ModelSize, model_size, plan_memory
+from qvggt.inference.memory_plan import MemoryPlan, ModelSize, model_size, output_bytes, plan_memory
 from qvggt.inference.memory_sums import PassSize
 from qvggt.inference.process_memory import release_freed_memory, resident_memory_bytes, retain_freed_memory
 from qvggt.inference.windows import predict_windows
@@ -107,6 +108,7 @@ def reconstruct(
     masks: PathLike | None = None,
     on_window: OnWindow | None = None,
     folder: PathLike | None = None,
+    output: PathLike | None = None,
 ) -> Prediction:
     """Turn photographs of one scene, or a video, into cameras, depth and points.
 
@@ -129,27 +131,35 @@ def reconstruct(
         on_window: called with the new frames of each window, without masks, or once with all frames.
         folder: existing folder that keeps the frames of windows instead of memory; arrays of the prediction are then
             its files. A later call for the same model, images and options goes on after the last finished window.
+        output: where files will be written: too little free space is refused before the pass.
 
     Raises:
         QvggtError: model or images cannot be read, an option is impossible, memory too low, or a result not finite.
     """
-    options = InferenceOptions(dense_frames, windows, memory_bytes)
-    wanted = _heads(heads, points_from)
+    options, wanted = InferenceOptions(dense_frames, windows, memory_bytes), _heads(heads, points_from)
     model = model if isinstance(model, VGGT) else load(model)
     if on_progress is not None:
         on_progress("reading images", 0.0)
     measured = None if memory_bytes is None else _measured(model)
     memory_left = None if memory_bytes is None else _memory_left(memory_bytes)
-    size, patch = model.config.image_size, model.config.patch_size
     keep = None if folder is None or windows is None else Path(folder)
-    pictures = load_images(images, ImageOptions(size, patch, mode, fps=fps, frames=frames), memory_left, keep)
+    pictures = load_images(images, _image_options(model, mode, fps, frames), memory_left, keep)
     kept = None if masks is None else load_masks(masks, pictures)
+    pass_size = PassSize.of(pictures.images.shape, wanted, options, _chunk_tokens(model), stored=keep is not None)
+    if output is not None:
+        check_space(output, output_bytes(pass_size, written_points))
     if measured is not None:
-        chunk = default_chunk_tokens(next(model.parameters()).device)
-        pass_size = PassSize.of(pictures.images.shape, wanted, options, chunk, stored=keep is not None)
         options = _fitted(options, plan_memory(measured, pass_size, memory_bytes, written_points))
     found = predict_windows(model, pictures, wanted, options, on_progress=on_progress, on_window=on_window, folder=keep)
     return replace(found, mask=kept)
+
+
+def _image_options(model: VGGT, mode: ImageMode, fps: float | None, frames: int | None) -> ImageOptions:
+    return ImageOptions(model.config.image_size, model.config.patch_size, mode, fps=fps, frames=frames)
+
+
+def _chunk_tokens(model: VGGT) -> int:
+    return default_chunk_tokens(next(model.parameters()).device)
 
 
 def _measured(model: VGGT) -> ModelSize:

@@ -78,7 +78,7 @@ def reconstruct(
             prediction = api.reconstruct(
                 network, images, heads=heads or None, points_from=points_from, mode=mode, fps=fps, frames=frames,
                 dense_frames=dense_frames, windows=windows, memory_bytes=limit, written_points=max_points,
-                masks=masks, on_progress=update, on_window=live and live.add, folder=kept,
+                masks=masks, on_progress=update, on_window=live and live.add, folder=kept, output=output,
             )  # fmt: skip
             clock.append(time.perf_counter())
             del network  # writing files needs its memory

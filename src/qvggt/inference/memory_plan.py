@@ -46,6 +46,9 @@ _POINT_BYTES, _COPIED_POINT_BYTES = 19, 24
 _SHOWN_FRAMES, _SHOWN_PIXEL_BYTES, _SORTED_PIXEL_BYTES = 8, 22, 9
 """Frames on the overview page, bytes of a pixel on it, and bytes of a pixel while confidences are sorted."""
 
+_DEPTH_IMAGE_BYTES, _FILE_POINT_BYTES, _PAGE_BYTES = 1, 35, 500_000
+"""Of the files, at least: bytes of a pixel in depth images, of a point in two files, and of all others."""
+
 
 @dataclass(frozen=True)
 class ModelSize:
@@ -221,6 +224,13 @@ def _writing(size: PassSize, most_points: int) -> StageMemory:
     return StageMemory(
         "writing files", images=3 * numbers, layers=layers, answers=output_channels(size.heads) * numbers
     )
+
+
+def output_bytes(size: PassSize, most_points: int) -> int:
+    """Return how many bytes the files of a reconstruction take at least if half of the pixels yield points."""
+    pixels = (size.frames + size.other_frames) * size.height_px * size.width_px
+    prediction = pixels * FLOAT_BYTES * (3 + output_channels(size.heads))
+    return prediction + pixels * _DEPTH_IMAGE_BYTES + min(most_points, pixels // 2) * _FILE_POINT_BYTES + _PAGE_BYTES
 
 
 def _smaller(size: PassSize) -> Iterator[PassSize]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from qvggt.checkpoint.tensors import TensorFileWriter
-from qvggt.files import lock_folder, make_folder, new_file, remove_temporaries
+from qvggt.files import check_space, lock_folder, make_folder, new_file, remove_temporaries
 from qvggt.files.read import read_json_lines, reading
 from qvggt.model import VGGT
 from qvggt.train.feed import Renderer, rendered_apart, rendered_here
@@ -88,6 +88,7 @@ def train(
     optimizer = Optimizer(model, recipe)
     run = Run(recipe, folder, device, optimizer)
     run.resume()
+    check_space(folder, run.checkpoint_bytes)
     deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     rooms = rendered_apart(recipe, run.step) if render_apart and device == "cpu" else rendered_here(recipe, device)
     with lock_folder(folder), rooms as renderer:
@@ -112,6 +113,11 @@ class Run:
         self.sums: dict[str, float] = {}
         self.count = 0
         self.started = self.saved = time.monotonic()
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """About how large a checkpoint is: weights, their average, and the optimizers' one or two values for each."""
+        return 4 * sum(tensor.nbytes for tensor in self.optimizer.model.state_dict().values())
 
     def advance(self, renderer: Renderer) -> None:
         """Take one step; save and validate when it is time."""

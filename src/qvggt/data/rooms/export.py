@@ -14,6 +14,7 @@ these folders.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ from PIL import Image
 
 from qvggt import geometry
 from qvggt.data.rooms.family import RoomBatch, RoomSplit, render_rooms
-from qvggt.files import make_folder, new_folder, write_json
+from qvggt.files import check_space, make_folder, new_folder, write_json
 from qvggt.files.read import read_json, reading
 from qvggt.types import OnProgress, PathLike, QvggtError
 from qvggt.version import __version__
@@ -37,6 +38,8 @@ POINTS = 4096
 """Largest number of points in ``points3D.txt``."""
 
 _MOST_SCENES = 1_000_000
+_PIXEL_BYTES = 4
+"""Least bytes of a pixel on the disk: those of its exact depth."""
 _SCENE = re.compile(r"[\w. -]{1,200}-[0-9]{5,7}")
 
 CONVENTIONS = (
@@ -107,6 +110,8 @@ def write_rooms(
         raise QvggtError(f"a seed must lie in 0..2**63-1, not at {part.first_seed}: choose another")
     folder = Path(folder)
     index = _index(part, pictures, name)
+    missing = sum(not (folder / f"{name}-{number:05d}").is_dir() for number in range(part.scenes))
+    check_space(folder, missing * part.frames * math.prod(pictures.image_hw) * _PIXEL_BYTES)
     _prepare(folder, index, overwrite)
     scenes = [(f"{name}-{number:05d}", seed) for number, seed in enumerate(part.seeds)]
     rendered = 0
