@@ -26,7 +26,7 @@ class RefineOptions:
 
     max_size: int = 1600
     max_features: int = 4096
-    rounds: int = 4
+    rounds: int = 5
     holdout_percent: float = 25.0
     hold_focal: bool = False
     hold_poses: bool = False

@@ -15,8 +15,8 @@ MIN_OBSERVATIONS = 30
 """Observations below which a frame is left out of an adjustment."""
 
 _MIN_ANGLE_DEG = 1.0
-_LEAST_PX = 1.0
-"""Least scale of the robust loss and, times the factor, of the filter."""
+_LEAST_PX = 0.5
+"""Least scale of the robust loss and of the filter: wrong matches that nearly fit mislead, so it is below a pixel."""
 
 _FACTORS = (6.0, 4.0, 3.0)
 """Observations with an error above this multiple of the median are left out, by round; the last one from there on."""
