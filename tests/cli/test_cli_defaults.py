@@ -175,7 +175,7 @@ def test_defaults_of_a_command_are_those_of_the_options(command):
             IMAGES
             | fields(InferenceOptions, "dense_frames", "windows", "memory_bytes")
             | {"points_from": ExportOptions.points_from, "heads": None, "written_points": 0, "masks": None}
-            | {"on_progress": None, "on_window": None, "folder": None},
+            | {"on_progress": None, "on_window": None, "folder": None, "output": None},
         ),
         (
             qvggt.fidelity,
