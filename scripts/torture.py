@@ -2,7 +2,7 @@
 
     python scripts/torture.py [PART ...] [--kills N] [--inputs N] [--json FILE] [--page docs/reliability.md]
 
-Parts: kills, disks, readers, memory, threads, compile. Needs a system with fork; `disks` needs root, to mount tmpfs.
+With --page, the rows of the parts that ran are replaced. Parts: kills, disks, readers, memory, threads, compile. Needs a system with fork; `disks` needs root, to mount tmpfs.
 """
 
 from __future__ import annotations
@@ -42,6 +42,16 @@ CALIBRATION = ("--calib", str(SAMPLE_SCENE), "--calib-scenes", "3", "--calib-fra
 
 COMMANDS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
     "reconstruct": (lambda out: ["reconstruct", MODEL, str(SAMPLE_SCENE), "-o", str(out / "r")], ("--overwrite",)),
+    "reconstruct, windows": (
+        lambda out: ["reconstruct", MODEL, str(SAMPLE_SCENE), "-o", str(out / "w"), "--window", "3"], ("--overwrite",),
+    ),
+    "export": (
+        lambda out: ["export", str(out.parent / "result"), "-o", str(out / "e"), "--format", "colmap"],
+        ("--overwrite",),
+    ),
+    "frames": (
+        lambda out: ["frames", str(out.parent / "v.mp4"), "-o", str(out / "f"), "--number", "4"], ("--overwrite",),
+    ),
     "quantize, rtn": (lambda out: ["quantize", MODEL, "-o", str(out / "q")], ("--overwrite",)),
     "quantize, gptq": (
         lambda out: ["quantize", MODEL, "-o", str(out / "q"), "--method", "gptq", *CALIBRATION],
@@ -72,10 +82,20 @@ RECIPE = {"model": "micro", "phases": [{"steps": 6, "image_px": 28, "images_per_
           "cooldown_steps": 2, "validate_steps": 100, "checkpoint_minutes": 0.0}  # fmt: skip
 
 
+def _write_inputs(folder: Path) -> None:
+    """Write what commands read: a recipe, a result and a video."""
+    from fuzz_runs import write_video
+
+    (folder / "recipe.json").write_text(json.dumps(RECIPE))
+    write_video(folder / "v.mp4")
+    if _forked(["reconstruct", MODEL, str(SAMPLE_SCENE), "-o", str(folder / "result")]) != 0:
+        raise SystemExit("reconstruct fails")
+
+
 def torture_kills(folder: Path, kills: int) -> list[str]:
     """Kill every command at random moments; a repeated run must give the bytes of an uninterrupted one."""
     rows = []
-    (folder / "recipe.json").write_text(json.dumps(RECIPE))
+    _write_inputs(folder)
     rng = random.Random(0)
     for name, (arguments, again) in COMMANDS.items():
         whole = folder / "whole"
@@ -140,7 +160,7 @@ def _contents(folder: Path, name: str) -> dict[str, str]:
 def torture_disks(folder: Path) -> list[str]:
     """Run every command on disks of many sizes and of few files: it ends well, or in one sentence that says why."""
     rows = []
-    (folder / "recipe.json").write_text(json.dumps(RECIPE))
+    _write_inputs(folder)
     options = [f"size={1 << power}k" for power in range(2, 14)] + [f"nr_inodes={count}" for count in range(2, 26)]
     for name, (arguments, _) in COMMANDS.items():
         fine = said = wrong = 0
@@ -258,14 +278,21 @@ def main() -> None:
             started = time.monotonic()
             rows += [f"| {name} | {row} |" for row in parts[name]()]
             sys.stderr.write(f"{name}: {time.monotonic() - started:.0f} s\n")
-    table = "\n".join(["| part | what was done | how much | faults |", "|---|---|---|---|", *rows])
-    sys.stdout.write(f"{table}\n")
+    sys.stdout.write(_table(rows))
     if options.page is not None:
         sys.path.append(str(Path(__file__).parents[1] / "docs"))
         from marked import replace_between
 
         page = options.page.read_text(encoding="utf-8")
-        options.page.write_text(replace_between(page, "torture", table), encoding="utf-8")
+        run = options.parts or list(parts)
+        shown = {part: [line for line in page.splitlines() if line.startswith(f"| {part} | ")] for part in parts}
+        shown |= {part: [row for row in rows if row.startswith(f"| {part} | ")] for part in run}
+        table = _table([row for part in parts for row in shown[part]])
+        options.page.write_text(replace_between(page, "torture", table.rstrip()), encoding="utf-8")
+
+
+def _table(rows: Sequence[str]) -> str:
+    return "\n".join(["| part | what was done | how much | faults |", "|---|---|---|---|", *rows]) + "\n"
 
 
 if __name__ == "__main__":
