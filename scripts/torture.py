@@ -1,8 +1,9 @@
 """Torture qvggt: kills, full disks, damaged files, long runs and threads; print one table.
 
-    python scripts/torture.py [PART ...] [--kills N] [--inputs N] [--json FILE] [--page docs/reliability.md]
+    python scripts/torture.py [PART ...] [--kills N] [--inputs N] [--page docs/reliability.md]
 
-With --page, the rows of the parts that ran are replaced. Parts: kills, disks, readers, memory, threads, compile. Needs a system with fork; `disks` needs root, to mount tmpfs.
+Parts: kills, disks, readers, memory, threads, compile; --page replaces their rows in a page. Needs a system with fork;
+`disks` needs root, to mount tmpfs.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 SCRIPT = """
-import builtins, os, sys
+import builtins, os, signal, sys
 import huggingface_hub, matplotlib.figure, psutil, scipy.spatial, torch, trimesh
 
 POSIX = {"resource", "fcntl", "pwd", "grp", "termios", "tty", "posix", "syslog"}
@@ -19,8 +19,12 @@ def without_posix(name, globals=None, locals=None, fromlist=(), level=0):
     return original(name, globals, locals, fromlist, level)
 
 builtins.__import__ = without_posix
-for name in ("sysconf", "geteuid", "getuid", "getpgid", "setsid", "fork"):
-    delattr(os, name)
+for module, names in (
+    (os, "sysconf geteuid getuid getpgid setsid fork killpg chown fchmod mkfifo sched_getaffinity pread"),
+    (signal, "SIGHUP SIGKILL SIGALRM SIGUSR1 SIGPIPE alarm"),
+):
+    for name in names.split():
+        delattr(module, name)
 
 import pkgutil, importlib, qvggt
 for module in pkgutil.walk_packages(qvggt.__path__, "qvggt."):
@@ -28,6 +32,14 @@ for module in pkgutil.walk_packages(qvggt.__path__, "qvggt."):
         importlib.import_module(module.name)
 from qvggt.cli import main
 main(["demo", "-o", sys.argv[1]])
+photos, result = sys.argv[1] + "/photos", sys.argv[1] + "/result"
+for command in (
+    ["render", "rooms", "-o", photos, "--scenes", "1", "--frames", "4", "--size", "28"],
+    ["reconstruct", "seeded:micro", photos + "/test-00000/images", "-o", result, "--window", "3", "--overlap", "1"],
+    ["reconstruct", "seeded:micro", photos + "/test-00000/images", "-o", result, "--overwrite", "--memory", "2GB"],
+    ["export", result, "-o", sys.argv[1] + "/colmap", "--format", "colmap"],
+):
+    main(command)
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qvggt.images import video
 from qvggt.images.preprocess import load_images
 from qvggt.images.video import choose_times, read_video
 from qvggt.options import ImageOptions
@@ -159,6 +161,37 @@ def test_frames_that_cannot_be_decoded_cost_only_themselves(tmp_path):
     data[len(data) // 2 : len(data) // 2 + len(noise)] = noise
     path.write_bytes(bytes(data))
     assert 1 <= len(load_images(path, ImageOptions(size=56, frames=8)).names) <= 8
+
+
+LIMITED = """
+import json, sys
+from qvggt.images.preprocess import load_images
+from qvggt.inference.process_memory import peak_memory_bytes, resident_memory_bytes
+from qvggt.options import ImageOptions
+
+before = resident_memory_bytes()
+load_images(sys.argv[1], ImageOptions(56), lambda: int(sys.argv[2]))
+print(peak_memory_bytes() - before)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of a process")
+def test_read_video__4k_stays_within_the_memory_that_is_left(tmp_path):
+    path, left = encode(tmp_path / "film.mp4", 6, size=(3840, 2160)), 240_000_000
+    done = subprocess.run([sys.executable, "-c", LIMITED, path, str(left)], capture_output=True, text=True, check=True)
+    assert 100_000_000 < int(done.stdout) < left
+    with pytest.raises(QvggtError, match=r"film\.mp4' needs 211 MB to decode"):
+        load_images(path, ImageOptions(56), lambda: 10**8)
+
+
+def test_read_video__a_limit_changes_the_number_of_threads_and_nothing_else(tmp_path, monkeypatch):
+    path = encode(tmp_path / "film.mp4", 21)
+    monkeypatch.setattr(video, "_DECODER_BYTES", 0)
+    free = load_images(path, ImageOptions(56))
+    close = load_images(path, ImageOptions(56), lambda: 20 * 64 * 48)
+    np.testing.assert_array_equal(close.images, free.images)
+    assert close.names == free.names
 
 
 def test_a_video_among_images_and_a_rate_without_a_video(tmp_path):

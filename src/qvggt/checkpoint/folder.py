@@ -159,7 +159,7 @@ def write_checkpoint(
             for name, tensor in tensors:
                 writer.write(name, tensor)
         config_text = json.dumps(_config_json(config, recipe), indent=2)
-        (temporary / CONFIG).write_text(config_text, encoding="utf-8")
+        (temporary / CONFIG).write_text(config_text, encoding="utf-8", newline="\n")
         contents = {
             **recipe.to_json(),
             "config": hash_bytes(config_text.encode()),
@@ -167,7 +167,7 @@ def write_checkpoint(
             "tensors": dict(sorted(writer.hashes.items())),
         }
         contents["hash"] = _own_hash(contents)
-        (temporary / RECIPE).write_text(json.dumps(contents, indent=2), encoding="utf-8")
+        (temporary / RECIPE).write_text(json.dumps(contents, indent=2), encoding="utf-8", newline="\n")
     return Path(folder)
 
 

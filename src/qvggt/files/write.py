@@ -135,7 +135,7 @@ def write_json(path: PathLike, value: Any) -> None:
     text = _pretty(value, "") + "\n"
     with new_file(path, overwrite=True) as temporary:
         # A file's name need not be text: its stray bytes become \u escapes, which JSON reads back as they were.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def sync(path: Path) -> None:

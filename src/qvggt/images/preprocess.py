@@ -132,7 +132,7 @@ def _from_path(path: Path, options: ImageOptions, memory_left: MemoryLeft | None
     if stat.S_ISDIR(mode):
         return _from_files(list_images(path), f"images in the folder {quote(path)}", options, memory_left)
     if stat.S_ISREG(mode) and suffix(path) in VIDEO_SUFFIXES:
-        return _pictures(read_video(path, options.fps, options.frames))
+        return _pictures(read_video(path, options.fps, options.frames, memory_left))
     _refuse_fps(options)
     return iter([read_picture(path, path.name, max_bytes=_bytes_left(memory_left))])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from PIL import Image
 
 from qvggt.images.color import HDR_NAMES
 from qvggt.images.files import os_reason, quote
+from qvggt.images.limits import DecodingBytes, MemoryLeft, fitting_divisor
 from qvggt.images.video_frames import FrameConverter
 from qvggt.types import QvggtError
 
@@ -25,6 +27,10 @@ DEFAULT_FRAMES = 16
 
 # Containers round time stamps, some to milliseconds: a frame may be this early, in seconds.
 _TOLERANCE_S = 1e-3
+
+_DECODER_BYTES, _PIXEL_BYTES = 45_000_000, 20
+"""Memory of FFmpeg's libraries, and of a pixel while a frame is decoded by one thread and converted, with the frames
+that it refers to: 13 to 20 bytes were measured, by codec."""
 
 _MISSING_SHARE = 0.01
 """Share of frames, or of the duration, that may be missing from the end of a file that still counts as whole."""
@@ -41,7 +47,9 @@ class _VideoFile(io.FileIO):
             return -1
 
 
-def read_video(path: Path, fps: float | None = None, frames: int | None = None) -> Iterator[tuple[str, Image.Image]]:
+def read_video(
+    path: Path, fps: float | None = None, frames: int | None = None, memory_left: MemoryLeft | None = None
+) -> Iterator[tuple[str, Image.Image]]:
     """Yield (``video.mp4#12``, upright RGB image) for the selected frames, in order, one in memory at a time.
 
     The file is read twice: for its time stamps, without decoding, and to decode up to the last selected frame.
@@ -50,9 +58,12 @@ def read_video(path: Path, fps: float | None = None, frames: int | None = None) 
         path: of the video; its main video stream is read.
         fps: frames per second of video time, or None.
         frames: maximum number, evenly spaced over those that ``fps`` selects. If both are None, ``DEFAULT_FRAMES``.
+        memory_left: returns the bytes that decoding may take; None for no limit. The decoder uses one thread where
+            several, each with a frame of its own, would exceed them.
 
     Raises:
-        QvggtError: PyAV is not installed, or the file is not a readable video or has no frames.
+        QvggtError: PyAV is not installed, the file is not a readable video or has no frames, or a frame takes more
+            memory than is left.
     """
     with _opened(path) as open_container:
         with open_container() as container:
@@ -60,7 +71,7 @@ def read_video(path: Path, fps: float | None = None, frames: int | None = None) 
         chosen = choose_times(times, fps, frames)
         log.info("taking %d of the %d frames of %s", len(chosen), len(times), quote(path))
         with open_container() as container:
-            yield from _frames_at(container, chosen, path)
+            yield from _frames_at(container, chosen, path, memory_left)
 
 
 def read_video_frames(path: Path, numbers: Sequence[int]) -> Iterator[Image.Image]:
@@ -246,10 +257,25 @@ def _time(frame: Any, number: int, stream: Any) -> float:
     return number / _rate(stream) if frame.pts is None else frame.pts * float(stream.time_base)
 
 
-def _frames_at(container: Any, times: Sequence[float], path: Path) -> Iterator[tuple[str, Image.Image]]:
+def _limit_threads(stream: Any, max_bytes: int, path: Path) -> None:
+    """Have a stream decoded by one thread if several would take more than ``max_bytes``; raise if one would."""
+    pixels = stream.width * stream.height
+    threads = 2 + (os.cpu_count() or 1)
+    pixel_format = stream.codec_context.format  # None in some damaged files
+    deep = pixel_format is not None and any(component.bits > 8 for component in pixel_format.components)
+    if _DECODER_BYTES + pixels * (_PIXEL_BYTES + threads * (3 if deep else 1.5)) > max_bytes:
+        stream.thread_type, stream.codec_context.thread_count = "SLICE", 1
+        fitting_divisor(DecodingBytes(pixels * _PIXEL_BYTES, _DECODER_BYTES), max_bytes, (1,), quote(path))
+
+
+def _frames_at(
+    container: Any, times: Sequence[float], path: Path, memory_left: MemoryLeft | None = None
+) -> Iterator[tuple[str, Image.Image]]:
     """Yield the first decoded frame at or after each of the times."""
     stream = _main_stream(container, path)
     stream.thread_type = "AUTO"
+    if memory_left is not None:
+        _limit_threads(stream, memory_left(), path)
     converter, taken = FrameConverter(stream), 0
     for number, frame in enumerate(_decoded(container, stream)):
         if _time(frame, number, stream) < times[taken]:

@@ -161,7 +161,7 @@ class Run:
 
     def write_line(self, values: dict[str, float]) -> None:
         """Append a line to the log."""
-        with (self.folder / "log.jsonl").open("a") as file:
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(values) + "\n")
 
     def save(self) -> None:
@@ -212,7 +212,7 @@ class Run:
             with reading(path, "move it away"):
                 kept = [json.dumps(line) for line in lines if line["step"] <= self.step]
             with new_file(path, overwrite=True) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in kept))
+                temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8", newline="\n")
 
     def write_weights(self) -> Path:
         """Write the averaged weights as float16 and return their path."""

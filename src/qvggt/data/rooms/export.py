@@ -222,15 +222,16 @@ def _write_colmap(
     lens = intrinsics[0]  # the same for all frames of a scene
     numbers = " ".join(repr(float(lens[at])) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
     (folder / "cameras.txt").write_text(
-        f"# CAMERA_ID MODEL WIDTH HEIGHT fx fy cx cy\n1 PINHOLE {image_hw[1]} {image_hw[0]} {numbers}\n"
-    )
+        f"# CAMERA_ID MODEL WIDTH HEIGHT fx fy cx cy\n1 PINHOLE {image_hw[1]} {image_hw[0]} {numbers}\n",
+        encoding="utf-8", newline="\n",
+    )  # fmt: skip
     lines = ["# IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of observations, which is empty"]
     quaternions = geometry.matrix_to_quaternion(poses[:, :, :3])
     for number, name in enumerate(names, 1):
         x, y, z, w = quaternions[number - 1].tolist()
         pose = " ".join(map(repr, (w, x, y, z, *poses[number - 1, :, 3].tolist())))
         lines += [f"{number} {pose} 1 {name}", ""]
-    (folder / "images.txt").write_text("\n".join(lines) + "\n")
+    (folder / "images.txt").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
 def _write_points(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
@@ -241,4 +242,4 @@ def _write_points(path: Path, points: np.ndarray, colors: np.ndarray) -> None:
         x, y, z = points[index]
         r, g, b = colors[index]
         lines.append(f"{number} {x:.5f} {y:.5f} {z:.5f} {r} {g} {b} 0")
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
