@@ -8,7 +8,7 @@ import pytest
 import qvggt
 from qvggt import QvggtError, RunOptions, Selection
 from qvggt.eval.report import ModelCard
-from qvggt.options import QuantizeOptions
+from qvggt.options import QuantizeOptions, WindowOptions
 from qvggt.quant.scheme import Scheme
 
 FEW = Selection(scenes=4)
@@ -93,6 +93,18 @@ def test_a_folder_without_truth_measures_fidelity(checkpoint, tmp_path, images_o
         qvggt.evaluate(checkpoint, "folder", selection=Selection(root=images_of_a_room))
     with pytest.raises(QvggtError, match="has no true cameras"):
         qvggt.evaluate(checkpoint, "folder", None, ("pose-standard",), Selection(root=images_of_a_room))
+
+
+def test_fidelity_is_measured_in_windows_too(checkpoint, tmp_path):
+    def differences(run):
+        selection = Selection(scenes=1, frames=4)
+        evaluation = qvggt.evaluate(checkpoint, selection=selection, fidelity_to="seeded:micro", run=run)
+        return evaluation.fidelity.results[0].values
+
+    whole, windows = (
+        differences(RunOptions(tmp_path / f"{windows}", windows=windows)) for windows in (None, WindowOptions(2, 1))
+    )
+    assert windows["fidelity_translation_deg"] != whole["fidelity_translation_deg"]
 
 
 @pytest.fixture

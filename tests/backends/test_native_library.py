@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -76,6 +77,23 @@ def test_library__a_damaged_one_is_compiled_anew(compilations, tmp_path, damage)
     assert len(compilations) == 2
     assert outcome_anew() is None
     assert len(compilations) == 2
+
+
+@needs_library
+def test_library__those_that_nobody_loads_any_more_are_removed(compilations, tmp_path):
+    assert outcome_anew() is None
+    folder = kept(tmp_path)[0].parent
+    for name, days in (("products-old-1.so", 61), ("products-recent-1.so", 59), ("notes.so", 999)):
+        (folder / name).write_bytes(b"x")
+        os.utime(folder / name, (time.time() - 86400 * days,) * 2)
+    (record,) = folder.glob("*.json")
+    (library,) = folder.glob(f"{record.stem}-*.so")
+    os.utime(library, (0, 0))
+    assert outcome_anew() is None  # loading marks it as in use
+    record.unlink()
+    assert outcome_anew() is None  # compiled anew, and the others looked at
+    assert len(compilations) == 2
+    assert {path.name for path in kept(tmp_path)} == {library.name, record.name, "products-recent-1.so", "notes.so"}
 
 
 @needs_library

@@ -1,6 +1,7 @@
 """Output folders are filled, never replaced, and whole after a kill at any moment."""
 
 import os
+import shutil
 import stat
 
 import pytest
@@ -9,7 +10,7 @@ from qvggt.files import check_folder, check_space, finish_folder, lock_folder, n
 from qvggt.files.folder import JOURNAL, MANIFEST
 from qvggt.types import QvggtError
 
-CONTENTS = ("a", "depth")
+CONTENTS = ("a", "depth/")
 
 
 def make(folder, text="new", overwrite=False, frames=2):
@@ -127,8 +128,12 @@ def test_new_folder_names_a_file_in_the_way(tmp_path):
         pass
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "depth").write_text("x")
-    with pytest.raises(QvggtError, match="in its way"):
+    with pytest.raises(QvggtError, match="depth is a file, and a folder of that name is written"):
         make(tmp_path / "out", overwrite=True)
+    (tmp_path / "out" / "depth").rename(tmp_path / "out" / "deep")
+    with pytest.raises(QvggtError, match="in its way"), new_folder(tmp_path / "out", (), overwrite=True) as staging:
+        shutil.copytree(tmp_path, staging / "deep", ignore=shutil.ignore_patterns("out"))
+    (tmp_path / "out" / "deep").rename(tmp_path / "out" / "depth")
     assert files(tmp_path / "out") == {"depth": "x"}
 
 
@@ -240,6 +245,13 @@ def test_check_folder_says_what_new_folder_would(old, tmp_path):
     check_folder(old, CONTENTS, overwrite=True)
     with pytest.raises(QvggtError, match="exists already"):
         check_folder(old, CONTENTS)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("a", "a is a folder, and a file"), ("depth", "depth is a file, and a")])
+def test_check_folder_tells_files_from_folders(tmp_path, name, reason):
+    (tmp_path / "a").mkdir() if name == "a" else (tmp_path / "depth").touch()
+    with pytest.raises(QvggtError, match=reason):
+        check_folder(tmp_path, CONTENTS, overwrite=True)
 
 
 def test_check_space_compares_with_the_disk(tmp_path):

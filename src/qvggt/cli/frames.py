@@ -27,7 +27,7 @@ def frames(
     from qvggt.images.choose_frames import choose_frames, measure_video
 
     options = FrameOptions(number, format)
-    with new_folder(output, (IMAGES, CONTACT, DOCUMENT), overwrite) as folder, progress(str(video)) as update:
+    with new_folder(output, (f"{IMAGES}/", CONTACT, DOCUMENT), overwrite) as folder, progress(str(video)) as update:
         track = measure_video(video, lambda share: update("measuring", 0.9 * share))
         update("writing pictures", 0.9)
         chosen = choose_frames(track, options.number)

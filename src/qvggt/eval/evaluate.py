@@ -18,7 +18,7 @@ from qvggt.eval.results import SceneResult
 from qvggt.eval.run import EvaluationPass, run, run_settings
 from qvggt.eval.stats import summarize
 from qvggt.model import VGGTConfig
-from qvggt.options import ImageOptions, InferenceOptions, RunOptions
+from qvggt.options import ImageOptions, RunOptions
 from qvggt.types import OnProgress, QvggtError
 from qvggt.version import __version__
 
@@ -131,8 +131,7 @@ class _Passes:
         return self._run(CHANCE, images, partial(chance_evaluator, self.plan.protocols), {"model": "chance"})
 
     def fidelity(self, subject: Subject, reference: Subject) -> Figures:
-        options = InferenceOptions(self.options.dense_frames)
-        make = partial(fidelity_evaluator, subject.load, reference.load, options)
+        make = partial(fidelity_evaluator, subject.load, reference.load, self.options.inference)
         identity = {"model": _identity(subject), "reference": _identity(reference), "protocols": [FIDELITY]}
         return self._run(subject.card, subject.images, make, identity)
 

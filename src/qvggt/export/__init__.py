@@ -28,7 +28,7 @@ __all__ = [
     "write_ply",
 ]
 
-CONTENTS = ("points.ply", "scene.glb", "cameras.json", "depth", "overview.png")
+CONTENTS = ("points.ply", "scene.glb", "cameras.json", "depth/", "overview.png")
 """Names that ``write_all`` may create in a folder."""
 
 _log = logging.getLogger(__name__)

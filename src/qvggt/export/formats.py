@@ -28,8 +28,8 @@ from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
 
 SUMMARY = "export.json"
 FORMAT_CONTENTS = (
-    "sparse", "images", "masks", "transforms.json", nerfstudio.POINTS, "splat.ply", "points.ply", "scene.glb",
-    *trajectory.FILES, "depth", SUMMARY,
+    "sparse/", "images/", "masks/", "transforms.json", nerfstudio.POINTS, "splat.ply", "points.ply", "scene.glb",
+    *trajectory.FILES, "depth/", SUMMARY,
 )  # fmt: skip
 """Names that ``write_format`` may create in a folder."""
 

@@ -38,7 +38,8 @@ def new_folder(folder: PathLike, contents: Collection[str], overwrite: bool = Fa
 
     Args:
         folder: the output folder; missing folders above it are made, and removed again on an exception.
-        contents: names of the files and folders that the command may write; only they are replaced.
+        contents: names of the files that the command may write, and of the folders with a ``/`` at the end; only they
+            are replaced.
         overwrite: whether an earlier result, and files named in ``contents``, may be replaced. The user's own files
             stay in any case.
 
@@ -64,8 +65,9 @@ def new_folder(folder: PathLike, contents: Collection[str], overwrite: bool = Fa
         for name in (*names, *_folders(names), "."):
             sync(staging / name)
         if target.exists():
+            replaceable = [name.rstrip("/") for name in contents] if overwrite else []
             with lock_folder(target) if staging.parent != target else nullcontext():  # made by somebody else meanwhile
-                _fill(target, staging, names, contents if overwrite else ())
+                _fill(target, staging, names, replaceable)
         else:
             staging.rename(target)
             sync(target.parent)
@@ -120,8 +122,10 @@ def _check_target(target: Path, contents: Collection[str], overwrite: bool) -> N
     if (occupied or (target / JOURNAL).exists() or (target / MANIFEST).exists()) and not overwrite:
         raise QvggtError(f"{target} exists already: choose another folder, or allow overwriting (--overwrite)")
     for name in contents:
-        if (target / name).is_dir() and "." in name:
-            raise QvggtError(f"{target / name} is a folder, and a file of that name is written: choose another folder")
+        found, wanted = ("file", "folder") if name.endswith("/") else ("folder", "file")
+        place = target / name
+        if place.exists() and place.is_dir() != (wanted == "folder"):
+            raise QvggtError(f"{place} is a {found}, and a {wanted} of that name is written: choose another folder")
 
 
 @contextmanager

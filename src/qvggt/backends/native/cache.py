@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from qvggt.files import new_file, private_folder, user_cache, write_json
@@ -10,6 +13,7 @@ from qvggt.files.read import read_json
 from qvggt.types import QvggtError
 
 _KEY_CHARACTERS = 16
+_UNUSED_DAYS = 60
 
 
 def cached(key: str) -> Path | None:
@@ -25,8 +29,11 @@ def cached(key: str) -> Path | None:
         contents = path.read_bytes()
     except (QvggtError, OSError, TypeError, KeyError):
         return None
-    intact = len(contents) == record["bytes"] and hashlib.sha256(contents).hexdigest() == record["sha256"]
-    return path if intact else None
+    if len(contents) != record["bytes"] or hashlib.sha256(contents).hexdigest() != record["sha256"]:
+        return None
+    with suppress(OSError):
+        os.utime(path)  # it is in use
+    return path
 
 
 def keep(key: str, contents: bytes) -> Path:
@@ -43,7 +50,17 @@ def keep(key: str, contents: bytes) -> Path:
     with new_file(path, overwrite=True) as temporary:
         temporary.write_bytes(contents)
     write_json(_record(folder, key), {"bytes": len(contents), "sha256": sha256})
+    _remove_unused(folder)
     return path
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove libraries that no process has loaded for ``_UNUSED_DAYS``; other versions' are kept as long."""
+    oldest = time.time() - _UNUSED_DAYS * 86400
+    for path in folder.glob("products-*.so"):
+        with suppress(OSError):  # gone meanwhile, or loaded on Windows
+            if path.stat().st_mtime < oldest:
+                path.unlink()
 
 
 def _folder() -> Path:
