@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qvggt.api.fidelity import FidelityReport, fidelity
     from qvggt.api.known_cameras import with_known_cameras
     from qvggt.api.metric_scale import to_meters
+    from qvggt.api.progress import progress_bar
     from qvggt.api.quantize import QuantizeReport, quantize, quantize_to
     from qvggt.api.reconstruct import load, reconstruct, save
     from qvggt.api.refine import refine
@@ -47,12 +48,13 @@ if TYPE_CHECKING:
     from qvggt.postprocess.refine import Refinement
     from qvggt.postprocess.similarity import align, transformed
     from qvggt.quant.scheme import Scheme
-    from qvggt.types import AttentionPlan, FrameMap, ImageSet, Prediction, QvggtError, Scene
+    from qvggt.types import AttentionPlan, FrameMap, ImageSet, OnProgress, Prediction, QvggtError, Scene
 
 _HOMES = {
     "qvggt.api.reconstruct": ("load", "reconstruct", "save"),
     "qvggt.export.formats": ("ExportReport",),
     "qvggt.export.npz": ("load_prediction", "save_prediction"),
+    "qvggt.api.progress": ("progress_bar",),
     "qvggt.api.known_cameras": ("with_known_cameras",),
     "qvggt.api.metric_scale": ("to_meters",),
     "qvggt.geometry": ("Similarity",),
@@ -83,7 +85,7 @@ _HOMES = {
     "qvggt.quant.scheme": ("Scheme",),
     "qvggt.api.quantize": ("QuantizeReport", "quantize", "quantize_to"),
     "qvggt.calibration.sensitivity": ("SensitivityReport",),
-    "qvggt.types": ("AttentionPlan", "FrameMap", "ImageSet", "Prediction", "QvggtError", "Scene"),
+    "qvggt.types": ("AttentionPlan", "FrameMap", "ImageSet", "OnProgress", "Prediction", "QvggtError", "Scene"),
 }
 
 __all__ = [
@@ -99,6 +101,7 @@ __all__ = [
     "FrameMap",
     "ImageSet",
     "KnownCameras",
+    "OnProgress",
     "Prediction",
     "QuantizeOptions",
     "QuantizeReport",
@@ -123,6 +126,7 @@ __all__ = [
     "fidelity",
     "load",
     "load_prediction",
+    "progress_bar",
     "quantize",
     "quantize_to",
     "reconstruct",

@@ -16,7 +16,10 @@ BlockId = NewType("BlockId", str)
 """Kind and index of a block, e.g. ``frame/7``, ``global/7``, ``patch_embed/0``, ``camera/1``."""
 
 OnProgress = Callable[[str, float], None]
-"""Called with the stage under way, e.g. ``8 frames, attention``, and the share of the work done, 0 to 1."""
+"""The progress callback: called with the stage under way, e.g. ``8 frames, attention``, and the share done, 0 to 1.
+
+It is called from the thread that works (while downloading, from several), and what it raises ends the work.
+"""
 
 
 class QvggtError(Exception):

@@ -169,7 +169,7 @@ def test_defaults_of_a_command_are_those_of_the_options(command):
 @pytest.mark.parametrize(
     ("verb", "expected"),
     [
-        (qvggt.load, LOADING | {"revision": None}),
+        (qvggt.load, LOADING | {"revision": None, "on_progress": None}),
         (
             qvggt.reconstruct,
             IMAGES
@@ -183,7 +183,7 @@ def test_defaults_of_a_command_are_those_of_the_options(command):
             | fields(InferenceOptions, "dense_frames")
             | {"device": RunOptions.device, "revision": None, "on_progress": None},
         ),
-        (qvggt.quantize, {"method": METHOD, "options": None, "revision": None}),
+        (qvggt.quantize, {"method": METHOD, "options": None, "revision": None, "on_progress": None}),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

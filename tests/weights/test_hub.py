@@ -103,7 +103,7 @@ def hub(monkeypatch, tmp_path):
             raise Hub.error
         return type("Info", (), {"siblings": [type("File", (), {"rfilename": name}) for name in Hub.files]})
 
-    def snapshot_download(_hub_id, revision=None, allow_patterns=(), local_files_only=False):
+    def snapshot_download(_hub_id, revision=None, allow_patterns=(), local_files_only=False, tqdm_class=None):
         if local_files_only:
             raise huggingface_hub.errors.LocalEntryNotFoundError("not cached")
         Hub.fetched = allow_patterns
@@ -163,3 +163,26 @@ def test_each_answer_of_the_hub_has_its_sentence(hub, error, revision, part):
     hub.error = kind.__new__(kind)  # building one takes a response of the network library
     with pytest.raises(QvggtError, match=part):
         download("org/name", revision)
+
+
+def test_a_download_reports_the_share_of_its_bytes(hub, monkeypatch, tmp_path, capsys):
+    import huggingface_hub
+
+    from qvggt.weights.hub import download
+
+    def snapshot_download(_hub_id, revision=None, allow_patterns=(), tqdm_class=None):
+        files = tqdm_class(total=2, desc="Fetching 2 files")
+        data = tqdm_class(total=0, unit="B", unit_scale=True)
+        data.total += 200
+        for _ in range(2):
+            data.update(100)
+            files.update()
+        data.close()
+        files.close()
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    seen = []
+    download("org/name", None, lambda stage, share: seen.append((stage, share)))
+    assert seen == [("downloading org/name", 0.5), ("downloading org/name", 1.0)]
+    assert capsys.readouterr().err == ""

@@ -65,6 +65,7 @@ def quantize(
     method: str = METHOD,
     options: QuantizeOptions | None = None,
     revision: str | None = None,
+    on_progress: OnProgress | None = None,
 ) -> QuantizedVGGT:
     """Quantize a model in memory.
 
@@ -73,19 +74,25 @@ def quantize(
         method: a name in ``qvggt.methods.registry``.
         options: of the method.
         revision: branch, tag or commit of a hub id.
+        on_progress: the progress callback.
 
     Raises:
         QvggtError: the model is quantized already, cannot be read, or an option is impossible.
     """
-    float_model = model if isinstance(model, VGGT) else load_float(open_float(model, revision))
+    report = on_progress or (lambda stage, share: None)
+    if not isinstance(model, VGGT):
+        report("opening", 0.0)
+    float_model = model if isinstance(model, VGGT) else load_float(open_float(model, revision, on_progress))
     check_float(float_model)
     chosen = find_method(method)(options or QuantizeOptions())
     plan = chosen.options.plan_for(float_model.config.depth)
     source = Provenance("" if isinstance(model, VGGT) else str(model), method=method)
     if chosen.needs_calibration:
-        quantized = quantize_calibrated(float_model, chosen, source)[0]
+        quantized = quantize_calibrated(float_model, chosen, source, on_progress=report)[0]
     else:
+        report("quantizing", 0.0)
         quantized = convert(float_model, chosen.recipe(model_layers(float_model.config), source)).eval()
+    report("done", 1.0)
     return _with_plan(quantized, plan)
 
 
@@ -113,7 +120,7 @@ def quantize_to(
         overwrite: whether an existing checkpoint, or the results of an interrupted run, may be replaced.
         resume: whether to resume an interrupted run; the bytes are the same as without interruption.
         revision: branch, tag or commit of a hub id.
-        on_progress: called with the stage under way and the share of it done.
+        on_progress: the progress callback.
         sensitivities: measurements shared between several quantizations; new ones are added.
 
     Raises:
@@ -127,7 +134,7 @@ def quantize_to(
     if chosen.needs_calibration:
         _check_work(work, overwrite, resume)
     report_to("opening", 0.0)
-    weights = open_float(model, revision)
+    weights = open_float(model, revision, on_progress)
     plan = chosen.options.plan_for(weights.config.depth)
     report_to("hashing", 0.0)
     source = Provenance(str(model), source_hash=weights.hash(), method=method)

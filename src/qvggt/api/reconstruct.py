@@ -52,6 +52,7 @@ def load(
     compute: Compute = LoadOptions.compute,
     revision: str | None = None,
     global_attention: GlobalAttention = LoadOptions.global_attention,
+    on_progress: OnProgress | None = None,
 ) -> VGGT:
     """Load a model for inference, float or quantized.
 
@@ -65,12 +66,15 @@ def load(
         global_attention: ``auto`` is the attention plan that a checkpoint states, or else exact; ``exact``;
             ``merged`` merges patch tokens, which is faster with many frames and less accurate; a name in
             ``qvggt.options.ATTENTION_PRESETS``; an ``AttentionPlan``; or its JSON file.
+        on_progress: the progress callback.
 
     Raises:
         QvggtError: the model is not found, damaged, or not a VGGT, or an option is impossible.
     """
     LoadOptions(device, compute, global_attention)  # raises for impossible ones
-    opened = open_model(model, revision)
+    report = on_progress or (lambda stage, share: None)
+    report("opening", 0.0)
+    opened = open_model(model, revision, on_progress)
     attention = _attention(global_attention, opened.config.depth, opened.recipe)
     if device != "auto":
         _check_device(device)
@@ -78,6 +82,7 @@ def load(
     if chosen.reason:
         level = logging.DEBUG if chosen.compute == "float32" else logging.INFO  # float32 changes nothing
         log.log(level, "%s on %s: %s", chosen.compute, chosen.device, chosen.reason)
+    report("loading weights", 0.0)
     loaded = opened.load(chosen.device, chosen.compute)
     loaded.aggregator.global_attention = attention
     return loaded
@@ -122,7 +127,7 @@ def reconstruct(
         fps: frames per second to sample from a video.
         frames: most frames to take, evenly spaced.
         dense_frames: most frames that the dense heads process at a time: fewer need less memory.
-        on_progress: called with the stage and the share done.
+        on_progress: the progress callback.
         windows: how a long sequence is split into overlapping windows; None for all frames at once.
         memory_bytes: process memory limit in bytes; chunk sizes are reduced, and freed memory is returned, to fit.
         written_points: most points of files written after the model is released, which the limit must allow for too.
@@ -137,7 +142,7 @@ def reconstruct(
         QvggtError: model or images cannot be read, an option is impossible, memory too low, or a result not finite.
     """
     options, wanted = InferenceOptions(dense_frames, windows, memory_bytes), _heads(heads, points_from)
-    model = model if isinstance(model, VGGT) else load(model)
+    model = model if isinstance(model, VGGT) else load(model, on_progress=on_progress)
     if on_progress is not None:
         on_progress("reading images", 0.0)
     measured = None if memory_bytes is None else _measured(model)

@@ -9,7 +9,7 @@ from qvggt.files import finish_folder
 from qvggt.model import VGGT
 from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.options import ALL_HEADS
-from qvggt.types import PathLike, QvggtError
+from qvggt.types import OnProgress, PathLike, QvggtError
 from qvggt.weights.open import FloatWeights, locate, open_located
 
 OpenedModel = FloatWeights | Checkpoint
@@ -20,18 +20,19 @@ Both have ``name``, ``config``, ``recipe`` (None for a float model), ``parameter
 """
 
 
-def open_model(model: PathLike, revision: str | None = None) -> OpenedModel:
+def open_model(model: PathLike, revision: str | None = None, on_progress: OnProgress | None = None) -> OpenedModel:
     """Open any model by name.
 
     Args:
         model: ``nano`` (embedded), a hub id such as ``facebook/VGGT-1B``, a ``.safetensors`` or ``.pt`` file, a folder
             with one, a quantized checkpoint, or ``seeded:vggt-1b`` (full size, stand-in weights).
         revision: branch, tag or commit of a hub id.
+        on_progress: called with the share downloaded.
 
     Raises:
         QvggtError: it is not found, damaged, or not a VGGT.
     """
-    place = locate(model, revision)
+    place = locate(model, revision, on_progress)
     if isinstance(place, Path):
         finish_folder(place)
         if is_checkpoint(place):
@@ -39,13 +40,13 @@ def open_model(model: PathLike, revision: str | None = None) -> OpenedModel:
     return open_located(place, str(model))
 
 
-def open_float(model: PathLike, revision: str | None = None) -> FloatWeights:
+def open_float(model: PathLike, revision: str | None = None, on_progress: OnProgress | None = None) -> FloatWeights:
     """Open a float model with all heads by name; see ``open_model``.
 
     Raises:
         QvggtError: it is quantized already, not found, damaged, lacks a head, or is not a VGGT.
     """
-    opened = open_model(model, revision)
+    opened = open_model(model, revision, on_progress)
     if not isinstance(opened, FloatWeights):
         raise QvggtError(f"{str(model)!r} is quantized already: give the float model instead")
     return opened.complete()

@@ -38,7 +38,7 @@ def demo(
     predictions = {}
     for name, model in (("float", "nano"), (f"{bits}-bit", str(checkpoint))):
         with progress(name) as update:
-            network = api.load(model, device="cpu", compute="float32")  # the same digits on every machine
+            network = api.load(model, device="cpu", compute="float32", on_progress=update)  # everywhere the same
             predictions[name] = api.reconstruct(network, sample_images(), heads=("camera", "depth"), on_progress=update)
         folder = output / name
         info = ResultInfo(str(model), tuple(map(str, sample_images())))

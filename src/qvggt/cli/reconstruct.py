@@ -72,8 +72,7 @@ def reconstruct(
     clock = [time.perf_counter()]
     with nullcontext() if not view else _live_view(output, info, max_points, limit) as live:
         with _folders(output, overwrite, windows) as (folder, kept), progress(model) as update:
-            update("loading", 0.0)
-            network = api.load(model, device, compute, revision=revision, global_attention=global_attention)
+            network = api.load(model, device, compute, revision, global_attention=global_attention, on_progress=update)
             clock.append(time.perf_counter())
             prediction = api.reconstruct(
                 network, images, heads=heads or None, points_from=points_from, mode=mode, fps=fps, frames=frames,

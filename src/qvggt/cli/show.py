@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from qvggt.api.progress import progress_bar
 from qvggt.files import new_file, write_json
 from qvggt.types import OnProgress, QvggtError
 
@@ -27,32 +26,9 @@ class _Tried(Exception):
     """Cancels a trial write."""
 
 
-@contextmanager
-def progress(title: str) -> Iterator[OnProgress]:
-    """Show a line with stage, share, elapsed and remaining time on a terminal; nothing if output is a file.
-
-    Args:
-        title: a model's name; only the last part of a path is shown.
-    """
-    title = Path(title).name
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=16),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    screen = _plain_console(stderr=True)
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bars:
-        task = bars.add_task(title, total=1.0)
-
-        def update(stage: str, share: float) -> None:
-            # The clock stops at 100 %, and only the caller knows that no other stage follows.
-            bars.update(task, description=f"{title}: {stage}", completed=min(share, 0.999))
-
-        yield update
+def progress(title: str) -> AbstractContextManager[OnProgress]:
+    """Return the ``progress_bar`` of a command; there is none if the command is to be quiet."""
+    return nullcontext(lambda stage, share: None) if console.quiet else progress_bar(title)
 
 
 def say(text: str) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
-from qvggt.types import QvggtError
+from qvggt.types import OnProgress, QvggtError
 from qvggt.weights.files import INDEX, choose_file
 
 _SMALL = ("config.json", "recipe.json")
 
 
-def download(hub_id: str, revision: str | None = None) -> Path:
+def download(hub_id: str, revision: str | None = None, on_progress: OnProgress | None = None) -> Path:
     """Return the local folder of a hub repository, downloading the weights that are not in the cache yet.
 
     Repositories often hold the same weights in several forms: one of them is chosen by the list of files. If the hub
@@ -19,6 +21,7 @@ def download(hub_id: str, revision: str | None = None) -> Path:
     Args:
         hub_id: ``owner/name``.
         revision: branch, tag or commit.
+        on_progress: called with the share of bytes downloaded, from several threads; None draws the client's own bars.
 
     Raises:
         QvggtError: the hub has no such repository or revision, refuses access, or cannot be reached while the cache
@@ -34,7 +37,8 @@ def download(hub_id: str, revision: str | None = None) -> Path:
     try:
         files = {file.rfilename for file in HfApi().model_info(hub_id, revision=revision).siblings or ()}
         wanted = [*_SMALL, *_patterns(choose_file(files, hub_id))]
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
+        bar = None if on_progress is None else _reporting_bar(hub_id, on_progress)
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted, tqdm_class=bar))
     except HFValidationError as error:
         raise QvggtError(f"{hub_id} is not a hub id: {error}") from None
     except (HTTPError, OSError) as error:
@@ -42,6 +46,23 @@ def download(hub_id: str, revision: str | None = None) -> Path:
         if cached is None:
             raise QvggtError(_sentence(hub_id, revision, error)) from None
         return cached
+
+
+def _reporting_bar(hub_id: str, on_progress: OnProgress) -> type[Any]:
+    """Return a progress bar for the hub's client that reports the share of bytes instead of drawing itself."""
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "file": io.StringIO()})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            drawn = super().update(n)
+            if self.unit == "B" and self.total:
+                on_progress(f"downloading {hub_id}", min(1.0, self.n / self.total))
+            return drawn
+
+    return Bar
 
 
 def _patterns(name: str) -> list[str]:

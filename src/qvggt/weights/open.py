@@ -19,7 +19,7 @@ from qvggt.nn.convert import check_depths, parameter_shapes
 from qvggt.nn.half import use_half
 from qvggt.options import ALL_HEADS, Compute, Head
 from qvggt.quant.source import TensorSource, check_tensors
-from qvggt.types import PathLike, QvggtError
+from qvggt.types import OnProgress, PathLike, QvggtError
 from qvggt.weights.files import FILE_NAMES, TORCH_SUFFIXES, SafetensorsSource, choose_file, hash_files, open_weight_file
 from qvggt.weights.hub import download
 from qvggt.weights.names import ANCHOR, TensorView, model_names
@@ -128,8 +128,13 @@ class FloatWeights:
         return load_float(self, device, compute=compute)
 
 
-def locate(model: PathLike, revision: str | None = None) -> Path | str:
+def locate(model: PathLike, revision: str | None = None, on_progress: OnProgress | None = None) -> Path | str:
     """Return a model's local path, after downloading it if it is a hub id; ``nano`` and ``seeded:...`` are returned.
+
+    Args:
+        model: its name.
+        revision: branch, tag or commit of a hub id.
+        on_progress: called with the share downloaded.
 
     Raises:
         QvggtError: there is no such model.
@@ -145,7 +150,7 @@ def locate(model: PathLike, revision: str | None = None) -> Path | str:
     if found:
         return path
     if isinstance(model, str) and _HUB_ID.fullmatch(model) and path.suffix not in _FILE_SUFFIXES:
-        return download(model, revision)
+        return download(model, revision, on_progress)
     raise QvggtError(
         f"model {text!r} not found: give nano, seeded:vggt-1b, a hub id such as facebook/VGGT-1B, "
         "or the path of a .safetensors file, a .pt file or a folder"
