@@ -92,6 +92,20 @@ def test_contenders_of__the_reference_model_in_other_modes():
     assert found == ["float32", "bfloat16"]
 
 
+def test_contenders_of__the_reference_model_under_autocast():
+    found = contenders_of(BenchOptions(("a",), ("int8",), against="b", autocast=("bfloat16",)))
+    assert [(run.model, run.how) for run in found] == [("b", "float32"), ("b", "autocast bfloat16"), ("a", "int8")]
+
+
+def test_measure__autocast_computes_in_its_type(tmp_path):
+    def depth(autocast):
+        measure(BenchRun("nano", size_px=56, threads=1, autocast=autocast, outputs=str(tmp_path / "a.npz")))
+        return np.load(tmp_path / "a.npz")["depth"]
+
+    exact, half = depth(""), depth("bfloat16")
+    assert 0 < np.abs(half / exact - 1).max() < 0.1
+
+
 def test_ratios__the_reference_model_in_another_mode():
     rows = (row("a", [3.0], 600), replace(row("a", [1.0], 300), compute="bfloat16"))
     (ratio,) = BenchReport({}, rows, "a").ratios

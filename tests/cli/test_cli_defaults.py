@@ -132,7 +132,7 @@ EXPECTED = {
         "device": RunOptions.device,
     },
     "bench": {
-        **fields(BenchOptions, "global_attention", "against", "frames", "repeats", "threads", "device"),
+        **fields(BenchOptions, "global_attention", "against", "autocast", "frames", "repeats", "threads", "device"),
         "compute": BenchOptions.computes,
         "size": BenchOptions.size_px,
     },

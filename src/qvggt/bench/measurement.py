@@ -24,6 +24,7 @@ class BenchRun:
         device: where the model runs.
         seed: random seed of the images.
         global_attention: as in ``LoadOptions``, by name or file.
+        autocast: the half type of ``torch.autocast``, under which the model runs; none if empty.
         outputs: file to write samples of the model's outputs to; none if empty.
     """
 
@@ -36,13 +37,15 @@ class BenchRun:
     device: str = "cpu"
     seed: int = 0
     global_attention: str = str(LoadOptions.global_attention)
+    autocast: str = ""
     outputs: str = ""
 
     @property
     def how(self) -> str:
         """Compute mode and kind of attention in words."""
         usual = self.global_attention in ("auto", "exact")
-        return self.compute + ("" if usual else f", {Path(self.global_attention).stem}")
+        compute = f"autocast {self.autocast}" if self.autocast else self.compute
+        return compute + ("" if usual else f", {Path(self.global_attention).stem}")
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""

@@ -24,7 +24,7 @@ OUTPUTS = ("pose_enc", "depth", "world_points")
 
 
 def contenders_of(options: BenchOptions) -> list[BenchRun]:
-    """Return a run of the reference model, then of every contender; their number of frames is not set yet."""
+    """Return runs of the reference model, then of every contender; their number of frames is not set yet."""
     base = BenchRun(
         options.against, "float32", frames=0, size_px=options.size_px, threads=options.threads, device=options.device
     )
@@ -32,6 +32,7 @@ def contenders_of(options: BenchOptions) -> list[BenchRun]:
         replace(base, model=model, compute=compute, global_attention=attention)
         for model, compute, attention in itertools.product(options.models, options.computes, options.global_attention)
     ]
+    runs = [replace(base, autocast=half) for half in options.autocast] + runs
     return [base, *(run for run in dict.fromkeys(runs) if run != base)]
 
 

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def measure(run: BenchRun) -> Measurement:
         1, run.frames, 3, run.size_px, run.size_px, generator=generator, dtype=torch.float32, device="cpu"
     )
     images = images.to(run.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), _autocast(run):
         small = torch.device(run.device).type == "cpu"
         model(images[:, :1, :, : 4 * patch, : 4 * patch] if small else images, heads=run.heads)
         _wait(run.device)
@@ -100,6 +100,12 @@ class PartClock:
         yield
         _wait(self.device)
         self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - since
+
+
+def _autocast(run: BenchRun) -> AbstractContextManager[object]:
+    if not run.autocast:
+        return nullcontext()
+    return torch.autocast(torch.device(run.device).type, getattr(torch, run.autocast))
 
 
 def sampled(value: Tensor) -> np.ndarray:

@@ -30,6 +30,9 @@ def bench(
     compute: Computes = BenchOptions.computes,
     global_attention: Attentions = BenchOptions.global_attention,
     against: Annotated[str, given.option("MODEL", "float model to compare with", None)] = BenchOptions.against,
+    autocast: Annotated[
+        tuple[choices.HalfType, ...], tyro.conf.arg(help="run the float model under torch.autocast too, in these types")
+    ] = BenchOptions.autocast,
     frames: Annotated[
         tuple[int, ...], given.number("number of images, each for every model", metavar="N")
     ] = BenchOptions.frames,
@@ -51,8 +54,8 @@ def bench(
     check_figures(json)
     check_picture(profile, "--profile")
     options = BenchOptions(
-        models, compute, global_attention, against, frames=frames, size_px=size, repeats=repeats, threads=threads,
-        device=device,
+        models, compute, global_attention, against, autocast=autocast, frames=frames, size_px=size,
+        repeats=repeats, threads=threads, device=device,
     )  # fmt: skip
     started = time.perf_counter()
     with progress("bench") as update:

@@ -19,6 +19,9 @@ packed weights, layer by layer, to the dtype of the activations; "float" is its 
 dequantize to that type and multiply in it, with float32 sums. "int8" multiplies integers: activations of linear layers
 are quantized to 8 bits per token; backends with integer convolution and attention use at least 10 bits there."""
 
+HalfType = Literal["bfloat16", "float16"]
+"""Floating-point types of 16 bits."""
+
 ImageMode = Literal["crop", "pad"]
 """How images get the model's shape: tall ones are cropped, or all are padded to a square."""
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qvggt.options.attention import GlobalAttention, attention_of
-from qvggt.options.choices import Compute, Engine, check_choice
+from qvggt.options.choices import Compute, Engine, HalfType, check_choice
 from qvggt.options.inference import ImageOptions, InferenceOptions, LoadOptions, WindowOptions
 from qvggt.types import PathLike, QvggtError
 
@@ -97,6 +97,8 @@ class BenchOptions:
         computes: arithmetic of products, each for every contender.
         global_attention: names, presets or files as in ``LoadOptions``, each for every contender.
         against: the float model that all are compared with.
+        autocast: half types in which that model runs as well, under ``torch.autocast``: what half precision gives
+            without this package.
         frames: numbers of images, each for every contender.
         size_px: width and height of the images.
         repeats: runs of each, in turns.
@@ -111,6 +113,7 @@ class BenchOptions:
     computes: tuple[Compute, ...] = ("float32", "auto")
     global_attention: tuple[str, ...] = (str(LoadOptions.global_attention),)
     against: str = "seeded:vggt-1b"
+    autocast: tuple[HalfType, ...] = ()
     frames: tuple[int, ...] = (1,)
     size_px: int = ImageOptions.size
     repeats: int = 3
@@ -123,6 +126,8 @@ class BenchOptions:
         threads = 1 if self.threads is None else self.threads
         for compute in self.computes:
             check_choice("compute mode", compute, Compute)
+        for half in self.autocast:
+            check_choice("half type", half, HalfType)
         for attention in self.global_attention:
             attention_of(attention)
         if not self.frames or min(*self.frames, self.size_px, self.repeats, threads) < 1:
