@@ -3,7 +3,7 @@
 # make test-fast    unit tests of the core: numerics, model, layers, metrics
 # make torture      kills, full disks, damaged files, long runs, threads: writes docs/reliability.md (half an hour)
 # make bench        products, and pieces of the model through other engines: figures under out/
-# make bench-gpu    products and whole models on this machine's CUDA GPU
+# make bench-gpu    tests, products and whole models on this machine's CUDA GPU: figures in out/gpu.json
 # All make their own .venv first; PYTHON chooses the interpreter, TORCH what pip installs for PyTorch.
 
 PYTHON ?= python3
@@ -43,8 +43,8 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/kernels.py --json out/kernels.json
 	$(BIN)/python benchmarks/engines.py --json out/engines.json
 
-bench-gpu: $(VENV)/.installed
-	$(BIN)/python benchmarks/gpu.py
+bench-gpu: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/gpu.py --tests --json out/gpu.json
 
 $(VENV)/.torch:
 	$(PYTHON) scripts/make_venv.py $(VENV) $(TORCH)

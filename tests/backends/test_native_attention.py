@@ -10,6 +10,7 @@ from qvggt.backends.cpu_native import CpuNativeBackend
 from qvggt.backends.native.attention import Attention, attend, can_attend
 from qvggt.backends.native.jobs import is_compiled
 from qvggt.backends.native.library import unavailable_reason
+from qvggt.model.token_merging import Own, attend_with_own
 
 COMPILED = unavailable_reason() is None and is_compiled(Attention)
 pytestmark = pytest.mark.skipif(not COMPILED, reason="no compiled attention on this machine")
@@ -39,6 +40,19 @@ def test_it_is_that_of_the_numbers(seed, batch, heads, queries, keys, channels, 
     q, k, v = drawn(seed, batch, heads, queries, keys, channels, gain)
     bias = 3 * torch.rand(1, keys) if has_bias else None
     assert error(attend(q, k, v, bias), exact(q, k, v, bias)) < (1e-2 if gain > 1 else 2e-3)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (150, 200), (1700, 129)])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_keys_of_their_own_are_that_of_the_definition(queries, keys, has_bias):
+    q, k, v = drawn(0, 2, 3, queries, keys, 64, 1)
+    bias = 3 * torch.rand(1, keys) if has_bias else None
+    score, value = 4 * torch.randn(2, 3, queries), torch.randn(2, 3, queries, 64)
+    score[:, :, ::3] = -torch.inf
+    expected = attend_with_own(q, k, v, bias, Own(score, value))
+    assert error(attend(q, k, v, bias, score, value), expected) < 2e-3
+    none = torch.full_like(score, -torch.inf)
+    assert torch.equal(attend(q, k, v, bias, none, value), attend(q, k, v, bias))
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -8,6 +8,7 @@ from torch import nn
 from qvggt.backends import BACKENDS, operators
 from qvggt.backends.native import half_products, halves
 from qvggt.model.layers import normalized_and_rotated, rope_table
+from qvggt.model.token_merging import Own, attend_with_own
 from qvggt.quant.affine import quantize
 from qvggt.quant.packing import pack
 from qvggt.quant.scheme import Scheme
@@ -37,6 +38,21 @@ def test_attend__equals_float64(queries, keys, has_bias):
     )
     assert (found.dtype, found.shape) == (HALF, q.shape)
     assert float((found.double() - expected).norm() / expected.norm()) < EPS / 2
+
+
+@needs_units
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (130, 257), (700, 129)])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_attend__keys_of_their_own_are_that_of_the_definition(queries, keys, has_bias):
+    (q, _, value), (_, k, v) = heads(2, 3, queries), heads(2, 3, keys, 1)
+    bias = torch.rand(1, keys) * 3 if has_bias else None
+    score = 4 * torch.randn(2, 3, queries)
+    score[:, :, ::3] = -torch.inf
+    found = halves.attend(q, k, v, bias, score, value)
+    expected = attend_with_own(q.double(), k.double(), v.double(), bias, Own(score.double(), value.double()))
+    assert float((found.double() - expected).norm() / expected.norm()) < EPS / 2
+    none = torch.full_like(score, -torch.inf)
+    assert torch.equal(halves.attend(q, k, v, bias, none, value), halves.attend(q, k, v, bias))
 
 
 @needs_units
@@ -89,7 +105,7 @@ def test_operators__fakes_have_the_layout_of_results(name):
     q, k, v = heads(2, 3, 20)
     weight = pack(quantize(torch.randn(32, halves.CHANNELS), Scheme(4, 32)))
     given = {
-        "attention_bfloat16": (q, k, v, torch.rand(20)),
+        "attention_bfloat16": (q, k, v, torch.rand(20), torch.rand(2, 3, 20), v),
         "rotate_bfloat16": (q, None, None, 1e-5, *torch.randn(2, 20, halves.CHANNELS)),
         "linear_bfloat16": (q, *operators.weight_arguments(weight), None),
     }[name]

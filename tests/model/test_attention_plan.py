@@ -128,11 +128,11 @@ def test_attend_with_own__large_scores_do_not_overflow():
 @pytest.mark.parametrize(("rows", "columns", "side"), [(6, 6, 2), (5, 4, 3), (7, 3, 2)])
 def test_pooled__samples_one_patch_of_each_group_and_in_turn_all_of_them(rows, columns, side):
     groups = pooled(40, 1, rows, columns, side, sampled=True).keys
-    weights, tokens = groups.weight.view(40, -1), 1 + rows * columns
-    sums = torch.zeros(len(groups.log_count)).index_add(0, groups.of, groups.weight)
-    assert torch.equal(sums, torch.ones_like(sums))
-    assert torch.equal(weights[0], torch.ones(tokens))
-    assert (weights[1:, 1:].sum(0) > 0).all()
+    tokens = 1 + rows * columns
+    assert torch.equal(groups.of[groups.sample], torch.arange(len(groups.log_count)))
+    assert torch.equal(groups.sample[:tokens], torch.arange(tokens))
+    frame, patch = groups.sample.div(tokens, rounding_mode="floor"), groups.sample % tokens
+    assert patch[(frame > 0) & (patch > 0)].unique().numel() == rows * columns
 
 
 @torch.no_grad()

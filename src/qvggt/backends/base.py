@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.backends.dense import is_half, working_dtype
+from qvggt.backends.dense import Own, is_half, working_dtype
 from qvggt.options import Compute
 from qvggt.quant.packing import PackedWeight
 
@@ -84,7 +84,7 @@ class Backend(Protocol):
         """Convolve x [B, in, H, W] with a packed weight; returns [B, out, H', W'] in x's dtype."""
         ...
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: Own | None = None) -> Tensor:
         """Compute softmax(q kᵀ / √C + bias) v.
 
         Args:
@@ -92,6 +92,7 @@ class Backend(Protocol):
             k: [B, heads, M, C].
             v: [B, heads, M, C].
             bias: [..., M] added to the scores of every query, or None.
+            own: of each query one more score, which is neither scaled nor biased, and its value; None for no more.
 
         Returns:
             [B, heads, N, C] in q's dtype or a more precise one.

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from qvggt.backends import operators
 from qvggt.backends.base import ConvGeometry
+from qvggt.backends.dense import Own, is_inference
 from qvggt.backends.native import half_products, halves, products
 from qvggt.backends.native.convolution import Convolution, can_convolve, uses_winograd
 from qvggt.backends.native.jobs import is_compiled
 from qvggt.backends.native.library import unavailable_reason
-from qvggt.backends.plain import FEW_TOKENS, PlainBackend, is_inference
+from qvggt.backends.plain import FEW_TOKENS, PlainBackend
 from qvggt.options import Compute
 from qvggt.quant.packing import PackedWeight
 
@@ -62,13 +63,14 @@ class CpuBackend(PlainBackend):
             return operators.conv2d_winograd(x, self.expand(weight, x.dtype), bias, *arguments)
         return super().convolve(x, weight, bias, geometry)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: Own | None = None) -> Tensor:
         """Attend in the backend's half-precision type, or in the queries' dtype."""
         dtype = self.dtype or q.dtype
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
         if halves.supports(q) and is_inference(q, k, v):
-            return operators.attention_bfloat16(q, k, v, bias)
-        return super().attend(q, k, v, bias)
+            score, value = own or (None, None)
+            return operators.attention_bfloat16(q, k, v, bias, score, None if value is None else value.to(dtype))
+        return super().attend(q, k, v, bias, own=own)
 
 
 def _has_library() -> bool:

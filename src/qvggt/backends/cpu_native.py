@@ -13,6 +13,7 @@ from torch import Tensor
 from qvggt.backends import operators
 from qvggt.backends.base import ConvGeometry
 from qvggt.backends.cpu import CpuBackend
+from qvggt.backends.dense import Own
 from qvggt.backends.native.attention import Attention, can_attend
 from qvggt.backends.native.convolution import can_convolve
 from qvggt.backends.native.jobs import is_compiled
@@ -51,9 +52,10 @@ class CpuNativeBackend(CpuBackend):
         return operators.conv2d_int16(x, self.expand(weight, torch.float32), bias, *arguments)
 
     @torch.no_grad()
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: Own | None = None) -> Tensor:
         """Multiply integers of 11 to 15 bits, or floats for few queries. Not differentiable."""
         if q.shape[2] < FEW_TOKENS or not (self._has_maps and can_attend(q)):
             q, k, v = q.float(), k.float(), v.float()  # torch is slow in float16 on CPUs
-            return super().attend(q, k, v, None if bias is None else bias.float())
-        return operators.attention_int16(q, k, v, bias)
+            return super().attend(q, k, v, None if bias is None else bias.float(), own=own)
+        score, value = own or (None, None)
+        return operators.attention_int16(q, k, v, bias, score, None if value is None else value.to(q.dtype))

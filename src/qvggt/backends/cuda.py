@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from qvggt.backends.autotune import Autotuner, Timer, cuda_seconds
-from qvggt.backends.plain import PlainBackend, is_inference
+from qvggt.backends.dense import is_inference
+from qvggt.backends.plain import PlainBackend
 from qvggt.options import Compute
 from qvggt.quant.packing import PackedWeight
 

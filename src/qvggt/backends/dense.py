@@ -14,6 +14,12 @@ from torch import Tensor
 
 from qvggt.backends.native.processors import features
 
+Own = tuple[Tensor, Tensor]
+"""Of each query one more score [B, heads, N] in float32, minus infinity for none, and its value [B, heads, N, C]."""
+
+_SCORES = 1 << 22
+"""Most attention scores that exist at a time where they are summed up: 16 MB of float32."""
+
 _BFLOAT16_UNITS = ("avx512_bf16", "amx_bf16", "bf16")
 _FLOAT16_UNITS = ("avx512_fp16", "amx_fp16")
 
@@ -50,8 +56,36 @@ def linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     return F.linear(x.to(dtype), matrix.to(x.dtype).to(dtype), bias).to(x.dtype)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute softmax(q kᵀ / √C + bias) v by torch's kernel, in q's type; statistics of the softmax are in float32."""
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: Own | None = None) -> Tensor:
+    """Compute softmax(q kᵀ / √C + bias) v by torch's kernel, in q's type; statistics of the softmax are in float32.
+
+    ``own`` is one more score and value of each query (see ``Backend.attend``).
+    """
     dtype = working_dtype(q)
     bias = None if bias is None else bias.to(dtype)
-    return F.scaled_dot_product_attention(q.to(dtype), k.to(dtype), v.to(dtype), bias).to(q.dtype)
+    wide = q.to(dtype), k.to(dtype), v.to(dtype)
+    if own is None:
+        return F.scaled_dot_product_attention(*wide, bias).to(q.dtype)
+    score, value = own
+    if q.is_cpu and is_inference(*wide):
+        shared, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            *wide, attn_mask=None if bias is None else bias.reshape(1, -1)
+        )
+    else:
+        shared, sums = F.scaled_dot_product_attention(*wide, bias), log_sums(*wide[:2], bias)
+    share = torch.sigmoid(score - sums)[..., None]  # [B, heads, N, 1], of the own value
+    return torch.lerp(shared.to(share.dtype), value.to(share.dtype), share).to(q.dtype)
+
+
+def log_sums(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the logarithms [B, heads, N] of the sums of exponentials in a softmax, for some queries at a time."""
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    keys, rows = k.to(dtype).transpose(2, 3), max(1, _SCORES // (q.shape[0] * q.shape[1] * k.shape[2]))
+    parts = [(part.to(dtype) * q.shape[-1] ** -0.5) @ keys for part in q.split(rows, 2)]
+    return torch.cat([(part if bias is None else part + bias).logsumexp(-1) for part in parts], 2)
+
+
+def is_inference(*tensors: Tensor | None) -> bool:
+    """Return whether none of the tensors takes part in autograd."""
+    needs = any(tensor is not None and tensor.requires_grad for tensor in tensors)
+    return not (torch.is_grad_enabled() and needs)

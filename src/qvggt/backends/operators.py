@@ -117,10 +117,13 @@ def _fake_attention(q: Tensor, *_: object) -> Tensor:
     return q.new_empty(batch, queries, heads, channels, dtype=torch.float32).transpose(1, 2)
 
 
-@_operator("attention_int16(Tensor q, Tensor k, Tensor v, Tensor? bias)", _fake_attention)
-def attention_int16(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+_ATTENTION = "Tensor q, Tensor k, Tensor v, Tensor? bias, Tensor? own_score=None, Tensor? own_value=None"
+
+
+@_operator(f"attention_int16({_ATTENTION})", _fake_attention)
+def attention_int16(q: Tensor, k: Tensor, v: Tensor, *others: Tensor | None) -> Tensor:
     """Attend on integers of 11 to 15 bits (``native.attention.attend``)."""
-    return attention.attend(q, k, v, bias)
+    return attention.attend(q, k, v, *others)
 
 
 def _fake_half_attention(q: Tensor, *_: object) -> Tensor:
@@ -128,10 +131,10 @@ def _fake_half_attention(q: Tensor, *_: object) -> Tensor:
     return q.new_empty(batch, queries, heads, channels).transpose(1, 2)
 
 
-@_operator("attention_bfloat16(Tensor q, Tensor k, Tensor v, Tensor? bias)", _fake_half_attention)
-def attention_bfloat16(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+@_operator(f"attention_bfloat16({_ATTENTION})", _fake_half_attention)
+def attention_bfloat16(q: Tensor, k: Tensor, v: Tensor, *others: Tensor | None) -> Tensor:
     """Attend in bfloat16 (``native.halves.attend``)."""
-    return halves.attend(q, k, v, bias)
+    return halves.attend(q, k, v, *others)
 
 
 def _fake_rotation(x: Tensor, *_: object) -> Tensor:

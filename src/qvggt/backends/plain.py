@@ -68,10 +68,10 @@ class PlainBackend:
         """Convolve in x's dtype."""
         return geometry.convolve(x, self.expand(weight, x.dtype), bias)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: dense.Own | None = None) -> Tensor:
         """Attend in the backend's half-precision type, or in the queries' dtype."""
         dtype = self.dtype or q.dtype
-        return dense.attend(q.to(dtype), k.to(dtype), v.to(dtype), bias)
+        return dense.attend(q.to(dtype), k.to(dtype), v.to(dtype), bias, own=own)
 
 
 def integer_levels(weight: PackedWeight) -> Tensor:
@@ -80,9 +80,3 @@ def integer_levels(weight: PackedWeight) -> Tensor:
     levels = codes.unflatten(1, (weight.scale.shape[1], -1))
     zero_point = unpack_zero_point(weight)
     return levels if zero_point is None else levels.to(torch.int16) - zero_point[..., None]
-
-
-def is_inference(*tensors: Tensor | None) -> bool:
-    """Return whether none of the tensors takes part in autograd."""
-    needs = any(tensor is not None and tensor.requires_grad for tensor in tensors)
-    return not (torch.is_grad_enabled() and needs)

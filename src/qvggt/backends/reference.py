@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qvggt.backends.base import ConvGeometry
+from qvggt.backends.dense import Own, attend
 from qvggt.options import Compute
 from qvggt.quant.affine import dequantize
 from qvggt.quant.packing import PackedWeight, unpack
@@ -46,6 +47,6 @@ class ReferenceBackend:
         """Convolve in float32 and round the result to x's dtype."""
         return geometry.convolve(x.float(), self.expand(weight, torch.float32), bias).to(x.dtype)
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: Own | None = None) -> Tensor:
         """Attend by torch's own kernel."""
-        return F.scaled_dot_product_attention(q, k, v, bias)
+        return attend(q, k, v, bias, own=own)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -24,9 +23,21 @@ Rotate = Callable[[Tensor, nn.Module, RopeTable | None], Tensor]
 class Attend(Protocol):
     """Computes attention from queries, keys and values."""
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, /) -> Tensor:
-        """Return softmax(q kᵀ / √d + bias) v [B, heads, N, d] for M keys and values and a bias [..., M] or None."""
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, /, own: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Return softmax(q kᵀ / √d + bias) v [B, heads, N, d] for M keys and values and a bias [..., M] or None.
+
+        ``own`` is one more score [B, heads, N] and value [B, heads, N, d] of each query (see ``Own``).
+        """
         ...
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, /, own: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """Compute attention by torch's own kernel, or what defines it where queries have keys of their own."""
+    if own is None:
+        return F.scaled_dot_product_attention(q, k, v, bias)
+    return attend_with_own(q, k, v, bias, Own(*own))
 
 
 def rope_table(positions: Tensor, head_dim: int, dtype: torch.dtype) -> RopeTable:
@@ -76,7 +87,7 @@ class Arithmetic:
         rotate: norm and rotary embedding of queries and keys.
     """
 
-    attend: Attend = F.scaled_dot_product_attention
+    attend: Attend = attend
     cache_dtype: torch.dtype | None = None
     dtype: torch.dtype | None = None
     rotate: Rotate = normalized_and_rotated
@@ -161,10 +172,9 @@ class Attention(nn.Module):
         """Map queries [B, heads, N, C/heads] to [B, N, C], given M keys and values and a bias of the scores [..., M].
 
         The projection computes in ``dtype``, or in the queries' type if None. ``own`` adds each token's own key and
-        value, in float32 whatever the arithmetic.
+        value.
         """
-        attend = self.arithmetic.attend if own is None else partial(attend_with_own, own=own)
-        x = attend(q, k, v, bias)  # [B, heads, N, C/heads]
+        x = self.arithmetic.attend(q, k, v, bias, own=own)  # [B, heads, N, C/heads]
         x = x.transpose(1, 2).flatten(2)  # [B, N, C]
         return self.proj(x.to(dtype or q.dtype))  # [B, N, C]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qvggt.model.layers import Block, RopeTable
-from qvggt.model.token_merging import Groups, Merging, Own
+from qvggt.model.token_merging import Groups, Merging, Own, Pooling
 
 
 def attend_long(
@@ -44,8 +44,7 @@ def _queries_keys_values(
     place = out.view(batch, length, heads, -1).transpose(1, 2) if is_free else None  # [B, heads, N, C/heads]
     queries = Pool(merging.queries, sizes=sizes, dtype=dtype, device=x.device, place=place)
     pooling = merging.pooling
-    reduced = dtype if pooling is None else torch.promote_types(dtype, torch.float32)  # in which they are read
-    keys, values = (Pool(merging.keys, sizes, reduced, x.device) for _ in range(2))
+    keys, values = (Pool(merging.keys, sizes, dtype, x.device, pooling=pooling) for _ in range(2))
     own = None if pooling is None else Own.empty(queries.tokens())
     for chunk in chunks:
         angles = None if rope is None else (rope[0][chunk], rope[1][chunk])
@@ -55,14 +54,11 @@ def _queries_keys_values(
         if own is not None and pooling is not None:
             own.put(chunk, Own.of(*parts, pooling.own[chunk]))
         del parts, part  # or they would be held while the next chunk is computed
-    keys, values = keys.tokens(), values.tokens()
-    if pooling is not None:
-        keys, values = pooling.with_mean(keys), pooling.with_mean(values)
-    return queries.tokens(), keys, values, own
+    return queries.tokens(), keys.tokens(), values.tokens(), own
 
 
 class Pool:
-    """Collects tokens that are computed in chunks; with groups, it averages over them as ``averaged`` does.
+    """Collects tokens that are computed in chunks; with groups, it reduces them as ``averaged`` does.
 
     Args:
         groups: of the tokens, or None.
@@ -70,6 +66,7 @@ class Pool:
         dtype: of the result.
         device: of the tokens.
         place: [B, heads, N, C] memory to use for the result if there are no groups.
+        pooling: adds the mean of the reduced tokens to the result; None for no mean.
     """
 
     def __init__(
@@ -79,26 +76,38 @@ class Pool:
         dtype: torch.dtype,
         device: torch.device,
         place: Tensor | None = None,
+        pooling: Pooling | None = None,
     ) -> None:
-        self._groups, self._dtype = groups, dtype
-        if groups is None:
+        self._groups, self._dtype, self._pooling = groups, dtype, pooling
+        if groups is not None:
+            sizes = (*sizes[:2], len(groups.log_count) + (pooling is not None), sizes[3])
+        if groups is None or groups.sample is not None:
             self._tokens = torch.empty(sizes, dtype=dtype, device=device) if place is None else place
         else:
-            sizes = (*sizes[:2], len(groups.log_count), sizes[3])
             self._tokens = torch.zeros(sizes, dtype=torch.promote_types(dtype, torch.float32), device=device)
 
     def add(self, at: slice, part: Tensor) -> None:
         """Add the tokens [B, heads, n, C] at positions ``at`` of the N."""
         if self._groups is None:
             self._tokens[:, :, at] = part
+        elif self._groups.sample is not None:
+            sample = self._groups.sample
+            here = ((sample >= at.start) & (sample < at.stop)).nonzero()[:, 0]
+            self._tokens[:, :, here] = part[:, :, sample[here] - at.start].to(self._dtype)
         else:
-            self._tokens.index_add_(2, self._groups.of[at], self._groups.weighted(part, at))
+            self._tokens.index_add_(2, self._groups.of[at], part.to(self._tokens.dtype))
 
     def tokens(self) -> Tensor:
-        """Return the tokens [B, heads, N, C], or their averages [B, heads, M, C]."""
+        """Return the tokens [B, heads, N, C], or their averages or samples [B, heads, M, C], and their mean."""
         if self._groups is None:
             return self._tokens
-        return self._groups.mean(self._tokens).to(self._dtype)
+        count = len(self._groups.log_count)
+        reduced = self._tokens[:, :, :count]
+        if self._groups.sample is None:
+            self._groups.mean(reduced)
+        if self._pooling is not None:
+            self._tokens[:, :, count:] = self._pooling.mean(reduced)
+        return self._tokens.to(self._dtype)
 
 
 def even(total: int, most: int) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,9 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 _SCORES = 1 << 22
 """Most attention scores that exist at a time where each query has a key of its own: 16 MB of float32."""
+
+_WIDENED = 1 << 12
+"""Keys that are widened at a time for their mean."""
 
 
 def exact_pairs(depth: int) -> int:
@@ -45,27 +49,22 @@ class Groups:
     Attributes:
         of: [S * P] index of each token's group.
         log_count: [M] logarithm of the number of tokens in each group.
-        weight: [S * P] of each token in its group, which sum to one; None for equal ones.
+        sample: [M] index of the token that is taken for its group; None where tokens are averaged.
     """
 
     of: Tensor
     log_count: Tensor
-    weight: Tensor | None = None
+    sample: Tensor | None = None
 
     def to(self, device: torch.device) -> Groups:
         """Return the same groups on a device."""
         return Groups(
-            self.of.to(device), self.log_count.to(device), None if self.weight is None else self.weight.to(device)
+            self.of.to(device), self.log_count.to(device), None if self.sample is None else self.sample.to(device)
         )
 
-    def weighted(self, x: Tensor, at: slice = slice(None)) -> Tensor:
-        """Return the tokens [..., n, C] at some positions in float32 or wider, times their weights if these differ."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return wide if self.weight is None else wide * self.weight[at, None]
-
     def mean(self, sums: Tensor) -> Tensor:
-        """Return the means [..., M, C] of groups, given the sums of their weighted tokens, which are overwritten."""
-        return sums.mul_((-self.log_count).exp()[:, None].to(sums.dtype)) if self.weight is None else sums
+        """Return the means [..., M, C] of groups, given the sums of their tokens, which are overwritten."""
+        return sums.mul_((-self.log_count).exp()[:, None].to(sums.dtype))
 
 
 @dataclass(frozen=True)
@@ -85,14 +84,15 @@ class Pooling:
         """Return the same on a device."""
         return Pooling(self.own.to(device), self.share.to(device))
 
-    def with_mean(self, x: Tensor) -> Tensor:
-        """Add the mean of the averaged tokens to averages [B, heads, M, C]: [B, heads, M + 1, C]."""
-        mean = (x.to(self.share.dtype) * self.share[:, None]).sum(2, keepdim=True)  # [B, heads, 1, C]
-        return torch.cat((x, mean.to(x.dtype)), 2)
+    def mean(self, x: Tensor) -> Tensor:
+        """Return the mean [B, heads, 1, C] of the averaged tokens, given the averages [B, heads, M, C]."""
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        parts = zip(x.split(_WIDENED, 2), self.share.to(dtype).split(_WIDENED), strict=True)
+        sums = [(part.to(dtype) * share[:, None]).sum(2, keepdim=True) for part, share in parts]
+        return torch.stack(sums).sum(0).to(x.dtype)
 
 
-@dataclass(frozen=True)
-class Own:
+class Own(NamedTuple):
     """What each token adds to the keys and values that all tokens attend to: its own.
 
     Attributes:
@@ -154,7 +154,7 @@ class Merging:
     def reduced(self, x: Tensor) -> Tensor:
         """Return the keys, or values, [B, heads, M, C] that all tokens attend to, of those of all tokens."""
         averages = averaged(x, self.keys)
-        return averages if self.pooling is None else self.pooling.with_mean(averages)
+        return averages if self.pooling is None else torch.cat((averages, self.pooling.mean(averages)), 2)
 
 
 EXACT = Merging()
@@ -167,7 +167,7 @@ def pooled(frames: int, special: int, rows: int, columns: int, side: int, sample
         return EXACT
     groups = patch_groups(frames, special, rows, columns, side=side)
     if sampled:
-        groups = replace(groups, weight=_samples(frames, special, rows, columns, side=side))
+        groups = replace(groups, sample=_samples(groups, frames, special, grid=(rows, columns), side=side))
     tokens = special + rows * columns
     of = groups.of.view(frames, tokens)[1:, special:].flatten()  # [(S-1) * patches]
     own = torch.full((frames, tokens), -math.inf, device="cpu")
@@ -175,23 +175,26 @@ def pooled(frames: int, special: int, rows: int, columns: int, side: int, sample
     return Merging(groups, None, Pooling(own.flatten(), _counts(of, len(groups.log_count)) / len(of)))
 
 
-def _samples(frames: int, special: int, rows: int, columns: int, side: int) -> Tensor:
-    """Return [S*P] ones and zeros: one patch of each of the ``patch_groups``, another one in every frame."""
+def _samples(groups: Groups, frames: int, special: int, grid: tuple[int, int], side: int) -> Tensor:
+    """Return [M] the token that is taken for each of the ``patch_groups``, another patch in every frame."""
+    rows, columns = grid
     row, column = torch.arange(rows, device="cpu")[:, None], torch.arange(columns, device="cpu")  # [rows, 1], [columns]
     height = (rows - row // side * side).clamp(max=side)  # of a patch's group
     width = (columns - column // side * side).clamp(max=side)
     rank = (row % side) * width + column % side  # of a patch in its group
     frame = torch.arange(1, frames, device="cpu")[:, None, None]
     chosen = (frame * _GOLDEN % 1 * (height * width)).long()  # [S-1, rows, columns], spread evenly over the frames
-    first = torch.ones(special + rows * columns, device="cpu")
-    others = F.pad((rank == chosen).float().flatten(1), (special, 0), value=1.0)  # [S-1, P]
-    return torch.cat((first, others.flatten()))
+    others = F.pad((rank == chosen).flatten(1), (special, 0), value=True)  # [S-1, P]
+    taken = torch.cat((torch.ones(special + rows * columns, dtype=torch.bool, device="cpu"), others.flatten()))
+    token = torch.arange(len(taken), device="cpu")
+    sample = torch.zeros(len(groups.log_count), dtype=torch.long, device="cpu")
+    return sample.index_add(0, groups.of, token * taken)  # one of each group is taken, the others count as zero
 
 
 def attend_with_own(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: Own) -> Tensor:
     """Return the attention [B, heads, N, C] of queries to M keys and values and to their own, in one softmax.
 
-    Computed in float32, for some queries at a time.
+    Computed in float32, for some queries at a time. Backends compute the same faster.
 
     Args:
         q: [B, heads, N, C].
@@ -217,10 +220,12 @@ def attend_with_own(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: O
 
 
 def averaged(x: Tensor, groups: Groups | None) -> Tensor:
-    """Average tokens [B, heads, N, C] over groups: [B, heads, M, C]; without groups, return them unchanged."""
+    """Average, or sample, tokens [B, heads, N, C] by group: [B, heads, M, C]; without groups, return them unchanged."""
     if groups is None:
         return x
-    wide = groups.weighted(x)
+    if groups.sample is not None:
+        return x[:, :, groups.sample]
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
     sums = wide.new_zeros(*x.shape[:2], len(groups.log_count), x.shape[3])  # [B, heads, M, C]
     return groups.mean(sums.index_add(2, groups.of, wide)).to(x.dtype)
 

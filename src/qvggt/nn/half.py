@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qvggt.backends import Backend, operators
+from qvggt.backends.dense import is_inference
 from qvggt.backends.native import halves
-from qvggt.backends.plain import is_inference
 from qvggt.model import VGGT
 from qvggt.model.layers import Arithmetic, Attention, RopeTable, normalized_and_rotated, use_arithmetic
 from qvggt.model.units import is_precise

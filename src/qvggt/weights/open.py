@@ -14,6 +14,7 @@ from qvggt.backends import pick
 from qvggt.backends.plain import HALF_DTYPES
 from qvggt.files.read import parse_json, read_json, reading
 from qvggt.model.config import VGGTConfig
+from qvggt.model.layers import Arithmetic, use_arithmetic
 from qvggt.model.vggt import VGGT
 from qvggt.nn.convert import check_depths, parameter_shapes
 from qvggt.nn.half import use_half
@@ -121,6 +122,8 @@ class FloatWeights:
             model.register_module(f"{head}_head", None)
         if compute in HALF_DTYPES:
             use_half(model, pick(device, compute), keep_stored=False)
+        else:
+            use_arithmetic(model, Arithmetic(pick(device).attend))
         return model
 
     def load(self, device: str | torch.device = "cpu", compute: Compute = "float32") -> VGGT:

@@ -22,7 +22,9 @@ typedef struct {
     const void *q, *k, *v;  /* float32, or float16 if `halves`; channels contiguous */
     const float *bias;      /* [keys] added to the scores, or NULL */
     float *out;
-    int64_t q_step[3], k_step[3], v_step[3], out_step[3]; /* strides of batch, head, token, in values */
+    const float *own;       /* [batch][heads][queries] one more score of each query, or NULL */
+    const void *own_value;  /* its value, as q */
+    int64_t q_step[3], k_step[3], v_step[3], out_step[3], own_value_step[3]; /* of batch, head, token, in values */
     int32_t batch, heads, queries, keys, channels, halves;
     float scale;
 } Attention;
@@ -191,6 +193,20 @@ ALWAYS void attend(Scratch *s, int rows, int channels, int vectors) {
     }
 }
 
+/* Let the running maxima and sums begin with each query's own score and value. */
+static void start_with_own(const Attention *a, Scratch *s, int batch, int head, int begin, int rows) {
+    const float *own = a->own + ((int64_t)batch * a->heads + head) * a->queries + begin;
+    const int64_t value = batch * a->own_value_step[0] + head * a->own_value_step[1] + begin * a->own_value_step[2];
+    for (int r = 0; r < rows; r++) {
+        if (own[r] == -INFINITY) continue;
+        s->most[r] = own[r] * LOG2_E, s->total[r] = 1 << P_BITS;
+        for (int c = 0; c < a->channels; c += LANES)
+            _mm256_storeu_ps(s->sum + r * a->channels + c,
+                             _mm256_mul_ps(load(a, a->own_value, value + r * a->own_value_step[2] + c),
+                                           _mm256_set1_ps(1 << P_BITS)));
+    }
+}
+
 static void do_task(const Attention *a, Scratch *s, int batch, int head, int begin, int end) {
     const int64_t q = batch * a->q_step[0] + head * a->q_step[1] + begin * a->q_step[2];
     const int64_t k = batch * a->k_step[0] + head * a->k_step[1], v = batch * a->v_step[0] + head * a->v_step[1];
@@ -203,6 +219,7 @@ static void do_task(const Attention *a, Scratch *s, int batch, int head, int beg
         s->most[r] = LOWEST, s->total[r] = 0.0f;
         memset(s->sum + r * channels, 0, sizeof(float) * (size_t)channels);
     }
+    if (a->own) start_with_own(a, s, batch, head, begin, rows);
     s->wrong = 0.0f;
     for (int first = 0; first < a->keys; first += KEYS) {
         const int count = a->keys - first < KEYS ? a->keys - first : KEYS;

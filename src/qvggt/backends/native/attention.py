@@ -21,8 +21,8 @@ class Attention(Job):
 
     function = "qvggt_attend"
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "out")),
-        *((name, ctypes.c_int64 * 3) for name in ("q_step", "k_step", "v_step", "out_step")),
+        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "out", "own", "own_value")),
+        *((name, ctypes.c_int64 * 3) for name in ("q_step", "k_step", "v_step", "out_step", "own_value_step")),
         *((name, ctypes.c_int32) for name in ("batch", "heads", "queries", "keys", "channels", "halves")),
         ("scale", ctypes.c_float),
     )
@@ -34,7 +34,14 @@ def can_attend(q: Tensor) -> bool:
     return q.dtype in (torch.float32, torch.float16) and channels % _LANES == 0 and channels <= MAX_CHANNELS
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    own_score: Tensor | None = None,
+    own_value: Tensor | None = None,
+) -> Tensor:
     """Compute softmax(q kᵀ / √channels + bias) v.
 
     Args:
@@ -42,6 +49,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         k: keys [B, heads, M, channels].
         v: values [B, heads, M, channels].
         bias: [..., M] (M values) added to the scores of every query, or None.
+        own_score: [B, heads, N] float32, of each query one more score, or None.
+        own_value: [B, heads, N, channels], the values of these.
 
     Returns:
         [B, heads, N, channels] float32, in memory [B, N, heads, channels]; NaN where an operand is not finite.
@@ -56,11 +65,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         scale=channels**-0.5,
     )  # fmt: skip
     for name, tensor, length, dtype in (
-        ("q", q, queries, q.dtype), ("k", k, keys, q.dtype), ("v", v, keys, q.dtype), ("out", out, queries, out.dtype)
+        ("q", q, queries, q.dtype), ("k", k, keys, q.dtype), ("v", v, keys, q.dtype), ("out", out, queries, out.dtype),
+        ("own_value", own_value, queries, q.dtype),
     ):  # fmt: skip
+        if tensor is None:
+            continue
         tensor = tensor if tensor.stride(-1) == 1 else tensor.contiguous()
         job.bind(name, tensor, dtype, batch, heads, length, channels, contiguous=False)
         setattr(job, f"{name}_step", tensor.stride()[:3])
     job.bind("bias", None if bias is None else bias.float().reshape(-1), torch.float32, keys)
+    if own_score is not None:
+        job.bind("own", own_score.float().contiguous(), torch.float32, batch, heads, queries)
     run(job, batch * heads * queries * keys * channels)
     return out

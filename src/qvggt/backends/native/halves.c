@@ -23,7 +23,9 @@ typedef struct {
     const uint16_t *q, *k, *v; /* [batch][heads][length][CHANNELS] */
     const float *bias;         /* [keys] or NULL */
     uint16_t *out;             /* as q */
-    int64_t q_step[3], k_step[3], v_step[3], out_step[3];
+    const float *own;          /* [batch][heads][queries] one more score of each query, or NULL */
+    const uint16_t *own_value; /* its value, as q */
+    int64_t q_step[3], k_step[3], v_step[3], out_step[3], own_value_step[3];
     int32_t batch, heads, queries, keys;
     float scale;
 } Attention;
@@ -145,6 +147,18 @@ ALWAYS void accumulate(const Scratch *s, const uint32_t (*p)[KEYS / 2], float (*
         for (int i = 0; i < QUARTERS; i++) _mm512_storeu_ps(out[r] + 16 * i, sums[r][i]);
 }
 
+/* Let the running maxima and sums begin with each query's own score and value. */
+static void start_with_own(const Attention *a, int batch, int head, int begin, int end, Scratch *s) {
+    const float *own = a->own + ((int64_t)batch * a->heads + head) * a->queries;
+    const uint16_t *value = a->own_value + batch * a->own_value_step[0] + head * a->own_value_step[1];
+    for (int i = begin; i < end; i++) {
+        if (own[i] == -INFINITY) continue;
+        s->most[i - begin] = own[i] * 1.44269504f, s->sum[i - begin] = 1.0f;
+        for (int c = 0; c < CHANNELS; c += 16)
+            _mm512_storeu_ps(s->out[i - begin] + c, widened(value + i * a->own_value_step[2] + c));
+    }
+}
+
 /* Attention of the queries [begin, end) of one head. */
 static void attend_part(const Attention *a, int batch, int head, int begin, int end, Scratch *s) {
     const uint16_t *q = a->q + batch * a->q_step[0] + head * a->q_step[1];
@@ -154,6 +168,7 @@ static void attend_part(const Attention *a, int batch, int head, int begin, int 
     const Vector scale = _mm512_set1_ps(a->scale * 1.44269504f);
     memset(s->out, 0, sizeof s->out), memset(s->sum, 0, sizeof s->sum), memset(s->q, 0, sizeof s->q);
     for (int i = 0; i < PART; i++) s->most[i] = HIDDEN;
+    if (a->own) start_with_own(a, batch, head, begin, end, s);
     for (int first = 0; first < a->keys; first += KEYS) {
         pack(a, k, v, first, a->keys - first < KEYS ? a->keys - first : KEYS, s);
         for (int at = 0; at < end - begin; at += ROWS) {

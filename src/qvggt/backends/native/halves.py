@@ -21,8 +21,8 @@ class HalfAttention(Job):
 
     function = "qvggt_attend_bfloat16"
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "out")),
-        *((name, ctypes.c_int64 * 3) for name in ("q_step", "k_step", "v_step", "out_step")),
+        *((name, ctypes.c_void_p) for name in ("q", "k", "v", "bias", "out", "own", "own_value")),
+        *((name, ctypes.c_int64 * 3) for name in ("q_step", "k_step", "v_step", "out_step", "own_value_step")),
         *((name, ctypes.c_int32) for name in ("batch", "heads", "queries", "keys")),
         ("scale", ctypes.c_float),
     )
@@ -49,7 +49,14 @@ def supports(x: Tensor) -> bool:
     return fits and "amx_bf16" not in features() and has_function(HalfAttention.function)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    own_score: Tensor | None = None,
+    own_value: Tensor | None = None,
+) -> Tensor:
     """Compute softmax(q kᵀ / √channels + bias) v.
 
     Args:
@@ -57,6 +64,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
         k: keys [B, heads, M, CHANNELS] bfloat16.
         v: values [B, heads, M, CHANNELS] bfloat16.
         bias: [..., M] (M values) added to the scores of every query, or None.
+        own_score: [B, heads, N] float32, of each query one more score, or None.
+        own_value: [B, heads, N, CHANNELS] bfloat16, the values of these.
 
     Returns:
         [B, heads, N, CHANNELS] bfloat16, in memory [B, N, heads, CHANNELS]; NaN where an operand is not finite.
@@ -69,7 +78,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     job = HalfAttention(batch=batch, heads=heads, queries=queries, keys=keys, scale=channels**-0.5)
     for name, tensor, length in (("q", q, queries), ("k", k, keys), ("v", v, keys), ("out", out, queries)):
         _bind(job, name, tensor, length)
+    if own_value is not None:
+        _bind(job, "own_value", own_value, queries)
     job.bind("bias", None if bias is None else bias.float().reshape(-1), torch.float32, keys)
+    if own_score is not None:
+        job.bind("own", own_score.float().contiguous(), torch.float32, batch, heads, queries)
     run(job, batch * heads * queries * keys * channels)
     return out
 
