@@ -37,7 +37,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, /, own: tuple[T
     """Compute attention by torch's own kernel, or what defines it where queries have keys of their own."""
     if own is None:
         return F.scaled_dot_product_attention(q, k, v, bias)
-    return attend_with_own(q, k, v, bias, Own(*own))
+    return attend_with_own(q, k, v, bias, own=Own(*own))
 
 
 def rope_table(positions: Tensor, head_dim: int, dtype: torch.dtype) -> RopeTable:
