@@ -92,3 +92,21 @@ def write_weights(path: Path, **replaced: torch.Tensor) -> Path:
     """Write the float weights of ``MODEL`` to a file, some of them replaced."""
     save_file({name: weight(name) for name in WEIGHTS.names()} | replaced, path)
     return path
+
+
+def short_run(command: str, photos: Path, folder: Path) -> list[object]:
+    """Return arguments of a command that takes a MODEL, with which it is quick; its outputs lie in ``folder``."""
+    store, calibration = folder / "store", ("--calib-scenes", "2", "--calib-frames", "2")
+    runs: dict[str, list[object]] = {
+        "reconstruct": [photos, "-o", folder / "out"],
+        "fidelity": [MODEL, photos],
+        "quantize": ["-o", folder / "out", "--group-size", "32"],
+        "evaluate": ["--scenes", "1", "--store", store],
+        "compare": ["--methods", "rtn", "--group-size", "32", "--scenes", "1", "--store", store],
+        "sensitivity": ["-o", folder / "out.json", "--bits", "4", "--group-size", "32", "--granularity", "unit",
+                        *calibration],
+        "bench": ["--size", "56", "--against", MODEL, "--repeats", "1", "--compute", "float32"],
+        "plan": [],
+        "inspect": [],
+    }  # fmt: skip
+    return [MODEL, *runs[command]]

@@ -61,7 +61,8 @@ EXPECTED = {
         **LOADING,
         **IMAGES,
         **fields(ExportOptions, "points_from", "max_points"),
-        "confidence": ExportOptions.drop_percent,
+        "drop_percent": ExportOptions.drop_percent,
+        "files": ExportOptions.files,
         "heads": (),  # what the points need
         "dense_frames": InferenceOptions.dense_frames,
         "window": InferenceOptions.windows,
@@ -72,14 +73,14 @@ EXPECTED = {
         "refine": False,
     },
     "scale": {
-        **fields(ExportOptions, "max_points"),
+        **fields(ExportOptions, "max_points", "files"),
         **fields(ScaleOptions, "align_world"),
         "images": (),  # those that were reconstructed
     },
     "frames": fields(FrameOptions, "number", "format"),
     "refine": {
         **fields(RefineOptions, "hold_focal", "hold_poses", "max_size", "max_features", "seed"),
-        **fields(ExportOptions, "max_points"),
+        **fields(ExportOptions, "max_points", "files"),
         "images": (),
     },
     "plan": {
@@ -102,6 +103,7 @@ EXPECTED = {
         "method": METHOD,
         "scale_rule": Scheme.scale_rule,
         "conv_bits": QuantizeOptions.conv.bits,
+        "device": RunOptions.device,
     },
     "evaluate": {
         **MEASURED,
@@ -117,11 +119,15 @@ EXPECTED = {
         **MEASURED,
         **{name: value for name, value in calibration(CalibrationOptions).items() if name != "seed"},
         **fields(CompareOptions, "methods", "bits", "seeds"),
-        **fields(RunOptions, "store", "threads", "device"),
+        **fields(RunOptions, "store", "threads", "device", "compute"),
         "group_size": Scheme.group_size,
         "supervision": QuantizeOptions.supervision,
     },
-    "fidelity": {**IMAGES, "device": RunOptions.device, "dense_frames": InferenceOptions.dense_frames},
+    "fidelity": {
+        **IMAGES,
+        **fields(RunOptions, "device", "compute"),
+        "dense_frames": InferenceOptions.dense_frames,
+    },
     "sensitivity": {
         **calibration(SENSITIVITY_CALIBRATION),
         **fields(SensitivityOptions, "granularity", "rounding", "supervision"),
@@ -140,7 +146,7 @@ EXPECTED = {
     "view": fields(ViewOptions, "host", "port", "max_points"),
     "export": {
         **fields(FormatOptions, "resolution", "shared_camera", "text", "max_points", "points_from", "depth_files"),
-        "confidence": FormatOptions.drop_percent,
+        "drop_percent": FormatOptions.drop_percent,
     },
 }
 OUTPUTS = {"output", "json", "html", "plot", "profile", "overwrite", "resume", "revision"}
@@ -149,7 +155,10 @@ OF_THE_COMMAND = {
     "train": {"start_from", "minutes", "threads", "render_apart"},
     "inspect": {"verify", "layers"},
     "export": {"images"},
-    "reconstruct": {"view"},
+    "reconstruct": {"view", "threads"},
+    "quantize": {"threads"},
+    "fidelity": {"threads"},
+    "sensitivity": {"threads"},
 }
 
 
@@ -181,9 +190,13 @@ def test_defaults_of_a_command_are_those_of_the_options(command):
             qvggt.fidelity,
             IMAGES
             | fields(InferenceOptions, "dense_frames")
-            | {"device": RunOptions.device, "revision": None, "on_progress": None},
+            | fields(RunOptions, "device", "compute")
+            | {"revision": None, "on_progress": None},
         ),
-        (qvggt.quantize, {"method": METHOD, "options": None, "revision": None, "on_progress": None}),
+        (
+            qvggt.quantize,
+            {"method": METHOD, "options": None, "revision": None, "on_progress": None, "device": RunOptions.device},
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -119,3 +119,47 @@ def test_figures_may_lie_in_the_output_folder(qvggt, command, tmp_path):
     output = tmp_path / "out"
     assert qvggt(*command, "-o", output, "--json", output / "figures.json").status == 0
     assert (output / "figures.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "written"),
+    [
+        (["cameras.json"], {"cameras.json"}),
+        (["prediction.npz", "depth"], {"prediction.npz", "depth"}),
+        (["points.ply", "overview.png"], {"points.ply", "overview.png"}),
+    ],
+)
+def test_files_choose_what_is_written(qvggt, photos, tmp_path, chosen, written):
+    done = qvggt("reconstruct", MODEL, photos, "-o", tmp_path / "out", "--files", *chosen)
+    assert done.status == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written | {"result.json"}
+    for name in written:
+        assert name in done.out
+
+
+def test_chosen_files_have_the_same_bytes(qvggt, photos, tmp_path):
+    assert qvggt("reconstruct", MODEL, photos, "-o", tmp_path / "all").status == 0
+    assert qvggt("reconstruct", MODEL, photos, "-o", tmp_path / "one", "--files", "scene.glb").status == 0
+    for name in ("scene.glb", "result.json"):
+        assert (tmp_path / "all" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+
+
+def test_files_that_do_not_exist_are_no_choice(qvggt, photos, tmp_path):
+    done = qvggt("reconstruct", MODEL, photos, "-o", tmp_path / "out", "--files", "points.obj")
+    assert done.status == 2
+    assert "overview.png" in done.err
+
+
+def test_files_of_a_result_that_is_scaled(qvggt, photos, tmp_path):
+    assert qvggt("reconstruct", MODEL, photos, "-o", tmp_path / "out").status == 0
+    scaling = ("scale", tmp_path / "out", "--scale", "p0.jpg:p1.jpg=1m", "-o", tmp_path / "new")
+    assert qvggt(*scaling, "--files", "prediction.npz", "cameras.json").status == 0
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"prediction.npz", "cameras.json", "result.json"}
+
+
+def test_the_older_name_of_drop_percent(qvggt, photos, tmp_path):
+    def points(*options):
+        assert qvggt("reconstruct", MODEL, photos, "-o", tmp_path / "out", "--overwrite", *options).status == 0
+        return (tmp_path / "out" / "points.ply").read_bytes()
+
+    assert points("--confidence", "60") == points("--drop-percent", "60") != points()

@@ -30,7 +30,7 @@ from qvggt.images.files import list_images, match_paths
 from qvggt.methods.base import SensitivityCache
 from qvggt.methods.common import current_versions
 from qvggt.methods.registry import METHODS, find_method
-from qvggt.options import CalibrationOptions, QuantizeOptions
+from qvggt.options import CalibrationOptions, QuantizeOptions, RunOptions
 from qvggt.types import OnProgress, PathLike, QvggtError
 
 log = logging.getLogger(__name__)
@@ -63,10 +63,19 @@ class CheckpointStore:
         model: whatever ``load`` takes as a float model.
         source_hash: hash of its weights.
         revision: branch, tag or commit of a hub id.
+        device: where models are calibrated.
     """
 
-    def __init__(self, root: PathLike, model: PathLike, source_hash: str, revision: str | None = None) -> None:
+    def __init__(
+        self,
+        root: PathLike,
+        model: PathLike,
+        source_hash: str,
+        revision: str | None = None,
+        device: str = RunOptions.device,
+    ) -> None:
         self.root, self.model, self.source_hash, self.revision = Path(root), model, source_hash, revision
+        self.device = device
         self.sensitivities: SensitivityCache = {}
 
     def get(self, method: str, options: QuantizeOptions) -> KeptCheckpoint | None:
@@ -106,6 +115,7 @@ class CheckpointStore:
                 revision=self.revision,
                 on_progress=watch,
                 sensitivities=self.sensitivities,
+                device=self.device,
             )
         return KeptCheckpoint(folder / CHECKPOINT, _seconds(folder) / 60)
 
@@ -117,6 +127,7 @@ class CheckpointStore:
             "method": method,
             "options": options.to_json() if calibrated else options.layers_json(),
             "calibration": _calibration(options.calibration) if calibrated else None,
+            "device": self.device if calibrated else None,
             "versions": current_versions(),
             "code": code_hash(_BYTES_COME_FROM),
             "method_code": _package_code(method),

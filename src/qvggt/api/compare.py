@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qvggt.api.checkpoint_cache import CheckpointStore, KeptCheckpoint
-from qvggt.api.evaluate import subject_of
-from qvggt.backends import settled_device
+from qvggt.api.evaluate import on_usable_device, subject_of
 from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.eval.code_hash import code_hash
@@ -87,7 +86,7 @@ def compare(
         protocols: none for the dataset's default.
         selection: which scenes and frames.
         store: folder for checkpoints and results; the user's cache if None.
-        run: how results are computed.
+        run: how results are computed, and on which device models are calibrated.
         revision: of ``model``, if it is a hub id.
         on_progress: called with the current stage and the share of all work done.
 
@@ -98,15 +97,15 @@ def compare(
     options = options or CompareOptions()
     tasks = _tasks(options)
     root = Path(store) if store is not None else user_cache()
-    run = run or RunOptions()
-    run = replace(run, store=run.store or root / "eval", device=settled_device(run.device))
+    run = on_usable_device(run or RunOptions())
+    run = replace(run, store=run.store or root / "eval")
     plan = plan_evaluation(dataset, split, protocols, selection or Selection())
     if not plan.protocols:
         raise QvggtError(f"{dataset} has no default protocol: name one (--protocol)")
     subject = subject_of(model, run, revision)
     if subject.card.method != FLOAT:
         raise QvggtError(f"{str(model)!r} is quantized already: compare methods on the float model instead")
-    checkpoints = CheckpointStore(root / "compare", model, subject.card.hash, revision)
+    checkpoints = CheckpointStore(root / "compare", model, subject.card.hash, revision, device=run.device)
     work = _Work(checkpoints, plan=plan, run=run, tasks=tasks, on_progress=on_progress)
     base = work.measure(subject)
     trial = Trial(base.model, linear_bits=subject.card.average_bits)

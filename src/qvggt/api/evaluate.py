@@ -8,7 +8,7 @@ from functools import partial
 
 from qvggt.api.model_card import describe, describe_loaded
 from qvggt.api.reconstruct import load
-from qvggt.backends import settled_device
+from qvggt.backends import settled_device, usable_device
 from qvggt.checkpoint.open import open_model
 from qvggt.eval.code_hash import code_hash
 from qvggt.eval.evaluate import References, Subject, evaluate_plan
@@ -52,7 +52,7 @@ def evaluate(
             of the evaluation.
     """
     run = run or RunOptions()
-    run = replace(run, device=settled_device(run.device))
+    run = on_usable_device(run)
     if isinstance(model, VGGT):
         run = replace(run, device=next(model.parameters()).device.type)
     plan = plan_evaluation(dataset, split, protocols, selection or Selection())
@@ -62,6 +62,15 @@ def evaluate(
     return evaluate_plan(
         subject, plan, References(other, reference), run, code=code_hash(__name__), on_progress=on_progress
     )
+
+
+def on_usable_device(run: RunOptions) -> RunOptions:
+    """Return how an evaluation runs with its device settled and, unless that is another machine's, tried.
+
+    Raises:
+        QvggtError: there is no such device.
+    """
+    return replace(run, device=(usable_device if run.engine == "local" else settled_device)(run.device))
 
 
 def subject_of(model: VGGT | PathLike, run: RunOptions, revision: str | None = None) -> Subject:

@@ -17,7 +17,7 @@ from qvggt.images.preprocess import load_images
 from qvggt.images.sources import ImageSource
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.options import ImageMode, ImageOptions, InferenceOptions, RunOptions
+from qvggt.options import Compute, ImageMode, ImageOptions, InferenceOptions, RunOptions
 from qvggt.postprocess.frames import photo_mask
 from qvggt.types import ImageSet, OnProgress, PathLike, Prediction, QvggtError
 
@@ -147,6 +147,7 @@ def fidelity(
     dense_frames: int = InferenceOptions.dense_frames,
     on_progress: OnProgress | None = None,
     revision: str | None = None,
+    compute: Compute = RunOptions.compute,
 ) -> FidelityReport:
     """Measure how far two models' predictions differ on photographs of one scene, or a video: per head and frame.
 
@@ -165,18 +166,19 @@ def fidelity(
         dense_frames: most frames that the dense heads process at a time: fewer need less memory.
         on_progress: called with the stage and the share done of both models' work.
         revision: branch, tag or commit of ``model``, if it is a hub id.
+        compute: arithmetic of products of models given by name; see ``load``.
 
     Raises:
         QvggtError: a model or the images cannot be read, the models take images of different size or patch, or an
             prediction is not finite.
     """
-    options = InferenceOptions(dense_frames)
+    run = RunOptions(device=device, compute=compute, dense_frames=dense_frames)
     report = on_progress or (lambda stage, share: None)
     report("reading images", 0.0)
     size, patch = _common_input(model, other, revision)
     pictures = load_images(images, ImageOptions(size, patch, mode, fps=fps, frames=frames))
-    ours = _predict(model, pictures, options, _half(report, 0), device=device, revision=revision)
-    theirs = _predict(other, pictures, options, _half(report, 1), device=device)
+    ours = _predict(model, pictures, run, _half(report, 0), revision=revision)
+    theirs = _predict(other, pictures, run, _half(report, 1))
     far = differences_between(ours, theirs, photo_mask(ours))
     return FidelityReport(_name(model), other=_name(other), differences=far, prediction=ours, other_prediction=theirs)
 
@@ -184,21 +186,20 @@ def fidelity(
 def _predict(
     model: VGGT | PathLike,
     pictures: ImageSet,
-    options: InferenceOptions,
+    run: RunOptions,
     on_progress: OnProgress,
-    device: str,
     revision: str | None = None,
 ) -> Prediction:
     """Load a model given by name, run all of its heads, and release it."""
     name = _name(model)
     short = Path(name).name
     on_progress(f"loading {short}", 0.0)
-    network = model if isinstance(model, VGGT) else load(model, device, "float32", revision)
+    network = model if isinstance(model, VGGT) else load(model, run.device, run.compute, revision)
     try:
         return predict(
             network,
             pictures,
-            options=options,
+            options=run.inference,
             on_progress=lambda stage, share: on_progress(f"{short}, {stage}", share),
         )
     except QvggtError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from qvggt.backends import usable_device
 from qvggt.calibration.unit_store import check_store, remove_store, stored_settings
 from qvggt.checkpoint.folder import check_place, is_checkpoint, open_checkpoint, save_checkpoint, write_checkpoint
 from qvggt.checkpoint.open import check_float, open_float
@@ -23,7 +24,7 @@ from qvggt.methods.run import Losses, quantize_calibrated
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, model_layers
 from qvggt.nn.quantized import QuantizedVGGT
-from qvggt.options import METHOD, QuantizeOptions
+from qvggt.options import METHOD, QuantizeOptions, RunOptions
 from qvggt.quant.layer_names import part_of
 from qvggt.quant.recipe import Provenance
 from qvggt.types import AttentionPlan, OnProgress, PathLike, QvggtError
@@ -66,6 +67,7 @@ def quantize(
     options: QuantizeOptions | None = None,
     revision: str | None = None,
     on_progress: OnProgress | None = None,
+    device: str = RunOptions.device,
 ) -> QuantizedVGGT:
     """Quantize a model in memory.
 
@@ -75,14 +77,15 @@ def quantize(
         options: of the method.
         revision: branch, tag or commit of a hub id.
         on_progress: the progress callback.
+        device: where a model given by name is calibrated, and stays. The digits of calibrated methods depend on it.
 
     Raises:
         QvggtError: the model is quantized already, cannot be read, or an option is impossible.
     """
-    report = on_progress or (lambda stage, share: None)
+    report, device = on_progress or (lambda stage, share: None), usable_device(device)
     if not isinstance(model, VGGT):
         report("opening", 0.0)
-    float_model = model if isinstance(model, VGGT) else load_float(open_float(model, revision, on_progress))
+    float_model = model if isinstance(model, VGGT) else load_float(open_float(model, revision, on_progress), device)
     check_float(float_model)
     chosen = find_method(method)(options or QuantizeOptions())
     plan = chosen.options.plan_for(float_model.config.depth)
@@ -106,6 +109,7 @@ def quantize_to(
     revision: str | None = None,
     on_progress: OnProgress | None = None,
     sensitivities: SensitivityCache | None = None,
+    device: str = RunOptions.device,
 ) -> QuantizeReport:
     """Quantize a model to a checkpoint.
 
@@ -122,10 +126,12 @@ def quantize_to(
         revision: branch, tag or commit of a hub id.
         on_progress: the progress callback.
         sensitivities: measurements shared between several quantizations; new ones are added.
+        device: where the model is calibrated; methods without calibration run on the CPU. Digits depend on it.
 
     Raises:
         QvggtError: the model cannot be read, an option is impossible, or the folder cannot be written.
     """
+    device = usable_device(device)
     report_to = StageClock(on_progress or (lambda stage, share: None), ("quantizing",))
     work = Path(f"{folder}{UNFINISHED}")
     completed = _completed_settings(folder, work) if resume else None
@@ -146,7 +152,7 @@ def quantize_to(
     elif completed is None or not _agree(completed, asked):
         with _kept(work):
             quantized, _ = quantize_calibrated(
-                load_float(weights), chosen, source, work, sensitivities=sensitivities, on_progress=report_to
+                load_float(weights, device), chosen, source, work, sensitivities=sensitivities, on_progress=report_to
             )
         report_to("writing", 1.0)
         save_checkpoint(_with_plan(quantized, plan), folder, overwrite)

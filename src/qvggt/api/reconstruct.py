@@ -8,9 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import torch
-
-from qvggt.backends import choose
+from qvggt.backends import choose, usable_device
 from qvggt.checkpoint.folder import save_checkpoint
 from qvggt.checkpoint.open import open_model
 from qvggt.files import check_space
@@ -41,7 +39,7 @@ from qvggt.options import (
     check_heads,
 )
 from qvggt.quant.recipe import Recipe
-from qvggt.types import AttentionPlan, OnProgress, OnWindow, PathLike, Prediction, QvggtError
+from qvggt.types import AttentionPlan, OnProgress, OnWindow, PathLike, Prediction
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +74,7 @@ def load(
     report("opening", 0.0)
     opened = open_model(model, revision, on_progress)
     attention = _attention(global_attention, opened.config.depth, opened.recipe)
-    if device != "auto":
-        _check_device(device)
+    usable_device(device)
     chosen = choose(device, compute, opened.config.embed_dim, opened.recipe is not None)
     if chosen.reason:
         level = logging.DEBUG if chosen.compute == "float32" else logging.INFO  # float32 changes nothing
@@ -203,11 +200,3 @@ def save(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:
         QvggtError: the model is not quantized, or the folder is taken or cannot be written.
     """
     return save_checkpoint(model, folder, overwrite)
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise QvggtError(f"device {device!r} cannot be used here ({reason}); choose cpu") from None

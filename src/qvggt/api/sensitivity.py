@@ -7,11 +7,10 @@ from typing import Any
 
 from qvggt.api.reconstruct import load
 from qvggt.calibration.attention_sensitivity import AttentionReport, AttentionRow, measure_attention
-from qvggt.calibration.data import SceneBatch, check_truth, load_calibration
+from qvggt.calibration.data import check_truth, load_calibration
 from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, measure_sensitivity
 from qvggt.calibration.task import Task, make_task
 from qvggt.checkpoint.open import check_float
-from qvggt.geometry import Truth
 from qvggt.methods.gptq import second_order_rounder
 from qvggt.methods.plan_attention import PlannedAttention, plan_attention
 from qvggt.model import VGGT
@@ -122,9 +121,9 @@ def _task(
     report_to("reading scenes", 0.0)
     data = load_calibration(calibration, network.config.image_size, network.config.patch_size, longer=longer)
     check_truth(data, supervision, calibration.source)
-    device = next(network.parameters()).device.type
+    data = data.to(next(network.parameters()).device)
     report_to("float model", 0.0)
-    return make_task(network, [_on(batch, device) for batch in data.batches], supervision), dict(data.provenance)
+    return make_task(network, data.batches, supervision), dict(data.provenance)
 
 
 def _name(model: VGGT | PathLike) -> str:
@@ -137,10 +136,3 @@ def _about(task: Task, supervision: Supervision) -> dict[str, Any]:
         "scenes": sum(batch.scenes for batch in task.batches),
         "images": sum(batch.scenes * batch.images.shape[1] for batch in task.batches),
     }
-
-
-def _on(batch: SceneBatch, device: str) -> SceneBatch:
-    truth = batch.truth
-    if truth is not None:
-        truth = Truth(**{name: value.to(device) for name, value in vars(truth).items()})
-    return SceneBatch(batch.images.to(device), truth)

@@ -108,8 +108,16 @@ def choose(device: str, compute: Compute, width: int, is_packed: bool) -> Choice
 
 
 def settled_device(device: str) -> str:
-    """Return a device itself; for ``auto`` the best one: ``cuda`` or ``mps`` if there is such a GPU, or ``cpu``."""
+    """Return a device itself; for ``auto`` the best one: ``cuda`` or ``mps`` if there is such a GPU, or ``cpu``.
+
+    Raises:
+        QvggtError: torch knows no such device.
+    """
     if device != "auto":
+        try:
+            torch.device(device)
+        except RuntimeError:
+            raise QvggtError(f"unknown device {device!r}: expected auto, cpu, cuda, cuda:1 or mps (--device)") from None
         return device
     for name, is_there in (("cuda", torch.cuda.is_available), ("mps", torch.backends.mps.is_available)):
         try:
@@ -119,6 +127,21 @@ def settled_device(device: str) -> str:
         except (RuntimeError, AssertionError, NotImplementedError):
             continue
     return "cpu"
+
+
+def usable_device(device: str) -> str:
+    """Return what ``settled_device`` does, after checking that tensors can be made there.
+
+    Raises:
+        QvggtError: they cannot.
+    """
+    place = settled_device(device)
+    try:
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise QvggtError(f"device {device!r} cannot be used here ({reason}): choose cpu (--device)") from None
+    return place
 
 
 def _on_cpu(is_packed: bool) -> Choice:

@@ -26,6 +26,7 @@ class BenchRun:
         global_attention: as in ``LoadOptions``, by name or file.
         autocast: the half type of ``torch.autocast``, under which the model runs; none if empty.
         outputs: file to write samples of the model's outputs to; none if empty.
+        revision: branch, tag or commit of a hub id.
     """
 
     model: str
@@ -39,6 +40,7 @@ class BenchRun:
     global_attention: str = str(LoadOptions.global_attention)
     autocast: str = ""
     outputs: str = ""
+    revision: str | None = None
 
     @property
     def how(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qvggt.backends import settled_device
+from qvggt.backends import usable_device
 from qvggt.bench.machine import describe_machine
 from qvggt.bench.measurement import BenchRun, Measurement
 from qvggt.bench.report import BenchReport, BenchRow, relative_differences
@@ -29,7 +29,7 @@ def contenders_of(options: BenchOptions) -> list[BenchRun]:
         options.against, "float32", frames=0, size_px=options.size_px, threads=options.threads, device=options.device
     )
     runs = [
-        replace(base, model=model, compute=compute, global_attention=attention)
+        replace(base, model=model, compute=compute, global_attention=attention, revision=options.revision)
         for model, compute, attention in itertools.product(options.models, options.computes, options.global_attention)
     ]
     runs = [replace(base, autocast=half) for half in options.autocast] + runs
@@ -42,9 +42,9 @@ def bench(options: BenchOptions, on_progress: OnProgress = lambda what, share: N
     Raises:
         QvggtError: a model cannot be found, or the reference model cannot run.
     """
-    options = replace(options, device=settled_device(options.device))
+    options = replace(options, device=usable_device(options.device))
     contenders = contenders_of(options)
-    sizes = {run.model: open_model(run.model).file_bytes for run in contenders}
+    sizes = {run.model: open_model(run.model, run.revision).file_bytes for run in contenders}
     runs = [replace(run, frames=frames) for frames in options.frames for run in contenders]
     measured: dict[BenchRun, list[Measurement]] = {run: [] for run in runs}
     errors: dict[BenchRun, str] = {}

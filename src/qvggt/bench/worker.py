@@ -41,14 +41,16 @@ def measure(run: BenchRun) -> Measurement:
     Raises:
         QvggtError: the model cannot be loaded, or the image size is not a multiple of its patch size.
     """
-    opened = open_model(run.model)
+    opened = open_model(run.model, run.revision)
     chosen = choose(run.device, run.compute, opened.config.embed_dim, opened.recipe is not None)
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     retain_freed_memory()  # as the command line does
     base = resident_memory_bytes()
     started = time.perf_counter()
-    model = api.load(run.model, run.device, chosen.compute, global_attention=run.global_attention)
+    model = api.load(
+        run.model, run.device, chosen.compute, revision=run.revision, global_attention=run.global_attention
+    )
     load_seconds = time.perf_counter() - started
     patch = model.config.patch_size
     if run.size_px % patch:

@@ -51,6 +51,13 @@ class SceneBatch:
             truth = replace(truth, **{name: value[:scenes, :frames] for name, value in vars(truth).items()})
         return SceneBatch(self.images[:scenes, :frames], truth)
 
+    def to(self, device: torch.device) -> SceneBatch:
+        """Return the scenes on a device."""
+        truth = self.truth
+        if truth is not None:
+            truth = replace(truth, **{name: value.to(device) for name, value in vars(truth).items()})
+        return SceneBatch(self.images.to(device), truth)
+
 
 @dataclass(frozen=True)
 class CalibrationData:
@@ -71,8 +78,13 @@ class CalibrationData:
         """Whether every scene has ground truth."""
         return all(batch.truth is not None for batch in (*self.batches, *self.held_out))
 
+    def to(self, device: torch.device) -> CalibrationData:
+        """Return the scenes on a device."""
+        batches, held_out = (tuple(batch.to(device) for batch in part) for part in (self.batches, self.held_out))
+        return replace(self, batches=batches, held_out=held_out)
+
     def content_hash(self) -> str:
-        """Return a hash of all images."""
+        """Return a hash of all images, which must be on the CPU."""
         digest = hashlib.sha256()
         for batch in (*self.batches, *self.held_out):
             digest.update(repr(tuple(batch.images.shape)).encode() + batch.images.contiguous().numpy().tobytes())

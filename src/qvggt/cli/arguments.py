@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from qvggt import options
+from qvggt.types import QvggtError
 
 METHODS = "rtn, awq, gptq, smoothquant, quarot, qvggt, qvggt+, or a method of another package"
 
@@ -32,6 +33,12 @@ def flag(text: str) -> object:
     return tyro.conf.arg(help=text, help_behavior_hint="")
 
 
+def drop_percent(hint: str | None = None) -> object:
+    """Describe the option of the least confident pixels that yield no point."""
+    what = "drop this percentage of pixels, the least confident"
+    return tyro.conf.arg(metavar="PERCENT", help=what, help_behavior_hint=hint, aliases=["--confidence"])
+
+
 Flag = tyro.conf.FlagCreatePairsOff
 Positional = tyro.conf.Positional
 Model = Annotated[str, Positional, argument("MODEL", "model: see qvggt --help")]
@@ -41,7 +48,10 @@ Images = Annotated[
     argument("IMAGES", "a folder, a glob, a video, or image files", "(at least one)"),
 ]
 Output = Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR", help="output folder")]
-Json = Annotated[Path | None, option("FILE", "also write the results to this JSON file")]
+Json = Annotated[
+    Path | None,
+    option("FILE|-", "also write the results to this JSON file; -: to standard output, and all else to stderr"),
+]
 Overwrite = Annotated[bool, Flag, flag("replace the output of an earlier run")]
 Device = Annotated[str, option("NAME", "device to run on: auto, cpu, cuda or mps", None)]
 Compute = Annotated[
@@ -68,6 +78,10 @@ FrameCount = Annotated[int | None, number("most frames to take, evenly spaced", 
 Masks = Annotated[Path | None, option("DIR", "folder of masks, named like the images: only white pixels are kept")]
 Refine = Annotated[bool, Flag, flag("refine the cameras on the original photographs: see qvggt refine")]
 MaxPoints = Annotated[int, number("most points in the point cloud")]
+Files = Annotated[
+    tuple[options.ResultFile, ...],
+    tyro.conf.arg(help="files to write; others than overview.png are fast", help_behavior_hint="(default: all)"),
+]
 DenseFrames = Annotated[int, number("frames per step of the dense heads; fewer need less memory")]
 WindowFrames = Annotated[int | None, option("N", "frames per window; bounds memory for long sequences")]
 WindowOverlap = Annotated[int | None, number("frames shared by neighboring windows", "(default: 4)")]
@@ -91,3 +105,18 @@ Protocol = Annotated[tuple[str, ...], option("NAME", "metrics to compute", "(def
 DataRoot = Annotated[Path | None, option("DIR", "folder of the dataset; rooms need none")]
 DrawnFrames = Annotated[int | None, option("N", "number of frames per scene, drawn at random")]
 Threads = Annotated[int, option("N", "CPU threads per process", None)]
+TorchThreads = Annotated[int | None, option("N", "CPU threads", "(default: torch's)")]
+
+
+def use_threads(count: int | None) -> None:
+    """Have torch use this many CPU threads in this process; None leaves its own choice.
+
+    Raises:
+        QvggtError: the number is below 1.
+    """
+    import torch
+
+    if count is not None:
+        if count < 1:
+            raise QvggtError(f"the number of threads must be at least 1, got {count} (--threads)")
+        torch.set_num_threads(count)

@@ -38,8 +38,11 @@ def bench(
     ] = BenchOptions.frames,
     size: Annotated[int, given.number("width and height of the images in pixels", metavar="PX")] = BenchOptions.size_px,
     repeats: Annotated[int, given.number("runs of each, in turns", metavar="N")] = BenchOptions.repeats,
-    threads: Annotated[int | None, given.option("N", "CPU threads", "(default: torch's)")] = BenchOptions.threads,
+    threads: given.TorchThreads = BenchOptions.threads,
     device: given.Device = BenchOptions.device,
+    revision: Annotated[str | None, given.option("NAME", "branch, tag or commit of the MODELs that are hub ids")] = (
+        BenchOptions.revision
+    ),
     json: given.Json = None,
     profile: Annotated[Path | None, given.option("FILE.png", "draw the time by part of the model to this file")] = None,
 ) -> None:
@@ -55,7 +58,7 @@ def bench(
     check_picture(profile, "--profile")
     options = BenchOptions(
         models, compute, global_attention, against, autocast=autocast, frames=frames, size_px=size,
-        repeats=repeats, threads=threads, device=device,
+        repeats=repeats, threads=threads, device=device, revision=revision,
     )  # fmt: skip
     started = time.perf_counter()
     with progress("bench") as update:

@@ -59,6 +59,7 @@ def compare(
     store: Store = None,
     threads: given.Threads = RunOptions.threads,
     device: given.Device = RunOptions.device,
+    compute: given.Compute = RunOptions.compute,
     revision: given.Revision = None,
     json: given.Json = None,
     plot: Annotated[Path | None, given.option("FILE.png", "draw accuracy against size to this file")] = None,
@@ -81,7 +82,7 @@ def compare(
         report = run_comparison(
             model, CompareOptions(methods, bits, seeds, base), dataset, split, protocols=protocol,
             selection=Selection(data_root, frames, scenes=scenes), store=store,
-            run=RunOptions(threads=threads, device=device), revision=revision, on_progress=update,
+            run=RunOptions(threads=threads, device=device, compute=compute), revision=revision, on_progress=update,
         )  # fmt: skip
     save_figures(json, report.to_json())
     _show(report, plot)

@@ -31,9 +31,7 @@ def export(
     text: Annotated[bool, given.Flag, flag("COLMAP's text files in place of binary ones")] = False,
     max_points: Annotated[int | None, number("most points", "(default: 100000; ply, glb: 1000000)")] = None,
     points_from: Annotated[PointsFrom | None, option("depth|head", "source of points", _OF_RESULT)] = None,
-    confidence: Annotated[
-        float | None, number("drop this percentage of pixels, the least confident", _OF_RESULT, "PERCENT")
-    ] = None,
+    drop_percent: Annotated[float | None, given.drop_percent(_OF_RESULT)] = None,
     depth_files: Annotated[DepthFiles, tyro.conf.arg(help="file type of depth maps")] = FormatOptions.depth_files,
     overwrite: given.Overwrite = False,
     json: given.Json = None,
@@ -44,7 +42,7 @@ def export(
 
     check_figures(json)
     options = FormatOptions(
-        resolution, shared_camera, text, max_points, points_from=points_from, drop_percent=confidence,
+        resolution, shared_camera, text, max_points, points_from=points_from, drop_percent=drop_percent,
         depth_files=depth_files,
     )  # fmt: skip
     with progress(format) as update:

@@ -27,7 +27,9 @@ def fidelity(
     frames: given.FrameCount = ImageOptions.frames,
     dense_frames: given.DenseFrames = InferenceOptions.dense_frames,
     device: given.Device = RunOptions.device,
-    revision: given.Revision = None,
+    compute: given.Compute = RunOptions.compute,
+    threads: given.TorchThreads = None,
+    revision: Annotated[str | None, given.option("NAME", "branch, tag or commit of MODEL_A, if it is a hub id")] = None,
     json: given.Json = None,
     plot: Annotated[Path | None, given.option("FILE.png", "draw the differences to this file")] = None,
 ) -> None:
@@ -46,11 +48,12 @@ def fidelity(
     check_picture(plot, "--plot")
     check_source(images)
     check_figures(json)
+    given.use_threads(threads)
     started = time.perf_counter()
     with progress("fidelity") as update:
         report = measure(
             model, other, images, mode=mode, fps=fps, frames=frames, device=device, dense_frames=dense_frames,
-            revision=revision, on_progress=update,
+            compute=compute, revision=revision, on_progress=update,
         )  # fmt: skip
     seconds, peak = time.perf_counter() - started, peak_memory_bytes()
     save_figures(json, report.to_json() | {"seconds": seconds, "peak_memory_bytes": peak})

@@ -20,14 +20,14 @@ commands:
 {commands}
 
 MODEL is in every command one of
-  nano                  a small embedded model, for first steps
+  nano                  a small embedded model of synthetic rooms, to try things
   facebook/VGGT-1B      a Hugging Face hub id (downloaded once)
   FILE or FOLDER        weights as .safetensors or .pt
   FOLDER                a checkpoint that `qvggt quantize` wrote
   seeded:vggt-1b        full size with stand-in weights, for speed and memory
 
 examples:
-  qvggt reconstruct nano photos/ -o room
+  qvggt reconstruct facebook/VGGT-1B photos/ -o room
   qvggt quantize facebook/VGGT-1B -o vggt-4bit
   qvggt reconstruct vggt-4bit walk.mp4 --frames 20 -o house
 

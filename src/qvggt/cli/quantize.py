@@ -11,7 +11,7 @@ import tyro
 
 from qvggt.cli import arguments as given
 from qvggt.cli.arguments import Flag, flag, number, option
-from qvggt.options import METHOD, CalibrationOptions, QuantizeOptions
+from qvggt.options import METHOD, CalibrationOptions, QuantizeOptions, RunOptions
 from qvggt.quant.scheme import FloatScheme, FloatType, ScaleRule, Scheme
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def quantize(
     calib_scenes: given.CalibScenes = CalibrationOptions.scenes,
     calib_frames: given.CalibFrames = CalibrationOptions.frames,
     seed: given.CalibSeed = CalibrationOptions.seed,
+    device: given.Device = RunOptions.device,
+    threads: given.TorchThreads = None,
     revision: given.Revision = None,
     overwrite: given.Overwrite = False,
     resume: Annotated[bool, Flag, flag("resume an interrupted run")] = False,
@@ -94,27 +96,21 @@ def quantize(
     from qvggt.cli.show import check_figures, progress, save_figures
 
     check_figures(json)
+    given.use_threads(threads)
     scheme = Scheme(bits, group_size, not zero_points, scale_rule)
     options = QuantizeOptions(
-        scheme=scheme,
-        conv=FloatScheme(float_type) if conv_bits == 16 else replace(scheme, bits=conv_bits),
-        layers=layers,
-        float_type=float_type,
-        tokens=tokens,
-        supervision=supervision,
+        scheme=scheme, conv=FloatScheme(float_type) if conv_bits == 16 else replace(scheme, bits=conv_bits),
+        layers=layers, float_type=float_type, tokens=tokens, supervision=supervision,
         calibration=CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed),
-        activation_bits=activation_bits,
-        average_bits=average_bits,
-        max_bytes=max_bytes,
-        sensitivities=sensitivities,
-        without=without,
-        attention_plan=attention_plan,
-    )
+        activation_bits=activation_bits, average_bits=average_bits, max_bytes=max_bytes,
+        sensitivities=sensitivities, without=without, attention_plan=attention_plan,
+    )  # fmt: skip
     started = time.perf_counter()
     with progress(model) as update:
         report = quantize_to(
-            model, output, method, options, overwrite=overwrite, resume=resume, revision=revision, on_progress=update
-        )
+            model, output, method, options, overwrite=overwrite, resume=resume, revision=revision, device=device,
+            on_progress=update,
+        )  # fmt: skip
     save_figures(json, _print(report, model, method, time.perf_counter() - started))
 
 

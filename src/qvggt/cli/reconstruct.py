@@ -26,7 +26,6 @@ Heads = Annotated[
     tuple[Head, ...], tyro.conf.arg(help="what to compute", help_behavior_hint="(default: what the points need)")
 ]
 Source = Annotated[PointsFrom, tyro.conf.arg(help="points from depth maps and cameras, or from the point head")]
-Confidence = Annotated[float, given.number("drop this percentage of pixels, the least confident", None, "PERCENT")]
 View = Annotated[bool, given.Flag, given.flag("show the scene in the browser, window by window as it is computed")]
 
 
@@ -37,7 +36,8 @@ def reconstruct(
     heads: Heads = (),
     points_from: Source = ExportOptions.points_from,
     max_points: given.MaxPoints = ExportOptions.max_points,
-    confidence: Confidence = ExportOptions.drop_percent,
+    drop_percent: Annotated[float, given.drop_percent()] = ExportOptions.drop_percent,
+    files: given.Files = ExportOptions.files,
     mode: given.Mode = ImageOptions.mode,
     fps: given.FramesPerSecond = ImageOptions.fps,
     frames: given.FrameCount = ImageOptions.frames,
@@ -51,6 +51,7 @@ def reconstruct(
     overlap: given.WindowOverlap = WindowOptions.overlap,
     memory: given.Memory = None,
     device: given.Device = LoadOptions.device,
+    threads: given.TorchThreads = None,
     revision: given.Revision = None,
     overwrite: given.Overwrite = False,
     view: View = False,
@@ -58,17 +59,15 @@ def reconstruct(
 ) -> None:
     """Reconstruct a scene: prediction.npz, result.json, points.ply, scene.glb, cameras.json, depth/, overview.png."""
     from qvggt.api import reconstruct as api
-    from qvggt.cli.show import progress, size_bytes
+    from qvggt.cli.show import progress
     from qvggt.export.result import Result, ResultInfo, write_result
-    from qvggt.inference.process_memory import release_freed_memory, retain_freed_memory
+    from qvggt.inference.process_memory import release_freed_memory
 
-    info = ResultInfo(model, tuple(map(os.path.abspath, images)), mode, points_from, drop_percent=confidence)
+    info = ResultInfo(model, tuple(map(os.path.abspath, images)), mode, points_from, drop_percent=drop_percent)
     windows = WindowOptions.of(window, overlap)
-    limit = None if memory is None else size_bytes(memory)
     _check_places(images, masks, json, refine, known=known)
-    info.export_options(max_points)  # raises for impossible ones
-    if limit is None:
-        retain_freed_memory()
+    info.export_options(max_points, files)  # raises for impossible ones
+    limit = _resources(threads, memory)
     clock = [time.perf_counter()]
     with nullcontext() if not view else _live_view(output, info, max_points, limit) as live:
         with _folders(output, overwrite, windows) as (folder, kept), progress(model) as update:
@@ -85,10 +84,22 @@ def reconstruct(
             prediction, info = _postprocessed(prediction, info, known, update if refine else None)
             clock.append(time.perf_counter())
             update(f"{_size(prediction)}, writing files", 1.0)
-            written = write_result(prediction, info, folder, max_points)
+            written = write_result(prediction, info, folder, max_points, files=files)
         _report(_figures(prediction, info, [*clock, time.perf_counter()], written), output, json)
         if live is not None:
             live.finish(Result(output, prediction, info))
+
+
+def _resources(threads: int | None, memory: str | None) -> int | None:
+    """Set the number of threads, and return the memory limit in bytes; without one, freed memory is retained."""
+    from qvggt.cli.show import size_bytes
+    from qvggt.inference.process_memory import retain_freed_memory
+
+    given.use_threads(threads)
+    if memory is None:
+        retain_freed_memory()
+        return None
+    return size_bytes(memory)
 
 
 @contextmanager

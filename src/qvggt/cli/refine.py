@@ -29,6 +29,7 @@ def refine(
     max_features: Annotated[int, given.number("most features per photograph")] = RefineOptions.max_features,
     seed: Annotated[int, given.number("random seed of the matches that are held out")] = RefineOptions.seed,
     max_points: given.MaxPoints = ExportOptions.max_points,
+    files: given.Files = ExportOptions.files,
     overwrite: given.Overwrite = False,
     json: given.Json = None,
 ) -> None:
@@ -48,8 +49,8 @@ def refine(
         sources = opened.sources(images)
         found, info = refined_result(opened.prediction, opened.info, sources, options, on_progress=update)
         info = judged(found.prediction, info)
-        files = write_result(found.prediction, info, folder, max_points)
+        written = write_result(found.prediction, info, folder, max_points, files=files)
     for line in summary(info.details["refinement"]):
         say(line)
-    say(f"{target}: {files_text(files)}")
-    save_figures(json, {**info.details, "files": files})
+    say(f"{target}: {files_text(written)}")
+    save_figures(json, {**info.details, "files": written})

@@ -25,6 +25,7 @@ def scale(
     output: NewFolder = None,
     images: Annotated[tuple[str, ...], given.option("IMAGES", "place of the photographs, if they were moved")] = (),
     max_points: given.MaxPoints = ExportOptions.max_points,
+    files: given.Files = ExportOptions.files,
     overwrite: given.Overwrite = False,
     json: given.Json = None,
 ) -> None:
@@ -39,7 +40,7 @@ def scale(
     target = output or opened.folder
     prediction, info = metric(opened.prediction, opened.info, sources, images or opened.info.images)
     with result_folder(target, overwrite or output is None) as folder:
-        files = write_result(prediction, info, folder, max_points)
+        written = write_result(prediction, info, folder, max_points, files=files)
     say_known({"scale": info.details["scale"]})
     say(f"{target}: all files are in meters")
-    save_figures(json, {"scale": info.details["scale"], "files": files})
+    save_figures(json, {"scale": info.details["scale"], "files": written})

@@ -78,6 +78,7 @@ def sensitivity(
     supervision: given.Supervision = SensitivityOptions.supervision,
     attention: Annotated[AttentionValues, tyro.conf.arg(name="")] = AttentionValues(),
     device: given.Device = RunOptions.device,
+    threads: given.TorchThreads = None,
     revision: given.Revision = None,
 ) -> None:
     """Measure how much each part of a model loses when it is quantized.
@@ -96,6 +97,7 @@ def sensitivity(
 
     check_picture(plot, "--plot")
     check_figures(output)
+    given.use_threads(threads)
     calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed)
     if attention.attention:
         _attention(model, output, attention, supervision, calibration=calibration, where=(device, revision))

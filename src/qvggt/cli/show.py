@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -12,13 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from qvggt.api.progress import progress_bar
-from qvggt.files import new_file, write_json
+from qvggt.files import json_text, new_file, write_json
 from qvggt.types import OnProgress, QvggtError
 
 # Names of files and models are printed literally, even with "[bold]" or ":smile:" in them.
 _plain_console = partial(Console, highlight=False, markup=False, emoji=False)
 console = _plain_console()
 _WIDEST = 1000
+_STDOUT = Path("-")
 _SIZE = re.compile(r"(\d+\.?\d*|\.\d+) *([kmgt])?(i)?b?")
 
 
@@ -39,7 +42,7 @@ def say(text: str) -> None:
 def say_table(table: Table) -> None:
     """Print a table without truncating its cells, even on a narrow terminal."""
     needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
-    _plain_console(width=max(console.width, needed)).print(table)
+    _plain_console(width=max(console.width, needed), stderr=console.stderr).print(table)
 
 
 def count_text(count: int, noun: str) -> str:
@@ -78,10 +81,13 @@ def size_bytes(text: str) -> int:
 def check_figures(path: Path | None) -> None:
     """Check that a results file can be written, before the work; leaves nothing behind.
 
+    If it is ``-``, the standard output, what ``say`` prints goes to standard error from now on.
+
     Raises:
         QvggtError: the path is a folder, or cannot be written.
     """
-    if path is None:
+    console.stderr = path == _STDOUT
+    if path is None or path == _STDOUT:
         return
     try:
         with new_file(path, overwrite=True) as temporary:
@@ -107,6 +113,9 @@ def check_picture(path: Path | None, option: str) -> None:
 
 
 def save_figures(path: Path | None, figures: dict[str, Any]) -> None:
-    """Write the results that a command printed as JSON, if a file is given."""
-    if path is not None:
+    """Write the results that a command printed as JSON to a file or, for ``-``, to standard output, if one is given."""
+    if path == _STDOUT:
+        # In ASCII, which is JSON in any terminal's encoding.
+        sys.stdout.write("".join(c if c.isascii() else json.dumps(c)[1:-1] for c in json_text(figures)))
+    elif path is not None:
         write_json(path, figures)

@@ -8,7 +8,6 @@ from typing import Annotated
 from qvggt.cli import arguments as given
 from qvggt.cli.arguments import Flag, flag, option
 from qvggt.options import RunOptions
-from qvggt.types import QvggtError
 
 
 def train(
@@ -16,7 +15,7 @@ def train(
     output: given.Output,
     start_from: Annotated[Path | None, option("FILE", "initial weights")] = None,
     minutes: Annotated[float | None, option("NUMBER", "stop after this long, with a checkpoint")] = None,
-    threads: Annotated[int | None, option("NUMBER", "CPU threads", "(default: torch's)")] = None,
+    threads: given.TorchThreads = None,
     device: given.Device = RunOptions.device,
     render_apart: Annotated[bool, Flag, flag("render in a separate process")] = False,
 ) -> None:
@@ -24,8 +23,6 @@ def train(
 
     Run again with the same folder to resume from its checkpoint.
     """
-    import torch
-
     from qvggt.cli.show import say
     from qvggt.plots.training import plot_log
     from qvggt.train.loop import Progress
@@ -33,10 +30,7 @@ def train(
     from qvggt.train.recipe import load_recipe
     from qvggt.weights.open import open_weights
 
-    if threads is not None:
-        if threads < 1:
-            raise QvggtError(f"the number of threads must be at least 1, got {threads}")
-        torch.set_num_threads(threads)
+    given.use_threads(threads)
 
     def show(progress: Progress) -> None:
         losses = "  ".join(f"{name} {value:.3f}" for name, value in progress.figures.items())

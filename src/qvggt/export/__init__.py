@@ -13,7 +13,7 @@ from qvggt.export.overview import write_overview
 from qvggt.export.ply import write_ply
 from qvggt.export.points import PointCloud, has_points, select_points
 from qvggt.files import make_folder
-from qvggt.options import ExportOptions
+from qvggt.options import ExportOptions, ResultFile
 from qvggt.types import PathLike, Prediction
 
 __all__ = [
@@ -31,6 +31,9 @@ __all__ = [
 CONTENTS = ("points.ply", "scene.glb", "cameras.json", "depth/", "overview.png")
 """Names that ``write_all`` may create in a folder."""
 
+_OF_POINTS: frozenset[ResultFile] = frozenset(("points.ply", "scene.glb", "overview.png"))
+"""Files that show the points."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -43,8 +46,9 @@ def write_all(
 ) -> dict[str, Path]:
     """Write every file for which the prediction has the required outputs.
 
-    The files are ``points.ply``, ``scene.glb``, ``cameras.json``, ``depth/`` and ``overview.png``. Each file is written
-    completely or not at all; existing files are replaced.
+    The files are those of ``options.files`` but ``prediction.npz``, by default ``points.ply``, ``scene.glb``,
+    ``cameras.json``, ``depth/`` and ``overview.png``. Each file is written completely or not at all; existing files are
+    replaced.
 
     Args:
         prediction: with images; files of heads that were not run are skipped, and a log line says so.
@@ -62,12 +66,13 @@ def write_all(
     """
     options = options or ExportOptions()
     folder = make_folder(folder)
-    cloud = _cloud(prediction, options)
+    cloud = None if _OF_POINTS.isdisjoint(options.files) else _cloud(prediction, options)
     written: dict[str, Path] = {}
 
-    def write(name: str, writer: Callable[[Path], None]) -> None:
-        writer(folder / name)
-        written[name] = folder / name
+    def write(name: ResultFile, writer: Callable[[Path], None]) -> None:
+        if name in options.files:
+            writer(folder / name)
+            written[name] = folder / name
 
     if cloud is not None:
         write("points.ply", lambda path: write_ply(path, cloud, options.unit))
@@ -75,7 +80,7 @@ def write_all(
         write("scene.glb", lambda path: write_glb(path, prediction, cloud, options.unit))
     if prediction.cam_from_world is not None:
         write("cameras.json", lambda path: write_cameras(path, prediction, options.unit))
-    if prediction.depth is not None:
+    if prediction.depth is not None and "depth" in options.files:
         images = write_depth_images(folder / "depth", prediction, options.unit)
         written |= {f"depth/{path.name}": path for path in images}
 

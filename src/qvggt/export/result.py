@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from qvggt.export.npz import load_prediction, save_prediction
 from qvggt.files import new_folder, write_json
 from qvggt.files.read import read_json_object, reading
 from qvggt.images.files import quote
-from qvggt.options import ExportOptions, ImageMode, PointsFrom, Unit
+from qvggt.options import RESULT_FILES, ExportOptions, ImageMode, PointsFrom, ResultFile, Unit
 from qvggt.postprocess.quality import assess, quality_details
 from qvggt.types import PathLike, Prediction, QvggtError
 
@@ -58,9 +58,13 @@ class ResultInfo:
         """Whether poses are the user's or a rig's, so that a refinement has to keep them."""
         return not {"poses", "rig"}.isdisjoint(self.details.get("known", {}))
 
-    def export_options(self, max_points: int = ExportOptions.max_points) -> ExportOptions:
-        """Return what the files of this reconstruction contain."""
-        return ExportOptions(self.points_from, max_points, self.drop_percent, title=self.model, unit=self.unit)
+    def export_options(
+        self, max_points: int = ExportOptions.max_points, files: Collection[ResultFile] = RESULT_FILES
+    ) -> ExportOptions:
+        """Return which files this reconstruction gets, and what they contain."""
+        return ExportOptions(
+            self.points_from, max_points, self.drop_percent, title=self.model, unit=self.unit, files=files
+        )
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,10 @@ def save_result(prediction: Prediction, info: ResultInfo, folder: PathLike) -> N
         QvggtError: if they cannot be written.
     """
     save_prediction(prediction, Path(folder) / PREDICTION, overwrite=True)
+    _write_info(info, folder)
+
+
+def _write_info(info: ResultInfo, folder: PathLike) -> None:
     write_json(Path(folder) / INFO, {"format": _FORMAT, "version": _VERSION, **asdict(info)})
 
 
@@ -134,17 +142,21 @@ def write_result(
     info: ResultInfo,
     folder: PathLike,
     max_points: int = ExportOptions.max_points,
+    files: Collection[ResultFile] = RESULT_FILES,
 ) -> list[str]:
-    """Write every file of a reconstruction into a folder and return their names.
+    """Write the files of a reconstruction into a folder and return their names; ``result.json`` is always written.
 
     Raises:
         QvggtError: outputs that ``info.points_from`` needs are missing, or a file cannot be written.
     """
     count, _, height, width = prediction.images.shape
     caption = f"{count} frame{'s' if count > 1 else ''} of {width}x{height} px"
-    save_result(prediction, info, folder)
-    written = write_all(prediction, folder, info.export_options(max_points), caption, badges=_badges(info))
-    return [PREDICTION, INFO, *written]
+    options = info.export_options(max_points, files)
+    whole = [PREDICTION] if PREDICTION in files else []
+    for name in whole:
+        save_prediction(prediction, Path(folder) / name, overwrite=True)
+    _write_info(info, folder)
+    return [*whole, INFO, *write_all(prediction, folder, options, caption, badges=_badges(info))]
 
 
 def _badges(info: ResultInfo) -> list[str]:

@@ -3,6 +3,7 @@
 from qvggt.files.folder import check_folder, check_space, finish_folder, lock_folder, new_folder
 from qvggt.files.write import (
     explain,
+    json_text,
     make_folder,
     new_file,
     private_folder,
@@ -17,6 +18,7 @@ __all__ = [
     "check_space",
     "explain",
     "finish_folder",
+    "json_text",
     "lock_folder",
     "make_folder",
     "new_file",

@@ -125,14 +125,23 @@ def make_folder(folder: PathLike) -> Path:
     return Path(folder)
 
 
+def json_text(value: Any) -> str:
+    """Return indented JSON that ends with a line end; lists of plain numbers stay on one line.
+
+    Raises:
+        ValueError: the value holds NaN or infinity, which JSON does not have.
+    """
+    return _pretty(value, "") + "\n"
+
+
 def write_json(path: PathLike, value: Any) -> None:
-    """Write indented UTF-8 JSON, whole or not at all, over what was there; lists of plain numbers stay on one line.
+    """Write ``json_text`` of a value as UTF-8, whole or not at all, over what was there.
 
     Raises:
         QvggtError: the file cannot be written.
         ValueError: the value holds NaN or infinity, which JSON does not have.
     """
-    text = _pretty(value, "") + "\n"
+    text = json_text(value)
     with new_file(path, overwrite=True) as temporary:
         # A file's name need not be text: its stray bytes become \u escapes, which JSON reads back as they were.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")

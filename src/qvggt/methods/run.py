@@ -51,7 +51,7 @@ def quantize_calibrated(
     The same model, options and seed give the same bytes, whether the run was interrupted or not.
 
     Args:
-        model: the float model.
+        model: the float model, on the device to calibrate on.
         method: the method, with the user's options.
         source: provenance of the model, and the method's name.
         work: folder that keeps intermediate results, from which an interrupted run is resumed.
@@ -68,6 +68,7 @@ def quantize_calibrated(
     about = replace(source, options=options.to_json(), calibration=data.provenance, versions=current_versions())
     # Photographs are identified by their content: files may be replaced between two runs.
     store = None if work is None else UnitStore(work, {**asdict(about), "images": data.content_hash()})
+    data = data.to(next(model.parameters()).device)
     try:
         on_progress("running the float model", 0.0)
         known = {} if sensitivities is None else sensitivities

@@ -25,6 +25,9 @@ HalfType = Literal["bfloat16", "float16"]
 ImageMode = Literal["crop", "pad"]
 """How images get the model's shape: tall ones are cropped, or all are padded to a square."""
 
+ResultFile = Literal["prediction.npz", "points.ply", "scene.glb", "cameras.json", "depth", "overview.png"]
+"""Files of a reconstruction, and the folder of its depth images; ``result.json`` is always written."""
+
 Unit = Literal["model", "meter"]
 """Unit of lengths: the model's, whose scale is unknown, or meters."""
 
@@ -47,6 +50,7 @@ TokenClass = Literal["camera", "register", "patch"]
 """The class token of the patch embedding counts as a register; every token of the camera head is a camera token."""
 
 ALL_HEADS: tuple[Head, ...] = get_args(Head)
+RESULT_FILES: tuple[ResultFile, ...] = get_args(ResultFile)
 TOKEN_CLASSES: tuple[TokenClass, ...] = get_args(TokenClass)
 HEADS_FOR: dict[PointsFrom, tuple[Head, ...]] = {"depth": ("camera", "depth"), "head": ALL_HEADS}
 """Heads that a reconstruction runs if none are named, by the source of its points."""

@@ -81,6 +81,7 @@ class RunOptions:
         attention_of(self.global_attention)
         if self.threads < 1 or (self.workers is not None and self.workers < 1):
             raise QvggtError("an evaluation needs at least one thread and one worker")
+        InferenceOptions(self.dense_frames, self.windows)  # raises for impossible ones
 
     @property
     def inference(self) -> InferenceOptions:
@@ -104,6 +105,7 @@ class BenchOptions:
         repeats: runs of each, in turns.
         threads: CPU threads; torch's own choice if None.
         device: where models run.
+        revision: branch, tag or commit of the contenders that are hub ids.
 
     Raises:
         QvggtError: there is nothing to measure, or a number is below 1.
@@ -119,6 +121,7 @@ class BenchOptions:
     repeats: int = 3
     threads: int | None = None
     device: str = LoadOptions.device
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         if not self.models or not self.computes or not self.global_attention:

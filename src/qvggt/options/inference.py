@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from qvggt.options.attention import GlobalAttention, attention_of
 from qvggt.options.choices import (
     DENSE_FRAMES,
+    RESULT_FILES,
     Compute,
     ImageMode,
     PictureFormat,
     PointsFrom,
+    ResultFile,
     Unit,
     check_choice,
 )
@@ -181,6 +184,7 @@ class ExportOptions:
         seed: random seed of the thinning.
         title: title of ``overview.png``, usually the model's name.
         unit: unit of lengths, which the files state.
+        files: files to write, of those for which the prediction has the outputs.
 
     Raises:
         QvggtError: a value is out of range.
@@ -192,10 +196,15 @@ class ExportOptions:
     seed: int = 0
     title: str = ""
     unit: Unit = "model"
+    files: Collection[ResultFile] = RESULT_FILES
 
     def __post_init__(self) -> None:
         check_choice("source of points", self.points_from, PointsFrom)
         check_choice("unit", self.unit, Unit)
+        if not self.files:
+            raise QvggtError("there is nothing to write: name at least one file (--files)")
+        for name in self.files:
+            check_choice("file", name, ResultFile)
         if self.max_points < 1:
             raise QvggtError(f"the number of points must be at least 1, got {self.max_points}")
         if not 0 <= self.drop_percent <= 100:
