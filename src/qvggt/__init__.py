@@ -48,7 +48,16 @@ if TYPE_CHECKING:
     from qvggt.postprocess.refine import Refinement
     from qvggt.postprocess.similarity import align, transformed
     from qvggt.quant.scheme import Scheme
-    from qvggt.types import AttentionPlan, FrameMap, ImageSet, OnProgress, Prediction, QvggtError, Scene
+    from qvggt.types import (
+        AttentionPlan,
+        FrameMap,
+        ImageSet,
+        OnProgress,
+        PointCloud,
+        Prediction,
+        QvggtError,
+        Scene,
+    )
 
 _HOMES = {
     "qvggt.api.reconstruct": ("load", "reconstruct", "save"),
@@ -85,7 +94,16 @@ _HOMES = {
     "qvggt.quant.scheme": ("Scheme",),
     "qvggt.api.quantize": ("QuantizeReport", "quantize", "quantize_to"),
     "qvggt.calibration.sensitivity": ("SensitivityReport",),
-    "qvggt.types": ("AttentionPlan", "FrameMap", "ImageSet", "OnProgress", "Prediction", "QvggtError", "Scene"),
+    "qvggt.types": (
+        "AttentionPlan",
+        "FrameMap",
+        "ImageSet",
+        "OnProgress",
+        "PointCloud",
+        "Prediction",
+        "QvggtError",
+        "Scene",
+    ),
 }
 
 __all__ = [
@@ -102,6 +120,7 @@ __all__ = [
     "ImageSet",
     "KnownCameras",
     "OnProgress",
+    "PointCloud",
     "Prediction",
     "QuantizeOptions",
     "QuantizeReport",
@@ -139,6 +158,10 @@ __all__ = [
     "transformed",
     "with_known_cameras",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import importlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NewType, get_args
 
@@ -168,6 +169,27 @@ class AttentionPlan:
             raise QvggtError(f"the attention plan is damaged ({error}): make it again") from error
 
 
+class ArrayFields:
+    """Base of dataclasses with arrays, whose ``repr`` shows shapes; with ``eq=False`` each equals only itself."""
+
+    def __repr__(self) -> str:
+        """Return names with shapes, for example ``ImageSet(images=[2, 3, 56, 56], maps=2 FrameMap, names=(...))``."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore[reportArgumentType]
+        shown = ", ".join(f"{name}={_brief(value)}" for name, value in values.items() if value is not None)
+        return f"{type(self).__name__}({shown})"
+
+
+def _brief(value: object) -> str:
+    """Return a representation of one short line: shapes of arrays, first and last of many names."""
+    if isinstance(value, np.ndarray):
+        return str(list(value.shape))
+    if isinstance(value, tuple) and value and not isinstance(value[0], str):
+        return f"{len(value)} {type(value[0]).__name__}"
+    if isinstance(value, tuple) and len(value) > 3:
+        return f"({value[0]!r}, ..., {value[-1]!r})"
+    return repr(value)
+
+
 @dataclass(frozen=True)
 class FrameMap:
     """Affine map from the pixels of a photograph to those of its processed image.
@@ -186,8 +208,8 @@ class FrameMap:
     offset: tuple[float, float]
 
 
-@dataclass(frozen=True)
-class ImageSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSet(ArrayFields):
     """Preprocessed images of one scene.
 
     Attributes:
@@ -201,8 +223,8 @@ class ImageSet:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Scene:
+@dataclass(frozen=True, eq=False, repr=False)
+class Scene(ArrayFields):
     """Images of one scene with its ground truth, if known.
 
     Attributes:
@@ -224,8 +246,8 @@ class Scene:
     group: str = ""
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, eq=False, repr=False)
+class Prediction(ArrayFields):
     """Output of the model for one scene; fields of heads that were not run are None.
 
     Attributes:
@@ -255,8 +277,84 @@ class Prediction:
     world_points_conf: np.ndarray | None = None
     mask: np.ndarray | None = None
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Heads whose outputs are there, of ``camera``, ``depth`` and ``point``."""
+        conf, depth_conf = self.world_points_conf, self.depth_conf
+        # Points that are unprojected from depth have the confidence of depth.
+        from_depth = conf is not None and depth_conf is not None and np.array_equal(conf[0], depth_conf[0])
+        points = None if from_depth else self.world_points
+        outputs = {"camera": self.cam_from_world, "depth": self.depth, "point": points}
+        return tuple(head for head, output in outputs.items() if output is not None)
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        """Return frames, shapes and heads."""
+        return f"{super().__repr__()[:-1]}, heads={self.heads})"
+
+    # What needs the rooms above is found there by name when it is called: modules import downwards only.
+
+    def camera_centers(self) -> np.ndarray:
+        """Return the positions [S, 3] float64 of the cameras in the world, in the unit of the depth.
+
+        Raises:
+            QvggtError: the prediction has no cameras, or cameras that are not finite.
+        """
+        frames = importlib.import_module("qvggt.postprocess.frames")
+        return frames.camera_centers(frames.cameras_of(self)[0])
+
+    def points(
+        self, points_from: str | None = None, max_points: int | None = None, drop_percent: float | None = None
+    ) -> PointCloud:
+        """Return the confident points with their colors, as ``points.ply`` has them.
+
+        Args:
+            points_from: ``depth`` or ``head``; None for depth if it is there.
+            max_points: most points, drawn at random; None for ``ExportOptions.max_points``.
+            drop_percent: percentage of pixels, the least confident, that yield no point; None for
+                ``ExportOptions.drop_percent``.
+
+        Raises:
+            QvggtError: the outputs that they are made of are missing, or an option is out of range.
+        """
+        points = importlib.import_module("qvggt.export.points")
+        return points.points_of(self, points_from, max_points, drop_percent)
+
+    def save(self, folder: PathLike, overwrite: bool = False, files: Collection[str] | None = None) -> Path:
+        """Write the files of ``qvggt reconstruct`` to a folder, which ``qvggt view``, ``export`` and others take.
+
+        Args:
+            folder: to create.
+            overwrite: whether an earlier result in it may be replaced.
+            files: names of ``qvggt.options.RESULT_FILES`` to write; None for all.
+
+        Returns:
+            The folder.
+
+        Raises:
+            QvggtError: the folder is taken or cannot be written, or there is no such file.
+        """
+        return importlib.import_module("qvggt.export.result").save_files(self, folder, overwrite, files)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PointCloud(ArrayFields):
+    """Colored points in the frame of the prediction's ``cam_from_world``.
+
+    Attributes:
+        points: [N, 3] float32, in the model's unit.
+        colors: [N, 3] uint8, sRGB.
+        confidence: [N] float32, at least 1; all 1 if the prediction has none.
+    """
+
+    points: np.ndarray
+    colors: np.ndarray
+    confidence: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True, eq=False)
 class Rig:
     """Cameras that are fixed to each other, and the frames that they took at the same moments.
 

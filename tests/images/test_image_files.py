@@ -402,5 +402,5 @@ def test_what_may_not_be_read(tmp_path, colors, monkeypatch):
 
 
 def test_a_list_of_something_else_is_refused():
-    with pytest.raises(ValueError, match=r"expected a path.*got int"):
+    with pytest.raises(QvggtError, match=r"expected a path.*got int"):
         load_images([1, 2])  # pyright: ignore[reportArgumentType]

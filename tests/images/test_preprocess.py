@@ -234,5 +234,5 @@ def test_list_of_images_and_arrays(tmp_path):
     ],
 )
 def test_arrays_that_are_no_images_are_refused(array):
-    with pytest.raises(ValueError, match="image_0000: expected"):
+    with pytest.raises(QvggtError, match="image_0000: expected"):
         load_images([array])

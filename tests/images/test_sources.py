@@ -65,7 +65,7 @@ def test_load_images__bfloat16_tensors():
     ],
 )
 def test_load_images__other_shapes_are_refused(source):
-    with pytest.raises(ValueError, match=r"expected .*\[.*H, W"):
+    with pytest.raises(QvggtError, match=r"expected .*\[.*H, W"):
         load_images(source, SMALL)
 
 

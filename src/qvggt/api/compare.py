@@ -20,6 +20,7 @@ from qvggt.eval.stats import paired_difference, summarize_runs
 from qvggt.files import user_cache
 from qvggt.methods.registry import find_method, parse_variant
 from qvggt.options import DATASET, CompareOptions, QuantizeOptions, RunOptions, Selection
+from qvggt.options.checks import check_arguments
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.types import OnProgress, PathLike, QvggtError
 
@@ -94,6 +95,7 @@ def compare(
         QvggtError: the model is quantized or cannot be read, the dataset or a name does not exist, or the model was
             calibrated on a scene of the evaluation.
     """
+    check_arguments(compare, locals())
     options = options or CompareOptions()
     tasks = _tasks(options)
     root = Path(store) if store is not None else user_cache()

@@ -16,6 +16,7 @@ from qvggt.eval.plan import plan_evaluation
 from qvggt.eval.report import Evaluation
 from qvggt.model import VGGT
 from qvggt.options import DATASET, RunOptions, Selection, attention_of
+from qvggt.options.checks import check_arguments
 from qvggt.types import OnProgress, PathLike
 
 
@@ -51,6 +52,7 @@ def evaluate(
         QvggtError: a model cannot be read, the dataset or a name does not exist, or a model was calibrated on a scene
             of the evaluation.
     """
+    check_arguments(evaluate, locals())
     run = run or RunOptions()
     run = on_usable_device(run)
     if isinstance(model, VGGT):

@@ -9,6 +9,7 @@ from qvggt.export.formats import FORMAT_CONTENTS, ExportJob, ExportReport, write
 from qvggt.export.result import Result, ResultInfo, open_result
 from qvggt.files import new_folder
 from qvggt.options import ExportFormat, FormatOptions
+from qvggt.options.checks import check_arguments
 from qvggt.options.choices import check_choice
 from qvggt.types import OnProgress, PathLike, Prediction
 
@@ -41,6 +42,7 @@ def export(
         QvggtError: the result cannot be read, outputs or original images that the format needs are missing, or a file
             cannot be written.
     """
+    check_arguments(export, locals())
     check_choice("format", format, ExportFormat)
     if isinstance(result, Prediction):
         result = Result(Path("the prediction"), result, ResultInfo())

@@ -18,6 +18,7 @@ from qvggt.images.sources import ImageSource
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.options import Compute, ImageMode, ImageOptions, InferenceOptions, RunOptions
+from qvggt.options.checks import check_arguments
 from qvggt.postprocess.frames import photo_mask
 from qvggt.types import ImageSet, OnProgress, PathLike, Prediction, QvggtError
 
@@ -172,6 +173,7 @@ def fidelity(
         QvggtError: a model or the images cannot be read, the models take images of different size or patch, or an
             prediction is not finite.
     """
+    check_arguments(fidelity, locals())
     run = RunOptions(device=device, compute=compute, dense_frames=dense_frames)
     report = on_progress or (lambda stage, share: None)
     report("reading images", 0.0)

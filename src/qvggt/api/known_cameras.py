@@ -15,6 +15,7 @@ from qvggt.images.exif import read_tags
 from qvggt.images.files import VIDEO_SUFFIXES, suffix
 from qvggt.images.originals import original_files
 from qvggt.options import KnownCameras, Unit
+from qvggt.options.checks import check_arguments
 from qvggt.postprocess.known_cameras import with_intrinsics, with_poses, with_rig
 from qvggt.types import PathLike, Prediction, QvggtError
 
@@ -53,6 +54,7 @@ def with_known_cameras(prediction: Prediction, known: KnownCameras, images: Sequ
     Raises:
         QvggtError: a file cannot be read, names no frame, or does not fit the prediction.
     """
+    check_arguments(with_known_cameras, locals())
     unit, details = "model", {}
     if known.focal is not None:
         lenses = _intrinsics(prediction, known.focal, images)

@@ -13,6 +13,7 @@ from qvggt.data.known import read_depth_image, read_positions
 from qvggt.data.known_cameras import of_frames
 from qvggt.images.exif import read_tags
 from qvggt.images.originals import original_files
+from qvggt.options.checks import check_arguments
 from qvggt.options.known import ScaleOptions
 from qvggt.postprocess.geodesy import enu_from_geodetic
 from qvggt.postprocess.metric_scale import (
@@ -59,6 +60,7 @@ def to_meters(
     Raises:
         QvggtError: a file cannot be read, a frame does not exist, or the scale is not determined.
     """
+    check_arguments(to_meters, locals())
     if not isinstance(scale, ScaleOptions):
         scale = ScaleOptions.of([scale] if isinstance(scale, str) else scale)
     details: dict[str, Any] = {}

@@ -25,6 +25,7 @@ from qvggt.model import VGGT
 from qvggt.nn.convert import convert, model_layers
 from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.options import METHOD, QuantizeOptions, RunOptions
+from qvggt.options.checks import check_arguments
 from qvggt.quant.layer_names import part_of
 from qvggt.quant.recipe import Provenance
 from qvggt.types import AttentionPlan, OnProgress, PathLike, QvggtError
@@ -82,6 +83,7 @@ def quantize(
     Raises:
         QvggtError: the model is quantized already, cannot be read, or an option is impossible.
     """
+    check_arguments(quantize, locals())
     report, device = on_progress or (lambda stage, share: None), usable_device(device)
     if not isinstance(model, VGGT):
         report("opening", 0.0)
@@ -131,9 +133,9 @@ def quantize_to(
     Raises:
         QvggtError: the model cannot be read, an option is impossible, or the folder cannot be written.
     """
-    device = usable_device(device)
+    check_arguments(quantize_to, locals())
+    device, work = usable_device(device), Path(f"{folder}{UNFINISHED}")
     report_to = StageClock(on_progress or (lambda stage, share: None), ("quantizing",))
-    work = Path(f"{folder}{UNFINISHED}")
     completed = _completed_settings(folder, work) if resume else None
     check_place(folder, overwrite or completed is not None)
     chosen = find_method(method)(options or QuantizeOptions())

@@ -38,6 +38,7 @@ from qvggt.options import (
     check_depth,
     check_heads,
 )
+from qvggt.options.checks import check_arguments
 from qvggt.quant.recipe import Recipe
 from qvggt.types import AttentionPlan, OnProgress, OnWindow, PathLike, Prediction
 
@@ -69,6 +70,7 @@ def load(
     Raises:
         QvggtError: the model is not found, damaged, or not a VGGT, or an option is impossible.
     """
+    check_arguments(load, locals())
     LoadOptions(device, compute, global_attention)  # raises for impossible ones
     report = on_progress or (lambda stage, share: None)
     report("opening", 0.0)
@@ -138,12 +140,12 @@ def reconstruct(
     Raises:
         QvggtError: model or images cannot be read, an option is impossible, memory too low, or a result not finite.
     """
+    check_arguments(reconstruct, locals())
     options, wanted = InferenceOptions(dense_frames, windows, memory_bytes), _heads(heads, points_from)
     model = model if isinstance(model, VGGT) else load(model, on_progress=on_progress)
     if on_progress is not None:
         on_progress("reading images", 0.0)
-    measured = None if memory_bytes is None else _measured(model)
-    memory_left = None if memory_bytes is None else _memory_left(memory_bytes)
+    measured, memory_left = (None, None) if memory_bytes is None else (_measured(model), _memory_left(memory_bytes))
     keep = None if folder is None or windows is None else Path(folder)
     pictures = load_images(images, _image_options(model, mode, fps, frames), memory_left, keep)
     kept = None if masks is None else load_masks(masks, pictures)
@@ -199,4 +201,5 @@ def save(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:
     Raises:
         QvggtError: the model is not quantized, or the folder is taken or cannot be written.
     """
+    check_arguments(save, locals())
     return save_checkpoint(model, folder, overwrite)

@@ -14,6 +14,7 @@ from qvggt.images.decode import array_as_rgb, as_rgb
 from qvggt.images.originals import read_originals
 from qvggt.images.sources import ImageSource, items_of
 from qvggt.options import RefineOptions
+from qvggt.options.checks import check_arguments
 from qvggt.postprocess.refine import Refinement, refine_prediction
 from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
 
@@ -39,6 +40,7 @@ def refine(
         QvggtError: pycolmap is not installed, the prediction has no cameras, or the images are not those that were
             reconstructed.
     """
+    check_arguments(refine, locals())
     return refine_prediction(prediction, _photographs(images, prediction), options, on_progress)
 
 

@@ -23,6 +23,7 @@ from qvggt.options import (
     SensitivityOptions,
     Supervision,
 )
+from qvggt.options.checks import check_arguments
 from qvggt.types import BlockAttention, OnProgress, PathLike
 
 
@@ -51,6 +52,7 @@ def sensitivity(
         QvggtError: the model is quantized or cannot be read, or the scenes are too few or have no ground
             truth.
     """
+    check_arguments(sensitivity, locals())
     options, report_to = options or SensitivityOptions(), on_progress or (lambda stage, share: None)
     network = _float_model(model, device, revision, report_to)
     task, provenance = _task(network, calibration or SENSITIVITY_CALIBRATION, options.supervision, report_to)
@@ -88,6 +90,7 @@ def attention_sensitivity(
     Raises:
         QvggtError: the model is quantized or cannot be read, the scenes are unsuitable, or no plan meets the target.
     """
+    check_arguments(attention_sensitivity, locals())
     options, report_to = options or AttentionOptions(), on_progress or (lambda stage, share: None)
     network = _float_model(model, device, revision, report_to)
     scenes = calibration or SENSITIVITY_CALIBRATION

@@ -117,7 +117,10 @@ def settled_device(device: str) -> str:
         try:
             torch.device(device)
         except RuntimeError:
-            raise QvggtError(f"unknown device {device!r}: expected auto, cpu, cuda, cuda:1 or mps (--device)") from None
+            raise QvggtError(
+                f"device {device!r} cannot be used here (torch knows none of that name): expected auto, cpu, cuda, "
+                "cuda:1 or mps (--device)"
+            ) from None
         return device
     for name, is_there in (("cuda", torch.cuda.is_available), ("mps", torch.backends.mps.is_available)):
         try:

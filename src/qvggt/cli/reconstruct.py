@@ -14,7 +14,16 @@ import tyro
 
 from qvggt.cli import arguments as given
 from qvggt.cli.known import KnownValues
-from qvggt.options import ExportOptions, Head, ImageOptions, InferenceOptions, LoadOptions, PointsFrom, WindowOptions
+from qvggt.options import (
+    RESULT_FILES,
+    ExportOptions,
+    Head,
+    ImageOptions,
+    InferenceOptions,
+    LoadOptions,
+    PointsFrom,
+    WindowOptions,
+)
 from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
@@ -37,7 +46,7 @@ def reconstruct(
     points_from: Source = ExportOptions.points_from,
     max_points: given.MaxPoints = ExportOptions.max_points,
     drop_percent: Annotated[float, given.drop_percent()] = ExportOptions.drop_percent,
-    files: given.Files = ExportOptions.files,
+    files: given.Files = RESULT_FILES,
     mode: given.Mode = ImageOptions.mode,
     fps: given.FramesPerSecond = ImageOptions.fps,
     frames: given.FrameCount = ImageOptions.frames,

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from qvggt.cli import arguments as given
-from qvggt.options import ExportOptions, RefineOptions
+from qvggt.options import RESULT_FILES, ExportOptions, RefineOptions
 
 ResultFolder = Annotated[Path, given.Positional, given.argument("RESULT", "folder that reconstruct wrote")]
 NewFolder = Annotated[
@@ -29,7 +29,7 @@ def refine(
     max_features: Annotated[int, given.number("most features per photograph")] = RefineOptions.max_features,
     seed: Annotated[int, given.number("random seed of the matches that are held out")] = RefineOptions.seed,
     max_points: given.MaxPoints = ExportOptions.max_points,
-    files: given.Files = ExportOptions.files,
+    files: given.Files = RESULT_FILES,
     overwrite: given.Overwrite = False,
     json: given.Json = None,
 ) -> None:

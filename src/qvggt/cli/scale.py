@@ -9,7 +9,7 @@ import tyro
 
 from qvggt.cli import arguments as given
 from qvggt.cli.known import AlignWorld, Scale
-from qvggt.options import ExportOptions, ScaleOptions
+from qvggt.options import RESULT_FILES, ExportOptions, ScaleOptions
 
 ResultFolder = Annotated[Path, tyro.conf.Positional, given.argument("RESULT", "folder that reconstruct wrote")]
 NewFolder = Annotated[
@@ -25,7 +25,7 @@ def scale(
     output: NewFolder = None,
     images: Annotated[tuple[str, ...], given.option("IMAGES", "place of the photographs, if they were moved")] = (),
     max_points: given.MaxPoints = ExportOptions.max_points,
-    files: given.Files = ExportOptions.files,
+    files: given.Files = RESULT_FILES,
     overwrite: given.Overwrite = False,
     json: given.Json = None,
 ) -> None:

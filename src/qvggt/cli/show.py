@@ -87,8 +87,11 @@ def check_figures(path: Path | None) -> None:
         QvggtError: the path is a folder, or cannot be written.
     """
     console.stderr = path == _STDOUT
-    if path is None or path == _STDOUT:
-        return
+    if path is not None and path != _STDOUT:
+        _check_writable(path)
+
+
+def _check_writable(path: Path) -> None:
     try:
         with new_file(path, overwrite=True) as temporary:
             temporary.touch()
@@ -109,7 +112,8 @@ def check_picture(path: Path | None, option: str) -> None:
     """
     if path is not None and path.suffix.lower() != ".png":
         raise QvggtError(f"{option} expects a name that ends in .png, got {str(path)!r}")
-    check_figures(path)
+    if path is not None:
+        _check_writable(path)
 
 
 def save_figures(path: Path | None, figures: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from qvggt.files import finish_folder, new_file
 from qvggt.files.arrays import read_npz, write_npz
 from qvggt.files.read import reading
+from qvggt.options.checks import check_arguments
 from qvggt.types import FrameMap, PathLike, Prediction
 
 _SHAPES: Mapping[str, tuple[str | int, ...]] = {
@@ -35,6 +36,7 @@ def save_prediction(prediction: Prediction, path: PathLike, overwrite: bool = Fa
     Raises:
         QvggtError: if the file exists and ``overwrite`` is false, or cannot be written.
     """
+    check_arguments(save_prediction, locals())
     arrays = {name: value for name in _SHAPES if (value := getattr(prediction, name)) is not None}
     arrays["names"] = np.array(prediction.names, dtype=np.str_)
     arrays["map_original_size"] = _pairs([m.original_size for m in prediction.maps], np.int64)
@@ -50,6 +52,7 @@ def load_prediction(path: PathLike) -> Prediction:
     Raises:
         QvggtError: if the file cannot be read or is not a prediction.
     """
+    check_arguments(load_prediction, locals())
     finish_folder(Path(path).parent)
     remedy, what = "reconstruct again", "the prediction"
     arrays = read_npz(path, (*_SHAPES, *_TEXT_AND_MAPS), remedy, what)

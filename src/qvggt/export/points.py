@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from qvggt.geometry import unproject
-from qvggt.options import PointsFrom
+from qvggt.options import ExportOptions, PointsFrom
 from qvggt.postprocess.frames import cameras_of, frame_photo_mask, to_uint8
 from qvggt.postprocess.percentiles import percentiles
-from qvggt.types import Prediction, QvggtError
-
-
-@dataclass(frozen=True)
-class PointCloud:
-    """Colored points in the frame of the prediction's ``cam_from_world``.
-
-    Attributes:
-        points: [N, 3] float32, in the model's unit.
-        colors: [N, 3] uint8, sRGB.
-        confidence: [N] float32, at least 1; all 1 if the prediction has none.
-    """
-
-    points: np.ndarray
-    colors: np.ndarray
-    confidence: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.points)
+from qvggt.types import PointCloud, Prediction, QvggtError
 
 
 def has_points(prediction: Prediction, source: PointsFrom) -> bool:
@@ -37,6 +17,25 @@ def has_points(prediction: Prediction, source: PointsFrom) -> bool:
     if source == "head":
         return prediction.world_points is not None
     return not any(v is None for v in (prediction.depth, prediction.cam_from_world, prediction.intrinsics))
+
+
+def points_of(
+    prediction: Prediction, source: PointsFrom | None, max_points: int | None, drop_percent: float | None
+) -> PointCloud:
+    """Return ``select_points`` with the defaults of ``ExportOptions``; without a source, of depth if it is there.
+
+    Raises:
+        QvggtError: as ``select_points``, or an option is out of range.
+    """
+    options = ExportOptions(
+        ("depth" if has_points(prediction, "depth") else "head") if source is None else source,
+        ExportOptions.max_points if max_points is None else max_points,
+        ExportOptions.drop_percent if drop_percent is None else drop_percent,
+    )
+    return select_points(
+        prediction, options.points_from, max_points=options.max_points, drop_percent=options.drop_percent,
+        seed=options.seed,
+    )  # fmt: skip
 
 
 def select_points(

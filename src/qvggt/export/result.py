@@ -10,10 +10,12 @@ from typing import Any, get_args
 
 from qvggt.export import CONTENTS, write_all
 from qvggt.export.npz import load_prediction, save_prediction
+from qvggt.export.points import has_points
 from qvggt.files import new_folder, write_json
 from qvggt.files.read import read_json_object, reading
 from qvggt.images.files import quote
 from qvggt.options import RESULT_FILES, ExportOptions, ImageMode, PointsFrom, ResultFile, Unit
+from qvggt.options.checks import check_arguments
 from qvggt.postprocess.quality import assess, quality_details
 from qvggt.types import PathLike, Prediction, QvggtError
 
@@ -157,6 +159,23 @@ def write_result(
         save_prediction(prediction, Path(folder) / name, overwrite=True)
     _write_info(info, folder)
     return [*whole, INFO, *write_all(prediction, folder, options, caption, badges=_badges(info))]
+
+
+def save_files(
+    prediction: Prediction, folder: PathLike, overwrite: bool = False, files: Collection[ResultFile] | None = None
+) -> Path:
+    """Write a prediction, with what its quality is, as the files of a reconstruction into a folder, and return it.
+
+    Raises:
+        QvggtError: the folder is taken or cannot be written, or a file does not exist.
+    """
+    check_arguments(save_files, locals())
+    info = judged(prediction, ResultInfo(points_from="depth" if has_points(prediction, "depth") else "head"))
+    names = RESULT_FILES if files is None else files
+    info.export_options(files=names)  # raises for unknown ones
+    with result_folder(folder, overwrite) as place:
+        write_result(prediction, info, place, files=names)
+    return Path(folder)
 
 
 def _badges(info: ResultInfo) -> list[str]:

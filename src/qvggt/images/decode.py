@@ -143,12 +143,12 @@ def array_as_rgb(array: np.ndarray, name: str = "array", white: WhiteLevel | Non
         white: white level of uint16 pixels, shared by a set of images; None measures this array.
 
     Raises:
-        ValueError: for another shape, type or range.
+        QvggtError: for another shape, type or range.
     """
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise ValueError(
+        raise QvggtError(
             f"{name}: expected [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], got {list(array.shape)}: "
             "channels come last, or first in a torch tensor"
         )
@@ -156,10 +156,13 @@ def array_as_rgb(array: np.ndarray, name: str = "array", white: WhiteLevel | Non
         array = deep.eight_bits(array, (white or WhiteLevel([array])).of(int(array.max())))
     elif np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):  # written so that NaN fails too
-            raise ValueError(f"{name}: expected floats in 0..1, got {array.min()} to {array.max()}")
+            raise QvggtError(
+                f"{name}: expected floats in 0..1, got {array.min()} to {array.max()}: divide by the largest value, "
+                "or give uint8"
+            )
         array = deep.eight_bits(array, 1)
     elif array.dtype != np.uint8:
-        raise ValueError(f"{name}: expected uint8, uint16 or float pixels, got {array.dtype}")
+        raise QvggtError(f"{name}: expected uint8, uint16 or float pixels, got {array.dtype}")
     pixels = np.ascontiguousarray(array)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     return _as_rgb(image, name, WhiteLevel([]))

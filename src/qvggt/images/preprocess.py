@@ -70,8 +70,8 @@ def load_images(
         read are skipped, with one warning each; an image given by its own path must be readable.
 
     Raises:
-        QvggtError: nothing to read, or a given path cannot be read; the message says which and why.
-        ValueError: an array or tensor of another shape, type or range.
+        QvggtError: nothing to read, a given path cannot be read, or an array or tensor has another shape, type or
+            range; the message says which and why.
     """
     options = options or ImageOptions()
     items = items_of(source)
@@ -186,7 +186,7 @@ def _from_list(
         elif isinstance(item, np.ndarray):
             image = array_as_rgb(item, name, white)
         else:
-            raise ValueError(f"{name}: expected a path, a PIL image, an array or a tensor, got {type(item).__name__}")
+            raise QvggtError(f"{name}: expected a path, a PIL image, an array or a tensor, got {type(item).__name__}")
         yield Picture(name, image, image.size)
         del image
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from qvggt.types import PathLike
+from qvggt.types import PathLike, QvggtError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ImageItem: TypeAlias = "PathLike | Image.Image | np.ndarray | Tensor"
-ImageSource: TypeAlias = "ImageItem | Sequence[ImageItem]"
+    ImageItem: TypeAlias = PathLike | Image.Image | np.ndarray | Tensor
+    ImageSource: TypeAlias = ImageItem | Sequence[ImageItem]
+else:  # without torch
+    ImageItem = ImageSource = Any
 """One image, video, folder or glob pattern, a stack of images [S, ...] as array or tensor, or a list of images."""
 
 _CHANNELS = (1, 3, 4)
@@ -28,7 +30,7 @@ def items_of(source: ImageSource) -> list[PathLike | Image.Image | np.ndarray]:
     [S, C, H, W].
 
     Raises:
-        ValueError: an array or tensor of another shape.
+        QvggtError: an array or tensor of another shape, or something else.
     """
     if isinstance(source, (str, os.PathLike, Image.Image)):
         return [source]  # pyright: ignore[reportReturnType]
@@ -36,6 +38,8 @@ def items_of(source: ImageSource) -> list[PathLike | Image.Image | np.ndarray]:
         return _frames_of(_channels_last(source))
     if isinstance(source, np.ndarray):
         return _frames_of(source)
+    if not isinstance(source, Iterable):
+        raise QvggtError(f"expected a path, a PIL image, an array, a tensor, or a list of them, got {source!r:.60}")
     return [_channels_last(item) if _is_tensor(item) else item for item in source]  # pyright: ignore
 
 
@@ -44,9 +48,9 @@ def _frames_of(array: np.ndarray) -> list[PathLike | Image.Image | np.ndarray]:
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in _CHANNELS):
         return [array]
     if array.ndim == 3 and array.shape[0] in _CHANNELS:  # a stack of gray images, or one with channels first
-        raise ValueError(f"array {list(array.shape)} is ambiguous: expected [H, W, C] with C of 1, 3 or 4")
+        raise QvggtError(f"array {list(array.shape)} is ambiguous: expected [H, W, C] with C of 1, 3 or 4")
     if array.ndim not in (3, 4):
-        raise ValueError(f"expected an array [H, W, C] or [S, H, W, C], got {list(array.shape)}")
+        raise QvggtError(f"expected an array [H, W, C] or [S, H, W, C], got {list(array.shape)}")
     return list(array)
 
 
@@ -58,7 +62,7 @@ def _is_tensor(value: object) -> bool:
 def _channels_last(tensor: Any) -> np.ndarray:
     """Return a tensor [..., C, H, W] as an array [..., H, W, C]; [H, W] stays."""
     if tensor.ndim not in (2, 3, 4) or (tensor.ndim > 2 and tensor.shape[-3] not in _CHANNELS):
-        raise ValueError(f"expected a tensor [3, H, W] or [S, 3, H, W], got {list(tensor.shape)}")
+        raise QvggtError(f"expected a tensor [3, H, W] or [S, 3, H, W], got {list(tensor.shape)}")
     tensor = tensor.detach().cpu()
     array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return array if array.ndim == 2 else np.moveaxis(array, -3, -1)

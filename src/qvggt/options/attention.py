@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from qvggt.files.read import read_json_object
+from qvggt.options.checks import check_fields
 from qvggt.options.choices import Supervision, check_choice
 from qvggt.types import AttentionPlan, BlockAttention, PathLike, PlanLevel, QvggtError
 
@@ -61,6 +62,7 @@ class AttentionOptions:
     supervision: Supervision = "teacher"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.choices or "exact" in self.choices:
             raise QvggtError("give kinds of attention to measure other than exact: frame, or 'pooled 2' and the like")
         for choice in self.choices:

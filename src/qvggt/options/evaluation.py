@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qvggt.options.attention import GlobalAttention, attention_of
+from qvggt.options.checks import check_fields
 from qvggt.options.choices import Compute, Engine, HalfType, check_choice
 from qvggt.options.inference import ImageOptions, InferenceOptions, LoadOptions, WindowOptions
 from qvggt.types import PathLike, QvggtError
@@ -38,6 +39,7 @@ class Selection:
     landmarks: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.frames is not None and self.every is not None:
             raise QvggtError("a number of frames and a step between frames exclude each other: give one of them")
 
@@ -76,6 +78,7 @@ class RunOptions:
     windows: WindowOptions | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_choice("engine", self.engine, Engine)
         check_choice("compute mode", self.compute, Compute)
         attention_of(self.global_attention)
@@ -124,6 +127,7 @@ class BenchOptions:
     revision: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.models or not self.computes or not self.global_attention:
             raise QvggtError("there is nothing to measure: give at least one model, compute mode and kind of attention")
         threads = 1 if self.threads is None else self.threads

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from qvggt.options.checks import check_fields
 from qvggt.options.choices import PointsFrom, check_choice
 from qvggt.types import QvggtError
 
@@ -52,6 +53,7 @@ class FormatOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_choice("resolution", self.resolution, Resolution)
         check_choice("file type of depth", self.depth_files, DepthFiles)
         if self.points_from is not None:

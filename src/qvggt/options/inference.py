@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from qvggt.options.attention import GlobalAttention, attention_of
+from qvggt.options.checks import check_fields
 from qvggt.options.choices import (
     DENSE_FRAMES,
     RESULT_FILES,
@@ -39,6 +40,7 @@ class LoadOptions:
     global_attention: GlobalAttention = "auto"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_choice("compute mode", self.compute, Compute)
         attention_of(self.global_attention)
 
@@ -67,6 +69,7 @@ class ImageOptions:
     frames: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.patch < 1 or self.size < self.patch or self.size % self.patch:
             raise QvggtError(f"the image size must be a positive multiple of the patch {self.patch}, not {self.size}")
         check_choice("image mode", self.mode, ImageMode)
@@ -92,6 +95,7 @@ class FrameOptions:
     format: PictureFormat = "jpeg"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_choice("format", self.format, PictureFormat)
         if self.number < 1:
             raise QvggtError(f"the number of frames must be at least 1, not {self.number}")
@@ -113,6 +117,7 @@ class WindowOptions:
     overlap: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.frames < 2:
             raise QvggtError(f"a window needs at least 2 frames, not {self.frames}")
         if not 1 <= self.shared < self.frames:
@@ -163,10 +168,9 @@ class InferenceOptions:
     chunk_tokens: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.dense_frames < 1:
             raise QvggtError(f"the frames per step of the dense heads must be at least 1, got {self.dense_frames}")
-        if self.windows is not None and not isinstance(self.windows, WindowOptions):
-            raise QvggtError(f"windows must be WindowOptions, got {self.windows!r}: pass qvggt.WindowOptions(frames)")
         if self.memory_bytes is not None and self.memory_bytes < 1:
             raise QvggtError(f"the memory limit must be above 0 bytes, got {self.memory_bytes}")
         if self.chunk_tokens is not None and self.chunk_tokens < 1:
@@ -199,6 +203,7 @@ class ExportOptions:
     files: Collection[ResultFile] = RESULT_FILES
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_choice("source of points", self.points_from, PointsFrom)
         check_choice("unit", self.unit, Unit)
         if not self.files:

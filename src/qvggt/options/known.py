@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qvggt.options.checks import check_fields
 from qvggt.types import PathLike, QvggtError
 
 _METERS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "km": 1000.0, "in": 0.0254, "ft": 0.3048}
@@ -57,6 +58,7 @@ class KnownDistance:
     meters: float
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (math.isfinite(self.meters) and self.meters > 0):
             raise QvggtError(f"a known distance must be a finite length above 0, got {self.meters} m")
         if self.first == self.second:
@@ -103,6 +105,7 @@ class ScaleOptions:
     align_world: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         kinds = (bool(self.distances), self.positions is not None, self.gps, bool(self.depths))
         if sum(kinds) != 1:
             raise QvggtError(
@@ -159,6 +162,7 @@ class KnownCameras:
     rig: PathLike | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if isinstance(self.focal, (int, float)) and not (math.isfinite(self.focal) and self.focal > 0):
             raise QvggtError(f"the focal length must be a finite number of pixels above 0, got {self.focal} (--focal)")
         if self.poses is not None and self.rig is not None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from qvggt.options.attention import GlobalAttention, attention_json, attention_of, check_depth
+from qvggt.options.checks import check_fields
 from qvggt.options.choices import (
     COMPARED_METHODS,
     DATASET,
@@ -45,6 +46,7 @@ class CalibrationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.scenes < 2 or self.frames < 1:
             raise QvggtError(
                 f"calibration needs at least 2 scenes of at least 1 frame (some are held out), "
@@ -100,6 +102,7 @@ class QuantizeOptions:
     memory_bytes: int = 4 << 30
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.tokens is not None:
             parse_token_classes(self.tokens)
         check_choice("supervision", self.supervision, Supervision)
@@ -160,6 +163,7 @@ class CompareOptions:
     base: QuantizeOptions = QuantizeOptions()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, values in (("method", self.methods), ("width", self.bits), ("seed", self.seeds)):
             if not values:
                 raise QvggtError(f"there is nothing to compare: give at least one {name}")
@@ -206,6 +210,7 @@ class SensitivityOptions:
     supervision: Supervision = "teacher"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.schemes:
             raise QvggtError("there is nothing to measure: give at least one width (--bits)")
         check_choice("granularity", self.granularity, Granularity)

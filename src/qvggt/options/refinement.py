@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qvggt.options.checks import check_fields
 from qvggt.types import QvggtError
 
 
@@ -33,6 +34,7 @@ class RefineOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for what, value, least in (
             ("image size", self.max_size, 64), ("number of features", self.max_features, 100),
             ("number of rounds", self.rounds, 1), ("seed", self.seed, 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qvggt.options.checks import check_fields
 from qvggt.types import QvggtError
 
 
@@ -25,6 +26,7 @@ class ViewOptions:
     max_points: int = 1_000_000
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 1 <= self.port <= 65535:
             raise QvggtError(f"the port must be in 1..65535, got {self.port} (--port)")
         if self.max_points < 1:

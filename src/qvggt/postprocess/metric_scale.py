@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from qvggt.geometry import Similarity
+from qvggt.options.checks import check_arguments
 from qvggt.options.known import KnownDistance, Place
 from qvggt.postprocess.covisibility import DEPTH_TOLERANCE, Surfaces, sampled_depth
 from qvggt.postprocess.frames import camera_centers, cameras_of, frame_index
@@ -71,6 +72,7 @@ def scaled(prediction: Prediction, factor: float) -> Prediction:
     Raises:
         QvggtError: the factor is not a positive finite number, or lengths leave the range of float32.
     """
+    check_arguments(scaled, locals())
     if not (np.isfinite(factor) and factor > 0):
         raise QvggtError(f"a scale must be a finite number above 0, got {factor}")
 

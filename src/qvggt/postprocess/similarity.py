@@ -9,6 +9,7 @@ import torch
 
 from qvggt import geometry
 from qvggt.geometry import Similarity
+from qvggt.options.checks import check_arguments
 from qvggt.postprocess.frames import cameras_of, chosen_frames
 from qvggt.types import Prediction, QvggtError
 
@@ -75,6 +76,7 @@ def align(prediction: Prediction, reference: Prediction) -> Similarity:
     Raises:
         QvggtError: they share no frame, their processed images differ in size, or outputs are missing.
     """
+    check_arguments(align, locals())
     shared = [name for name in prediction.names if name in reference.names]
     if not shared:
         raise QvggtError(
@@ -98,6 +100,7 @@ def align(prediction: Prediction, reference: Prediction) -> Similarity:
 
 def transformed(prediction: Prediction, by: Similarity) -> Prediction:
     """Return a reconstruction, with cameras and any other outputs, whose world is mapped by a similarity transform."""
+    check_arguments(transformed, locals())
     cameras = _present(prediction.cam_from_world).astype(np.float64)
     rotation = cameras[:, :, :3] @ by.rotation.T
     translation = by.scale * cameras[:, :, 3:] - rotation @ by.translation[:, None]
