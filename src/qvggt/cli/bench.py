@@ -31,7 +31,10 @@ def bench(
     global_attention: Attentions = BenchOptions.global_attention,
     against: Annotated[str, given.option("MODEL", "float model to compare with", None)] = BenchOptions.against,
     autocast: Annotated[
-        tuple[choices.HalfType, ...], tyro.conf.arg(help="run the float model under torch.autocast too, in these types")
+        tuple[choices.HalfType, ...],
+        tyro.conf.arg(
+            help="run the float model under torch.autocast too, in these types", help_behavior_hint="(optional)"
+        ),
     ] = BenchOptions.autocast,
     frames: Annotated[
         tuple[int, ...], given.number("number of images, each for every model", metavar="N")

@@ -42,7 +42,7 @@ def say(text: str) -> None:
 def say_table(table: Table) -> None:
     """Print a table without truncating its cells, even on a narrow terminal."""
     needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
-    _plain_console(width=max(console.width, needed), stderr=console.stderr).print(table)
+    _plain_console(width=max(console.width, needed), stderr=console.stderr, quiet=console.quiet).print(table)
 
 
 def count_text(count: int, noun: str) -> str:
