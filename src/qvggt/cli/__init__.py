@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
-
-import tyro
 
 from qvggt.cli.bench import bench
 from qvggt.cli.compare import compare
@@ -20,6 +17,7 @@ from qvggt.cli.fidelity import fidelity
 from qvggt.cli.frames import frames
 from qvggt.cli.inspect import inspect
 from qvggt.cli.messages import command_help, messages_on_stderr, say_why
+from qvggt.cli.parsing import SHELLS, completion, parse
 from qvggt.cli.plan import plan
 from qvggt.cli.quantize import quantize
 from qvggt.cli.reconstruct import reconstruct
@@ -30,7 +28,7 @@ from qvggt.cli.sensitivity import sensitivity
 from qvggt.cli.stopping import Stopped, clean_stop
 from qvggt.cli.train import train
 from qvggt.cli.view import view
-from qvggt.types import QvggtError
+from qvggt.types import QvggtError, did_you_mean
 from qvggt.version import __version__
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -58,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; return on success, else exit.
 
     The exit status is 1 for an error, 2 for arguments that cannot be parsed, and 128 plus the signal's number if a
-    signal stopped the command (130 for Ctrl-C, 143 for SIGTERM).
+    signal stopped the command (130 for Ctrl-C, 143 for SIGTERM); docs/command-line.md lists them.
 
     Raises:
         SystemExit: with that status.
@@ -98,12 +96,16 @@ def run(arguments: Sequence[str]) -> None:
         sys.stdout.write(command_help(COMMANDS))
     elif name == "--version":
         sys.stdout.write(f"qvggt {__version__}\n")
+    elif name == "--print-completion":
+        if len(rest) != 1:
+            fail(f"--print-completion expects one shell: {', '.join(SHELLS)}", 2)
+        sys.stdout.write(completion(rest[0], COMMANDS))
     elif name in COMMANDS:
-        tyro.cli(COMMANDS[name], prog=f"qvggt {name}", args=rest, config=(tyro.conf.DisallowNone,))
+        parse(name, COMMANDS[name], rest)()
     else:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
-        meant = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(COMMANDS)}"
-        fail(f"unknown command {name!r}: {meant} (see qvggt --help)", 2)
+        nearest = did_you_mean(name, (*COMMANDS, "--help", "--version", "--print-completion"))
+        choice = nearest or f"; choose one of {', '.join(COMMANDS)}"
+        fail(f"unknown command {name!r}: see qvggt --help{choice}", 2)
 
 
 def fail(sentence: str, status: int) -> None:

@@ -28,9 +28,9 @@ def number(text: str, hint: str | None = None, metavar: str = "NUMBER") -> objec
     return option(metavar, text, hint)
 
 
-def flag(text: str) -> object:
-    """Describe an option without a value."""
-    return tyro.conf.arg(help=text, help_behavior_hint="")
+def flag(text: str, letter: str | None = None) -> object:
+    """Describe an option without a value, and the letter that stands for it."""
+    return tyro.conf.arg(help=text, help_behavior_hint="", aliases=None if letter is None else [f"-{letter}"])
 
 
 def drop_percent(hint: str | None = None) -> object:

@@ -84,9 +84,10 @@ def compare(
             selection=Selection(data_root, frames, scenes=scenes), store=store,
             run=RunOptions(threads=threads, device=device, compute=compute), revision=revision, on_progress=update,
         )  # fmt: skip
-    save_figures(json, report.to_json())
+    seconds = time.perf_counter() - started
+    save_figures(json, report.to_json() | {"seconds": seconds})
     _show(report, plot)
-    say(f"{(time.perf_counter() - started) / 60:.1f} min" + (f", picture: {plot}" if plot is not None else ""))
+    say(f"{seconds / 60:.1f} min" + (f", picture: {plot}" if plot is not None else ""))
     errors = [error for row in report.rows for error in row.errors]
     if errors:
         raise QvggtError(f"some methods failed: {errors[0]}")

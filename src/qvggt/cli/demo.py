@@ -66,4 +66,5 @@ def demo(
     write_page(page, predictions, ExportOptions(max_points=PAGE_POINTS, title=f"nano, float and {bits} bits"))
     say(f"done in {time.perf_counter() - started:.0f} s; open this page to compare both in 3D:")
     say(str(page))
-    save_figures(json, far | {"auc30": scores, "float32_bytes": whole, "checkpoint_bytes": packed})
+    seconds = time.perf_counter() - started
+    save_figures(json, far | {"auc30": scores, "float32_bytes": whole, "checkpoint_bytes": packed, "seconds": seconds})

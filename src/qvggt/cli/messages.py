@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import textwrap
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,11 @@ examples:
 options:
   -h, --help            show this; qvggt COMMAND --help shows its options
   --version             show the version
+  --print-completion S  print completions for the shell bash, zsh, fish or tcsh
+  -q, -v                after any COMMAND: errors only; debug messages too
+
+exit status: 0 done, 1 error, 2 wrong arguments, 130 interrupted by Ctrl-C,
+143 terminated; docs/command-line.md has all of it
 """
 _INDENT = 15
 
@@ -42,8 +48,11 @@ class _Handler(logging.Handler):
     """Writes to the current standard error, which a progress bar replaces to keep messages apart."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        warning = "warning: " if record.levelno >= logging.WARNING else ""
-        say_why(f"{warning}{record.getMessage()}")
+        kind = "warning: " if record.levelno >= logging.WARNING else ""
+        place = f"{record.name}: " if record.levelno < logging.INFO else ""
+        say_why(f"{kind}{place}{record.getMessage()}")
+        if record.exc_info:
+            sys.stderr.write("".join(traceback.format_exception(*record.exc_info)))
 
 
 def command_help(commands: Mapping[str, Callable[..., Any]]) -> str:

@@ -29,9 +29,10 @@ def render(
     seed: Annotated[int | None, option("N", "random seed of the first scene", "(default: the split's)")] = None,
     jpeg: Annotated[int | None, option("1..95", "write JPEG of this quality instead of PNG")] = None,
     overwrite: given.Overwrite = False,
+    json: given.Json = None,
 ) -> None:
     """Render rooms to images, COLMAP cameras and depth; run again with the same options to resume."""
-    from qvggt.cli.show import progress, say
+    from qvggt.cli.show import check_figures, progress, save_figures, say
     from qvggt.data.rooms.export import Pictures, write_rooms
     from qvggt.data.rooms.family import choose_rooms
     from qvggt.types import QvggtError
@@ -48,6 +49,7 @@ def render(
         family = replace(family, path=path)
     part = replace(part, family=family, first_seed=part.first_seed if seed is None else seed)
     pictures = Pictures((size[-1], size[0]), samples, jpeg)
+    check_figures(json)
     started = time.perf_counter()
     with progress(f"{split}, {part.scenes} scenes") as update:
         written = write_rooms(
@@ -57,3 +59,5 @@ def render(
     kept = f", {written.kept} existed" if written.kept else ""
     say(f"{written.rendered} scenes of {part.frames} frames rendered in {seconds:.1f} s{kept}")
     say(f"in {output}: index.json and one folder a scene; evaluate reads them as --dataset folder")
+    figures = {"rendered_scenes": written.rendered, "kept_scenes": written.kept, "frames": part.frames}
+    save_figures(json, {**figures, "seconds": seconds})

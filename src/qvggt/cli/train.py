@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from qvggt.cli import arguments as given
 from qvggt.cli.arguments import Flag, flag, option
@@ -18,12 +18,13 @@ def train(
     threads: given.TorchThreads = None,
     device: given.Device = RunOptions.device,
     render_apart: Annotated[bool, Flag, flag("render in a separate process")] = False,
+    json: given.Json = None,
 ) -> None:
     """Train a small VGGT on procedural rooms.
 
     Run again with the same folder to resume from its checkpoint.
     """
-    from qvggt.cli.show import say
+    from qvggt.cli.show import check_figures, save_figures, say
     from qvggt.plots.training import plot_log
     from qvggt.train.loop import Progress
     from qvggt.train.loop import train as run
@@ -32,7 +33,11 @@ def train(
 
     given.use_threads(threads)
 
+    check_figures(json)
+    last: dict[str, Any] = {}
+
     def show(progress: Progress) -> None:
+        last.update(step=progress.step, steps=progress.steps, step_seconds=progress.step_seconds, **progress.figures)
         losses = "  ".join(f"{name} {value:.3f}" for name, value in progress.figures.items())
         say(
             f"step {progress.step} of {progress.steps}  {progress.step_seconds:.2f} s per step  "
@@ -44,3 +49,4 @@ def train(
         load_recipe(recipe), output, device, weights, minutes=minutes, on_progress=show, render_apart=render_apart
     )
     say(f"weights: {path}, learning curve: {plot_log(output / 'log.jsonl', output / 'curve.png')}")
+    save_figures(json, last)

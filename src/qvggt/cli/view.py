@@ -30,6 +30,7 @@ def view(
     port: Port = ViewOptions.port,
     max_points: given.MaxPoints = ViewOptions.max_points,
     html: Html = None,
+    json: given.Json = None,
 ) -> None:
     """Show a reconstruction in the browser, or two side by side with their differences."""
     from qvggt.cli.show import say
@@ -40,20 +41,23 @@ def view(
         raise QvggtError(f"view takes one result, or two to compare, got {len(results)}")
     options, opened = ViewOptions(host, port, max_points), [open_result(path) for path in results]
     if html is not None:
-        _write_page(html, opened, options.max_points)
+        _write_page(html, opened, options.max_points, json)
         return
+    if json is not None:
+        raise QvggtError("--json takes the figures of a page: give --html too, as the viewer has none")
     from qvggt.app import viewer
 
     viewer.view(opened, options, lambda url: say(f"{url} shows the scene; Ctrl-C ends"))
 
 
-def _write_page(path: Path, results: list[Result], max_points: int) -> None:
+def _write_page(path: Path, results: list[Result], max_points: int, json: Path | None) -> None:
     """Write the page and print its size."""
-    from qvggt.cli.show import say
+    from qvggt.cli.show import check_figures, save_figures, say
     from qvggt.export.page import PAGE_POINTS, write_page
     from qvggt.inference.process_memory import size_text
     from qvggt.options import ExportOptions
 
+    check_figures(json)
     info = results[0].info
     names = [result.folder.resolve().name for result in results]
     if len(set(names)) < len(names):
@@ -64,4 +68,6 @@ def _write_page(path: Path, results: list[Result], max_points: int) -> None:
         info.points_from, min(max_points, PAGE_POINTS), info.drop_percent, title=" and ".join(names), unit=info.unit
     )
     write_page(path, dict(zip(names, (result.prediction for result in results), strict=True)), options)
-    say(f"{path} shows the scene without server or network ({size_text(path.stat().st_size)})")
+    size = path.stat().st_size
+    say(f"{path} shows the scene without server or network ({size_text(size)})")
+    save_figures(json, {"bytes": size})

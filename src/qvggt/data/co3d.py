@@ -23,7 +23,7 @@ from qvggt.data.files import read_mask, read_uint16, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, pinhole
 from qvggt.files.read import read_json, reading
 from qvggt.options import ImageOptions
-from qvggt.types import PathLike, QvggtError, Scene
+from qvggt.types import PathLike, QvggtError, Scene, did_you_mean
 
 SPLITS = ("test", "test-seen", "val", "train")
 
@@ -70,7 +70,8 @@ class Co3d:
 
     def __init__(self, root: PathLike, split: str = "test", categories: Sequence[str] | None = None):
         if split not in SPLITS:
-            raise QvggtError(f"CO3D has no split {split!r}: choose one of {', '.join(SPLITS)}")
+            nearest = did_you_mean(split, SPLITS)
+            raise QvggtError(f"CO3D has no split {split!r}: choose one of {', '.join(SPLITS)}{nearest}")
         self.root = require_folder(root, "the category folders of CO3Dv2 (apple, ball, …)")
         self.split = split
         self.categories = tuple(categories) if categories is not None else self._find_categories()

@@ -24,7 +24,7 @@ from qvggt.data.files import AGAIN, image_names, require_folder
 from qvggt.data.frames import Frame, build_scene, pinhole
 from qvggt.files.read import read_text, reading
 from qvggt.options import ImageOptions
-from qvggt.types import PathLike, QvggtError, Scene
+from qvggt.types import PathLike, QvggtError, Scene, did_you_mean
 
 SPLITS = ("test", "train")
 
@@ -52,7 +52,8 @@ class RealEstate10K:
 
     def __init__(self, root: PathLike, split: str = "test", sequence_list: PathLike | None = None):
         if split not in SPLITS:
-            raise QvggtError(f"RealEstate10K has no split {split!r}: choose one of {', '.join(SPLITS)}")
+            nearest = did_you_mean(split, SPLITS)
+            raise QvggtError(f"RealEstate10K has no split {split!r}: choose one of {', '.join(SPLITS)}{nearest}")
         self.root = require_folder(root, "RealEstate10K's test/ and train/ folders of camera files")
         self.split = split
         default_list = self.root / f"{split}_sequences.txt"

@@ -12,7 +12,7 @@ from qvggt.data.dataset import DatasetReader
 from qvggt.data.rooms import family as rooms
 from qvggt.data.rooms.reader import RoomsReader
 from qvggt.data.sampling import ALL_FRAMES, FrameChoice
-from qvggt.types import PathLike, QvggtError
+from qvggt.types import PathLike, QvggtError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,8 @@ def open_dataset(
     """
     info = DATASETS.get(name)
     if info is None:
-        raise QvggtError(f"the dataset {name!r} is not known: choose one of {', '.join(DATASETS)}")
+        nearest = did_you_mean(name, DATASETS)
+        raise QvggtError(f"the dataset {name!r} is not known: choose one of {', '.join(DATASETS)}{nearest}")
     split = info.default_split if split is None else split
     if not info.on_disk:
         if root is not None:

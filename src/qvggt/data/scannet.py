@@ -22,7 +22,7 @@ from qvggt.data.files import AGAIN, image_names, photo_size, read_matrix, read_m
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, scale_intrinsics
 from qvggt.files.read import read_text
 from qvggt.options import ImageOptions
-from qvggt.types import PathLike, QvggtError, Scene
+from qvggt.types import PathLike, QvggtError, Scene, did_you_mean
 
 SPLITS = ("train", "val", "test")
 
@@ -41,7 +41,8 @@ class ScanNet:
 
     def __init__(self, root: PathLike, split: str = "train"):
         if split not in SPLITS:
-            raise QvggtError(f"ScanNet has no split {split!r}: choose one of {', '.join(SPLITS)}")
+            nearest = did_you_mean(split, SPLITS)
+            raise QvggtError(f"ScanNet has no split {split!r}: choose one of {', '.join(SPLITS)}{nearest}")
         self.root = require_folder(root, "ScanNet's split files and extracted scenes")
         self.split = split
 

@@ -22,7 +22,7 @@ from qvggt.data.files import AGAIN, image_names, read_matrix, read_millimeters, 
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, pinhole, scale_intrinsics
 from qvggt.files.read import read_text
 from qvggt.options import ImageOptions
-from qvggt.types import PathLike, QvggtError, Scene
+from qvggt.types import PathLike, QvggtError, Scene, did_you_mean
 
 SPLITS = ("test", "train")
 
@@ -48,7 +48,8 @@ class SevenScenes:
 
     def __init__(self, root: PathLike, split: str = "test", depth: Literal["sensor", "registered"] = "sensor"):
         if split not in SPLITS:
-            raise QvggtError(f"7-Scenes has no split {split!r}: choose one of {', '.join(SPLITS)}")
+            nearest = did_you_mean(split, SPLITS)
+            raise QvggtError(f"7-Scenes has no split {split!r}: choose one of {', '.join(SPLITS)}{nearest}")
         self.root = require_folder(root, "the scenes of 7-Scenes (chess, fire, …)")
         self.split = split
         self.depth = depth

@@ -13,7 +13,7 @@ from qvggt.data.sampling import FrameChoice, choose_frames, choose_sequences
 from qvggt.data.splits import check_split
 from qvggt.eval.protocols import PROTOCOLS, Protocol
 from qvggt.options import Selection
-from qvggt.types import QvggtError
+from qvggt.types import QvggtError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ def _choice(usual: FrameChoice, selection: Selection) -> FrameChoice:
 def _protocols(names: Sequence[str]) -> tuple[Protocol, ...]:
     unknown = [name for name in names if name not in PROTOCOLS]
     if unknown:
-        raise QvggtError(f"there is no protocol {unknown[0]!r}: choose from {', '.join(PROTOCOLS)}")
+        nearest = did_you_mean(unknown[0], PROTOCOLS)
+        raise QvggtError(f"there is no protocol {unknown[0]!r}: choose from {', '.join(PROTOCOLS)}{nearest}")
     protocols = tuple(PROTOCOLS[name] for name in dict.fromkeys(names))
     first_of: dict[type, Protocol] = {}
     for protocol in protocols:

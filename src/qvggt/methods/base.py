@@ -18,7 +18,7 @@ from qvggt.options import QuantizeOptions, TokenClass, parse_token_classes
 from qvggt.quant.recipe import Provenance, Recipe
 from qvggt.quant.scheme import LayerScheme, LayerShape, Scheme
 from qvggt.quant.source import TensorSource
-from qvggt.types import LayerId, OnProgress, QvggtError
+from qvggt.types import LayerId, OnProgress, QvggtError, did_you_mean
 
 SensitivityCache = MutableMapping[str, SensitivityReport]
 """Measured sensitivities by a fingerprint of everything that they depend on; runs that share it measure once."""
@@ -103,7 +103,8 @@ class Method:
         unknown = sorted(set(options.without) - set(self.stages))
         if unknown:
             choice = f"choose from {', '.join(self.stages)}" if self.stages else "this method has none"
-            raise QvggtError(f"there is no stage {unknown[0]!r} to leave out: {choice}")
+            nearest = did_you_mean(unknown[0], self.stages)
+            raise QvggtError(f"there is no stage {unknown[0]!r} to leave out: {choice}{nearest}")
         if options.activation_bits and not self.rounds_activations:
             raise QvggtError("this method does not round activations: choose smoothquant or quarot for activation bits")
         if isinstance(options.scheme, Scheme) and options.scheme.rotation:

@@ -12,7 +12,7 @@ from qvggt.methods.gptq import Gptq
 from qvggt.methods.qvggt import Qvggt, QvggtPlus
 from qvggt.methods.rtn import Rtn
 from qvggt.methods.smoothquant import QuaRot, SmoothQuant
-from qvggt.types import QvggtError
+from qvggt.types import QvggtError, did_you_mean
 
 ENTRY_POINTS = "qvggt.methods"
 """Entry point group under which a package registers its methods: ``my-method = "my_package:MyMethod"``."""
@@ -81,4 +81,5 @@ def find_method(name: str) -> type[Method]:
 
 
 def _unknown(name: str) -> str:
-    return f"there is no method {name!r}: choose one of {', '.join(method_names())}"
+    names = method_names()
+    return f"there is no method {name!r}: choose one of {', '.join(names)}{did_you_mean(name, names)}"

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args
 from qvggt.files.read import read_json_object
 from qvggt.options.checks import check_fields
 from qvggt.options.choices import Supervision, check_choice
-from qvggt.types import AttentionPlan, BlockAttention, PathLike, PlanLevel, QvggtError
+from qvggt.types import AttentionPlan, BlockAttention, PathLike, PlanLevel, QvggtError, did_you_mean
 
 AttentionName = Literal["auto", "exact", "merged"]
 
@@ -103,7 +103,7 @@ def attention_of(value: GlobalAttention) -> AttentionName | AttentionPlan:
         presets = ", ".join(ATTENTION_PRESETS)
         raise QvggtError(
             f"unknown global attention {str(value)!r}: expected exact or merged, auto, a preset ({presets}), or the "
-            "JSON file of a plan"
+            f"JSON file of a plan{did_you_mean(value, (*get_args(AttentionName), *ATTENTION_PRESETS))}"
         )
     return read_attention_plan(value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Literal, get_args
 
-from qvggt.types import QvggtError
+from qvggt.types import QvggtError, did_you_mean
 
 Head = Literal["camera", "depth", "point"]
 """Outputs of the model: cameras, depth maps, point maps."""
@@ -72,8 +72,9 @@ def check_heads(heads: Collection[str]) -> None:
     """Raise QvggtError unless all heads exist."""
     unknown = sorted(set(heads) - set(ALL_HEADS))
     if unknown or isinstance(heads, str):
-        what = repr(heads) if isinstance(heads, str) else repr(unknown[0])
-        raise QvggtError(f"unknown heads {what}: expected a list of {', '.join(ALL_HEADS)}")
+        what = heads if isinstance(heads, str) else unknown[0]
+        nearest = did_you_mean(what, ALL_HEADS)
+        raise QvggtError(f"unknown heads {what!r}: expected a list of {', '.join(ALL_HEADS)}{nearest}")
 
 
 def parse_token_classes(text: str) -> tuple[TokenClass, ...]:
@@ -87,11 +88,13 @@ def parse_token_classes(text: str) -> tuple[TokenClass, ...]:
     if unknown:
         raise QvggtError(
             f"unknown token class {unknown[0]!r}: expected all, or some of {', '.join(TOKEN_CLASSES)} joined by +"
+            f"{did_you_mean(unknown[0], ('all', *TOKEN_CLASSES))}"
         )
     return tuple(name for name in TOKEN_CLASSES if name in names)
 
 
 def check_choice(what: str, value: object, choices: Any) -> None:
     """Raise QvggtError unless a value is one of a Literal's."""
-    if value not in get_args(choices):
-        raise QvggtError(f"unknown {what} {value!r}: expected {' or '.join(get_args(choices))}")
+    known = get_args(choices)
+    if value not in known:
+        raise QvggtError(f"unknown {what} {value!r}: expected {' or '.join(known)}{did_you_mean(value, known)}")

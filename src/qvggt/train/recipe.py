@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from qvggt.files.read import read_json, reading
 from qvggt.model import VGGTConfig
-from qvggt.types import PathLike
+from qvggt.types import PathLike, QvggtError, did_you_mean
 
 
 def _nano_matching() -> VGGTConfig:
@@ -141,9 +141,12 @@ def load_recipe(source: PathLike) -> TrainRecipe:
     Raises:
         QvggtError: there is no such file, or it is no recipe.
     """
-    path = Path(source)
+    path, carried = Path(source), Path(__file__).parent / "recipes"
     if not path.suffix:
-        path = Path(__file__).parent / "recipes" / f"{source}.json"
+        path = carried / f"{source}.json"
+        if not path.exists():
+            nearest = did_you_mean(source, (each.stem for each in carried.glob("*.json")))
+            raise QvggtError(f"the training recipe is missing: give a JSON file, nano or micro, not {source}{nearest}")
     what, remedy = "the training recipe", "give a JSON file, or nano or micro"
     values = read_json(path, remedy, what)
     with reading(path, remedy, what):

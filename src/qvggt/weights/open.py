@@ -20,7 +20,7 @@ from qvggt.nn.convert import check_depths, parameter_shapes
 from qvggt.nn.half import use_half
 from qvggt.options import ALL_HEADS, Compute, Head
 from qvggt.quant.source import TensorSource, check_tensors
-from qvggt.types import OnProgress, PathLike, QvggtError
+from qvggt.types import OnProgress, PathLike, QvggtError, did_you_mean
 from qvggt.weights.files import FILE_NAMES, TORCH_SUFFIXES, SafetensorsSource, choose_file, hash_files, open_weight_file
 from qvggt.weights.hub import download
 from qvggt.weights.names import ANCHOR, TensorView, model_names
@@ -39,6 +39,7 @@ EMBEDDED = {
 
 _IGNORED = "track_head."
 _MASK_TOKEN = "aggregator.patch_embed.mask_token"  # of the embedding's training: no output depends on it
+_PUBLISHED = "facebook/VGGT-1B"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _FILE_SUFFIXES = (".safetensors", ".json", *TORCH_SUFFIXES)
 
@@ -155,9 +156,19 @@ def locate(model: PathLike, revision: str | None = None, on_progress: OnProgress
     if isinstance(model, str) and _HUB_ID.fullmatch(model) and path.suffix not in _FILE_SUFFIXES:
         return download(model, revision, on_progress)
     raise QvggtError(
-        f"model {text!r} not found: give nano, seeded:vggt-1b, a hub id such as facebook/VGGT-1B, "
-        "or the path of a .safetensors file, a .pt file or a folder"
+        f"model {text!r} not found: give nano, seeded:vggt-1b, a hub id such as {_PUBLISHED}, "
+        f"or the path of a .safetensors file, a .pt file or a folder{_nearest_model(path)}"
     )
+
+
+def _nearest_model(path: Path) -> str:
+    """Return the nearest name of a model or of a file beside the missing one, as the end of a message."""
+    try:
+        beside = {each.name: str(each) for each in path.parent.iterdir() if not each.name.startswith(".")}
+    except OSError:
+        beside = {}
+    shown = {_PUBLISHED.split("/")[1]: _PUBLISHED, **beside}
+    return did_you_mean(path.name, (*EMBEDDED, *(f"seeded:{name}" for name in PRESETS), *shown), shown)
 
 
 def open_weights(model: PathLike, revision: str | None = None) -> FloatWeights:
@@ -187,7 +198,8 @@ def open_located(place: Path | str, name: str) -> FloatWeights:
     if isinstance(place, str) and place.startswith("seeded:"):
         preset = PRESETS.get(place.removeprefix("seeded:"))
         if preset is None:
-            raise QvggtError(f"no stand-in weights {place!r}: choose seeded:{', seeded:'.join(PRESETS)}")
+            names = [f"seeded:{name}" for name in PRESETS]
+            raise QvggtError(f"no stand-in weights {place!r}: choose {', '.join(names)}{did_you_mean(place, names)}")
         return FloatWeights(place, preset(), SeededSource(preset()))
     if isinstance(place, str):
         file, source = EMBEDDED[place][0], SafetensorsSource(EMBEDDED[place])

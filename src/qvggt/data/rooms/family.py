@@ -16,7 +16,7 @@ from qvggt.data.rooms.pack import pack_rooms
 from qvggt.data.rooms.paths import PathDrawer
 from qvggt.data.rooms.render import render
 from qvggt.data.rooms.scene import RoomFamily
-from qvggt.types import QvggtError, Scene
+from qvggt.types import QvggtError, Scene, did_you_mean
 
 __all__ = ["SPLITS", "RoomBatch", "RoomFamily", "RoomSplit", "choose_rooms", "load_rooms", "render_rooms", "room_scene"]
 
@@ -175,7 +175,8 @@ def choose_rooms(
 ) -> RoomSplit:
     """Return a split, or a part of it; arguments and errors are those of ``load_rooms``."""
     if split not in SPLITS:
-        raise QvggtError(f"there is no rooms split {split!r}: choose one of {', '.join(SPLITS)}")
+        nearest = did_you_mean(split, SPLITS)
+        raise QvggtError(f"there is no rooms split {split!r}: choose one of {', '.join(SPLITS)}{nearest}")
     part = SPLITS[split]
     if scenes is not None and not 0 <= scenes <= part.scenes:
         raise QvggtError(f"the rooms split {split!r} has {part.scenes} scenes, not {scenes}: ask for at most that many")

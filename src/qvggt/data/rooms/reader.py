@@ -8,7 +8,7 @@ from dataclasses import replace
 from qvggt.data.dataset import SequenceRecord, chosen_frames
 from qvggt.data.rooms.family import SPLITS, room_scene
 from qvggt.options import ImageOptions
-from qvggt.types import QvggtError, Scene
+from qvggt.types import QvggtError, Scene, did_you_mean
 
 _GROUP = "rooms"
 
@@ -32,7 +32,8 @@ class RoomsReader:
 
     def __init__(self, split: str = "test", landmarks: float | None = None, frames: int | None = None):
         if split not in SPLITS:
-            raise QvggtError(f"rooms has no split {split!r}: choose one of {', '.join(SPLITS)}")
+            nearest = did_you_mean(split, SPLITS)
+            raise QvggtError(f"rooms has no split {split!r}: choose one of {', '.join(SPLITS)}{nearest}")
         self.split = split
         self._part = SPLITS[split]
         self._family = self._part.family
