@@ -30,10 +30,14 @@ def video(tmp_path):
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
 def test_frames_of_a_video(qvggt, video, tmp_path, kind):
     out = tmp_path / "out"
-    done = qvggt("frames", video, "-o", out, "--number", 5, "--format", kind)
+    done = qvggt("frames", video, "-o", out, "--number", 5, "--format", kind, "--json", tmp_path / "figures.json")
     assert done.status == 0, done
     assert "5 of the 30 frames of pan.mp4" in done.out
     document = json.loads((out / "frames.json").read_text())
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert (figures["frames"], figures["video_frames"]) == (5, 30)
+    assert f"{figures['video_seconds']:.1f} s and {figures['motion_widths']:.1f} widths of motion" in done.out
+    assert f"the least sharp has {figures['least_relative_sharpness']:.2f}" in done.out
     files = [frame["file"] for frame in document["frames"]]
     assert [f"images/{path.name}" for path in sorted((out / "images").iterdir())] == files
     for frame in document["frames"]:

@@ -15,7 +15,9 @@ def test_rooms_are_rendered_and_a_second_run_keeps_them(qvggt, tmp_path):
     assert (index["height_px"], index["width_px"]) == (42, 56)
     assert (index["family"]["landmarks"], index["family"]["path"], index["family"]["baseline"]) == (0.5, "orbit", 2.0)
     assert (tmp_path / "out" / "wide-00001" / "images" / "001.png").is_file()
-    again = qvggt(*arguments, "--size", "56", "42", "--landmarks", "0.5", "--path", "orbit")
+    figures = tmp_path / "figures.json"
+    again = qvggt(*arguments, "--size", "56", "42", "--landmarks", "0.5", "--path", "orbit", "--json", figures)
+    assert json.loads(figures.read_text()).items() >= {"rendered_scenes": 0, "kept_scenes": 2, "frames": 2}.items()
     assert "0 scenes of 2 frames rendered" in again.out
     assert "2 existed" in again.out
     assert "other options" in qvggt(*arguments, "--size", "56").sentence

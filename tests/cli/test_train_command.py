@@ -23,11 +23,14 @@ def recipe(tmp_path):
 @pytest.mark.render
 def test_train__pace_weights_and_curve(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("qvggt.train.loop.REPORT_STEPS", 5)
-    main(["train", str(recipe), "-o", str(tmp_path / "run")])
+    main(["train", str(recipe), "-o", str(tmp_path / "run"), "--json", str(tmp_path / "figures.json")])
     shown = capsys.readouterr().out
     assert "step 5 of 5" in shown
     assert "s per step" in shown
     assert "min left" in shown
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures.items() >= {"step": 5, "steps": 5}.items()
+    assert f"{figures['step_seconds']:.2f} s per step" in shown
     assert open_weights(tmp_path / "run" / "weights.safetensors").config.embed_dim == 64
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "checkpoint.pt",

@@ -26,7 +26,11 @@ def test_view_writes_a_page_of_one_result_or_two(qvggt, results, tmp_path):
     scene = scene_of(tmp_path / "two.html")
     assert [each["name"] for each in scene["results"]] == ["float", "4-bit"]
     assert (scene["hidden_percent"], scene["unit"]) == (40, "m")
-    assert qvggt("view", results[0], "--html", tmp_path / "one.html", "--max-points", 300).status == 0
+    figures = tmp_path / "figures.json"
+    one = ("view", results[0], "--html", tmp_path / "one.html", "--max-points", 300, "--json", figures)
+    assert qvggt(*one).status == 0
+    assert json.loads(figures.read_text()) == {"bytes": (tmp_path / "one.html").stat().st_size}
+    assert "--html" in qvggt("view", results[0], "--json", figures).sentence
     assert scene_of(tmp_path / "one.html")["pixels"] == 300
 
 
