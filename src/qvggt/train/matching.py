@@ -60,21 +60,26 @@ def training_attention(model: VGGT, layers: Sequence[int], device: str) -> Itera
             attention.arithmetic = arithmetic
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+def plain_attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Return softmax(q kᵀ / √C) v by plain products in the type of v.
 
     On a CPU the fused attention has a slow backward pass, and torch's own plain one looks for rows without any key.
     """
     assert bias is None
+    assert own is None
     with torch.autocast(q.device.type, enabled=False):
         scores = (q.to(v.dtype) * q.shape[-1] ** -0.5) @ k.to(v.dtype).transpose(-1, -2)
         return scores.softmax(-1) @ v
 
 
 def _keeping(pairs: Pairs, usual: Attend) -> Attend:
-    def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    def attend(
+        q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         pairs.append((q, k))
-        return usual(q, k, v, bias)
+        return usual(q, k, v, bias, own=own)
 
     return attend
 
