@@ -4,7 +4,8 @@ The cameras are a model's (--model), or exact ones that are disturbed as a 4-bit
 in proportion to its distance from the first, by 0.5 to 5 degrees (one level a room); focal lengths are off by 1 to 5 %,
 depth maps by 5 % each.
 
-python benchmarks/refinement.py [--model MODEL] [--rooms N] [--frames N] [--split NAME] [--distortion K] [--json FILE]
+python benchmarks/refinement.py [--model MODEL] [--rooms N] [--first N] [--frames N] [--split NAME] [--seed N]
+    [--distortion K] [--hold-focal] [--json FILE]
 """
 
 from __future__ import annotations
@@ -54,23 +55,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="refine its predictions, not disturbed cameras")
     parser.add_argument("--rooms", type=int, default=64)
+    parser.add_argument("--first", type=int, default=0, help="number of the split's first room")
     parser.add_argument("--frames", type=int, default=8, help="the first N of a room's 8")
     parser.add_argument("--split", default="test", help="see docs/rooms.md")
+    parser.add_argument("--seed", type=int, default=1000, help="of the disturbances")
     parser.add_argument("--folder", type=Path, default=Path("out/refinement-rooms"))
     parser.add_argument("--distortion", type=float, default=0.0, help="bend the photographs: r becomes r (1 + K r^2)")
     parser.add_argument("--json", type=Path, help="also write every room's figures")
     parser.add_argument("--hold-focal", action="store_true", help="focal lengths are exact, and held")
     chosen = parser.parse_args()
-    part = choose_rooms(chosen.split, chosen.rooms)
+    part = choose_rooms(chosen.split, chosen.first + chosen.rooms)
     write_rooms(chosen.folder / chosen.split, part, Pictures((SIZE, SIZE), samples=2), chosen.split)
     options = RefineOptions(hold_focal=chosen.hold_focal)
     model = None if chosen.model is None else qvggt.load(chosen.model)
     rows = []
-    for index in range(chosen.rooms):
+    for index in range(chosen.first, chosen.first + chosen.rooms):
         room = read_room(chosen.folder / chosen.split / f"{chosen.split}-{index:05d}", chosen.frames)
         if chosen.distortion:
             room = bent(room, chosen.distortion)
-        prediction, level = disturbed(room, 1000 + index, options.hold_focal)
+        prediction, level = disturbed(room, chosen.seed + index, options.hold_focal)
         if model is not None:
             prediction, level = qvggt.reconstruct(model, room.photographs), None
         rows.append({"room": index, "level_deg": level, **measured(room, prediction, options)})

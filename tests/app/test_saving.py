@@ -1,27 +1,9 @@
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from qvggt.app.saving import file_bytes, frame_picture, in_meters, moving_picture, save_as
+from qvggt.app.saving import file_bytes, frame_picture, in_meters, save_as
 from qvggt.export.result import Result, ResultInfo, open_result
 from qvggt.types import QvggtError
-
-GRAYS = [np.full((90, 160, 3), 20 * index, np.uint8) for index in range(6)]
-
-
-def test_an_mp4_has_every_picture():
-    av = pytest.importorskip("av")
-    with av.open(io.BytesIO(moving_picture(GRAYS, "MP4"))) as video:
-        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
-    assert [frame.shape for frame in frames] == [(90, 160, 3)] * 6
-    np.testing.assert_allclose([frame.mean() for frame in frames], [20 * index for index in range(6)], atol=3)
-
-
-def test_a_gif_has_every_other_picture():
-    gif = Image.open(io.BytesIO(moving_picture(GRAYS, "GIF")))
-    assert (gif.n_frames, gif.size, gif.info["loop"]) == (3, (160, 90), 0)
 
 
 def test_a_photograph_is_shown_beside_its_depth(room):

@@ -157,14 +157,15 @@ def test_screenshot_and_turntable(opened, room):
 
     from PIL import Image
 
-    from qvggt.app.saving import moving_picture, screenshot, turntable
+    from qvggt.app.saving import screenshot, turntable
+    from qvggt.export.moving import moving_picture
 
     _, client, _ = opened(room)
     picture = Image.open(io.BytesIO(screenshot(client, 360)))
     assert picture.height == 360
     assert picture.mode == "RGB"
     assert not is_blank(np.asarray(picture))
-    frames = turntable(client, np.zeros(3), 0.25, (160, 90))
+    frames = turntable(client, np.zeros(3), 6, (160, 90))
     assert [frame.shape for frame in frames] == [(90, 160, 3)] * 6
     assert difference(frames[0].astype(int), frames[3].astype(int)) > 1
-    assert Image.open(io.BytesIO(moving_picture(frames, "GIF"))).n_frames == 3
+    assert Image.open(io.BytesIO(moving_picture(frames, "gif"))).n_frames == 6

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from qvggt.app.compare import compare_results, point_differences
-from qvggt.export.page import rounded_up
+from qvggt.export.colors import rounded_up
 from qvggt.export.result import Result, ResultInfo
 from qvggt.geometry import Similarity
 from qvggt.postprocess.similarity import transformed

@@ -8,6 +8,7 @@ import qvggt
 from qvggt.cli import COMMANDS
 from qvggt.cli.known import KnownValues
 from qvggt.cli.sensitivity import AttentionValues
+from qvggt.cli.viewing import ViewValues
 from qvggt.options import (
     DATASET,
     HEADS_FOR,
@@ -29,6 +30,7 @@ from qvggt.options import (
     ScaleOptions,
     Selection,
     SensitivityOptions,
+    TurntableOptions,
     ViewOptions,
     WindowOptions,
 )
@@ -71,6 +73,7 @@ EXPECTED = {
         "masks": None,
         "known": KnownValues(),
         "refine": False,
+        "viewing": ViewValues(),
     },
     "scale": {
         **fields(ExportOptions, "max_points", "files"),
@@ -143,19 +146,23 @@ EXPECTED = {
         "size": BenchOptions.size_px,
     },
     "train": {"device": RunOptions.device},
-    "view": fields(ViewOptions, "host", "port", "max_points"),
+    "view": {
+        **fields(ViewOptions, "host", "port", "max_points"),
+        **fields(TurntableOptions, "seconds", "size"),
+        "turn": TurntableOptions.turn_deg,
+    },
     "export": {
         **fields(FormatOptions, "resolution", "shared_camera", "text", "max_points", "points_from", "depth_files"),
         "drop_percent": FormatOptions.drop_percent,
     },
 }
-OUTPUTS = {"output", "json", "html", "plot", "profile", "overwrite", "resume", "revision"}
+OUTPUTS = {"output", "json", "html", "turntable", "plot", "profile", "overwrite", "resume", "revision"}
 """Options that say where results go and which file is read; the rest of what has no counterpart is listed below."""
 OF_THE_COMMAND = {
     "train": {"start_from", "minutes", "threads", "render_apart"},
     "inspect": {"verify", "layers"},
     "export": {"images"},
-    "reconstruct": {"view", "threads"},
+    "reconstruct": {"threads"},
     "quantize": {"threads"},
     "fidelity": {"threads"},
     "sensitivity": {"threads"},

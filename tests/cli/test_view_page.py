@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from PIL import Image
 
 from qvggt.export.result import ResultInfo, save_result
 
@@ -46,3 +47,14 @@ def test_a_page_that_cannot_be_made_leaves_no_file(refused, room_factory, result
     save_result(room_factory(frames=3), ResultInfo(), tmp_path / "other")
     assert "different images" in refused("view", results[0], tmp_path / "other", "--html", tmp_path / "page.html")
     assert "got 3" in refused("view", *results, results[0], "--html", tmp_path / "page.html")
+
+
+def test_view_writes_a_turntable(qvggt, refused, results, tmp_path):
+    sizes = ("--seconds", 0.5, "--size", 96, 72)
+    done = qvggt("view", *results, "--turntable", tmp_path / "turn.gif", *sizes)
+    assert f"{tmp_path / 'turn.gif'} shows the turning scene" in done.out.replace("\n", "")
+    with Image.open(tmp_path / "turn.gif") as picture:
+        assert (picture.size, picture.n_frames) == ((3 * 96 + 12, 102), 6)
+    assert ".mp4, .gif or .webp" in refused("view", results[0], "--turntable", tmp_path / "turn.avi")
+    assert "more than 0" in refused("view", results[0], "--turntable", tmp_path / "turn.gif", "--turn", -5)
+    assert "width and a height" in refused("view", results[0], "--turntable", tmp_path / "turn.gif", "--size", 5)

@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
 from qvggt.app.cloud import BINS, DisplayCloud
+from qvggt.export.colors import confidence_color_map, difference_color_map
 from qvggt.export.depth_images import DepthRange
 from qvggt.postprocess.frames import frame_colors
 
 ColorMode = Literal["photograph", "depth", "confidence", "frame", "difference"]
 NO_VALUE_COLOR = (120, 120, 126)
 """Of points whose difference is not known."""
-
-_HEAT, _SURE = "turbo", "viridis"
 
 
 def point_colors(cloud: DisplayCloud, mode: ColorMode, heat: np.ndarray | None = None, top: float = 0.1) -> np.ndarray:
@@ -32,7 +30,7 @@ def point_colors(cloud: DisplayCloud, mode: ColorMode, heat: np.ndarray | None =
         valid = cloud.depth > 0
         return DepthRange.robust(cloud.depth, valid).colors(cloud.depth, valid)
     if mode == "confidence":
-        return colormaps[_SURE](cloud.bin / (BINS - 1), bytes=True)[:, :3]
+        return confidence_color_map(cloud.bin / (BINS - 1))
     if mode == "frame":
         return np.rint(255 * frame_colors(int(cloud.frame.max()) + 1)).astype(np.uint8)[cloud.frame]
     if mode == "difference" and heat is not None:
@@ -41,10 +39,10 @@ def point_colors(cloud: DisplayCloud, mode: ColorMode, heat: np.ndarray | None =
 
 
 def heat_colors(values: np.ndarray, top: float) -> np.ndarray:
-    """Return sRGB uint8 [..., 3] of differences [...]: blue for 0, dark red for ``top`` and above, gray for NaN."""
+    """Return sRGB uint8 [..., 3] of differences [...]: purple for 0, yellow for ``top`` and above, gray for NaN."""
     if not top > 0:
         raise ValueError(f"expected a positive top of the color scale, got {top}")
-    colors = colormaps[_HEAT](np.clip(np.nan_to_num(values) / top, 0, 1), bytes=True)[..., :3]
+    colors = difference_color_map(np.nan_to_num(values) / top)
     colors[np.isnan(values)] = NO_VALUE_COLOR
     return colors
 

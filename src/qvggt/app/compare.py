@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qvggt.app.cloud import pixel_points
-from qvggt.export.page import rounded_up
+from qvggt.export.colors import heat_limit
 from qvggt.export.result import Result
 from qvggt.geometry import Similarity
 from qvggt.postprocess.similarity import aligned
@@ -36,7 +36,7 @@ class Comparison:
     @property
     def top(self) -> float:
         """The last value of a readable color scale: the 95th percentile, rounded up to 1, 2 or 5 x 10^k."""
-        return rounded_up(max(self.quantile(0.95), 1e-4))
+        return heat_limit(self.differences)
 
 
 def compare_results(first: Result, second: Result) -> Comparison:

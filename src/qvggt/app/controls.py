@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from qvggt.app.cloud import DROP_STEP, LEVELS
 from qvggt.app.colors import ColorMode, heat_legend
-from qvggt.app.saving import FILES, Moving
+from qvggt.app.saving import FILES
 from qvggt.app.scene import LAYOUTS, UPRIGHT, Look, Scene
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Tools:
             self.scale = gui.add_button("Use as scale", hint="lengths and saved files are in meters from then on")
         with gui.add_folder("Save", expand_by_default=False):
             self.screenshot = gui.add_button("Screenshot")
-            self.kind = gui.add_dropdown("Turntable as", get_args(Moving))
+            self.kind = gui.add_dropdown("Turntable as", ("MP4", "GIF", "WebP"))
             self.seconds = gui.add_number("Seconds", 6.0, min=1.0, max=60.0, step=0.5)
             self.turntable = gui.add_button("Turntable")
             self.file = gui.add_dropdown("File", FILES)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -22,10 +21,8 @@ from qvggt.types import Prediction, QvggtError
 if TYPE_CHECKING:
     from viser import ClientHandle
 
-Moving = Literal["MP4", "GIF"]
 FILES: tuple[str, ...] = ("points.ply", "scene.glb", "cameras.json")
 
-_FRAMES_PER_SECOND = 24
 _TIMEOUT_S = 60.0
 _PANEL_PX = 560
 """Least width of a picture that fills the panel."""
@@ -98,7 +95,7 @@ def png_bytes(picture: np.ndarray) -> bytes:
 def turntable(
     client: ClientHandle,
     center: np.ndarray,
-    seconds: float,
+    count: int,
     size_px: tuple[int, int] = (960, 540),
     on_progress: Callable[[float], None] | None = None,
 ) -> list[np.ndarray]:
@@ -107,7 +104,7 @@ def turntable(
     Args:
         client: the browser.
         center: [3] what is looked at.
-        seconds: of the turn.
+        count: of the pictures.
         size_px: width and height of the pictures.
         on_progress: called with the share done.
 
@@ -117,7 +114,6 @@ def turntable(
     from viser.transforms import SO3
 
     width, height = size_px
-    count = round(seconds * _FRAMES_PER_SECOND)
     pictures = []
     for index, (place, rotation) in enumerate(zip(*orbit(center, client.camera.position, count), strict=True)):
         wxyz = SO3.from_matrix(rotation).wxyz
@@ -129,35 +125,6 @@ def turntable(
         if on_progress is not None:
             on_progress((index + 1) / count)
     return pictures
-
-
-def moving_picture(pictures: Iterable[np.ndarray], kind: Moving) -> bytes:
-    """Return pictures [H, W, 3] uint8, of even height and width, as an MP4 (H.264) or an endless GIF.
-
-    Raises:
-        QvggtError: PyAV, which MP4 needs, is not installed.
-    """
-    buffer = io.BytesIO()
-    if kind == "GIF":
-        # Every other frame: browsers slow down GIFs of more than about 15 frames per second.
-        frames = [Image.fromarray(each).quantize(128, dither=Image.Dither.NONE) for each in list(pictures)[::2]]
-        duration_ms = round(2000 / _FRAMES_PER_SECOND)
-        frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=duration_ms, loop=0)
-        return buffer.getvalue()
-    try:
-        import av
-    except ImportError:
-        raise QvggtError("MP4 needs PyAV: pip install 'qvggt[video]' (or pip install av), or choose GIF") from None
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = None
-        for each in pictures:
-            if stream is None:
-                stream = container.add_stream("h264", rate=Fraction(_FRAMES_PER_SECOND), options={"crf": "20"})
-                stream.height, stream.width, stream.pix_fmt = each.shape[0], each.shape[1], "yuv420p"
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(each, format="rgb24")))
-        if stream is not None:
-            container.mux(stream.encode())
-    return buffer.getvalue()
 
 
 def frame_picture(prediction: Prediction, frame: int) -> np.ndarray:

@@ -17,9 +17,10 @@ from qvggt.app.compare import Comparison, compare_results
 from qvggt.app.controls import Controls, Tools
 from qvggt.app.measure import Ruler
 from qvggt.app.picking import looking
-from qvggt.app.saving import file_bytes, frame_picture, in_meters, moving_picture, save_as, screenshot, turntable
+from qvggt.app.saving import file_bytes, frame_picture, in_meters, save_as, screenshot, turntable
 from qvggt.app.scene import RADIUS, Layer, Look, Scene
 from qvggt.app.server import serving, url_of
+from qvggt.export.moving import FRAMES_PER_SECOND, moving_kind, moving_picture
 from qvggt.export.result import Result
 from qvggt.options import PointsFrom, ViewOptions
 from qvggt.postprocess.ground import find_ground
@@ -246,9 +247,10 @@ class Viewer:
         client.send_file_download("screenshot.png", screenshot(client), save_immediately=True)
 
     def _turntable(self, client: ClientHandle) -> None:
-        kind = self._tools.kind.value
-        pictures = turntable(client, np.asarray(client.camera.look_at), self._tools.seconds.value)
-        client.send_file_download(f"turntable.{kind.lower()}", moving_picture(pictures, kind), save_immediately=True)
+        kind = moving_kind(f"turntable.{self._tools.kind.value}")
+        count = round(self._tools.seconds.value * FRAMES_PER_SECOND[kind])
+        pictures = turntable(client, np.asarray(client.camera.look_at), count)
+        client.send_file_download(f"turntable.{kind}", moving_picture(pictures, kind), save_immediately=True)
 
     def _download(self, client: ClientHandle) -> None:
         name = self._tools.file.value

@@ -77,6 +77,8 @@ FramesPerSecond = Annotated[
 FrameCount = Annotated[int | None, number("most frames to take, evenly spaced", "(optional)")]
 Masks = Annotated[Path | None, option("DIR", "folder of masks, named like the images: only white pixels are kept")]
 Refine = Annotated[bool, Flag, flag("refine the cameras on the original photographs: see qvggt refine")]
+Host = Annotated[str, option("ADDRESS", "address of the viewer; 0.0.0.0 lets other machines see the scene", None)]
+Port = Annotated[int, number("port of the viewer, or the next free one")]
 MaxPoints = Annotated[int, number("most points in the point cloud")]
 Files = Annotated[
     tuple[options.ResultFile, ...],

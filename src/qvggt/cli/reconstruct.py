@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ import tyro
 
 from qvggt.cli import arguments as given
 from qvggt.cli.known import KnownValues
+from qvggt.cli.viewing import ViewValues
 from qvggt.options import (
     RESULT_FILES,
     ExportOptions,
@@ -24,10 +25,8 @@ from qvggt.options import (
     PointsFrom,
     WindowOptions,
 )
-from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
-    from qvggt.app.live import LiveView
     from qvggt.export.result import ResultInfo
     from qvggt.types import OnProgress, Prediction
 
@@ -35,7 +34,6 @@ Heads = Annotated[
     tuple[Head, ...], tyro.conf.arg(help="what to compute", help_behavior_hint="(default: what the points need)")
 ]
 Source = Annotated[PointsFrom, tyro.conf.arg(help="points from depth maps and cameras, or from the point head")]
-View = Annotated[bool, given.Flag, given.flag("show the scene in the browser, window by window as it is computed")]
 
 
 def reconstruct(
@@ -63,7 +61,7 @@ def reconstruct(
     threads: given.TorchThreads = None,
     revision: given.Revision = None,
     overwrite: given.Overwrite = False,
-    view: View = False,
+    viewing: Annotated[ViewValues, tyro.conf.arg(name="")] = ViewValues(),
     json: given.Json = None,
 ) -> None:
     """Reconstruct a scene: prediction.npz, result.json, points.ply, scene.glb, cameras.json, depth/, overview.png."""
@@ -78,7 +76,7 @@ def reconstruct(
     info.export_options(max_points, files)  # raises for impossible ones
     limit = _resources(threads, memory)
     clock = [time.perf_counter()]
-    with nullcontext() if not view else _live_view(output, info, max_points, limit) as live:
+    with viewing.opened(output, info, max_points, limit) as live:
         with _folders(output, overwrite, windows) as (folder, kept), progress(model) as update:
             network = api.load(model, device, compute, revision, global_attention=global_attention, on_progress=update)
             clock.append(time.perf_counter())
@@ -123,18 +121,6 @@ def _folders(output: Path, overwrite: bool, windows: WindowOptions | None) -> It
         else:
             with kept_windows(output) as kept:
                 yield folder, kept
-
-
-def _live_view(folder: Path, info: ResultInfo, max_points: int, limit: int | None) -> AbstractContextManager[LiveView]:
-    """Open the viewer, which prints its address."""
-    from qvggt.app.live import live_view
-    from qvggt.cli.show import say
-    from qvggt.options import ViewOptions
-
-    if limit is not None:
-        raise QvggtError("--view needs memory that --memory does not count: leave it out, or use qvggt view later")
-    options = ViewOptions(max_points=max_points)
-    return live_view(folder, info.points_from, options, lambda url: say(f"{url} shows the scene; Ctrl-C ends"))
 
 
 def _check_places(

@@ -14,8 +14,10 @@ _SURROUNDING = 0.35
 """Distance of the cameras' mean from the scene's middle, in their spread, below which they surround the scene."""
 _CEILING_BAND, _CEILING_SHARE = 0.1, 0.2
 """Share of the scene's height in which a ceiling is, and the share of all points from which on there is one."""
-_FOCAL, _MARGIN, _ROUNDS = 1.15, 1.1, 8
-"""Focal length in shorter sides of the picture, room around the scene, and rounds of centering it."""
+FOCAL = 1.15
+"""Focal length in shorter sides of the picture."""
+_MARGIN, _ROUNDS = 1.1, 8
+"""Room around the scene, and rounds of centering it."""
 _FITTED_POINTS = 20_000
 _OVERLAP, _RELIEF = 2.7, 0.35
 """Side of squares in spacings of all points, hidden ones included, and weight of steps in distance in their shading."""
@@ -47,11 +49,9 @@ class Viewpoint:
         low, high = bounds_of_most(points, centers)
         middle = (low + high) / 2
         azimuth, elevation = view_angles(middle if len(points) else centers.mean(0), centers)
-        right = np.array([np.cos(azimuth), 0, -np.sin(azimuth)])
-        back = np.array([np.sin(azimuth), 0, np.cos(azimuth)]) * np.cos(elevation) + (0, np.sin(elevation), 0)
-        axes = np.stack((right, np.cross(back, right), back))
+        axes = view_axes(azimuth, elevation)
         x, y, z = (np.concatenate((np.clip(points, low, high), centers)) @ axes.T).T
-        focal, reach = _FOCAL * min(size), float(np.linalg.norm(high - low)) or 1.0
+        focal, reach = FOCAL * min(size), float(np.linalg.norm(high - low)) or 1.0
         eye = [_nearest_eye(side, z, 2 * _MARGIN * focal / count) for side, count in ((x, size[0]), (y, size[1]))]
         away = max(eye[0][1], eye[1][1], float(z.max()) + 0.01 * reach)
         place = [_centered(side, away - z, start) for side, (start, _) in zip((x, y), eye, strict=True)]
@@ -95,6 +95,13 @@ def view_angles(middle: np.ndarray, centers: np.ndarray) -> tuple[float, float]:
         if np.linalg.norm(away) > _SURROUNDING * spread:
             azimuth = float(np.arctan2(*away))
     return azimuth + _TURN_RAD, _ELEVATION_RAD
+
+
+def view_axes(azimuth: float, elevation: float) -> np.ndarray:
+    """Return the axes [3, 3] of a viewpoint: rows to the right, up, and from the scene to the eye."""
+    right = np.array([np.cos(azimuth), 0, -np.sin(azimuth)])
+    back = np.array([np.sin(azimuth), 0, np.cos(azimuth)]) * np.cos(elevation) + (0, np.sin(elevation), 0)
+    return np.stack((right, np.cross(back, right), back))
 
 
 def height_below_ceiling(heights: np.ndarray) -> float:

@@ -15,18 +15,18 @@ from importlib.resources import files as package_files
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image
 
+from qvggt.export.colors import confidence_color_map, difference_color_map, heat_limit
 from qvggt.export.depth_images import DepthRange, depth_color_map
 from qvggt.export.freeview import height_below_ceiling, view_angles
-from qvggt.export.points import PointCloud, gather_points, usable_pixels
+from qvggt.export.points import PointCloud, camera_depths, common_points
 from qvggt.export.topview import view_rotation
 from qvggt.files import new_file
 from qvggt.options import ExportOptions
 from qvggt.postprocess.frames import camera_centers, cameras_of, frame_colors, level_rotation, to_uint8
 from qvggt.postprocess.similarity import aligned
-from qvggt.types import PathLike, Prediction, QvggtError
+from qvggt.types import PathLike, Prediction
 
 PAGE_POINTS = 300_000
 """Default of the most pixels shown: 5 MB for one result, 8 MB for two."""
@@ -35,8 +35,6 @@ _ASSETS = "page_assets"
 _ATLAS_PX, _PHOTO_PX = 2048, 320
 """Widest sheet of all photographs, and widest photograph on it."""
 _BOX_PERCENT, _BOX_SLACK = (0.5, 99.5), 0.5
-_HEAT_PERCENT = 95
-"""Percentile of the differences at which the heat map ends, rounded up."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def _base64(data: bytes) -> str:
 def _scene(predictions: dict[str, Prediction], options: ExportOptions) -> tuple[dict[str, Any], bytes]:
     """Return what the page says about the scene, and its points as bytes (see ``_Points``)."""
     first = next(iter(predictions.values()))
-    chosen, clouds, usable = _chosen_points(list(predictions.values()), options)
+    chosen, clouds, usable = common_points(list(predictions.values()), options)
     place = _Placement.of(clouds[0], first.cam_from_world)
     points = _Points.of(list(predictions.values()), clouds, chosen, place=place, seed=options.seed)
     heights = points.places[0][:, 1]
@@ -180,7 +178,7 @@ class _Points:
         order = np.random.default_rng(seed).permutation(np.flatnonzero(inside))
         frames, _, height, width = predictions[0].images.shape
         frame = chosen // (height * width)
-        depths = [_depths(each, cloud, frame) for each, cloud in zip(predictions, clouds, strict=True)]
+        depths = [camera_depths(each, cloud.points, chosen) for each, cloud in zip(predictions, clouds, strict=True)]
         return cls(order, places, depths, clouds=clouds, color=_bytes(frame, max(frames - 1, 1)), place=place)
 
     @property
@@ -202,7 +200,7 @@ class _Points:
         apart = self.apart
         if apart is None:
             return None
-        return rounded_up(max(float(np.percentile(apart, _HEAT_PERCENT)), 1e-5)), float(np.median(apart))
+        return heat_limit(apart), float(np.median(apart))
 
     def tobytes(self) -> bytes:
         """Return all points as the page reads them.
@@ -228,44 +226,9 @@ class _Points:
         return b"".join(block.tobytes() for block in blocks)
 
 
-def _chosen_points(predictions: list[Prediction], options: ExportOptions) -> tuple[np.ndarray, list[PointCloud], int]:
-    """Return flat indices of the pixels shown, ascending, their cloud in each result, and how many could be shown."""
-    usable = [usable_pixels(each, options.points_from) for each in predictions]
-    chosen = np.flatnonzero(np.all([mask for mask, _ in usable], axis=0))
-    total = len(chosen)
-    if not total:
-        raise QvggtError("the prediction has no finite points: check the model's weights or use other images")
-    if total > options.max_points:
-        chosen = np.sort(np.random.default_rng(options.seed).choice(chosen, options.max_points, replace=False))
-    clouds = [
-        gather_points(each, options.points_from, chosen, confidence)
-        for each, (_, confidence) in zip(predictions, usable, strict=True)
-    ]
-    return chosen, clouds, total
-
-
-def _depths(prediction: Prediction, cloud: PointCloud, frame: np.ndarray) -> np.ndarray | None:
-    """Return [P] the depth of each point in its own camera, at least a millionth; None without cameras."""
-    if prediction.cam_from_world is None:
-        return None
-    axis = prediction.cam_from_world[frame, 2]  # [P, 4]
-    return np.maximum(np.einsum("pi,pi->p", axis[:, :3], cloud.points) + axis[:, 3], 1e-6)
-
-
 def _ranks(confidence: np.ndarray) -> np.ndarray:
     """Return uint8: the share of points that are at most as confident, so that equal ones are hidden together."""
     return _bytes(np.searchsorted(np.sort(confidence), confidence, side="right"), len(confidence))
-
-
-def rounded_up(value: float) -> float:
-    """Return the next number of the form 1, 2, 5 x 10^k.
-
-    >>> rounded_up(0.013), rounded_up(0.05), rounded_up(7)
-    (0.02, 0.05, 10.0)
-    """
-    power = math.floor(math.log10(value))
-    steps = [float(f"{digit}e{k}") for k in (power, power + 1) for digit in (1, 2, 5)]
-    return next(step for step in steps if step >= value * (1 - 1e-9))
 
 
 def _bytes(values: np.ndarray, limit: float) -> np.ndarray:
@@ -320,9 +283,9 @@ def _color_maps() -> dict[str, str]:
     steps = np.linspace(0, 1, 256)
     maps = {
         "depth": depth_color_map(steps),
-        "confidence": colormaps["cividis"](steps, bytes=True)[:, :3],
+        "confidence": confidence_color_map(steps),
         "frame": to_uint8(frame_colors(256)),
-        "difference": colormaps["inferno"](0.12 + 0.88 * steps, bytes=True)[:, :3],
+        "difference": difference_color_map(steps),
     }
     return {name: _base64(colors.tobytes()) for name, colors in maps.items()}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -143,6 +145,53 @@ def gather_points(prediction: Prediction, source: PointsFrom, chosen: np.ndarray
         colors[part] = to_uint8(prediction.images[frame].reshape(3, pixels)[:, inside].T)
         sure[part] = confidence[frame].reshape(pixels)[inside]
     return PointCloud(points, colors, sure)
+
+
+def common_points(
+    predictions: Sequence[Prediction], options: ExportOptions, drop_percent: float = 0.0
+) -> tuple[np.ndarray, list[PointCloud], int]:
+    """Return the pixels that have a point in every prediction, their points in each, and how many there are.
+
+    Args:
+        predictions: of the same images.
+        options: source of points, the most pixels that are returned, and the seed of the choice among more.
+        drop_percent: percentage of the pixels, the least confident in the first prediction, that are left out.
+
+    Returns:
+        Flat indices [P] into [S, H, W], ascending; a cloud of each prediction; the number of pixels before thinning.
+
+    Raises:
+        QvggtError: outputs are missing, or no pixel is left.
+    """
+    usable = [usable_pixels(each, options.points_from) for each in predictions]
+    chosen = np.flatnonzero(np.all([mask for mask, _ in usable], axis=0))
+    if not len(chosen):
+        raise QvggtError("the prediction has no finite points: check the model's weights or use other images")
+    if drop_percent:
+        sure = usable[0][1].reshape(-1)[chosen]
+        chosen = chosen[sure >= np.percentile(sure, drop_percent, method="lower")]
+    total = len(chosen)
+    if total > options.max_points:
+        chosen = np.sort(np.random.default_rng(options.seed).choice(chosen, options.max_points, replace=False))
+    clouds = [
+        gather_points(each, options.points_from, chosen, confidence)
+        for each, (_, confidence) in zip(predictions, usable, strict=True)
+    ]
+    return chosen, clouds, total
+
+
+def camera_depths(prediction: Prediction, points: np.ndarray, chosen: np.ndarray) -> np.ndarray | None:
+    """Return [P] the depth of points in the cameras of their pixels, at least a millionth; None without cameras.
+
+    Args:
+        prediction: of the cameras.
+        points: [P, 3].
+        chosen: [P] flat indices of the pixels into [S, H, W].
+    """
+    if prediction.cam_from_world is None:
+        return None
+    axis = prediction.cam_from_world[chosen // prediction.images[0, 0].size, 2]  # [P, 4]
+    return np.maximum(np.einsum("pi,pi->p", axis[:, :3], points) + axis[:, 3], 1e-6)
 
 
 def frame_points(prediction: Prediction, source: PointsFrom, frame: int) -> np.ndarray:

@@ -61,7 +61,7 @@ from qvggt.options.quantization import (
     sensitivity_schemes,
 )
 from qvggt.options.refinement import RefineOptions
-from qvggt.options.viewer import ViewOptions
+from qvggt.options.viewer import TurntableOptions, ViewOptions
 
 __all__ = [
     "ALL_HEADS",
@@ -112,6 +112,7 @@ __all__ = [
     "SensitivityOptions",
     "Supervision",
     "TokenClass",
+    "TurntableOptions",
     "Unit",
     "ViewOptions",
     "WindowOptions",

@@ -1,4 +1,4 @@
-"""Options of the interactive viewer."""
+"""Options of the interactive viewer, and of turntables."""
 
 from __future__ import annotations
 
@@ -36,3 +36,34 @@ class ViewOptions:
     def local(self) -> bool:
         """Whether only this machine can reach the viewer."""
         return self.host in ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class TurntableOptions:
+    """How a scene turns.
+
+    Attributes:
+        turn_deg: angle of the turn; below 360 the scene swings to both sides over that angle.
+        seconds: duration.
+        size: of each scene in pixels: one side, or width and height.
+
+    Raises:
+        QvggtError: a value is out of range.
+    """
+
+    turn_deg: float = 360.0
+    seconds: float = 6.0
+    size: tuple[int, ...] = (640, 480)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.turn_deg <= 360:
+            raise QvggtError(f"a turntable turns by more than 0 and at most 360 degrees, got {self.turn_deg} (--turn)")
+        if not 0.5 <= self.seconds <= 120:
+            raise QvggtError(f"a turntable takes 0.5 to 120 seconds, got {self.seconds} (--seconds)")
+        if len(self.size) not in (1, 2) or not all(64 <= side <= 4096 for side in self.size):
+            raise QvggtError(f"a turntable's size is one side, or a width and a height, in 64..4096, got {self.size}")
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of each scene."""
+        return self.size[0], self.size[-1]
