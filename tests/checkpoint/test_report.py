@@ -29,5 +29,5 @@ def test_layers_say_what_the_recipe_says(checkpoint, recipe):
 
 def test_the_report_is_json(checkpoint):
     values = json.loads(json.dumps(inspect_model(open_checkpoint(checkpoint)).to_json()))
-    assert {"parameters", "average_bits", "checkpoint_bytes", "layers", "provenance"} == values.keys()
+    assert {"parameters", "average_bits", "checkpoint_bytes", "layers", "provenance", "attention"} == values.keys()
     assert values["layers"][0].keys() >= {"name", "part", "bits", "bytes"}

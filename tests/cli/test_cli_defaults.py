@@ -87,7 +87,7 @@ EXPECTED = {
         "images": (),
     },
     "plan": {
-        **fields(LoadOptions, "compute"),
+        **fields(LoadOptions, "compute", "global_attention"),
         "images": (),
         "frames": None,  # 8 without IMAGES: nothing else counts images before there are any
         **fields(ImageOptions, "mode", "fps"),

@@ -84,6 +84,14 @@ def test_attention_report_has_a_plan_that_other_commands_take(qvggt, tmp_path):
     folder = tmp_path / "nano-4bit"
     assert qvggt("quantize", "nano", "-o", folder, "--attention-plan", file).status == 0
     assert json.loads((folder / "recipe.json").read_text())["attention_plan"] == values["plan"]
+    figures = tmp_path / "inspect.json"
+    shown = qvggt("inspect", folder, "--json", figures).out
+    (level,) = json.loads(figures.read_text())["attention"]
+    assert (level["min_frames"], level["blocks"]) == (3, values["plan"]["levels"][0]["blocks"])
+    assert level["products_share"] == pytest.approx(values["products_share"])
+    assert f"global attention from 3 frames on: {', '.join(level['blocks'])}" in " ".join(shown.split())
+    planned = [qvggt("plan", name, "--frames", "30").out.split("global attention")[1] for name in ("nano", folder)]
+    assert planned[0] != planned[1]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import qvggt
 from qvggt.inference.memory_sums import PassSize, stage_memory
 from qvggt.model import VGGT, VGGTConfig, chunking
 from qvggt.options import InferenceOptions, WindowOptions
+from qvggt.types import AttentionPlan, BlockAttention, PlanLevel
 
 FULL = VGGTConfig.vggt_1b()
 
@@ -107,3 +109,18 @@ def test_pass_size__windows_are_processed_one_at_a_time(window, expected):
     size = PassSize.of((20, 3, 84, 98), options=InferenceOptions(windows=WindowOptions.of(window)))
     assert (size.frames, size.other_frames) == expected
     assert (size.height_px, size.width_px) == (84, 98)
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["exact", "frame", "pooled 1", "pooled 2", "sampled 2", "sampled 6"])
+def test_stage_memory__global_blocks_hold_what_the_plan_says(compute, kind):
+    model, live = qvggt.load("seeded:nano", compute=compute), LiveBytes()
+    plan = AttentionPlan((PlanLevel(1, (BlockAttention.parse(kind),) * model.config.depth),))
+    size = PassSize(12, 252, 252, ("camera",), chunk_tokens=512)
+    model.aggregator.global_attention = plan
+    with torch.inference_mode(), live:
+        images = torch.empty(1, size.frames, 3, 252, 252)
+        chunking.run(model, images, size.heads, chunk_tokens=size.chunk_tokens, observe=live.observe)
+    cached = (model.arithmetic.cache_dtype or torch.float32).itemsize
+    planned = {stage.stage: stage.total for stage in stage_memory(model.config, size, cached, plan)}
+    assert live.peaks["global"] == pytest.approx(planned["global attention"], rel=0.07)

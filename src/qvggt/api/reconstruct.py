@@ -6,11 +6,10 @@ import logging
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from qvggt.backends import choose, usable_device
 from qvggt.checkpoint.folder import save_checkpoint
-from qvggt.checkpoint.open import open_model
+from qvggt.checkpoint.open import attention_in, open_model
 from qvggt.files import check_space
 from qvggt.images.limits import MemoryLeft
 from qvggt.images.masks import load_masks
@@ -34,13 +33,10 @@ from qvggt.options import (
     LoadOptions,
     PointsFrom,
     WindowOptions,
-    attention_of,
-    check_depth,
     check_heads,
 )
 from qvggt.options.checks import check_arguments
-from qvggt.quant.recipe import Recipe
-from qvggt.types import AttentionPlan, OnProgress, OnWindow, PathLike, Prediction
+from qvggt.types import OnProgress, OnWindow, PathLike, Prediction
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +71,7 @@ def load(
     report = on_progress or (lambda stage, share: None)
     report("opening", 0.0)
     opened = open_model(model, revision, on_progress)
-    attention = _attention(global_attention, opened.config.depth, opened.recipe)
+    attention = attention_in(opened, global_attention)
     usable_device(device)
     chosen = choose(device, compute, opened.config.embed_dim, opened.recipe is not None)
     if chosen.reason:
@@ -85,15 +81,6 @@ def load(
     loaded = opened.load(chosen.device, chosen.compute)
     loaded.aggregator.global_attention = attention
     return loaded
-
-
-def _attention(value: GlobalAttention, depth: int, recipe: Recipe | None) -> Literal["exact", "merged"] | AttentionPlan:
-    """Return the global attention that a value stands for, in a model of this depth with this recipe."""
-    found = attention_of(value)
-    if found == "auto":
-        found = recipe.attention if recipe is not None and recipe.attention is not None else "exact"
-    check_depth(found, depth)
-    return found
 
 
 def reconstruct(

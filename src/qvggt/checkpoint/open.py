@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from qvggt.checkpoint.folder import Checkpoint, is_checkpoint, open_checkpoint
 from qvggt.files import finish_folder
 from qvggt.model import VGGT
 from qvggt.nn.quantized import QuantizedVGGT
-from qvggt.options import ALL_HEADS
-from qvggt.types import OnProgress, PathLike, QvggtError
+from qvggt.options import ALL_HEADS, GlobalAttention, attention_of
+from qvggt.options.attention import check_depth
+from qvggt.types import AttentionPlan, OnProgress, PathLike, QvggtError
 from qvggt.weights.open import FloatWeights, locate, open_located
 
 OpenedModel = FloatWeights | Checkpoint
@@ -50,6 +52,19 @@ def open_float(model: PathLike, revision: str | None = None, on_progress: OnProg
     if not isinstance(opened, FloatWeights):
         raise QvggtError(f"{str(model)!r} is quantized already: give the float model instead")
     return opened.complete()
+
+
+def attention_in(opened: OpenedModel, value: GlobalAttention) -> Literal["exact", "merged"] | AttentionPlan:
+    """Return the global attention that a value stands for in a model: ``auto`` is its own plan, or else exact.
+
+    Raises:
+        QvggtError: there is no such attention, or the plan is for another number of blocks.
+    """
+    found = attention_of(value)
+    if found == "auto":
+        found = "exact" if opened.recipe is None or opened.recipe.attention is None else opened.recipe.attention
+    check_depth(found, opened.config.depth)
+    return found
 
 
 def check_float(model: VGGT) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from qvggt.checkpoint.folder import Checkpoint
 from qvggt.nn.convert import model_layers, parameter_shapes
+from qvggt.options import products_share
 from qvggt.quant.layer_names import part_of
 from qvggt.quant.recipe import Provenance
 from qvggt.quant.scheme import Scheme
@@ -44,6 +45,22 @@ class LayerReport:
 
 
 @dataclass(frozen=True)
+class LevelReport:
+    """The global attention of scenes of some number of frames and more, by the model's attention plan.
+
+    Attributes:
+        min_frames: from which on it applies.
+        blocks: attention of each global block, as ``BlockAttention`` names it.
+        products_share: products of a query with a key, as a share of exact attention's, for ``min_frames`` square
+            images of the model's size.
+    """
+
+    min_frames: int
+    blocks: tuple[str, ...]
+    products_share: float
+
+
+@dataclass(frozen=True)
 class CheckpointReport:
     """Size of a model, in all and by layer.
 
@@ -53,6 +70,7 @@ class CheckpointReport:
         checkpoint_bytes: size of all files; None for stand-in weights.
         layers: every layer in the model's order, then the rest of each part; they add up to the whole.
         provenance: how and from what the model was made.
+        attention: levels of the attention plan; none for exact attention.
     """
 
     parameters: int
@@ -60,6 +78,7 @@ class CheckpointReport:
     checkpoint_bytes: int | None
     layers: tuple[LayerReport, ...]
     provenance: Provenance
+    attention: tuple[LevelReport, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values."""
@@ -108,6 +127,19 @@ def inspect_model(opened: FloatWeights | Checkpoint) -> CheckpointReport:
         checkpoint_bytes=opened.file_bytes,
         layers=tuple(layers),
         provenance=provenance,
+        attention=_levels(opened),
+    )
+
+
+def _levels(opened: FloatWeights | Checkpoint) -> tuple[LevelReport, ...]:
+    plan, config = None if opened.recipe is None else opened.recipe.attention, opened.config
+    if plan is None:
+        return ()
+    side = config.image_size // config.patch_size
+    scene = 1 + config.register_tokens, (side, side)
+    return tuple(
+        LevelReport(level.min_frames, tuple(map(str, level.blocks)), products_share(plan, level.min_frames, *scene))
+        for level in plan.levels
     )
 
 

@@ -9,7 +9,7 @@ from qvggt.cli import arguments as given
 from qvggt.cli.arguments import Flag, flag
 
 if TYPE_CHECKING:
-    from qvggt.checkpoint.report import LayerReport
+    from qvggt.checkpoint.report import LayerReport, LevelReport
 
 
 def inspect(
@@ -64,11 +64,18 @@ def inspect(
     if opened.recipe is not None:
         origin = (source.source or "a model in memory") + (f" ({source.source_hash})" if source.source_hash else "")
         say(f"made by {source.method or 'an unknown method'} from {origin}")
+    for level in report.attention:
+        say(_level_text(level))
     if checked == 0:
         say("not verified: the files have no checksums, and are not from a hub")
     elif checked is not None:
         say(f"verified: the checksums of all {checked} tensors match")
     save_figures(json, report.to_json() | {"verified_tensors": checked})
+
+
+def _level_text(level: LevelReport) -> str:
+    share = f"{level.products_share:.2f} of exact attention's products"
+    return f"global attention from {level.min_frames} frames on: {', '.join(level.blocks)} ({share})"
 
 
 def _input_text(layer: LayerReport) -> str:

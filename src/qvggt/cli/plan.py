@@ -38,6 +38,7 @@ def plan(
     max_points: given.MaxPoints = ExportOptions.max_points,
     memory: given.Memory = None,
     compute: given.Compute = LoadOptions.compute,
+    global_attention: given.GlobalAttention = str(LoadOptions.global_attention),
     dense_frames: given.DenseFrames = InferenceOptions.dense_frames,
     window: given.WindowFrames = None,
     revision: given.Revision = None,
@@ -62,7 +63,7 @@ def plan(
     options = InferenceOptions(dense_frames, WindowOptions.of(window))
     limit = None if memory is None else size_bytes(memory)
     check_figures(json)
-    what = model_size(model, revision, compute)
+    what = model_size(model, revision, compute, global_attention)
     size, patch = size or (what.config.image_size,), what.config.patch_size
     if any(side % patch for side in size):
         raise QvggtError(f"the model cuts images into patches of {patch} px: give a size in multiples of that")

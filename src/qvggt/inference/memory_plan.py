@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from qvggt.backends import choose
-from qvggt.checkpoint.open import open_model
+from qvggt.checkpoint.open import attention_in, open_model
 from qvggt.inference.memory_sums import (
     FLOAT_BYTES,
     LIBRARY_BYTES,
@@ -23,8 +23,8 @@ from qvggt.inference.memory_sums import (
 )
 from qvggt.inference.process_memory import mapped_files, resident_memory_bytes, size_text
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.options import Compute
-from qvggt.types import PathLike, QvggtError
+from qvggt.options import Compute, GlobalAttention
+from qvggt.types import AttentionPlan, PathLike, QvggtError
 
 CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
 """Chunk lengths in tokens to try, longest first: shorter ones are slower, as weights are unpacked more often."""
@@ -60,6 +60,7 @@ class ModelSize:
         program_bytes: the rest of the process.
         cached_bytes: per value that is cached during the forward pass (see ``stage_memory``).
         half: whether layers compute in half precision, in which weights are expanded for few tokens too.
+        attention: plan of the global blocks; None for exact ones.
     """
 
     config: VGGTConfig
@@ -67,6 +68,7 @@ class ModelSize:
     program_bytes: int
     cached_bytes: int = FLOAT_BYTES
     half: bool = False
+    attention: AttentionPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -115,25 +117,43 @@ class MemoryPlan:
         return {**values, "writing_bytes": self.writing_bytes, "peak_bytes": self.peak_bytes}
 
 
-def model_size(model: VGGT | PathLike, revision: str | None = None, compute: Compute = "float32") -> ModelSize:
+def model_size(
+    model: VGGT | PathLike,
+    revision: str | None = None,
+    compute: Compute = "float32",
+    global_attention: GlobalAttention = "auto",
+) -> ModelSize:
     """Return the memory of a model, in memory or by name; the weights of a named one are not read.
 
+    Args:
+        model: in memory, where it says itself how it computes, or whatever ``load`` takes.
+        revision: branch, tag or commit of a hub id.
+        compute: as in ``load``.
+        global_attention: as in ``load``; ``merged`` is counted as exact.
+
     Raises:
-        QvggtError: the model is not found, is damaged, or is not a VGGT.
+        QvggtError: the model is not found, is damaged, or is not a VGGT, or there is no such attention.
     """
     if isinstance(model, VGGT):
         program = resident_memory_bytes() - _resident_bytes(list(model.state_dict().values()))
         program = max(PROGRAM_BYTES, program + _READER_BYTES)
-        return ModelSize(model.config, _bytes(model), program, _cached_bytes(model), half=_is_half(model))
+        return _sized(model, program, model.aggregator.global_attention)
     opened = open_model(model, revision)
     chosen = choose("cpu", compute, opened.config.embed_dim, opened.recipe is not None)
     network = opened.shell(chosen.compute)
     program = resident_memory_bytes() + _LOADER_BYTES + _READER_BYTES + _TENSOR_BYTES * len(network.state_dict())
-    return ModelSize(network.config, _bytes(network), program, _cached_bytes(network), half=_is_half(network))
+    return _sized(network, program, attention_in(opened, global_attention))
 
 
-def _is_half(model: VGGT) -> bool:
-    return model.arithmetic.dtype is not None
+def _sized(model: VGGT, program_bytes: int, attention: str | AttentionPlan) -> ModelSize:
+    return ModelSize(
+        model.config,
+        weight_bytes=_bytes(model),
+        program_bytes=program_bytes,
+        cached_bytes=_cached_bytes(model),
+        half=model.arithmetic.dtype is not None,
+        attention=attention if isinstance(attention, AttentionPlan) else None,
+    )
 
 
 def _cached_bytes(model: VGGT) -> int:
@@ -192,7 +212,7 @@ def _plan(
     *,
     retained: bool = False,
 ) -> MemoryPlan:
-    stages = (*([reading] if reading else []), *stage_memory(model.config, size, model.cached_bytes))
+    stages = (*([reading] if reading else []), *stage_memory(model.config, size, model.cached_bytes, model.attention))
     working = working_bytes(model.config, size, model.cached_bytes, retained)
     if model.half and "camera" in size.heads:
         widest = 4 * (2 * model.config.embed_dim) ** 2 * FLOAT_BYTES

@@ -14,6 +14,8 @@ from qvggt.model.config import VGGTConfig
 from qvggt.model.dense_head import OUTPUT_HIDDEN, dense_frames_at_a_time
 from qvggt.model.units import OUTPUT_CHANNELS, DenseHeadName
 from qvggt.options import ALL_HEADS, DENSE_FRAMES, Head, InferenceOptions
+from qvggt.options.attention import attention_keys
+from qvggt.types import EXACT_ATTENTION, AttentionPlan, BlockAttention
 
 FLOAT_BYTES = 4
 LIBRARY_BYTES = 38_000_000
@@ -115,13 +117,16 @@ class StageMemory:
         return {**asdict(self), "total": self.total}
 
 
-def stage_memory(config: VGGTConfig, size: PassSize, cached_bytes: int = FLOAT_BYTES) -> list[StageMemory]:
+def stage_memory(
+    config: VGGTConfig, size: PassSize, cached_bytes: int = FLOAT_BYTES, attention: AttentionPlan | None = None
+) -> list[StageMemory]:
     """Return the memory of every stage of a forward pass in float32, in running order.
 
     Args:
         config: the architecture.
         size: the input, and how much of it is processed at a time.
         cached_bytes: per value that is cached between chunks (``Arithmetic.cache_dtype``).
+        attention: plan of the global blocks; None for exact ones.
     """
     frame_pixels = size.height_px * size.width_px * FLOAT_BYTES
     pixels = size.frames * frame_pixels
@@ -141,7 +146,8 @@ def stage_memory(config: VGGTConfig, size: PassSize, cached_bytes: int = FLOAT_B
     block_input = tokens * cached_bytes // FLOAT_BYTES if is_long else tokens
     in_pair = tokens + angles + (block_input if is_long and cached_bytes < FLOAT_BYTES else 0)
     in_frame = _block(config, size, frame_tokens, size.frames, cached_bytes=cached_bytes)
-    in_scene = _block(config, size, scene_tokens, 1, cached_bytes=cached_bytes)
+    kinds = {EXACT_ATTENTION} if attention is None else set(attention.at(size.frames))
+    in_scene = max(_global_block(config, size, kind, cached_bytes) for kind in kinds)
     stages = [
         StageMemory("patch embedding", images + 3 * pixels, tokens, 0, layers=tokens, answers=earlier),
         StageMemory("frame attention", images, tokens + angles, before, layers=in_frame, answers=earlier),
@@ -199,6 +205,26 @@ def output_channels(heads: Collection[Head]) -> int:
     """Return the floats per pixel of a prediction: outputs of dense heads, and points unprojected from depth."""
     dense = sum(channels for head, channels in OUTPUT_CHANNELS.items() if head in heads)
     return dense + (_POINT_WIDTHS if {"camera", "depth"} <= set(heads) and "point" not in heads else 0)
+
+
+def _global_block(config: VGGTConfig, size: PassSize, attention: BlockAttention, cached_bytes: int) -> int:
+    """Bytes that a global block holds in addition to its input and output."""
+    tokens, patches = _frame_tokens(config, size), _patches(config, size)
+    length = size.frames * tokens
+    if attention.kind == "frame":  # where its input is kept, no queries take the output's memory
+        output = length * config.embed_dim * FLOAT_BYTES if length > size.chunk_tokens else 0
+        inside = _block(config, size, tokens, size.frames, cached_bytes=cached_bytes)
+        return inside + (output if cached_bytes == FLOAT_BYTES else 0)
+    exact = _block(config, size, length, 1, cached_bytes=cached_bytes)
+    if attention.kind == "exact" or size.frames == 1 or length <= size.chunk_tokens:
+        return exact
+    keys = attention_keys(attention.side, size.frames, tokens - math.prod(patches), patches)
+    # Sums of keys that are averaged are in float32, and are narrowed where the cache is narrower.
+    kept = 2 * cached_bytes
+    if attention.kind == "pooled" and cached_bytes < FLOAT_BYTES:
+        kept = 2 * FLOAT_BYTES + cached_bytes
+    own = length * (config.embed_dim * cached_bytes + config.heads * FLOAT_BYTES)
+    return exact + own + kept * keys * config.embed_dim - 2 * cached_bytes * length * config.embed_dim
 
 
 def _block(config: VGGTConfig, size: PassSize, length: int, sequences: int, cached_bytes: int) -> int:

@@ -148,9 +148,14 @@ def attention_products(block: BlockAttention, frames: int, special: int, grid: t
         return frames * tokens**2
     if block.kind == "exact" or frames == 1:
         return (frames * tokens) ** 2
-    groups = -(-grid[0] // block.side) * -(-grid[1] // block.side)
-    keys = tokens + (frames - 1) * (special + groups) + 1  # the mean is one key more
-    return frames * tokens * keys + (frames - 1) * patches  # and so is a patch's own
+    keys = attention_keys(block.side, frames, special, grid)
+    return frames * tokens * keys + (frames - 1) * patches  # a patch's own is one key more
+
+
+def attention_keys(side: int, frames: int, special: int, grid: tuple[int, int]) -> int:
+    """Return the keys that all tokens attend to if patches are averaged or sampled in groups of side x side."""
+    groups = -(-grid[0] // side) * -(-grid[1] // side)
+    return special + grid[0] * grid[1] + (frames - 1) * (special + groups) + 1  # the mean is one key more
 
 
 def products_share(plan: AttentionPlan, frames: int, special: int, grid: tuple[int, int]) -> float:
