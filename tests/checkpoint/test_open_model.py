@@ -53,7 +53,7 @@ def test_only_a_float_model_is_a_float_model(checkpoint):
 def test_every_verb_passes_the_revision_and_looks_the_name_up_with_it(verb, monkeypatch):
     asked = []
 
-    def locate(model, revision=None):
+    def locate(model, revision=None, on_progress=None):
         asked.append((model, revision))
         raise QvggtError("not here")
 
