@@ -2,13 +2,14 @@
 
 import socket
 import sys
+import urllib.error
 import urllib.request
 from dataclasses import fields, replace
 
 import pytest
 
 from qvggt.app.live import live_view
-from qvggt.app.server import free_port, serving, url_of
+from qvggt.app.server import free_port, is_own_page, serving, url_of
 from qvggt.app.viewer import Viewer
 from qvggt.export.result import Result, ResultInfo
 from qvggt.options import ViewOptions
@@ -68,6 +69,49 @@ def test_serving_is_quiet_answers_and_warns_of_open_hosts(capsys, caplog, taken)
         assert "can see this scene" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("origin", "host", "own"),
+    [
+        (None, "localhost:8080", True),  # a program, not a page
+        ("http://localhost:8080", "localhost:8080", True),
+        ("http://127.0.0.1:9000", "127.0.0.1:9000", True),  # a tunnel
+        ("http://[::1]:8080", "[::1]:8080", True),
+        ("https://evil.example", "localhost:8080", False),
+        ("http://evil.example:8080", "evil.example:8080", False),  # a name that its owner points here
+        ("http://localhost:3000", "localhost:8080", False),
+        ("http://localhost.evil.example:8080", "localhost.evil.example:8080", False),
+        ("null", "localhost:8080", False),  # a file, or a page in a sandbox
+        ("", "localhost:8080", False),
+    ],
+)
+def test_only_the_viewers_own_page_is_answered(origin, host, own):
+    assert is_own_page(origin, host) == own
+
+
+def test_a_foreign_page_cannot_connect_to_a_viewer_of_this_machine(room, tmp_path):
+    viser = pytest.importorskip("viser")
+    from websockets.exceptions import InvalidStatus
+    from websockets.sync.client import connect
+
+    def opened(server, origin):
+        address = url_of(server).replace("http:", "ws:")
+        with connect(address, origin=origin, subprotocols=[f"viser-v{viser.__version__}"]) as connection:
+            return len(connection.recv(timeout=30)) > 0
+
+    with serving(ViewOptions(port=8750)) as server:
+        Viewer(server, ViewOptions(), tmp_path).show([Result(tmp_path, room, ResultInfo())])
+        assert opened(server, url_of(server))
+        assert opened(server, None)
+        with pytest.raises(InvalidStatus, match="403"):
+            opened(server, "https://evil.example")
+        request = urllib.request.Request(url_of(server), headers={"Origin": "https://evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request, timeout=20)
+    with serving(ViewOptions("0.0.0.0", 8760)) as server:  # under whatever names other machines know this one
+        Viewer(server, ViewOptions(), tmp_path).show([Result(tmp_path, room, ResultInfo())])
+        assert opened(server, "http://house.example:8760")
+
+
 def test_a_running_reconstruction_shows_its_windows_as_they_come(room, tmp_path, monkeypatch, caplog):
     pytest.importorskip("viser")
     monkeypatch.setattr("qvggt.app.live.wait_for_interrupt", lambda: None)
@@ -107,5 +151,11 @@ def test_sliders_hide_parts_of_the_cloud(room, tmp_path):
         viewer.scene.apply(replace(look, level=2))
         assert shown() == pytest.approx(count / 4, rel=0.01)
         viewer.scene.apply(look)
-        viewer.scene.refine(1)  # from far away
+        viewer.scene.refine(1, moving=False)  # from far away
         assert shown() == pytest.approx(count / 8, rel=0.02)
+        viewer.scene.refine(4, moving=True)
+        assert shown() == count  # few enough
+        viewer.scene.apply(replace(look, moving_points=count // 4))
+        assert shown() == pytest.approx(count / 4, rel=0.01)
+        viewer.scene.refine(4, moving=False)
+        assert shown() == count

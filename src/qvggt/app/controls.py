@@ -47,8 +47,12 @@ class Controls:
             shares = [*(f"1/{2 ** (LEVELS - 1 - level)}" for level in range(LEVELS - 1)), "all"]
             marks = tuple(enumerate(shares))
             self._level = self._gui.add_slider("Number", 0, LEVELS - 1, 1, look.level, marks=marks)
+            self._moving = self._gui.add_slider(
+                "While moving, thousands", 20, 1000, 10, round(look.moving_points / 1000),
+                hint="most points while the view moves; all follow when it rests",
+            )  # fmt: skip
             self._size = self._gui.add_slider("Size", 0.25, 4.0, 0.05, look.point_size)
-        for widget in (self._color, self._drop, self._level, self._size):
+        for widget in (self._color, self._drop, self._level, self._moving, self._size):
             widget.on_update(self._changed)
 
     def _add_cameras(self) -> None:
@@ -80,6 +84,7 @@ class Controls:
             color=cast(ColorMode, self._color.value),
             drop_percent=self._drop.value,
             level=self._level.value,
+            moving_points=1000 * self._moving.value,
             point_size=self._size.value,
             frustum_size=self._frustum.value,
             upright=self._upright.value,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,8 +61,7 @@ def live_view(
     Raises:
         QvggtError: viser is not installed, or no port is free.
     """
-    with serving(options) as server:
-        viewer = Viewer(server, options, folder)
+    with serving(options) as server, closing(Viewer(server, options, folder)) as viewer:
         viewer.controls.status.content = "No window is finished yet."
         on_ready(url_of(server))
         yield LiveView(viewer, points_from)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from qvggt.app.cloud import DROP_STEP, LEVELS, DisplayCloud
+from qvggt.app.cloud import DROP_STEP, LEVELS, DisplayCloud, affordable_level
 from qvggt.app.colors import ColorMode, point_colors
 from qvggt.geometry import Similarity, matrix_to_quaternion
 from qvggt.postprocess.frames import camera_centers, cameras_of, frame_colors, level_rotation, to_uint8
@@ -44,6 +44,7 @@ class Look:
         top: the difference at the last color of the heat map, relative to depth.
         drop_percent: percentage of points, the least confident, that are hidden.
         level: finest level of detail that is shown.
+        moving_points: about the most points that are drawn while a browser's view moves.
         point_size: size of a point relative to the mean spacing of pixels.
         frustum_size: size of the cameras, 0 to hide them.
         upright: what is level.
@@ -55,6 +56,7 @@ class Look:
     top: float = 0.1
     drop_percent: float = 25.0
     level: int = LEVELS - 1
+    moving_points: int = 250_000
     point_size: float = 1.0
     frustum_size: float = 1.0
     upright: Upright = "floor"
@@ -89,6 +91,7 @@ class Scene:
         look: how it is drawn.
         unit: length in the browser of one unit of the predictions.
         detail: level of detail that the browsers' distances from the scene call for.
+        moving: whether a browser's view moves.
         on_move: called when points are drawn in another place.
     """
 
@@ -99,6 +102,7 @@ class Scene:
         self.look = Look()
         self.unit = 1.0
         self.detail = LEVELS - 1
+        self.moving = False
         self.on_move: Callable[[], None] = lambda: None
         self._ground: Ground | None = None
         self._drawn: list[_DrawnLayer] = []
@@ -128,7 +132,7 @@ class Scene:
         drawn = _DrawnLayer(self.server, index, layer, self.unit)
         drawn.listen(lambda frame, client: self.on_frustum(index, frame, client))
         self._drawn.append(drawn)
-        drawn.apply(self.look, self.detail, shown=True)
+        drawn.apply(self.look, self._finest(), shown=True)
 
     def apply(self, look: Look) -> None:
         """Draw the layers in another way."""
@@ -140,7 +144,7 @@ class Scene:
             self._grid.visible = look.grid and look.upright == "floor"
             for index, drawn in enumerate(self._drawn):
                 drawn.shift(self._shift(index))
-                drawn.apply(look, self.detail, self.shown(index))
+                drawn.apply(look, self._finest(), self.shown(index))
         if moved:
             self.on_move()
 
@@ -153,11 +157,19 @@ class Scene:
         self._grid.section_size = self.unit / meters
         self._grid.cell_size = self.unit / meters / 2
 
-    def refine(self, detail: int) -> None:
+    def refine(self, detail: int, moving: bool) -> None:
         """Show the level of detail that the browsers' cameras call for."""
-        if detail != self.detail:
-            self.detail = detail
+        before = self._finest()
+        self.detail, self.moving = detail, moving
+        if before != self._finest():
             self.apply(self.look)
+
+    def _finest(self) -> int:
+        """Return the finest level of detail that is drawn now."""
+        if not self.moving:
+            return self.detail
+        count = sum(len(layer.cloud) for index, layer in enumerate(self.layers) if self.shown(index))
+        return min(self.detail, affordable_level(count, self.look.moving_points))
 
     def shown(self, index: int) -> bool:
         """Return whether a layer is visible."""

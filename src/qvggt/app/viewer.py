@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from qvggt.app.cloud import display_cloud, needed_level
 from qvggt.app.compare import Comparison, compare_results
 from qvggt.app.controls import Controls, Tools
 from qvggt.app.measure import Ruler
+from qvggt.app.pace import Pace
 from qvggt.app.picking import looking
 from qvggt.app.saving import file_bytes, frame_picture, in_meters, save_as, screenshot, turntable
 from qvggt.app.scene import RADIUS, Layer, Look, Scene
@@ -56,8 +57,8 @@ def view(results: Sequence[Result], options: ViewOptions, on_ready: Callable[[st
         QvggtError: viser is not installed, no port is free, a result has no points, or two cannot be compared.
     """
     comparison = compare_results(*results) if len(results) == 2 else None
-    with serving(options) as server:
-        Viewer(server, options, results[0].folder, comparison).show(results)
+    with serving(options) as server, closing(Viewer(server, options, results[0].folder, comparison)) as viewer:
+        viewer.show(results)
         with suppress(KeyboardInterrupt):
             on_ready(url_of(server))
             wait_for_interrupt()
@@ -93,6 +94,7 @@ class Viewer:
             look = replace(look, color="difference", layout="side by side", top=comparison.top)
         server.gui.configure_theme(show_logo=False, show_share_button=False, brand_color=(46, 109, 180))
         self.scene = Scene(server, self._enter)
+        self._pace = Pace(self._rest)
         self.scene.look = look
         self.ruler = Ruler(server, self.scene)
         self.controls = Controls(server, self.scene, look, compared=comparison is not None)
@@ -116,6 +118,10 @@ class Viewer:
             self.scene.show(layers, find_ground(layers[0].cloud.points, layers[0].prediction.cam_from_world))
             self.controls.status.content = self._status()
             self._place_browsers(first)
+
+    def close(self) -> None:
+        """Draw nothing any more on its own."""
+        self._pace.stop()
 
     def add(self, part: Prediction, source: PointsFrom) -> None:
         """Show frames of a running reconstruction beside those that are shown, in the same world."""
@@ -189,13 +195,19 @@ class Viewer:
         """Choose the level of detail by the nearest browser, and show a camera again once a browser has left it."""
         clients = self._server.get_clients().values()
         pixels = [_scene_px(client.camera) for client in clients]
+        self._pace.moved()
         with self._lock:
             count = sum(len(layer.cloud) for layer in self.scene.layers)
-            self.scene.refine(needed_level(count, max(pixels, default=np.inf)))
+            self.scene.refine(needed_level(count, max(pixels, default=np.inf)), self._pace.moving)
             entered = self._entered.get(camera.client.client_id)
             if entered is not None and np.linalg.norm(camera.position - entered[2]) > 0.1 * RADIUS:
                 del self._entered[camera.client.client_id]
                 self.scene.hide_frustum(entered[0], entered[1], False)
+
+    def _rest(self) -> None:
+        """Draw all points again."""
+        with self._lock:
+            self.scene.refine(self.scene.detail, moving=False)
 
     def _enter(self, layer: int, frame: int, client: ClientHandle) -> None:
         """Fly to a camera, and show its photograph beside its depth, unless the click was to pick a point."""

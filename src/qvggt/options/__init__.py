@@ -61,7 +61,7 @@ from qvggt.options.quantization import (
     sensitivity_schemes,
 )
 from qvggt.options.refinement import RefineOptions
-from qvggt.options.viewer import TurntableOptions, ViewOptions
+from qvggt.options.viewer import LOCAL_HOSTS, TurntableOptions, ViewOptions
 
 __all__ = [
     "ALL_HEADS",
@@ -71,6 +71,7 @@ __all__ = [
     "DENSE_FRAMES",
     "FORMAT_POINTS",
     "HEADS_FOR",
+    "LOCAL_HOSTS",
     "METHOD",
     "RESULT_FILES",
     "SENSITIVITY_BITS",

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from qvggt.options.checks import check_fields
 from qvggt.types import QvggtError
 
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+"""Names under which only this machine reaches itself."""
+
 
 @dataclass(frozen=True)
 class ViewOptions:
@@ -35,7 +38,7 @@ class ViewOptions:
     @property
     def local(self) -> bool:
         """Whether only this machine can reach the viewer."""
-        return self.host in ("127.0.0.1", "localhost", "::1")
+        return self.host in LOCAL_HOSTS
 
 
 @dataclass(frozen=True)
