@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from qvggt.postprocess.agreement import measure_agreement
+from qvggt.postprocess.agreement import measure_agreement, reliable_pixels
 from qvggt.postprocess.covisibility import Surfaces
 from qvggt.postprocess.quality import LEAST_DETAIL, MOST_UNSURE, assess, quality_details
 
@@ -169,3 +169,22 @@ def test_agreement_of_an_exact_room(clean):
     assert (agreement.seen <= agreement.overlap + 1e-9).all()
     neighbors = agreement.likeness[np.arange(5), np.arange(1, 6)]
     assert (neighbors > 0.85).all()
+
+
+def test_of_many_frames_some_pairs_are_compared_with_the_same_findings(room_factory):
+    told = []
+    room = room_factory(width=56, height=42, frames=90)
+    surfaces = Surfaces.of(room)
+    agreement = measure_agreement(room, surfaces, reliable_pixels(room, surfaces))
+    compared = np.isfinite(agreement.likeness)
+    assert (compared == compared.T).all()
+    assert 0.3 < compared.mean() < 0.95
+    assert all(compared[i, i + 1] for i in range(89))
+    assert (agreement.overlap[~compared] >= 0).all()
+    foreign = with_images(room, [20, 70], noise)
+    quality = assess(foreign, lambda stage, share: told.append((stage, share)))
+    assert quality is not None
+    (finding,) = quality.findings
+    assert (finding.kind, finding.frames) == ("misfit", (20, 70))
+    assert told[-1] == ("quality of 90 frames", 1.0)
+    assert [share for _, share in told] == sorted(share for _, share in told)

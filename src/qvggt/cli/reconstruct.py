@@ -88,7 +88,7 @@ def reconstruct(
             clock.append(time.perf_counter())
             del network  # writing files needs its memory
             release_freed_memory()
-            prediction, info = _postprocessed(prediction, info, known, update if refine else None)
+            prediction, info = _postprocessed(prediction, info, known, refine, on_progress=update)
             clock.append(time.perf_counter())
             update(f"{_size(prediction)}, writing files", 1.0)
             written = write_result(prediction, info, folder, max_points, files=files)
@@ -142,19 +142,19 @@ def _check_places(
 
 
 def _postprocessed(
-    prediction: Prediction, info: ResultInfo, known: KnownValues, refine: OnProgress | None
+    prediction: Prediction, info: ResultInfo, known: KnownValues, refine: bool, *, on_progress: OnProgress
 ) -> tuple[Prediction, ResultInfo]:
-    """Return the reconstruction with known cameras, refined (with progress, unless that is None), scaled and judged."""
+    """Return the reconstruction with known cameras, refined if asked for, scaled and judged."""
     from qvggt.api.refine import refined_result
     from qvggt.export.result import judged
     from qvggt.options import RefineOptions
 
     prediction, info = known.with_cameras(prediction, info)
-    if refine is not None:
-        found, info = refined_result(prediction, info, info.images, RefineOptions(), on_progress=refine)
+    if refine:
+        found, info = refined_result(prediction, info, info.images, RefineOptions(), on_progress=on_progress)
         prediction = found.prediction
     prediction, info = known.with_scale(prediction, info)
-    return prediction, judged(prediction, info)
+    return prediction, judged(prediction, info, on_progress)
 
 
 def _size(prediction: Prediction) -> str:

@@ -48,7 +48,7 @@ def refine(
     with result_folder(target, overwrite) as folder, progress("refining") as update:
         sources = opened.sources(images)
         found, info = refined_result(opened.prediction, opened.info, sources, options, on_progress=update)
-        info = judged(found.prediction, info)
+        info = judged(found.prediction, info, update)
         written = write_result(found.prediction, info, folder, max_points, files=files)
     for line in summary(info.details["refinement"]):
         say(line)

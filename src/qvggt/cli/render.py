@@ -25,7 +25,7 @@ def render(
     samples: Annotated[int, option("N", "average N x N rays per pixel; 2 is antialiased", None)] = 1,
     landmarks: Annotated[float | None, option("0..1", "how much a single image reveals its own pose")] = None,
     baseline: Annotated[float | None, option("FACTOR", "scale of the camera's motion")] = None,
-    path: Annotated[Literal["mixed", "walk", "orbit", "wander"] | None, option("NAME", "camera path")] = None,
+    path: Annotated[Literal["mixed", "walk", "orbit", "wander", "loop"] | None, option("NAME", "camera path")] = None,
     seed: Annotated[int | None, option("N", "random seed of the first scene", "(default: the split's)")] = None,
     jpeg: Annotated[int | None, option("1..95", "write JPEG of this quality instead of PNG")] = None,
     overwrite: given.Overwrite = False,

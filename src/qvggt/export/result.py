@@ -17,7 +17,7 @@ from qvggt.images.files import quote
 from qvggt.options import RESULT_FILES, ExportOptions, ImageMode, PointsFrom, ResultFile, Unit
 from qvggt.options.checks import check_arguments
 from qvggt.postprocess.quality import assess, quality_details
-from qvggt.types import PathLike, Prediction, QvggtError
+from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
 
 PREDICTION, INFO = "prediction.npz", "result.json"
 _FORMAT, _VERSION = "qvggt-result", 1
@@ -128,9 +128,9 @@ def _write_info(info: ResultInfo, folder: PathLike) -> None:
     write_json(Path(folder) / INFO, {"format": _FORMAT, "version": _VERSION, **asdict(info)})
 
 
-def judged(prediction: Prediction, info: ResultInfo) -> ResultInfo:
+def judged(prediction: Prediction, info: ResultInfo, on_progress: OnProgress | None = None) -> ResultInfo:
     """Return what is known about a reconstruction with its measured quality in the details, if it can be measured."""
-    quality = assess(prediction)
+    quality = assess(prediction, on_progress)
     return replace(info, details={**info.details, "quality": quality_details(quality)}) if quality else info
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 from qvggt.postprocess.covisibility import Sight, Surfaces, confident_pixels, see
 from qvggt.postprocess.frames import frame_photo_mask
 from qvggt.postprocess.percentiles import percentiles
-from qvggt.types import Prediction
+from qvggt.types import OnProgress, Prediction
 
 DEPTH_TOLERANCE = 0.1
 """Relative difference of depth up to which two frames see the same point; predicted depth differs by a few percent."""
@@ -24,6 +24,10 @@ FAR_DEPTH, UNSURE_CONFIDENCE = 20.0, 0.05
 of 1, below which it is."""
 _NEAR_PERCENT, _SURE_PERCENT, _THINNED_PX = 25, 90, 128
 """Percentiles that are the near depth and the high confidence, and least width of maps that are thinned for them."""
+
+_PARTNERS, _NEIGHBORS, _COARSE_SAMPLES, _COARSE_OVERLAP = 64, 2, 16, 0.1
+"""Most frames that a frame chooses to be compared with; how many before and after it in the sequence are always among
+them; points by which the others are chosen, and the share of them that the other frame must cover."""
 
 _LEAST_SHARE = 0.15
 """Share of a frame's points that another must see for the two to be compared."""
@@ -40,9 +44,12 @@ _GRAY = np.array([0.299, 0.587, 0.114], np.float32)
 class Agreement:
     """Comparisons of each frame i with each frame j, at points of frame i on a random grid.
 
+    Of many frames only some pairs are compared, in both directions: see ``_partners``.
+
     Attributes:
-        overlap: [S, S], share of the points that project into frame j's photograph.
-        seen: [S, S], share of the points that lie on the surface that frame j sees.
+        overlap: [S, S], share of the points that project into frame j's photograph; of few points where the frames are
+            not compared.
+        seen: [S, S], share of the points that lie on the surface that frame j sees; 0 where they are not compared.
         likeness: [S, S], correlation of colors, of -1..1, in the two frames at the points that project into frame j,
             of structures between 3 and 15 % of the width; NaN where these are too few.
         parallax: [S, S], by how much the likeness falls if frame j's camera is moved to the center of frame i's; NaN
@@ -86,36 +93,78 @@ def reliable_pixels(prediction: Prediction, surfaces: Surfaces) -> Reliable:
     return reliable
 
 
-def measure_agreement(prediction: Prediction, surfaces: Surfaces, reliable: Reliable) -> Agreement:
-    """Compare every frame with every other.
+def measure_agreement(
+    prediction: Prediction, surfaces: Surfaces, reliable: Reliable, on_progress: OnProgress | None = None
+) -> Agreement:
+    """Compare every frame with every other, or with some of them if there are many.
 
     Args:
         prediction: with cameras, and depth or world points.
         surfaces: of the prediction.
         reliable: pixels to take points from; other confident ones only if a frame has too few.
+        on_progress: the progress callback.
     """
     count, per_map = len(surfaces.cameras), max(1, round(prediction.images.shape[3] / _MAP_PX))
     number = int(np.clip(_ALL_SAMPLES // count, _LEAST_SAMPLES, _SAMPLES))
     samples = _Samples.of(prediction, surfaces, reliable, number)
     own_colors, own_detail = samples.values(prediction, per_map)
-    results = {name: np.full((count, count), np.nan) for name in ("overlap", "seen", "likeness", "parallax", "detail")}
+    overlap, compared = _partners(surfaces, samples)
+    results = {name: np.full((count, count), np.nan) for name in ("likeness", "parallax", "detail")}
+    results |= {"overlap": overlap, "seen": np.zeros((count, count))}
     for j in range(count):
-        sight = see(surfaces, j, samples.points.reshape(-1, 3), DEPTH_TOLERANCE)
-        turned = see(surfaces, j, samples.far_points.reshape(-1, 3), DEPTH_TOLERANCE)
-        shape = samples.pixels.shape[:2]
-        inside, seen = samples.usable & _inside(sight, shape), samples.usable & sight.visible.reshape(shape)
+        i = np.flatnonzero(compared[:, j])
+        sight = see(surfaces, j, samples.points[i].reshape(-1, 3), DEPTH_TOLERANCE)
+        turned = see(surfaces, j, samples.far_points[i].reshape(-1, 3), DEPTH_TOLERANCE)
+        shape = samples.pixels[i].shape[:2]
+        inside, seen = samples.usable[i] & _inside(sight, shape), samples.usable[i] & sight.visible.reshape(shape)
         both = inside & _inside(turned, shape)
         colors, detail = _maps(prediction, j, per_map)
         theirs, theirs_turned = (_at(colors, s.pixels, per_map).reshape(*shape, 3) for s in (sight, turned))
         energy = _at(detail, sight.pixels, per_map).reshape(*shape, 2)
-        results["overlap"][:, j], results["seen"][:, j] = inside.mean(1), seen.mean(1)
-        results["likeness"][:, j] = _correlation(own_colors, theirs, inside)
+        results["overlap"][i, j], results["seen"][i, j] = inside.mean(1), seen.mean(1)
+        results["likeness"][i, j] = _correlation(own_colors[i], theirs, inside)
         enough = both.mean(1) >= _LEAST_SHARE
-        gain = _correlation(own_colors, theirs, both) - _correlation(own_colors, theirs_turned, both)
-        results["parallax"][:, j] = np.where(enough, gain, np.nan)
-        ratio = _log_ratio(own_detail, seen) - _log_ratio(energy, seen)
-        results["detail"][:, j] = np.where(seen.mean(1) >= _LEAST_SHARE, ratio, np.nan)
+        gain = _correlation(own_colors[i], theirs, both) - _correlation(own_colors[i], theirs_turned, both)
+        results["parallax"][i, j] = np.where(enough, gain, np.nan)
+        ratio = _log_ratio(own_detail[i], seen) - _log_ratio(energy, seen)
+        results["detail"][i, j] = np.where(seen.mean(1) >= _LEAST_SHARE, ratio, np.nan)
+        if on_progress is not None:
+            on_progress(f"quality of {count} frames", (j + 1) / count)
     return Agreement(**results)
+
+
+def _partners(surfaces: Surfaces, samples: _Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Return the overlap [S, S] by few points, and which frames to compare, [S, S] bool and symmetric.
+
+    A frame chooses its neighbors in the sequence, then, of the frames that overlap it, half by the most overlap and
+    half at random, so that groups of very similar frames are connected with the others. If there are no more frames
+    than it may choose, all are compared, and the overlap is not computed.
+    """
+    count = len(surfaces.cameras)
+    if count <= _PARTNERS + 1:
+        return np.zeros((count, count)), np.ones((count, count), bool)
+    points = samples.points[:, :_COARSE_SAMPLES]
+    overlap = np.stack([_covered(surfaces, j, points).mean(1) for j in range(count)], 1) * samples.usable
+    either = np.maximum(overlap, overlap.T)
+    place = np.arange(count)
+    chosen = abs(place[:, None] - place) <= _NEIGHBORS
+    rng, most = np.random.default_rng(0), (_PARTNERS - 2 * _NEIGHBORS) // 2
+    for frame in range(count):
+        by_overlap = np.argsort(-either[frame], kind="stable")
+        others = by_overlap[(either[frame, by_overlap] >= _COARSE_OVERLAP) & ~chosen[frame, by_overlap]]
+        chosen[frame, others[:most]] = True
+        chosen[frame, rng.permutation(others[most:])[:most]] = True
+    return overlap, chosen | chosen.T
+
+
+def _covered(surfaces: Surfaces, frame: int, points: np.ndarray) -> np.ndarray:
+    """Return which points [..., 3] project into a frame's image."""
+    camera, lens = surfaces.cameras[frame], surfaces.intrinsics[frame]
+    height, width = surfaces.depth.shape[1:]
+    local = points @ camera[:, :3].T + camera[:, 3]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pixels = local[..., :2] / local[..., 2:] * (lens[0, 0], lens[1, 1]) + lens[:2, 2]
+        return (local[..., 2] > 0) & ((pixels >= 0) & (pixels < (width, height))).all(-1)
 
 
 @dataclass(frozen=True)
@@ -198,8 +247,10 @@ def _blocks(values: np.ndarray, side: int) -> np.ndarray:
 
 def _smooth(values: np.ndarray, weight: np.ndarray, sigma: float) -> np.ndarray:
     """Return a Gaussian average of values [h, w] or [h, w, C] in which pixels count by their weight [h, w]."""
-    weight = weight if values.ndim == 2 else weight[..., None]
     spread = (sigma, sigma, 0)[: values.ndim]
+    if weight.min() == 1:
+        return ndimage.gaussian_filter(values, spread, mode="nearest", truncate=3)
+    weight = weight if values.ndim == 2 else weight[..., None]
     total = ndimage.gaussian_filter(values * weight, spread, mode="nearest", truncate=3)
     return total / np.maximum(ndimage.gaussian_filter(weight, spread, mode="nearest", truncate=3), 1e-3)
 

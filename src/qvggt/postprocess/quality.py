@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from qvggt.postprocess.agreement import Agreement, Reliable, measure_agreement, reliable_pixels
 from qvggt.postprocess.covisibility import Surfaces
 from qvggt.postprocess.frames import camera_centers
-from qvggt.types import Prediction
+from qvggt.types import OnProgress, Prediction
 
 FindingKind = Literal["blur", "overlap", "misfit", "scene", "parallax", "unsure"]
 """A blurred frame, too little overlap, a frame or several frames that contradict the others, cameras in one place, and
@@ -103,7 +103,7 @@ class Quality:
     findings: tuple[Finding, ...]
 
 
-def assess(prediction: Prediction) -> Quality | None:
+def assess(prediction: Prediction, on_progress: OnProgress | None = None) -> Quality | None:
     """Measure the quality of a reconstruction; None if it has no cameras, or neither depth nor world points."""
     if prediction.cam_from_world is None or prediction.intrinsics is None:
         return None
@@ -111,7 +111,7 @@ def assess(prediction: Prediction) -> Quality | None:
         return None
     surfaces = Surfaces.of(prediction)
     reliable = reliable_pixels(prediction, surfaces)
-    agreement = measure_agreement(prediction, surfaces, reliable)
+    agreement = measure_agreement(prediction, surfaces, reliable, on_progress)
     links = _Links.of(agreement)
     detail = _detail(agreement, links.linked)
     unsure = _unsure_shares(surfaces, reliable)

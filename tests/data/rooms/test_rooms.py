@@ -30,6 +30,7 @@ FAMILIES = (
     RoomFamily(landmarks=0.0, path="wander"),
     RoomFamily(path="orbit", landmarks=0.5),
     RoomFamily(path="walk", baseline=2.0, min_overlap=0.15),
+    RoomFamily(path="loop"),
 )
 
 
@@ -97,6 +98,16 @@ def test_cameras_are_rigid_and_clear_of_walls_and_furniture(family: RoomFamily):
         assert clearance(draw_room(seed, family), center).min() >= CLEARANCE_M - 1e-4
         assert center[:, 2].min() >= 1.0 - 1e-4
         assert center[:, 2].max() <= 1.9 + 1e-4
+
+
+def test_a_loop_makes_a_full_turn_and_ends_where_it_began():
+    batch = render_rooms(range(8), 24, (8, 12), RoomFamily(path="loop"))
+    forward, centers = batch.cam_from_world[..., 2, :3], invert_camera(batch.cam_from_world)[..., 3]
+    heading = torch.atan2(forward[..., 1], forward[..., 0]).numpy()
+    turned = np.degrees(np.abs(np.diff(np.unwrap(heading, axis=1), axis=1).sum(1)))
+    assert ((turned > 320) & (turned < 370)).sum() >= 7  # where a room leaves no space for a loop, the camera stays
+    steps = (centers[:, 1:] - centers[:, :-1]).norm(dim=-1)
+    assert ((centers[:, -1] - centers[:, 0]).norm(dim=-1) <= 3 * steps.mean(1) + 1e-6).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -156,8 +156,21 @@ class PathDrawer:
         lift = min(scale, 1.5) * self._uniform(-0.2, 0.2, count, self._frames)
         return center + np.stack((radius * np.cos(angle), radius * np.sin(angle), lift), -1)
 
+    def _loop(self, scale: float) -> np.ndarray:
+        """Return candidates [C, S, 3] on closed ellipses around a point near the middle of the room."""
+        count, frames = _CANDIDATES, self._frames
+        ahead, across = self._uniform(-0.25, 0.25, count, 1), self._uniform(-0.4, 0.4, count, 1)
+        center = self._place(ahead, across, self._uniform(1.15, 1.75, count, 1))
+        radius = np.minimum(scale, 1.0) * self._uniform(0.5, 1.0, count, 2)
+        along = np.arange(frames) / frames + self._uniform(-0.25, 0.25, count, frames) / frames
+        angle = self._room.heading + np.sign(self._uniform(-1.0, 1.0, count, 1)) * 2 * math.pi * along
+        lift = np.minimum(scale, 1.0) * self._uniform(-0.1, 0.1, count, frames)
+        return center + np.stack((radius[:, :1] * np.cos(angle), radius[:, 1:] * np.sin(angle), lift), -1)
+
     def _look(self, center: np.ndarray, scale: float) -> CameraPath:
-        """Return a path that looks at a jittered point in the half of the room ahead."""
+        """Return a path that looks at a jittered point in the half of the room ahead; in a loop, across it."""
+        if self._kind == "loop":
+            return self._look_across(center)
         frames, dice = self._frames, self._dice
         middle = self._reach * dice.uniform(0.35, 0.8) * self._ahead
         width = 0.35 * min(self._room.half[:2])
@@ -170,6 +183,19 @@ class PathDrawer:
         behind = np.maximum(0.0, 0.8 - flat @ self._ahead)  # never look straight down or back
         target[:, :2] += behind[:, None] * self._ahead
         roll = np.radians(self._uniform(-4.0, 4.0, frames)) * min(1.0, scale)
+        center = center.copy()
+        center[:, 2] = np.clip(center[:, 2], 1.0, 1.9)
+        return CameraPath(center, target, roll)
+
+    def _look_across(self, center: np.ndarray) -> CameraPath:
+        """Return a path that looks across its middle, and so turns once, with a jitter of a few degrees."""
+        frames = len(center)
+        middle = center.mean(0) - (1e-6 * self._ahead[0], 1e-6 * self._ahead[1], 0.0)  # any direction without motion
+        flat = (center - middle)[:, :2]
+        angle = np.arctan2(flat[:, 1], flat[:, 0]) + np.radians(self._uniform(-4.0, 4.0, frames))
+        height = self._uniform(0.9, 1.3, frames)
+        target = np.column_stack((center[:, 0] - 3 * np.cos(angle), center[:, 1] - 3 * np.sin(angle), height))
+        roll = np.radians(self._uniform(-4.0, 4.0, frames))
         center = center.copy()
         center[:, 2] = np.clip(center[:, 2], 1.0, 1.9)
         return CameraPath(center, target, roll)

@@ -10,7 +10,7 @@ import numpy as np
 
 from qvggt.data.rooms.textures import PAGES
 
-PathKind = Literal["mixed", "walk", "orbit", "wander"]
+PathKind = Literal["mixed", "walk", "orbit", "wander", "loop"]
 
 FACES = ("+x", "-x", "+y", "-y", "+z", "-z")
 """Faces of the room in the order of their surfaces; ``+z`` is the ceiling."""
@@ -27,7 +27,8 @@ class RoomFamily:
             cameras always look toward +x, and window and door are in typical places; at 0 colors and heading are
             random, and only correspondence between pictures tells the pose. Between, walls blend and the rest is
             drawn with this probability.
-        path: how the camera moves; ``mixed`` draws one of the three for each scene.
+        path: how the camera moves; ``mixed`` draws ``walk``, ``orbit`` or ``wander`` for each scene, ``loop`` makes a
+            full turn and returns to its start.
         baseline: multiplies the camera's motion.
         fov_deg: range of the horizontal field of view in degrees; it is constant within a scene.
         furniture: least and largest number of pieces.
