@@ -29,10 +29,10 @@ from qvggt.data.rooms.export import Pictures, write_rooms
 from qvggt.data.rooms.family import choose_rooms
 from qvggt.options import RefineOptions
 from qvggt.postprocess.frames import camera_centers
-from qvggt.postprocess.refine import refine_prediction
-from qvggt.postprocess.refine_align import align_cameras
-from qvggt.postprocess.refine_tracks import Tracks
-from qvggt.postprocess.refine_views import Views
+from qvggt.postprocess.refine.refinement import refine_prediction
+from qvggt.postprocess.refine.tracks import Tracks
+from qvggt.postprocess.refine.views import Views
+from qvggt.postprocess.robust import align_cameras
 from qvggt.types import FrameMap, Prediction
 
 SIZE = 518

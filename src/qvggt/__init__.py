@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         WindowOptions,
     )
     from qvggt.postprocess.metric_scale import scaled
-    from qvggt.postprocess.refine import Refinement
+    from qvggt.postprocess.refine.refinement import Refinement
     from qvggt.postprocess.similarity import align, transformed
     from qvggt.quant.scheme import Scheme
     from qvggt.types import (
@@ -89,7 +89,7 @@ _HOMES = {
     ),
     "qvggt.api.fidelity": ("FidelityReport", "fidelity"),
     "qvggt.api.refine": ("refine",),
-    "qvggt.postprocess.refine": ("Refinement",),
+    "qvggt.postprocess.refine.refinement": ("Refinement",),
     "qvggt.api.sensitivity": ("attention_sensitivity", "sensitivity"),
     "qvggt.quant.scheme": ("Scheme",),
     "qvggt.api.quantize": ("QuantizeReport", "quantize", "quantize_to"),

@@ -30,10 +30,12 @@ def test_refine_says_why_cameras_stay_and_notes_it_in_the_result(qvggt, result, 
     assert (tmp_path / "better" / "points.ply").exists()
 
 
-def test_refine_in_place_takes_overwrite(qvggt, refused, result):
+def test_refine_rewrites_the_result_itself_and_another_folder_with_overwrite_only(qvggt, refused, result, tmp_path):
     pytest.importorskip("pycolmap")
-    assert "--overwrite" in refused("refine", result)
-    assert qvggt("refine", result, "--overwrite").status == 0
+    assert qvggt("refine", result, "-o", tmp_path / "better").status == 0
+    assert "--overwrite" in refused("refine", result, "-o", tmp_path / "better")
+    assert "refinement" not in open_result(result).info.details
+    assert qvggt("refine", result).status == 0
     assert "refinement" in open_result(result).info.details
 
 

@@ -8,10 +8,10 @@ from PIL import Image
 import qvggt
 from qvggt.geometry import unproject_frames
 from qvggt.options import RefineOptions
-from qvggt.postprocess.refine import frame_pairs, lens_groups, refine_prediction
-from qvggt.postprocess.refine_align import align_cameras
-from qvggt.postprocess.refine_report import summary
-from qvggt.postprocess.refine_views import views_of
+from qvggt.postprocess.refine.refinement import frame_pairs, lens_groups, refine_prediction
+from qvggt.postprocess.refine.report import summary
+from qvggt.postprocess.refine.views import views_of
+from qvggt.postprocess.robust import align_cameras
 from qvggt.types import QvggtError
 
 pytest.importorskip("pycolmap")

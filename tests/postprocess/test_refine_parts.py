@@ -6,14 +6,15 @@ from scipy.spatial.transform import Rotation
 
 from qvggt.options import RefineOptions
 from qvggt.postprocess.frames import camera_centers
-from qvggt.postprocess.refine import _adjusted
-from qvggt.postprocess.refine_accept import Judge, accept_frames
-from qvggt.postprocess.refine_align import align_cameras, moved_cameras
-from qvggt.postprocess.refine_certainty import certainty, sure_focal, sure_frames
-from qvggt.postprocess.refine_features import Features, PairMatches, searched_size
-from qvggt.postprocess.refine_rounds import Adjusted, adjust
-from qvggt.postprocess.refine_tracks import Tracks, build_tracks, connected_frames, split_tracks
-from qvggt.postprocess.refine_views import Views, triangulate, widest_angles
+from qvggt.postprocess.refine.accept import Judge, accept_frames
+from qvggt.postprocess.refine.certainty import certainty, sure_focal, sure_frames
+from qvggt.postprocess.refine.features import Features, PairMatches, searched_size
+from qvggt.postprocess.refine.refinement import _adjusted
+from qvggt.postprocess.refine.rounds import Adjusted, adjust
+from qvggt.postprocess.refine.tracks import Tracks, build_tracks, connected_frames, split_tracks
+from qvggt.postprocess.refine.views import Views, triangulate, widest_angles
+from qvggt.postprocess.robust import align_cameras
+from qvggt.postprocess.similarity import moved_cameras
 
 FRAMES = 5
 LENS = np.zeros(FRAMES, np.int64)

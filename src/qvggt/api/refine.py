@@ -15,7 +15,7 @@ from qvggt.images.originals import read_originals
 from qvggt.images.sources import ImageSource, items_of
 from qvggt.options import RefineOptions
 from qvggt.options.checks import check_arguments
-from qvggt.postprocess.refine import Refinement, refine_prediction
+from qvggt.postprocess.refine.refinement import Refinement, refine_prediction
 from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
 
 

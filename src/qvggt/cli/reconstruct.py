@@ -130,7 +130,7 @@ def _check_places(
     from qvggt.cli.show import check_figures
     from qvggt.images.masks import find_masks
     from qvggt.images.preprocess import check_source
-    from qvggt.postprocess.refine_features import pycolmap_module
+    from qvggt.postprocess.refine.features import pycolmap_module
 
     known.check()
     check_source(images)
@@ -189,7 +189,7 @@ def _report(figures: dict[str, Any], output: Path, json: Path | None) -> None:
     from qvggt.cli.known import say_known
     from qvggt.cli.show import count_text, files_text, save_figures, say
     from qvggt.inference.process_memory import size_text
-    from qvggt.postprocess.refine_report import summary
+    from qvggt.postprocess.refine.report import summary
 
     what = f"{count_text(figures['frames'], 'frame')} of {figures['width_px']}x{figures['height_px']} px"
     say(

@@ -33,11 +33,11 @@ def refine(
     overwrite: given.Overwrite = False,
     json: given.Json = None,
 ) -> None:
-    """Refine cameras by bundle adjustment on the photographs; held-out matches accept or reject every change."""
+    """Refine cameras by bundle adjustment, in RESULT itself or in a new folder; held-out matches judge every change."""
     from qvggt.api.refine import refined_result
     from qvggt.cli.show import check_figures, files_text, progress, save_figures, say
     from qvggt.export.result import judged, open_result, result_folder, write_result
-    from qvggt.postprocess.refine_report import summary
+    from qvggt.postprocess.refine.report import summary
 
     options = RefineOptions(
         max_size=max_size, max_features=max_features, hold_focal=hold_focal, hold_poses=hold_poses, seed=seed
@@ -45,7 +45,7 @@ def refine(
     check_figures(json)
     opened = open_result(result)
     target = output or opened.folder
-    with result_folder(target, overwrite) as folder, progress("refining") as update:
+    with result_folder(target, overwrite or output is None) as folder, progress("refining") as update:
         sources = opened.sources(images)
         found, info = refined_result(opened.prediction, opened.info, sources, options, on_progress=update)
         info = judged(found.prediction, info, update)

@@ -42,13 +42,16 @@ def with_cameras(
             points[index] = (local - new[:, 3]) @ new[:, :3]
     cameras, lenses = cam_from_world.astype(np.float32), intrinsics.astype(np.float32)
     size = (prediction.images.shape[2], prediction.images.shape[3])
-    encoding = cameras_to_pose_encoding(torch.from_numpy(cameras), torch.from_numpy(lenses), size)
+    encoding = cameras_to_pose_encoding(torch.from_numpy(cameras), torch.from_numpy(lenses), size).numpy()
+    if prediction.pose_enc is not None:
+        same = (cameras == prediction.cam_from_world).all((1, 2)) & (lenses == prediction.intrinsics).all((1, 2))
+        encoding[same] = prediction.pose_enc[same]
     depth = prediction.depth
     return replace(
         prediction,
         cam_from_world=cameras,
         intrinsics=lenses,
-        pose_enc=encoding.numpy(),
+        pose_enc=encoding,
         depth=None if depth is None else depth * depth_scales[:, None, None].astype(np.float32),
         world_points=points,
     )

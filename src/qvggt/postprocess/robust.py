@@ -1,4 +1,4 @@
-"""Estimates that a minority of wrong measurements does not change: ratios and similarity transforms."""
+"""Estimates that a minority of wrong measurements does not change: ratios, similarity transforms, aligned cameras."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from qvggt.geometry import Similarity, umeyama
+from qvggt.postprocess.frames import camera_centers
 
 _SAMPLES = 500
 _NORMAL = 1.4826  # standard deviation of a normal distribution per median absolute deviation
@@ -81,9 +82,35 @@ def mean_rotation(rotations: np.ndarray) -> np.ndarray:
     for _ in range(_ROUNDS):
         left, _, right = np.linalg.svd(np.einsum("n,nij->ij", weights, rotations))
         mean = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
-        distance = np.linalg.norm(rotations - mean, axis=(1, 2))
-        weights = 1 / (1 + (distance / max(2 * float(np.median(distance)), 1e-12)) ** 2)
+        weights = _weights(np.linalg.norm(rotations - mean, axis=(1, 2)))
     return mean
+
+
+def align_cameras(found: np.ndarray, wanted: np.ndarray) -> Similarity | None:
+    """Return the similarity transform from the world of cameras ``found`` [S, 3, 4] to that of ``wanted`` [S, 3, 4].
+
+    The rotation is the mean over frames of the one that each frame's orientations determine; scale and translation are
+    those of least squares between camera centers, given the rotation. Frames that disagree with the others get little
+    weight. None if the centers determine no scale: they are in one place, or arranged otherwise.
+    """
+    rotation = mean_rotation(wanted[:, :, :3].transpose(0, 2, 1) @ found[:, :, :3])
+    source, target = camera_centers(found) @ rotation.T, camera_centers(wanted)
+    weights, scale, shift = np.ones(len(found)), 1.0, np.zeros(3)
+    for _ in range(_ROUNDS):
+        from_mean, to_mean = (np.average(part, axis=0, weights=weights) for part in (source, target))
+        a, b = source - from_mean, target - to_mean
+        spread = float(weights @ (a * a).sum(1))
+        scale = float(weights @ (a * b).sum(1)) / spread if spread > 0 else 0.0
+        if scale <= 0:
+            return None
+        shift = to_mean - scale * from_mean
+        weights = _weights(np.linalg.norm(scale * source + shift - target, axis=1))
+    return Similarity(scale, rotation, shift)
+
+
+def _weights(residuals: np.ndarray) -> np.ndarray:
+    """Return weights [N] that are small where a residual is far above the median."""
+    return 1.0 / (1.0 + (residuals / max(2.0 * float(np.median(residuals)), 1e-12)) ** 2)
 
 
 def _fit(source: np.ndarray, target: np.ndarray, rotation: np.ndarray | None) -> Similarity:

@@ -101,10 +101,7 @@ def align(prediction: Prediction, reference: Prediction) -> Similarity:
 def transformed(prediction: Prediction, by: Similarity) -> Prediction:
     """Return a reconstruction, with cameras and any other outputs, whose world is mapped by a similarity transform."""
     check_arguments(transformed, locals())
-    cameras = _present(prediction.cam_from_world).astype(np.float64)
-    rotation = cameras[:, :, :3] @ by.rotation.T
-    translation = by.scale * cameras[:, :, 3:] - rotation @ by.translation[:, None]
-    moved = torch.from_numpy(np.concatenate((rotation, translation), 2)).float()  # [S, 3, 4]
+    moved = torch.from_numpy(moved_cameras(_present(prediction.cam_from_world).astype(np.float64), by)).float()
     intrinsics = torch.from_numpy(_present(prediction.intrinsics))
     size = (prediction.images.shape[2], prediction.images.shape[3])
     depth, points = prediction.depth, prediction.world_points
@@ -115,6 +112,13 @@ def transformed(prediction: Prediction, by: Similarity) -> Prediction:
         depth=None if depth is None else depth * np.float32(by.scale),
         world_points=None if points is None else by.apply(points).astype(np.float32),
     )
+
+
+def moved_cameras(cam_from_world: np.ndarray, by: Similarity) -> np.ndarray:
+    """Return cameras [S, 3, 4] whose world is mapped by a similarity transform; they see its points as before."""
+    rotation = cam_from_world[:, :, :3] @ by.rotation.T
+    translation = by.scale * cam_from_world[:, :, 3:] - rotation @ by.translation[:, None]
+    return np.concatenate((rotation, translation), 2)
 
 
 def _present(values: np.ndarray | None) -> np.ndarray:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from qvggt.postprocess.refine_accept import errors_px
-from qvggt.postprocess.refine_tracks import Tracks
-from qvggt.postprocess.refine_views import Views
+from qvggt.postprocess.refine.accept import errors_px
+from qvggt.postprocess.refine.tracks import Tracks
+from qvggt.postprocess.refine.views import Views
 from qvggt.types import Prediction
 
 Kept = Literal["all", "poses", "focal", "none"]

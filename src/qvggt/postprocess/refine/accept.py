@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qvggt.postprocess.refine_tracks import Tracks
-from qvggt.postprocess.refine_views import WORST_PX, Views, triangulate
+from qvggt.postprocess.refine.tracks import Tracks
+from qvggt.postprocess.refine.views import WORST_PX, Views, triangulate
 
 MIN_HELD_OUT = 8
 """Held-out tracks below which nothing is judged, and the cameras stay."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from qvggt.postprocess.refine_tracks import Tracks
-from qvggt.postprocess.refine_views import Views, triangulate
+from qvggt.postprocess.refine.tracks import Tracks
+from qvggt.postprocess.refine.views import Views, triangulate
 
 _PRIOR_ROTATION_RAD, _PRIOR_POSITION, _PRIOR_FOCAL, _PRIOR_RADIAL = 0.2, 0.5, 0.05, 0.03
 """Standard deviations assumed without any match: of rotations, of positions relative to the depth of the scene, of

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from qvggt.postprocess.refine_features import quiet_pycolmap
-from qvggt.postprocess.refine_tracks import Tracks, connected_frames
-from qvggt.postprocess.refine_views import Views, triangulate, widest_angles
+from qvggt.postprocess.refine.features import quiet_pycolmap
+from qvggt.postprocess.refine.tracks import Tracks, connected_frames
+from qvggt.postprocess.refine.views import Views, triangulate, widest_angles
 
 MIN_OBSERVATIONS = 30
 """Observations below which a frame is left out of an adjustment."""

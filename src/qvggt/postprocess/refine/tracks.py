@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from qvggt.postprocess.refine_features import MIN_MATCHES, Features, PairMatches
+from qvggt.postprocess.refine.features import MIN_MATCHES, Features, PairMatches
 
 
 @dataclass(frozen=True)

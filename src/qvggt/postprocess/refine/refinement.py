@@ -12,15 +12,16 @@ from PIL import Image
 from qvggt.options import RefineOptions
 from qvggt.postprocess.covisibility import covisibility
 from qvggt.postprocess.frames import cameras_of
-from qvggt.postprocess.refine_accept import MIN_HELD_OUT, Judge, accept_frames
-from qvggt.postprocess.refine_align import align_cameras, moved_cameras
-from qvggt.postprocess.refine_certainty import Certainty, certainty, sure_focal, sure_frames
-from qvggt.postprocess.refine_depth import depth_scales, processed_pixels
-from qvggt.postprocess.refine_features import Features, find_features, match_pairs, pycolmap_module
-from qvggt.postprocess.refine_report import Kept, Outcome, RefineReport, make_report
-from qvggt.postprocess.refine_rounds import Adjusted, Adjustment, adjust, shared_focal
-from qvggt.postprocess.refine_tracks import Tracks, build_tracks, split_tracks
-from qvggt.postprocess.refine_views import Views, views_of, with_views
+from qvggt.postprocess.refine.accept import MIN_HELD_OUT, Judge, accept_frames
+from qvggt.postprocess.refine.certainty import Certainty, certainty, sure_focal, sure_frames
+from qvggt.postprocess.refine.depth import depth_scales, processed_pixels
+from qvggt.postprocess.refine.features import Features, find_features, match_pairs, pycolmap_module
+from qvggt.postprocess.refine.report import Kept, Outcome, RefineReport, make_report
+from qvggt.postprocess.refine.rounds import Adjusted, Adjustment, adjust, shared_focal
+from qvggt.postprocess.refine.tracks import Tracks, build_tracks, split_tracks
+from qvggt.postprocess.refine.views import Views, views_of, with_views
+from qvggt.postprocess.robust import align_cameras
+from qvggt.postprocess.similarity import moved_cameras
 from qvggt.types import OnProgress, Prediction
 
 _ALL_PAIRS_UP_TO = 24

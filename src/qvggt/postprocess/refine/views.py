@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
-from qvggt import geometry
+from qvggt.postprocess.cameras import with_cameras
 from qvggt.postprocess.frames import camera_centers, cameras_of, original_intrinsics
-from qvggt.postprocess.refine_tracks import Tracks
+from qvggt.postprocess.refine.tracks import Tracks
 from qvggt.types import Prediction
 
 WORST_PX = 100.0
@@ -79,10 +78,7 @@ def views_of(prediction: Prediction, sizes: Sequence[tuple[int, int]]) -> Views:
 def with_views(
     prediction: Prediction, views: Views, sizes: Sequence[tuple[int, int]], scales: np.ndarray
 ) -> Prediction:
-    """Return a prediction with other cameras, all pinholes, and scaled depth maps; world points move with their frames.
-
-    A point is taken to its camera's frame by the old camera, scaled as the depth map is, moved within its depth plane
-    so that it still projects onto its pixel, and taken back to the world by the new camera.
+    """Return a prediction with other cameras, all pinholes, and scaled depth maps; see ``with_cameras``.
 
     Args:
         prediction: with cameras.
@@ -90,42 +86,11 @@ def with_views(
         sizes: (width, height) of the searched image of each frame.
         scales: [S], a factor for each depth map.
     """
-    old_cameras, old = cameras_of(prediction)
-    intrinsics = old.copy()
+    _, intrinsics = cameras_of(prediction)
     for index, (frame, size) in enumerate(zip(prediction.maps, sizes, strict=True)):
         factors = np.array(_factors(frame.original_size, size))
         intrinsics[index, (0, 1), (0, 1)] = views.focal[index] / factors * frame.scale
-    cameras = views.cam_from_world.astype(np.float32)
-    new = intrinsics.astype(np.float32)
-    height, width = prediction.images.shape[-2:]
-    points = prediction.world_points
-    if points is not None:
-        ratio = old[:, (0, 1), (0, 1)] / intrinsics[:, (0, 1), (0, 1)]
-        points = np.stack(
-            [
-                _moved(points[i], old_cameras[i], views.cam_from_world[i], scales[i] * np.array([*ratio[i], 1.0]))
-                for i in range(len(views))
-            ]
-        )
-    lenses = torch.from_numpy(new)
-    encoding = geometry.cameras_to_pose_encoding(torch.from_numpy(cameras), lenses, (height, width)).numpy()
-    if prediction.pose_enc is not None:
-        same = (cameras == prediction.cam_from_world).all((1, 2)) & (new == prediction.intrinsics).all((1, 2))
-        encoding[same] = prediction.pose_enc[same]
-    depth = prediction.depth
-    return replace(
-        prediction,
-        cam_from_world=cameras,
-        intrinsics=new,
-        pose_enc=encoding,
-        depth=None if depth is None else (depth * scales[:, None, None]).astype(np.float32),
-        world_points=points,
-    )
-
-
-def _moved(points: np.ndarray, before: np.ndarray, after: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    local = (points.astype(np.float64) @ before[:, :3].T + before[:, 3]) * ratio
-    return ((local - after[:, 3]) @ after[:, :3]).astype(np.float32)
+    return with_cameras(prediction, views.cam_from_world, intrinsics, scales)
 
 
 def _factors(original: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from qvggt.postprocess.frames import photo_mask
-from qvggt.postprocess.refine_tracks import Tracks
-from qvggt.postprocess.refine_views import Views, triangulate, widest_angles
+from qvggt.postprocess.refine.tracks import Tracks
+from qvggt.postprocess.refine.views import Views, triangulate, widest_angles
 from qvggt.types import Prediction
 
 _MIN_FITTED, _MIN_HELD_OUT = 20, 8

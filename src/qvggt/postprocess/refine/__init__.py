@@ -1,0 +1,1 @@
+"""Refinement of cameras by feature matches between the photographs, judged on matches that were held out."""
