@@ -12,7 +12,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 ROOMS = (
-    "__main__", "cli", "app", "plots", "bench", "train", "__init__", "api", "methods", "eval", "calibration",
+    "__main__", "cli", "app", "plots", "bench", "train", "__init__", "api", "machine", "methods", "eval", "calibration",
     "export", "inference", "postprocess", "checkpoint", "data", "weights", "nn", "backends", "model", "images",
     "options", "quant", "files", "geometry", "types", "version",
 )  # fmt: skip

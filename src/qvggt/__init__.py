@@ -14,6 +14,7 @@ from qvggt.version import __version__
 
 if TYPE_CHECKING:
     from qvggt.api.compare import compare
+    from qvggt.api.doctor import DoctorReport, doctor
     from qvggt.api.evaluate import evaluate
     from qvggt.api.export import export
     from qvggt.api.fidelity import FidelityReport, fidelity
@@ -70,6 +71,7 @@ _HOMES = {
     "qvggt.postprocess.similarity": ("align", "transformed"),
     "qvggt.postprocess.metric_scale": ("scaled",),
     "qvggt.api.compare": ("compare",),
+    "qvggt.api.doctor": ("DoctorReport", "doctor"),
     "qvggt.eval.comparison": ("ComparisonReport",),
     "qvggt.eval.report": ("Evaluation",),
     "qvggt.api.evaluate": ("evaluate",),
@@ -112,6 +114,7 @@ __all__ = [
     "CalibrationOptions",
     "CompareOptions",
     "ComparisonReport",
+    "DoctorReport",
     "Evaluation",
     "ExportReport",
     "FidelityReport",
@@ -140,6 +143,7 @@ __all__ = [
     "align",
     "attention_sensitivity",
     "compare",
+    "doctor",
     "evaluate",
     "export",
     "fidelity",

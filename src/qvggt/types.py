@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, NewType, get_args
 
 import numpy as np
@@ -40,22 +38,6 @@ class QvggtError(Exception):
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
-
-
-def did_you_mean(name: object, known: Iterable[str], shown: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return the end of a message about an unknown name, with the nearest known one; empty if none is near.
-
-    Args:
-        name: what the user gave.
-        known: the names that exist.
-        shown: what is suggested for some of them in place of the name.
-
-    >>> did_you_mean("GPTK", ["rtn", "awq", "gptq"]), did_you_mean("magic", ["rtn", "awq", "gptq"])
-    ('; did you mean gptq?', '')
-    """
-    folded = {each.casefold(): shown.get(each, each) for each in known}
-    close = difflib.get_close_matches(str(name).casefold(), folded, n=1)
-    return f"; did you mean {folded[close[0]]}?" if close else ""
 
 
 AttentionKind = Literal["exact", "frame", "pooled", "sampled"]

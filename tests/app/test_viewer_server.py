@@ -54,7 +54,7 @@ def test_only_this_machine_can_connect_unless_told_otherwise():
 
 def test_without_viser_the_sentence_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "viser", None)
-    with pytest.raises(QvggtError, match=r"pip install 'qvggt\[viewer\]'"), serving(ViewOptions()):
+    with pytest.raises(QvggtError, match=r'pip install "qvggt\[viewer\]"'), serving(ViewOptions()):
         pass
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from qvggt.options import LOCAL_HOSTS, ViewOptions
+from qvggt.options.messages import missing_extra
 from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def serving(options: ViewOptions) -> Iterator[ViserServer]:
     try:
         import viser
     except ImportError:
-        raise QvggtError("the viewer needs viser: pip install 'qvggt[viewer]' (or pip install viser)") from None
+        raise missing_extra("the viewer", "viewer") from None
     port = free_port(options.host, options.port)
     if port != options.port:
         log.warning("port %d is in use: the viewer takes %d", options.port, port)

@@ -33,6 +33,8 @@ SMALL_WIDTH = 512
 _BFLOAT16_GPU = (8, 0)
 """First compute capability with fast bfloat16 products (Ampere)."""
 _TRIAL_TOKENS, _TRIAL_WIDTH, _TRIAL_RUNS = 1374, 1024, 3
+PRODUCT_SIZE = _TRIAL_TOKENS * _TRIAL_WIDTH**2
+"""Multiplications of the product that ``product_seconds`` measures."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +144,8 @@ def usable_device(device: str) -> str:
     try:
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise QvggtError(f"device {device!r} cannot be used here ({reason}): choose cpu (--device)") from None
+        reason, way = str(error).splitlines()[0], "choose cpu (--device); qvggt doctor says more"
+        raise QvggtError(f"device {device!r} cannot be used here ({reason}): {way}") from None
     return place
 
 

@@ -58,9 +58,9 @@ def pick(device: str | torch.device, compute: Compute = "float32") -> Backend:
         reason = backend.unsupported_reason(device)
         if reason is None:
             if reasons:
-                log.warning("%s; using %s instead", "; ".join(reasons), backend.name)
+                log.warning("%s; using %s instead (see qvggt doctor)", "; ".join(reasons), backend.name)
             return backend
         reasons.append(reason)
     no_backend = f"int8 products are available on {' and '.join(_FOR)}, not on {device}"
-    log.warning("%s; computing in float32", "; ".join(reasons) or no_backend)
+    log.warning("%s; computing in float32 (see qvggt doctor)", "; ".join(reasons) or no_backend)
     return pick(device)

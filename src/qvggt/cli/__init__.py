@@ -11,6 +11,7 @@ from typing import Any
 from qvggt.cli.bench import bench
 from qvggt.cli.compare import compare
 from qvggt.cli.demo import demo
+from qvggt.cli.doctor import doctor
 from qvggt.cli.evaluate import evaluate
 from qvggt.cli.export import export
 from qvggt.cli.fidelity import fidelity
@@ -28,7 +29,8 @@ from qvggt.cli.sensitivity import sensitivity
 from qvggt.cli.stopping import Stopped, clean_stop
 from qvggt.cli.train import train
 from qvggt.cli.view import view
-from qvggt.types import QvggtError, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import QvggtError
 from qvggt.version import __version__
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -49,6 +51,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
     "render": render,
     "demo": demo,
+    "doctor": doctor,
 }
 
 
@@ -82,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        fail("out of memory: use fewer images, --memory or --window, or a smaller model", 1)
+        way = "use fewer images, --memory or --window, or a smaller model"
+        fail(f"out of memory: {way}; qvggt doctor says what fits here", 1)
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -61,4 +61,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "qvggt demo",
         "qvggt demo -o out/three --bits 3",
     ),
+    "doctor": (
+        "qvggt doctor",
+        "qvggt doctor --quick --json machine.json",
+    ),
 }

@@ -20,7 +20,8 @@ import tyro
 from qvggt.cli import arguments as given
 from qvggt.cli.examples import EXAMPLES
 from qvggt.cli.messages import say_why
-from qvggt.types import QvggtError, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from qvggt.api.progress import progress_bar
@@ -37,6 +37,11 @@ def progress(title: str) -> AbstractContextManager[OnProgress]:
 def say(text: str) -> None:
     """Print a line of results without wrapping it, so that names in it can be copied."""
     console.print(text, soft_wrap=True)
+
+
+def say_rich(text: RenderableType) -> None:
+    """Print styled text or a table as wide as the terminal, whose cells wrap; words are never cut."""
+    console.print(text)
 
 
 def say_table(table: Table) -> None:

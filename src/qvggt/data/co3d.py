@@ -23,7 +23,8 @@ from qvggt.data.files import read_mask, read_uint16, require_folder
 from qvggt.data.frames import DepthMap, Frame, build_scene, pinhole
 from qvggt.files.read import read_json, reading
 from qvggt.options import ImageOptions
-from qvggt.types import PathLike, QvggtError, Scene, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import PathLike, QvggtError, Scene
 
 SPLITS = ("test", "test-seen", "val", "train")
 

@@ -24,7 +24,8 @@ from qvggt.data.files import AGAIN, image_names, require_folder
 from qvggt.data.frames import Frame, build_scene, pinhole
 from qvggt.files.read import read_text, reading
 from qvggt.options import ImageOptions
-from qvggt.types import PathLike, QvggtError, Scene, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import PathLike, QvggtError, Scene
 
 SPLITS = ("test", "train")
 

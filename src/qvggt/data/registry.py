@@ -12,7 +12,8 @@ from qvggt.data.dataset import DatasetReader
 from qvggt.data.rooms import family as rooms
 from qvggt.data.rooms.reader import RoomsReader
 from qvggt.data.sampling import ALL_FRAMES, FrameChoice
-from qvggt.types import PathLike, QvggtError, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import PathLike, QvggtError
 
 
 @dataclass(frozen=True)

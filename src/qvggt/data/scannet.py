@@ -22,7 +22,8 @@ from qvggt.data.files import AGAIN, image_names, photo_size, read_matrix, read_m
 from qvggt.data.frames import DepthMap, Frame, build_scene, invert_pose, scale_intrinsics
 from qvggt.files.read import read_text
 from qvggt.options import ImageOptions
-from qvggt.types import PathLike, QvggtError, Scene, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import PathLike, QvggtError, Scene
 
 SPLITS = ("train", "val", "test")
 

@@ -13,7 +13,8 @@ from qvggt.data.sampling import FrameChoice, choose_frames, choose_sequences
 from qvggt.data.splits import check_split
 from qvggt.eval.protocols import PROTOCOLS, Protocol
 from qvggt.options import Selection
-from qvggt.types import QvggtError, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import QvggtError
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from qvggt.eval.plan import SceneTask
 from qvggt.eval.results import SceneResult
 from qvggt.eval.run import EvaluationPass
 from qvggt.options import RunOptions
+from qvggt.options.messages import missing_extra
 from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def _import_ray() -> Any:
         import ray
         import ray.exceptions
     except ImportError as error:
-        raise QvggtError('the engine "ray" needs Ray: pip install "qvggt[ray]"') from error
+        raise missing_extra("the engine 'ray'", "ray") from error
     return ray
 
 

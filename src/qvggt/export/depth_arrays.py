@@ -11,7 +11,8 @@ import numpy as np
 from qvggt.export.depth_images import safe_names, valid_depth
 from qvggt.files import make_folder, new_file, write_json
 from qvggt.options import Unit
-from qvggt.types import Prediction, QvggtError
+from qvggt.options.messages import missing_extra
+from qvggt.types import Prediction
 
 
 def write_depth_arrays(
@@ -55,7 +56,7 @@ def _exr_writer() -> Callable[[Path, np.ndarray], None]:
     try:
         import OpenEXR
     except ImportError as error:
-        raise QvggtError('EXR files need: pip install "qvggt[exr]"; or choose --depth-files npy') from error
+        raise missing_extra("choose --depth-files npy, as EXR", "exr") from error
 
     def write(path: Path, depth: np.ndarray) -> None:
         header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from qvggt.images.files import quote
+from qvggt.options.messages import missing_extra
 from qvggt.types import PathLike, QvggtError
 
 Moving = Literal["mp4", "gif", "webp"]
@@ -50,7 +51,7 @@ def moving_kind(path: PathLike) -> Moving:
     if kind is None:
         raise QvggtError(f"moving pictures are .mp4, .gif or .webp files, got {quote(path)}: choose such a name")
     if kind == "mp4" and find_spec("av") is None:
-        raise QvggtError("MP4 needs PyAV: pip install 'qvggt[video]' (or pip install av), or choose .gif or .webp")
+        raise missing_extra("choose .gif or .webp, as MP4", "video")
     return kind
 
 

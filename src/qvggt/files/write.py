@@ -50,7 +50,11 @@ def _temporary_cache(reason: str) -> Path:
     if _temporary is None or not _temporary.is_dir():
         _temporary = Path(tempfile.mkdtemp(prefix="qvggt-cache-"))
         atexit.register(shutil.rmtree, _temporary, ignore_errors=True)
-        log.warning("no folder for caches (%s): set XDG_CACHE_HOME to keep caches; using %s", reason, _temporary)
+        log.warning(
+            "no folder for caches (%s): set XDG_CACHE_HOME to keep caches; using %s (see qvggt doctor)",
+            reason,
+            _temporary,
+        )
     return _temporary
 
 

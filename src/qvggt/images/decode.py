@@ -22,6 +22,7 @@ from qvggt.images.deep import WhiteLevel
 from qvggt.images.files import READABLE, VIDEO_SUFFIXES, os_reason, quote, source_mode, suffix
 from qvggt.images.limits import DecodingBytes, check_pixels, fitting_divisor, pillow_limit
 from qvggt.images.raw import is_raw, read_raw
+from qvggt.options.messages import missing_extra
 from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)
@@ -237,7 +238,7 @@ def _open_heic(path: Path, max_bytes: int | None) -> Image.Image:
     try:
         import pillow_heif
     except ImportError as error:
-        raise QvggtError(f'{quote(path)} is a HEIC image, which needs: pip install "qvggt[heic]"') from error
+        raise missing_extra(f"{quote(path)} is a HEIC image, which", "heic") from error
     heif = pillow_heif.open_heif(path)  # applies the file's rotations and resets its EXIF orientation
     check_pixels(heif.size, quote(path))
     fitting_divisor(DecodingBytes(heif.size[0] * heif.size[1] * _HEIC_PIXEL_BYTES), max_bytes, (1,), quote(path))

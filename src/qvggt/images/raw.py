@@ -11,6 +11,7 @@ from PIL import Image
 
 from qvggt.images.files import RAW_SUFFIXES, quote, suffix
 from qvggt.images.limits import DecodingBytes, check_pixels, fitting_divisor
+from qvggt.options.messages import missing_extra
 from qvggt.types import QvggtError
 
 _MAGIC = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"IIRT", b"MMOR", b"MMRO", b"IIU\0", b"\0MRM", b"FOVb")
@@ -56,7 +57,7 @@ def read_raw(path: Path, max_bytes: int | None = None) -> tuple[Image.Image, int
     try:
         import rawpy
     except ImportError as error:
-        raise QvggtError(f'{quote(path)} is a camera raw file, which needs: pip install "qvggt[raw]"') from error
+        raise missing_extra(f"{quote(path)} is a camera raw file, which", "raw") from error
     try:
         with rawpy.imread(str(path)) as raw:
             size = (raw.sizes.width, raw.sizes.height)

@@ -18,6 +18,7 @@ from qvggt.images.color import HDR_NAMES
 from qvggt.images.files import os_reason, quote
 from qvggt.images.limits import DecodingBytes, MemoryLeft, fitting_divisor
 from qvggt.images.video_frames import FrameConverter
+from qvggt.options.messages import missing_extra
 from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ def _opened(path: Path) -> Iterator[Callable[[], Any]]:
         import av
         from av.error import FFmpegError
     except ImportError as error:
-        raise QvggtError(f'{quote(path)} is a video, which needs: pip install "qvggt[video]"') from error
+        raise missing_extra(f"{quote(path)} is a video, which", "video") from error
     try:
         # Opened here rather than by FFmpeg, which would take a name like "concat:..." for a protocol.
         file = _VideoFile(path)

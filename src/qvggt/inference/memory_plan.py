@@ -140,9 +140,13 @@ def model_size(
         return _sized(model, program, model.aggregator.global_attention)
     opened = open_model(model, revision)
     chosen = choose("cpu", compute, opened.config.embed_dim, opened.recipe is not None)
-    network = opened.shell(chosen.compute)
-    program = resident_memory_bytes() + _LOADER_BYTES + _READER_BYTES + _TENSOR_BYTES * len(network.state_dict())
-    return _sized(network, program, attention_in(opened, global_attention))
+    return size_when_loaded(opened.shell(chosen.compute), attention_in(opened, global_attention))
+
+
+def size_when_loaded(shell: VGGT, attention: str | AttentionPlan = "exact") -> ModelSize:
+    """Return the memory that a model on the meta device, and its global attention, will take here once it is loaded."""
+    program = resident_memory_bytes() + _LOADER_BYTES + _READER_BYTES + _TENSOR_BYTES * len(shell.state_dict())
+    return _sized(shell, program, attention)
 
 
 def _sized(model: VGGT, program_bytes: int, attention: str | AttentionPlan) -> ModelSize:
@@ -261,13 +265,26 @@ def _smaller(size: PassSize) -> Iterator[PassSize]:
         yield replace(size, chunk_tokens=chunk, dense_frames=frames)
 
 
+def largest_window(model: ModelSize, size: PassSize, limit_bytes: int) -> int:
+    """Return the most frames of a window that fits a limit in the smallest chunks; 0 if no two frames do.
+
+    Args:
+        model: memory of the model and its process.
+        size: the input; its other frames are kept in files while a window passes.
+        limit_bytes: of the whole process.
+    """
+    *_, least = _smaller(size)
+    total = size.frames + size.other_frames + size.stored_frames
+    windows = (
+        replace(least, frames=count, other_frames=0, stored_frames=total - count)
+        for count in range(size.frames if size.other_frames else size.frames - 1, 1, -1)
+    )
+    return next((window.frames for window in windows if _plan(model, window, 0).peak_bytes <= limit_bytes), 0)
+
+
 def _too_large(model: ModelSize, least: MemoryPlan, limit_bytes: int) -> str:
     total = least.size.frames + least.size.other_frames + least.size.stored_frames
-    windows = (
-        replace(least.size, frames=count, other_frames=0, stored_frames=total - count)
-        for count in range(least.size.frames if least.size.other_frames else least.size.frames - 1, 1, -1)
-    )
-    frames = next((size.frames for size in windows if _plan(model, size, 0).peak_bytes <= limit_bytes), 0)
+    frames = largest_window(model, least.size, limit_bytes)
     way = f"reconstruct windows of {frames} frames (--window {frames})" if frames else "use a smaller model"
     if frames and least.size.other_frames:
         way = f"keep windows of {frames} frames in files (folder=...)"
@@ -276,5 +293,6 @@ def _too_large(model: ModelSize, least: MemoryPlan, limit_bytes: int) -> str:
     needed = size_text(least.peak_bytes * 1.005)  # rounded up, or the figure itself might be refused
     return (
         f"{total} frames of {least.size.width_px}x{least.size.height_px} px need at least {needed}, more than the "
-        f"{size_text(limit_bytes)} allowed: raise the limit, use fewer frames, or {way}"
+        f"{size_text(limit_bytes)} allowed: raise the limit, use fewer frames, or {way} "
+        "(qvggt doctor says what fits here)"
     )

@@ -15,10 +15,11 @@ from qvggt.calibration.unit_store import UnitResult
 from qvggt.methods.common import refuse_budget, uniform_schemes
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.options import QuantizeOptions, TokenClass, parse_token_classes
+from qvggt.options.messages import did_you_mean
 from qvggt.quant.recipe import Provenance, Recipe
 from qvggt.quant.scheme import LayerScheme, LayerShape, Scheme
 from qvggt.quant.source import TensorSource
-from qvggt.types import LayerId, OnProgress, QvggtError, did_you_mean
+from qvggt.types import LayerId, OnProgress, QvggtError
 
 SensitivityCache = MutableMapping[str, SensitivityReport]
 """Measured sensitivities by a fingerprint of everything that they depend on; runs that share it measure once."""

@@ -12,7 +12,8 @@ from qvggt.methods.gptq import Gptq
 from qvggt.methods.qvggt import Qvggt, QvggtPlus
 from qvggt.methods.rtn import Rtn
 from qvggt.methods.smoothquant import QuaRot, SmoothQuant
-from qvggt.types import QvggtError, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import QvggtError
 
 ENTRY_POINTS = "qvggt.methods"
 """Entry point group under which a package registers its methods: ``my-method = "my_package:MyMethod"``."""

@@ -10,7 +10,8 @@ from typing import Any, Literal, cast, get_args
 from qvggt.files.read import read_json_object
 from qvggt.options.checks import check_fields
 from qvggt.options.choices import Supervision, check_choice
-from qvggt.types import AttentionPlan, BlockAttention, PathLike, PlanLevel, QvggtError, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import AttentionPlan, BlockAttention, PathLike, PlanLevel, QvggtError
 
 AttentionName = Literal["auto", "exact", "merged"]
 

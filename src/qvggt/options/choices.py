@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Literal, get_args
 
-from qvggt.types import QvggtError, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import QvggtError
 
 Head = Literal["camera", "depth", "point"]
 """Outputs of the model: cameras, depth maps, point maps."""

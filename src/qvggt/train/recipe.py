@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from qvggt.files.read import read_json, reading
 from qvggt.model import VGGTConfig
-from qvggt.types import PathLike, QvggtError, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import PathLike, QvggtError
 
 
 def _nano_matching() -> VGGTConfig:

@@ -19,8 +19,9 @@ from qvggt.model.vggt import VGGT
 from qvggt.nn.convert import check_depths, parameter_shapes
 from qvggt.nn.half import use_half
 from qvggt.options import ALL_HEADS, Compute, Head
+from qvggt.options.messages import did_you_mean
 from qvggt.quant.source import TensorSource, check_tensors
-from qvggt.types import OnProgress, PathLike, QvggtError, did_you_mean
+from qvggt.types import OnProgress, PathLike, QvggtError
 from qvggt.weights.files import FILE_NAMES, TORCH_SUFFIXES, SafetensorsSource, choose_file, hash_files, open_weight_file
 from qvggt.weights.hub import download
 from qvggt.weights.names import ANCHOR, TensorView, model_names

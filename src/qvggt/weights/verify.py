@@ -24,7 +24,10 @@ def verify_file(path: Path) -> bool:
     with reading(path):
         if expected is not None:
             if hash_files([path]) != f"sha256:{expected}":
-                raise QvggtError(f"{path} is damaged: its hash is not the hub's; delete it and download it again")
+                raise QvggtError(
+                    f"{path} is damaged: its hash is not the hub's; delete it and download it again "
+                    "(qvggt doctor names the cache)"
+                )
             return True
         if not zipfile.is_zipfile(path):
             return False

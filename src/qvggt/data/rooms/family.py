@@ -16,7 +16,8 @@ from qvggt.data.rooms.pack import pack_rooms
 from qvggt.data.rooms.paths import PathDrawer
 from qvggt.data.rooms.render import render
 from qvggt.data.rooms.scene import RoomFamily
-from qvggt.types import QvggtError, Scene, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import QvggtError, Scene
 
 __all__ = ["SPLITS", "RoomBatch", "RoomFamily", "RoomSplit", "choose_rooms", "load_rooms", "render_rooms", "room_scene"]
 

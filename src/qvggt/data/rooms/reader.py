@@ -8,7 +8,8 @@ from dataclasses import replace
 from qvggt.data.dataset import SequenceRecord, chosen_frames
 from qvggt.data.rooms.family import SPLITS, room_scene
 from qvggt.options import ImageOptions
-from qvggt.types import QvggtError, Scene, did_you_mean
+from qvggt.options.messages import did_you_mean
+from qvggt.types import QvggtError, Scene
 
 _GROUP = "rooms"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qvggt.geometry import Similarity, check_points
-from qvggt.types import QvggtError
+from qvggt.options.messages import missing_extra
 
 ICP_DISTANCE_M = 0.1
 """Largest distance between corresponding points in ICP."""
@@ -53,7 +53,7 @@ def refine_icp(source: np.ndarray, target: np.ndarray, distance_m: float = ICP_D
     try:
         import small_gicp
     except ImportError as error:
-        raise QvggtError('point-map metrics need small_gicp: pip install "qvggt[eval]"') from error
+        raise missing_extra("the alignment of point maps", "eval") from error
     source, target = check_points(source), check_points(target)
     matrix = np.eye(4)
     if min(len(source), len(target)) >= _ICP_FEWEST_POINTS:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from qvggt.options import RefineOptions
+from qvggt.options.messages import missing_extra
 from qvggt.types import QvggtError
 
 MIN_MATCHES = 15
@@ -53,7 +54,7 @@ def pycolmap_module() -> Any:
     try:
         import pycolmap
     except ImportError as error:
-        raise QvggtError('refinement needs pycolmap: pip install "qvggt[colmap]"') from error
+        raise missing_extra("refinement", "colmap") from error
     if not hasattr(pycolmap, "FeatureExtractor"):
         raise QvggtError(f'pycolmap {pycolmap.__version__} is too old: pip install --upgrade "qvggt[colmap]"')
     return pycolmap
