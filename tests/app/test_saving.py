@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from qvggt.app.saving import file_bytes, frame_picture, in_meters, save_as
+from qvggt.app.saving import file_bytes, frame_pictures, in_meters, save_as
 from qvggt.export.result import Result, ResultInfo, open_result
 from qvggt.types import QvggtError
 
 
 def test_a_photograph_is_shown_beside_its_depth(room):
-    picture = frame_picture(room, 1)
+    picture = next(frame_pictures(room, [1]))
     height, width = room.depth.shape[1:]
     larger = picture.shape[0] // height
     assert picture.shape[1] >= 560

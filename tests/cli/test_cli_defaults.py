@@ -15,6 +15,8 @@ from qvggt.options import (
     METHOD,
     SENSITIVITY_BITS,
     SENSITIVITY_CALIBRATION,
+    AppLimits,
+    AppOptions,
     BenchOptions,
     CalibrationOptions,
     CompareOptions,
@@ -151,6 +153,12 @@ EXPECTED = {
         **fields(TurntableOptions, "seconds", "size"),
         "turn": TurntableOptions.turn_deg,
     },
+    "app": {
+        **fields(AppOptions, "models", "host", "port", "compute", "device"),
+        **{f"max_{name}": getattr(AppLimits, name) for name in ("images", "megapixels", "points", "waiting")},
+        "max_mb": AppLimits.file_mb,
+        "memory": AppLimits.memory_bytes,
+    },
     "export": {
         **fields(FormatOptions, "resolution", "shared_camera", "text", "max_points", "points_from", "depth_files"),
         "drop_percent": FormatOptions.drop_percent,
@@ -161,6 +169,7 @@ OUTPUTS = {"output", "json", "html", "turntable", "plot", "profile", "overwrite"
 OF_THE_COMMAND = {
     "train": {"start_from", "minutes", "threads", "render_apart"},
     "inspect": {"verify", "layers"},
+    "app": {"password_file"},
     "export": {"images"},
     "reconstruct": {"threads"},
     "quantize": {"threads"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,17 +127,24 @@ def turntable(
     return pictures
 
 
-def frame_picture(prediction: Prediction, frame: int) -> np.ndarray:
-    """Return a photograph beside its depth as one sRGB image [H, W, 3]; the photograph alone if there is no depth."""
-    from qvggt.export.depth_images import DepthRange, valid_depth
+def frame_pictures(prediction: Prediction, frames: Sequence[int] | None = None) -> Iterator[np.ndarray]:
+    """Yield photographs beside their depth as sRGB images [H, W, 3]; the photographs alone if there is no depth.
+
+    Args:
+        prediction: with images.
+        frames: which; None for all.
+    """
+    from qvggt.export.depth_images import DepthRange, depth_frames
     from qvggt.postprocess.frames import to_uint8
 
-    photo = to_uint8(prediction.images[frame].transpose(1, 2, 0))
+    chosen = range(len(prediction.images)) if frames is None else frames
+    photos = (to_uint8(prediction.images[frame].transpose(1, 2, 0)) for frame in chosen)
     if prediction.depth is None:
-        return photo
-    valid = valid_depth(prediction)
-    colors = DepthRange.robust(prediction.depth, valid).colors(prediction.depth[frame], valid[frame])
-    gap = np.full((len(photo), max(2, photo.shape[1] // 60), 3), 255, np.uint8)
-    both = np.concatenate((photo, gap, colors), axis=1)
-    larger = -(-_PANEL_PX // both.shape[1])
-    return both.repeat(larger, 0).repeat(larger, 1)
+        yield from photos
+        return
+    colors = DepthRange.robust_of(lambda: (depth[valid] for depth, valid in depth_frames(prediction)))
+    for photo, (depth, valid) in zip(photos, depth_frames(prediction, chosen), strict=True):
+        gap = np.full((len(photo), max(2, photo.shape[1] // 60), 3), 255, np.uint8)
+        both = np.concatenate((photo, gap, colors.colors(depth, valid)), axis=1)
+        larger = -(-_PANEL_PX // both.shape[1])
+        yield both.repeat(larger, 0).repeat(larger, 1)

@@ -18,7 +18,7 @@ from qvggt.app.controls import Controls, Tools
 from qvggt.app.measure import Ruler
 from qvggt.app.pace import Pace
 from qvggt.app.picking import looking
-from qvggt.app.saving import file_bytes, frame_picture, in_meters, save_as, screenshot, turntable
+from qvggt.app.saving import file_bytes, frame_pictures, in_meters, save_as, screenshot, turntable
 from qvggt.app.scene import RADIUS, Layer, Look, Scene
 from qvggt.app.server import serving, url_of
 from qvggt.export.moving import FRAMES_PER_SECOND, moving_kind, moving_picture
@@ -214,7 +214,9 @@ class Viewer:
         if self._tools.picking.value:
             return
         prediction = self.scene.layers[layer].prediction
-        self._tools.show_photo(frame_picture(prediction, frame), f"{prediction.names[frame]}, beside its depth")
+        self._tools.show_photo(
+            next(frame_pictures(prediction, [frame])), f"{prediction.names[frame]}, beside its depth"
+        )
         place, rotation = self.scene.camera(layer, frame)
         with self._lock:
             before = self._entered.pop(client.client_id, None)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from qvggt.cli.app import app
 from qvggt.cli.bench import bench
 from qvggt.cli.compare import compare
 from qvggt.cli.demo import demo
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "reconstruct": reconstruct,
     "frames": frames,
     "view": view,
+    "app": app,
     "scale": scale,
     "refine": refine,
     "export": export,
@@ -83,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             sys.exit(1)
         fail(_system_message(error), 1)
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        from qvggt.inference.process_memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
             raise
         way = "use fewer images, --memory or --window, or a smaller model"
         fail(f"out of memory: {way}; qvggt doctor says what fits here", 1)
@@ -123,11 +127,6 @@ def _system_message(error: OSError) -> str:
         return "the disk is full: free some space or choose another place"
     reason = error.strerror or str(error) or type(error).__name__
     return f"{error.filename!r}: {reason}" if error.filename else reason
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
 
 
 def _abandon_stdout() -> None:

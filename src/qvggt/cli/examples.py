@@ -16,6 +16,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "qvggt view house-float house-4bit",
         "qvggt view house --html house.html",
     ),
+    "app": (
+        "qvggt app",
+        "qvggt app vggt-4bit facebook/VGGT-1B",
+        "qvggt app vggt-4bit --host 0.0.0.0 --password-file password.txt",
+    ),
     "scale": (
         "qvggt scale house --scale a.jpg:b.jpg=1.5m",
         "qvggt scale house --scale gps --align-world -o house-meters",

@@ -3,6 +3,7 @@
 The public verbs and the command line read their defaults from here, so that they cannot disagree.
 """
 
+from qvggt.options.app import AppLimits, AppOptions
 from qvggt.options.attention import (
     ATTENTION_PRESETS,
     AttentionName,
@@ -77,6 +78,8 @@ __all__ = [
     "SENSITIVITY_BITS",
     "SENSITIVITY_CALIBRATION",
     "TOKEN_CLASSES",
+    "AppLimits",
+    "AppOptions",
     "AttentionName",
     "AttentionOptions",
     "BenchOptions",

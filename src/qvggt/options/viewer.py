@@ -30,8 +30,7 @@ class ViewOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not 1 <= self.port <= 65535:
-            raise QvggtError(f"the port must be in 1..65535, got {self.port} (--port)")
+        check_port(self.port)
         if self.max_points < 1:
             raise QvggtError(f"the number of points must be at least 1, got {self.max_points} (--max-points)")
 
@@ -70,3 +69,9 @@ class TurntableOptions:
     def size_px(self) -> tuple[int, int]:
         """Width and height of each scene."""
         return self.size[0], self.size[-1]
+
+
+def check_port(port: int) -> None:
+    """Raise QvggtError unless a TCP port can have this number."""
+    if not 1 <= port <= 65535:
+        raise QvggtError(f"the port must be in 1..65535, got {port} (--port)")
