@@ -27,7 +27,7 @@ def exported(source: Source) -> Path:
     """Return the piece as an ONNX file in float32, exported now if no engine has done so before."""
     path = source.shared / "float32.onnx"
     if not path.exists():
-        with written_plainly():
+        with written_plainly(source.module):
             torch.onnx.export(
                 source.module, (source.tokens,), path, dynamo=True, external_data=False, opset_version=_OPSET,
                 verbose=False,
@@ -47,8 +47,9 @@ def _dynamic_int8(exported_to: Path, target: Path) -> None:
 
 
 def _four_bits(accuracy_level: int, exported_to: Path, target: Path) -> None:
-    import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    import onnx
 
     logging.disable(logging.INFO)  # it tells of every node
     model: Any = onnx.load(exported_to)

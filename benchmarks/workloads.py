@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,8 @@ from qvggt.api import reconstruct as api
 from qvggt.model import VGGTConfig
 from qvggt.model.aggregator import Aggregator
 from qvggt.model.dense_head import DenseHead
-from qvggt.model.layers import Block, RopeTable
+from qvggt.model.layers import FLOAT_ARITHMETIC, Arithmetic, Block, use_arithmetic
+from qvggt.onnx.graph import rotated_plainly
 
 Piece = Literal["block", "head", "model"]
 CONFIGS: Mapping[str, Callable[[], VGGTConfig]] = {
@@ -133,20 +133,8 @@ class WholeModel(nn.Module):
 
 
 @contextmanager
-def written_plainly() -> Iterator[None]:
-    """Let pieces compute RoPE in the way that exporters follow best, as long as the ``with`` lasts.
-
-    What saves memory in torch, rotating queries in place, becomes scattered writes in a graph, which would slow the
-    other engines down.
-    """
-    with mock.patch("qvggt.model.layers.apply_rope", apply_rope_plainly):
-        yield
-
-
-def apply_rope_plainly(x: Tensor, rope: RopeTable | None) -> Tensor:
-    """Rotate queries or keys [B, heads, N, head_dim] as ``qvggt.model.layers.apply_rope`` does, not in place."""
-    if rope is None:
-        return x
-    cos, sin = rope
-    row_first, row_second, column_first, column_second = x.chunk(4, -1)
-    return x * cos + torch.cat((-row_second, row_first, -column_second, column_first), -1) * sin
+def written_plainly(module: nn.Module) -> Iterator[None]:
+    """Let a piece compute RoPE in the way that exporters follow best, as long as the ``with`` lasts."""
+    use_arithmetic(module, Arithmetic(rotate=rotated_plainly))
+    yield
+    use_arithmetic(module, FLOAT_ARITHMETIC)

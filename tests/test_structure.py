@@ -13,7 +13,7 @@ BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 ROOMS = (
     "__main__", "cli", "app", "plots", "bench", "train", "__init__", "api", "machine", "methods", "eval", "calibration",
-    "export", "inference", "postprocess", "checkpoint", "data", "weights", "nn", "backends", "model", "images",
+    "export", "inference", "postprocess", "onnx", "checkpoint", "data", "weights", "nn", "backends", "model", "images",
     "options", "quant", "files", "geometry", "types", "version",
 )  # fmt: skip
 """Top to bottom: a room imports only rooms to its right. A file directly in the package is a room of its own."""
@@ -22,6 +22,7 @@ ONLY = {
     "model": {"geometry", "options", "types"},
     "quant": {"types"},
     "backends": {"files", "options", "quant", "types"},
+    "onnx": {"model", "nn", "options", "quant", "types"},
     "export": {"files", "geometry", "images", "options", "postprocess", "types"},
     "postprocess": {"files", "geometry", "images", "options", "types"},
     "images": {"files", "options", "types"},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qvggt.api.doctor import DoctorReport, doctor
     from qvggt.api.evaluate import evaluate
     from qvggt.api.export import export
+    from qvggt.api.export_model import OnnxReport, export_model
     from qvggt.api.fidelity import FidelityReport, fidelity
     from qvggt.api.known_cameras import with_known_cameras
     from qvggt.api.metric_scale import to_meters
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         CompareOptions,
         FormatOptions,
         KnownCameras,
+        OnnxOptions,
         QuantizeOptions,
         RefineOptions,
         RunOptions,
@@ -84,11 +86,13 @@ _HOMES = {
         "RefineOptions",
         "RunOptions",
         "KnownCameras",
+        "OnnxOptions",
         "ScaleOptions",
         "Selection",
         "SensitivityOptions",
         "WindowOptions",
     ),
+    "qvggt.api.export_model": ("OnnxReport", "export_model"),
     "qvggt.api.fidelity": ("FidelityReport", "fidelity"),
     "qvggt.api.refine": ("refine",),
     "qvggt.postprocess.refine.refinement": ("Refinement",),
@@ -123,6 +127,8 @@ __all__ = [
     "ImageSet",
     "KnownCameras",
     "OnProgress",
+    "OnnxOptions",
+    "OnnxReport",
     "PointCloud",
     "Prediction",
     "QuantizeOptions",
@@ -146,6 +152,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "export_model",
     "fidelity",
     "load",
     "load_prediction",

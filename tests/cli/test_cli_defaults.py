@@ -26,6 +26,7 @@ from qvggt.options import (
     ImageOptions,
     InferenceOptions,
     LoadOptions,
+    OnnxOptions,
     QuantizeOptions,
     RefineOptions,
     RunOptions,
@@ -159,6 +160,7 @@ EXPECTED = {
         "max_mb": AppLimits.file_mb,
         "memory": AppLimits.memory_bytes,
     },
+    "export-model": fields(OnnxOptions, "size", "heads", "compute", "check_frames"),
     "export": {
         **fields(FormatOptions, "resolution", "shared_camera", "text", "max_points", "points_from", "depth_files"),
         "drop_percent": FormatOptions.drop_percent,

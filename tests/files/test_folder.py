@@ -258,3 +258,11 @@ def test_check_space_compares_with_the_disk(tmp_path):
     check_space(tmp_path / "deep" / "x", 1000)
     with pytest.raises(QvggtError, match=r"the disk is full: .* needs about 1000000000 MB"):
         check_space(tmp_path / "deep" / "x", 10**15)
+
+
+def test_finish_folder__removes_the_lock_of_a_command_that_was_killed_at_its_end(tmp_path):
+    with new_folder(tmp_path / "a", ()) as staging:
+        (staging / "x").write_text("x")
+    (tmp_path / ".a.qvggt-lock").touch()
+    finish_folder(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

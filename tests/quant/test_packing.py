@@ -19,6 +19,13 @@ def pack_slowly(row, bits):
     return [(stream >> (32 * i)) & 0xFFFFFFFF for i in range(-(-len(row) * bits // 32))]
 
 
+@pytest.mark.parametrize("bits", [3, 4, 8])
+def test_unpack_rows__a_transposed_column_of_one_word(bits):
+    zeros = torch.arange(3, dtype=torch.int8)[None].repeat(5, 1)  # zero points [groups, out] of 3 output channels
+    stored = pack_rows(zeros, bits).T.contiguous()  # [1, 5]
+    assert torch.equal(unpack_rows(stored.T, bits, 3), zeros)
+
+
 @given(st.integers(2, 8), st.integers(1, 4), st.integers(1, 200), st.integers(0, 1000))
 @settings(deadline=None, max_examples=150)
 def test_unpack_undoes_pack_and_pack_is_the_defined_stream(bits, rows, count, seed):

@@ -15,6 +15,7 @@ from qvggt.cli.demo import demo
 from qvggt.cli.doctor import doctor
 from qvggt.cli.evaluate import evaluate
 from qvggt.cli.export import export
+from qvggt.cli.export_model import export_model
 from qvggt.cli.fidelity import fidelity
 from qvggt.cli.frames import frames
 from qvggt.cli.inspect import inspect
@@ -42,6 +43,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "scale": scale,
     "refine": refine,
     "export": export,
+    "export-model": export_model,
     "quantize": quantize,
     "evaluate": evaluate,
     "compare": compare,

@@ -33,6 +33,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "qvggt export house -o house-colmap --format colmap",
         "qvggt export house -o house-depth --format depth --depth-files npy",
     ),
+    "export-model": (
+        "qvggt export-model vggt-4bit -o vggt-4bit.onnx",
+        "qvggt export-model facebook/VGGT-1B -o vggt.onnx --size 518 392 --heads camera depth",
+    ),
     "quantize": (
         "qvggt quantize facebook/VGGT-1B -o vggt-4bit",
         "qvggt quantize facebook/VGGT-1B -o vggt-4bit --method qvggt+ --calib photos/",

@@ -99,7 +99,7 @@ def check_space(folder: PathLike, needed_bytes: int) -> None:
 
 
 def finish_folder(folder: PathLike) -> None:
-    """Complete the renames of a command that was killed while it filled a folder; call it before reading a result.
+    """Complete what a killed command left undone in a folder and beside it; call it before reading a result.
 
     Raises:
         QvggtError: another command is writing to the folder, or the renames cannot be completed.
@@ -108,6 +108,8 @@ def finish_folder(folder: PathLike) -> None:
     if (target / JOURNAL).exists():
         with system_errors(target), lock_folder(target):
             _complete(target)
+    if target.is_dir():
+        _clear_beside(target)
 
 
 def _check_target(target: Path, contents: Collection[str], overwrite: bool) -> None:

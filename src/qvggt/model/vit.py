@@ -50,8 +50,8 @@ class VisionTransformer(nn.Module):
         patches = self.patch_embed(images)  # [B, P, C]
         rows, columns = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
         position = self.position_embedding(rows, columns).to(patches.dtype)  # [1, 1+P, C]
-        cls = (self.cls_token + position[:, :1]).expand(len(patches), -1, -1)  # [B, 1, C]
-        registers = self.register_tokens.expand(len(patches), -1, -1)  # [B, R, C]
+        cls = (self.cls_token + position[:, :1]).expand(patches.shape[0], -1, -1)  # [B, 1, C]
+        registers = self.register_tokens.expand(patches.shape[0], -1, -1)  # [B, R, C]
         return torch.cat((cls, registers, patches + position[:, 1:]), 1)  # [B, 1+R+P, C]
 
     def finish(self, x: Tensor) -> Tensor:

@@ -43,7 +43,15 @@ from qvggt.options.choices import (
     parse_token_classes,
 )
 from qvggt.options.evaluation import BenchOptions, RunOptions, Selection
-from qvggt.options.export import FORMAT_POINTS, DepthFiles, ExportFormat, FormatOptions, Resolution
+from qvggt.options.export import (
+    FORMAT_POINTS,
+    DepthFiles,
+    ExportFormat,
+    FormatOptions,
+    OnnxCompute,
+    OnnxOptions,
+    Resolution,
+)
 from qvggt.options.inference import (
     ExportOptions,
     FrameOptions,
@@ -102,6 +110,8 @@ __all__ = [
     "KnownCameras",
     "KnownDistance",
     "LoadOptions",
+    "OnnxCompute",
+    "OnnxOptions",
     "PictureFormat",
     "Place",
     "PointsFrom",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qvggt.options.checks import check_fields
-from qvggt.options.choices import PointsFrom, check_choice
+from qvggt.options.choices import ALL_HEADS, Head, PointsFrom, check_choice, check_heads
 from qvggt.types import QvggtError
 
 ExportFormat = Literal["colmap", "nerfstudio", "splat", "ply", "glb", "trajectory", "depth"]
@@ -19,10 +19,42 @@ Resolution = Literal["original", "processed"]
 DepthFiles = Literal["png", "npy", "exr"]
 """Depth as 16-bit integers with a scale, as NumPy arrays, or as OpenEXR images."""
 
+OnnxCompute = Literal["float32", "int8"]
+"""Arithmetic of packed linear layers in an ONNX file."""
+
 FORMAT_POINTS: dict[ExportFormat, int] = {
     "colmap": 100_000, "nerfstudio": 100_000, "splat": 100_000, "ply": 1_000_000, "glb": 1_000_000
 }  # fmt: skip
 """Most points of each format that has points, if no number is given."""
+
+
+@dataclass(frozen=True)
+class OnnxOptions:
+    """What the ONNX file of a model contains.
+
+    Attributes:
+        size: width and height in pixels of its images; a single number for squares, none for the model's own size.
+        heads: outputs.
+        compute: arithmetic of packed linear layers: ``float32``, or ``int8``, which rounds activations to 8 bits.
+        check_frames: numbers of frames with which the file is run and compared with the model; none to skip it.
+
+    Raises:
+        QvggtError: a value is out of range.
+    """
+
+    size: tuple[int, ...] = ()
+    heads: tuple[Head, ...] = ALL_HEADS
+    compute: OnnxCompute = "float32"
+    check_frames: tuple[int, ...] = (1, 2)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_heads(self.heads)
+        check_choice("arithmetic", self.compute, OnnxCompute)
+        if len(self.size) > 2 or min((1, *self.size)) < 1:
+            raise QvggtError(f"the size must be a width, or a width and a height, got {self.size} (--size)")
+        if min((1, *self.check_frames)) < 1:
+            raise QvggtError(f"numbers of frames must be at least 1, got {self.check_frames} (--check-frames)")
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,8 @@ def unpack_rows(packed: Tensor, bits: int, count: int) -> Tensor:
             f"got {packed.dtype} {tuple(packed.shape)}"
         )
     offset = 1 << (bits - 1)
-    stream = packed.contiguous().view(torch.uint8)
+    # A column of one word counts as contiguous whatever its strides, which a view as bytes does not accept.
+    stream = packed.flatten().view(torch.uint8).view(len(packed), 4 * packed.shape[1])
     if bits == 8:
         return (stream - offset).view(torch.int8)[:, :count]
     if bits == 4:

@@ -27,7 +27,7 @@ from PIL import Image
 
 from qvggt import geometry
 from qvggt.data.rooms.family import RoomBatch, RoomSplit, render_rooms
-from qvggt.files import check_space, make_folder, new_folder, write_json
+from qvggt.files import check_space, finish_folder, make_folder, new_folder, write_json
 from qvggt.files.read import read_json, reading
 from qvggt.types import OnProgress, PathLike, QvggtError
 from qvggt.version import __version__
@@ -118,7 +118,9 @@ def write_rooms(
     for count, (scene, seed) in enumerate(scenes):
         if on_progress is not None:
             on_progress(scene, count / len(scenes))
-        if not (folder / scene).is_dir():
+        if (folder / scene).is_dir():
+            finish_folder(folder / scene)
+        else:
             batch = render_rooms([seed], part.frames, pictures.image_hw, part.family, samples=pictures.samples)
             with new_folder(folder / scene, ()) as temporary:
                 _write_scene(temporary, batch, seed, pictures)
