@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from qvggt.backends.native.processors import features
+from qvggt.backends.native.processors import features, is_amd
 
 Own = tuple[Tensor, Tensor]
 """Of each query one more score [B, heads, N] in float32, minus infinity for none, and its value [B, heads, N, C]."""
@@ -52,8 +52,24 @@ def working_dtype(x: Tensor) -> torch.dtype:
 def linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     """Multiply x [..., in] by a matrix [out, in] of any floating type; returns [..., out] in x's type."""
     dtype = working_dtype(x)
-    bias = None if bias is None else bias.to(dtype)
-    return F.linear(x.to(dtype), matrix.to(x.dtype).to(dtype), bias).to(x.dtype)
+    wide, matrix, bias = x.to(dtype), matrix.to(x.dtype).to(dtype), None if bias is None else bias.to(dtype)
+    if onednn_is_faster(wide) and is_inference(wide, matrix, bias) and not torch.compiler.is_compiling():
+        return torch.ops.mkldnn._linear_pointwise(wide, matrix, bias, "none", [], "").to(x.dtype)
+    return F.linear(wide, matrix, bias).to(x.dtype)
+
+
+def onednn_is_faster(x: Tensor) -> bool:
+    """Return whether oneDNN multiplies float32 faster than torch's usual library on this CPU.
+
+    That is MKL, which uses no AVX-512 on other vendors' CPUs than Intel's.
+    """
+    return x.is_cpu and x.dtype == torch.float32 and bool(x.numel()) and _mkl_lacks_avx512()
+
+
+@functools.cache
+def _mkl_lacks_avx512() -> bool:
+    there = torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return there and "avx512_f" in features() and is_amd()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, own: Own | None = None) -> Tensor:

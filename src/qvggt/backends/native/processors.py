@@ -72,5 +72,13 @@ def processor() -> Processor | None:
 
 def features() -> Sequence[str]:
     """Return this CPU's features, by torch's names."""
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return sorted(name for name, has in found.items() if has is True)
+    return sorted(name for name, has in _capabilities().items() if has is True)
+
+
+def is_amd() -> bool:
+    """Return whether AMD made this CPU."""
+    return str(_capabilities().get("cpu_name", "")).startswith("AMD")
+
+
+def _capabilities() -> Mapping[str, object]:
+    return torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
