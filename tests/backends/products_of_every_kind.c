@@ -2,6 +2,8 @@
  *
  * All that is no number is printed alike: processors differ in which of many such they make. */
 #include "products.c"
+#include "few.c"
+#include "expand.c"
 #include "rounding.c"
 
 #include <stdio.h>
@@ -49,14 +51,17 @@ static void multiply(int bits, int groups, int zeros) {
     qvggt_round(&rounding);
     for (int i = 0; i < TOKENS * WIDTH; i++) printf("%02x", codes[i]);
     show(a_scale, TOKENS);
-    for (int floats = 0; floats < 2; floats++) {
-        Product p = {.x = floats ? x : NULL, .codes = codes, .a_scale = a_scale, .packed = packed, .w_scale = scale,
-                     .w_zero = zeros ? zero : NULL, .bias = bias, .out = out, .row_bytes = WIDTH * bits / 8,
-                     .rows = TOKENS, .channels = WIDTH, .outputs = OUTPUTS, .groups = groups, .bits = bits};
-        p.job.threads = 1;
-        qvggt_multiply(&p);
-        show(out, TOKENS * OUTPUTS);
-    }
+    Product p = {.codes = codes, .a_scale = a_scale, .packed = packed, .w_scale = scale, .w_zero = zeros ? zero : NULL,
+                 .bias = bias, .out = out, .row_bytes = WIDTH * bits / 8, .rows = TOKENS, .channels = WIDTH,
+                 .outputs = OUTPUTS, .groups = groups, .bits = bits};
+    p.job.threads = 1;
+    qvggt_multiply(&p);
+    show(out, TOKENS * OUTPUTS);
+    FewRows f = {.x = x, .packed = packed, .scale = scale, .zero = zeros ? zero : NULL, .bias = bias, .out = out,
+                 .row_bytes = WIDTH * bits / 8, .rows = TOKENS, .channels = WIDTH, .outputs = OUTPUTS, .groups = groups,
+                 .bits = bits};
+    qvggt_multiply_few(&f);
+    show(out, TOKENS * OUTPUTS);
     Expansion e = {.packed = packed, .scale = scale, .zero = zeros ? zero : NULL, .out = expanded,
                    .row_bytes = WIDTH * bits / 8, .rows = OUTPUTS, .width = WIDTH, .groups = groups, .bits = bits};
     qvggt_expand(&e);

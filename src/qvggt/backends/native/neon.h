@@ -1,4 +1,4 @@
-/* The AVX2 intrinsics that products.c uses, in terms of NEON: a vector is two 128-bit halves. */
+/* The AVX2 intrinsics that products of packed weights use, in terms of NEON: a vector is two 128-bit halves. */
 #ifndef QVGGT_NEON_H
 #define QVGGT_NEON_H
 #include <arm_neon.h>
@@ -13,6 +13,10 @@ ALWAYS __m256i _mm256_loadu_si256(const __m256i *from) {
     return (__m256i){vld1q_s32(x), vld1q_s32(x + 4)};
 }
 ALWAYS __m256i _mm256_load_si256(const __m256i *from) { return _mm256_loadu_si256(from); }
+ALWAYS __m256i eight_bytes(const int8_t *from) {
+    const int16x8_t wide = vmovl_s8(vld1_s8(from));
+    return (__m256i){vmovl_s16(vget_low_s16(wide)), vmovl_s16(vget_high_s16(wide))};
+}
 ALWAYS __m256i _mm256_add_epi32(__m256i a, __m256i b) {
     return (__m256i){vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)};
 }

@@ -28,7 +28,7 @@ class Processor:
     features: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
-_PRODUCTS = ("qvggt_multiply", "qvggt_round", "qvggt_expand")
+_PRODUCTS = ("qvggt_multiply", "qvggt_multiply_few", "qvggt_round", "qvggt_expand")
 _PAIRS = (
     "qvggt_attend", "qvggt_convolve", "qvggt_convolve_winograd", "qvggt_convolve_winograd_floats", "qvggt_round_map",
     "qvggt_round_kernels", "qvggt_transform_kernels", "qvggt_transform_floats",
@@ -39,6 +39,7 @@ _AVX512 = ("-mavx512vnni", "-mavx512vl")
 X86 = Processor(
     sources=(
         "products.c",
+        "few.c",
         "expand.c",
         "rounding.c",
         "attention.c",
@@ -57,7 +58,10 @@ X86 = Processor(
     },
 )
 ARM = Processor(
-    sources=("products.c", "expand.c", "rounding.c"), functions=_PRODUCTS, flags=(), features={"": ("-mcpu=native",)}
+    sources=("products.c", "few.c", "expand.c", "rounding.c"),
+    functions=_PRODUCTS,
+    flags=(),
+    features={"": ("-mcpu=native",)},
 )
 """NEON multiplies 16-bit integers no faster than floats, so attention and convolution stay in float."""
 

@@ -21,7 +21,6 @@
 
 typedef struct {
     Job job;
-    const float *x;         /* [rows][channels] float activations, or NULL if `codes` are multiplied */
     const uint8_t *codes;   /* [rows][channels], zero point 128 */
     const float *a_scale;   /* [rows] */
     const uint8_t *packed;  /* [outputs][row_bytes], a stream of `bits`-bit codes */
@@ -43,7 +42,6 @@ typedef struct {
 
 typedef struct {
     const uint8_t *codes;     /* [group / 4 of the chunk][ROWS][4] */
-    const float *x[ROWS];     /* or floats, one pointer per row */
     float *out[ROWS], a_scale[ROWS];
     const float *bias;        /* [outputs] or NULL */
     int panel, valid, outputs; /* rows and outputs to be written; the rest are computed only */
@@ -170,45 +168,7 @@ ALWAYS void store_totals(__m256 total[ROWS][VECTORS], const Tile *t) {
     }
 }
 
-/* Add the groups [first, last) to a tile, with float activations: for few rows, where unpacking dominates. */
-static void float_tile(const Product *p, const Scratch *s, const Tile *t, int first, int last) {
-    const int size = size_of(p), planes = planes_of(p), chunk = last - first;
-    const int8_t *levels = s->levels + (int64_t)t->panel * chunk * planes * size * PANEL;
-    const float *scale = s->scale + (int64_t)t->panel * chunk * PANEL;
-    __m256 total[ROWS][VECTORS];
-    load_totals(total, t, first == 0);
-    for (int g = 0; g < chunk; g++, scale += PANEL) {
-        const __m256i *w = (const __m256i *)(levels + (int64_t)g * planes * size * PANEL);
-        const int64_t inside = (int64_t)(first + g) * size;
-        __m256 sums[ROWS][VECTORS];
-        for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_setzero_ps();
-        for (int k = 0; k < size; k += 4, w += VECTORS)
-#pragma GCC unroll 4
-            for (int j = 0; j < 4; j++) {
-                __m256 weight[VECTORS];
-                for (int v = 0; v < VECTORS; v++) {
-                    __m256i level = _mm256_srai_epi32(_mm256_slli_epi32(w[v], 24 - 8 * j), 24);
-                    if (planes == 2) {
-                        const __m256i low = w[v + (int64_t)size / 4 * VECTORS];
-                        level = _mm256_slli_epi32(level, 4);
-                        level = _mm256_add_epi32(level, _mm256_srai_epi32(_mm256_slli_epi32(low, 24 - 8 * j), 24));
-                    }
-                    weight[v] = _mm256_cvtepi32_ps(level);
-                }
-                for (int r = 0; r < ROWS; r++) {
-                    const __m256 value = _mm256_broadcast_ss(t->x[r] + inside + k + j);
-                    for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_fmadd_ps(value, weight[v], sums[r][v]);
-                }
-            }
-        for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < VECTORS; v++)
-                total[r][v] = _mm256_fmadd_ps(sums[r][v], _mm256_loadu_ps(scale + v * LANES), total[r][v]);
-    }
-    store_totals(total, t);
-}
-
-/* Add the groups [first, last) to a tile, with 8-bit activations. */
+/* Add the groups [first, last) to a tile. */
 static void tile(const Product *p, const Scratch *s, const Tile *t, int first, int last) {
     const int size = size_of(p), planes = planes_of(p), steps = steps_of(p), chunk = last - first;
     const int8_t *w = s->levels + (int64_t)t->panel * chunk * planes * size * PANEL;
@@ -276,7 +236,7 @@ static void do_task(const Product *p, const Scratch *s, int output, int64_t begi
         }
         for (int64_t block = begin; block < end; block += BLOCK) {
             const int64_t stop = block + BLOCK < end ? block + BLOCK : end;
-            for (int64_t m = block; !p->x && m < stop; m += ROWS) {
+            for (int64_t m = block; m < stop; m += ROWS) {
                 const uint8_t *rows[ROWS];
                 for (int r = 0; r < ROWS; r++)
                     rows[r] = p->codes + (m + r < stop ? m + r : stop - 1) * p->channels + first * size;
@@ -292,12 +252,10 @@ static void do_task(const Product *p, const Scratch *s, int output, int64_t begi
                     for (int r = 0; r < ROWS; r++) {
                         const int64_t row = m + (r < t.valid ? r : t.valid - 1);
                         t.out[r] = p->out + row * p->outputs + n;
-                        if (p->x) t.x[r] = p->x + row * p->channels;
-                        else t.a_scale[r] = p->a_scale[row];
+                        t.a_scale[r] = p->a_scale[row];
                     }
                     for (int r = 0; r < ROWS; r++) __builtin_prefetch(t.out[r], 1);
-                    if (p->x) float_tile(p, s, &t, first, last);
-                    else tile(p, s, &t, first, last);
+                    tile(p, s, &t, first, last);
                 }
         }
     }

@@ -1,4 +1,4 @@
-"""Products of activations with packed weights, in C (products.c, rounding.c)."""
+"""Products of activations with packed weights, in C (products.c, few.c, rounding.c)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,18 @@ class Product(Job):
 
     function = "qvggt_multiply"
     _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("x", "codes", "a_scale", "packed", "w_scale", "w_zero", "bias", "out")),
+        *((name, ctypes.c_void_p) for name in ("codes", "a_scale", "packed", "w_scale", "w_zero", "bias", "out")),
+        *((name, ctypes.c_int64) for name in ("row_bytes", "rows")),
+        *((name, ctypes.c_int32) for name in ("channels", "outputs", "groups", "bits")),
+    )
+
+
+class FewRows(Job):
+    """Arguments of ``qvggt_multiply_few``: a product of float activations."""
+
+    function = "qvggt_multiply_few"
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "packed", "w_scale", "w_zero", "bias", "out")),
         *((name, ctypes.c_int64) for name in ("row_bytes", "rows")),
         *((name, ctypes.c_int32) for name in ("channels", "outputs", "groups", "bits")),
     )
@@ -107,7 +118,8 @@ def multiply(x: Tensor | Codes, weight: PackedWeight, bias: Tensor | None) -> Te
     out = allocate(rows, outputs)
     if not out.numel():
         return out
-    job = Product(rows=rows, channels=width, outputs=outputs, groups=weight.scale.shape[1], bits=weight.scheme.bits)
+    kind = Product if isinstance(x, Codes) else FewRows
+    job = kind(rows=rows, channels=width, outputs=outputs, groups=weight.scale.shape[1], bits=weight.scheme.bits)
     if isinstance(x, Codes):
         job.bind("codes", x.codes, torch.uint8, rows, width)
         job.bind("a_scale", x.scale, torch.float32, rows)
@@ -120,7 +132,7 @@ def multiply(x: Tensor | Codes, weight: PackedWeight, bias: Tensor | None) -> Te
     return out
 
 
-def _bind_weight(job: Product | Expansion, weight: PackedWeight, names: tuple[str, str, str]) -> None:
+def _bind_weight(job: Product | FewRows | Expansion, weight: PackedWeight, names: tuple[str, str, str]) -> None:
     outputs, width = weight.shape
     row_words, groups, zero = words(width, weight.scheme.bits), weight.scale.shape[1], unpack_zero_point(weight)
     job.row_bytes = 4 * row_words

@@ -40,6 +40,9 @@ ALWAYS __m256i add_fours(__m256i sum, __m256i a, __m256i b) {
 #define ADD_FOURS(sum, a, b) add_fours(sum, a, b)
 #endif
 
+/* Widen eight bytes to 32 bits. */
+ALWAYS __m256i eight_bytes(const int8_t *from) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from)); }
+
 #define FLIP 0
 #endif
 
