@@ -4,6 +4,7 @@
 # make torture      kills, full disks, damaged files, long runs, threads: writes docs/reliability.md (half an hour)
 # make bench        products, and pieces of the model through other engines: figures under out/
 # make bench-gpu    tests, products and whole models on this machine's CUDA GPU: figures in out/gpu.json
+# make docs        the site, into out/site
 # All make their own .venv first; PYTHON chooses the interpreter, TORCH what pip installs for PyTorch.
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH ?=
 
-.PHONY: demo test test-fast test-slow torture check bench bench-gpu clean
+.PHONY: demo test test-fast test-slow torture check bench bench-gpu docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -58,9 +59,16 @@ $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
 	$(PIP) install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: $(VENV)/.torch pyproject.toml
+	$(PIP) install --quiet --editable ".[docs]"
+	touch $@ $(VENV)/.installed
+
 $(VENV)/.installed-bench: $(VENV)/.torch pyproject.toml
 	$(PIP) install --quiet --editable ".[bench]"
 	touch $@ $(VENV)/.installed
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean:
 	rm -rf out build dist .pytest_cache .ruff_cache .hypothesis
