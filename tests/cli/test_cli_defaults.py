@@ -172,6 +172,7 @@ OF_THE_COMMAND = {
     "train": {"start_from", "minutes", "threads", "render_apart"},
     "inspect": {"verify", "layers"},
     "app": {"password_file"},
+    "doctor": {"quick"},
     "export": {"images"},
     "reconstruct": {"threads"},
     "quantize": {"threads"},
