@@ -163,6 +163,7 @@ EXPECTED = {
     "export-model": fields(OnnxOptions, "size", "heads", "compute", "check_frames"),
     "export": {
         **fields(FormatOptions, "resolution", "shared_camera", "text", "max_points", "points_from", "depth_files"),
+        "keep_distortion": FormatOptions.keep_distortion,
         "drop_percent": FormatOptions.drop_percent,
     },
 }
@@ -173,7 +174,7 @@ OF_THE_COMMAND = {
     "inspect": {"verify", "layers"},
     "app": {"password_file"},
     "doctor": {"quick"},
-    "export": {"images"},
+    "export": {"images", "masks"},
     "reconstruct": {"threads"},
     "quantize": {"threads"},
     "fidelity": {"threads"},

@@ -21,6 +21,8 @@ def test_what_masks_exclude_is_in_no_file(qvggt, photos, tmp_path):
     mask = load_prediction(tmp_path / "out" / "prediction.npz").mask
     assert mask is not None
     assert mask.mean((1, 2)).tolist() == [0.5, 1.0]
+    details = json.loads((tmp_path / "out" / "result.json").read_text())["details"]
+    assert details["masks"] == {"folder": str(masks)}  # for exports at the original size
     ply = (tmp_path / "out" / "points.ply").read_bytes()
     assert b"element vertex %d\n" % mask.sum() in ply
     depth = np.asarray(Image.open(tmp_path / "out" / "depth" / "p0.png"))

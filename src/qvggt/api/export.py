@@ -21,6 +21,7 @@ def export(
     options: FormatOptions | None = None,
     images: Sequence[PathLike] | PathLike = (),
     overwrite: bool = False,
+    masks: PathLike | None = None,
     on_progress: OnProgress | None = None,
 ) -> ExportReport:
     """Write a reconstruction in the format of another program.
@@ -33,6 +34,7 @@ def export(
         images: where the original images are, if they are not where they were reconstructed from; a prediction does
             not know.
         overwrite: whether an earlier export in the folder may be replaced.
+        masks: where the user's masks are, if they are not where they were.
         on_progress: called with the image being written and the share done.
 
     Returns:
@@ -49,6 +51,6 @@ def export(
     elif not isinstance(result, Result):
         result = open_result(result)
     places = [images] if isinstance(images, (str, Path)) else images
-    job = ExportJob(result, format, options or FormatOptions(), places, on_progress=on_progress)
+    job = ExportJob(result, format, options or FormatOptions(), places, masks=masks, on_progress=on_progress)
     with new_folder(folder, FORMAT_CONTENTS, overwrite) as staging:
         return write_format(job, staging)

@@ -18,6 +18,9 @@ from qvggt.options.checks import check_arguments
 from qvggt.postprocess.refine.refinement import Refinement, refine_prediction
 from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
 
+_LENS = ("radial_distortion", "lens_focal_px")
+"""Values of a refined frame that say which lens it was taken with."""
+
 
 def refine(
     prediction: Prediction,
@@ -58,7 +61,13 @@ def refined_result(
         hold_poses=options.hold_poses or info.poses_known,
     )
     found = refine(prediction, images, options, on_progress)
-    return found, replace(info, details={**info.details, "refinement": found.report.to_json()})
+    report = found.report.to_json()
+    before = info.details.get("refinement", {}).get("frames", [])
+    earlier = {frame["name"]: {name: frame.get(name) for name in _LENS} for frame in before}
+    for frame in report["frames"]:
+        if not frame["refined"] and earlier.get(frame["name"], {}).get("lens_focal_px"):
+            frame |= earlier[frame["name"]]  # its camera is still the one of that lens
+    return found, replace(info, details={**info.details, "refinement": report})
 
 
 def _photographs(images: ImageSource, prediction: Prediction) -> Iterator[Image.Image]:

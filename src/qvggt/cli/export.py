@@ -24,6 +24,7 @@ def export(
     images: Annotated[
         tuple[str, ...], option("IMAGES", "where the original images are", "(default: where they were)")
     ] = (),
+    masks: Annotated[Path | None, option("DIR", "where the masks are", "(default: where they were)")] = None,
     resolution: Annotated[Resolution, tyro.conf.arg(help="of images: original, or as the model saw them")] = (
         FormatOptions.resolution
     ),
@@ -33,6 +34,9 @@ def export(
     points_from: Annotated[PointsFrom | None, option("depth|head", "source of points", _OF_RESULT)] = None,
     drop_percent: Annotated[float | None, given.drop_percent(_OF_RESULT)] = None,
     depth_files: Annotated[DepthFiles, tyro.conf.arg(help="file type of depth maps")] = FormatOptions.depth_files,
+    keep_distortion: Annotated[bool, given.Flag, flag("leave the distortion that refinement found in images")] = (
+        FormatOptions.keep_distortion
+    ),
     overwrite: given.Overwrite = False,
     json: given.Json = None,
 ) -> None:
@@ -43,10 +47,12 @@ def export(
     check_figures(json)
     options = FormatOptions(
         resolution, shared_camera, text, max_points, points_from=points_from, drop_percent=drop_percent,
-        depth_files=depth_files,
+        depth_files=depth_files, keep_distortion=keep_distortion,
     )  # fmt: skip
     with progress(format) as update:
-        report = api(result, output, format, options, images=images, overwrite=overwrite, on_progress=update)
+        report = api(
+            result, output, format, options, images=images, overwrite=overwrite, masks=masks, on_progress=update
+        )
     say(_sentence(report))
     say(f"{output}: {_places(report)}, {report.bytes / 1e6:.1f} MB")
     save_figures(json, report.to_json())
@@ -56,6 +62,8 @@ def _sentence(report: ExportReport) -> str:
     from qvggt.cli.show import count_text
 
     parts = [count_text(report.frames, "frame")]
+    if report.undistorted is not None:
+        parts.append(f"{count_text(report.undistorted, 'image')} undistorted")
     if report.cameras is not None:
         parts.append(count_text(report.cameras, "camera"))
     if report.points is not None:

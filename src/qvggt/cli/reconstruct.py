@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,6 +89,7 @@ def reconstruct(
             clock.append(time.perf_counter())
             del network  # writing files needs its memory
             release_freed_memory()
+            info = info if masks is None else replace(info, details={"masks": {"folder": os.path.abspath(masks)}})
             prediction, info = _postprocessed(prediction, info, known, refine, on_progress=update)
             clock.append(time.perf_counter())
             update(f"{_size(prediction)}, writing files", 1.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from qvggt.export.views import View, with_shared_intrinsics, write_masks, write_
 from qvggt.files import write_json
 from qvggt.images.originals import frame_times
 from qvggt.options import FORMAT_POINTS, ExportFormat, FormatOptions, PointsFrom, Unit
+from qvggt.postprocess.distortion import Lens, undistorted
 from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
 
 SUMMARY = "export.json"
@@ -44,6 +46,7 @@ class ExportReport:
         format: of the files.
         unit: unit of lengths, ``model`` (unknown scale) or ``meter``.
         frames: number of frames.
+        undistorted: number of images that were undistorted.
         cameras: number of distinct cameras of a COLMAP model.
         points: number of points.
         observations: number of observations of the points by images.
@@ -56,6 +59,7 @@ class ExportReport:
     format: ExportFormat
     unit: Unit
     frames: int
+    undistorted: int | None = None
     cameras: int | None = None
     points: int | None = None
     observations: int | None = None
@@ -78,6 +82,7 @@ class ExportJob:
         format: of the files.
         options: see ``FormatOptions``.
         images: where the original images are; empty for where they were.
+        masks: where the masks of the original images are; None for where they were.
         on_progress: called while images are written.
     """
 
@@ -85,7 +90,14 @@ class ExportJob:
     format: ExportFormat
     options: FormatOptions
     images: Sequence[PathLike] = ()
+    masks: PathLike | None = None
     on_progress: OnProgress | None = None
+
+    @cached_property
+    def lenses(self) -> list[Lens | None]:
+        """The lens of each photograph that is undistorted."""
+        none: list[Lens | None] = [None] * len(self.result.prediction.names)
+        return none if self.options.keep_distortion else self.result.lenses()
 
     @property
     def unit(self) -> Unit:
@@ -136,8 +148,8 @@ def _write_colmap(job: ExportJob, folder: Path) -> ExportReport:
     options = job.options
     cameras = write_colmap(folder / "sparse" / "0", views, tracks, options.shared_camera, text=options.text)
     return replace(
-        _report(job), cameras=cameras, points=len(tracks.points), observations=len(tracks.owner),
-        reprojection_error_px=float(tracks.errors.mean()),
+        _report(job), undistorted=_undistorted(job), cameras=cameras, points=len(tracks.points),
+        observations=len(tracks.owner), reprojection_error_px=float(tracks.errors.mean()),
     )  # fmt: skip
 
 
@@ -145,20 +157,26 @@ def _write_nerfstudio(job: ExportJob, folder: Path) -> ExportReport:
     prediction, views = _write_images(job, folder)
     cloud = _cloud(job, prediction)
     write_nerfstudio(folder, views, cloud, job.unit, has_masks=prediction.mask is not None)
-    return replace(_report(job), points=len(cloud))
+    return replace(_report(job), undistorted=_undistorted(job), points=len(cloud))
+
+
+def _undistorted(job: ExportJob) -> int | None:
+    return sum(lens is not None for lens in job.lenses) or None
 
 
 def _write_images(job: ExportJob, folder: Path) -> tuple[Prediction, list[View]]:
     """Write images and masks, and return the prediction with the intrinsics to export, and a view of each image."""
-    prediction = job.result.prediction
+    prediction, masks = job.result.prediction, None
+    if any(job.lenses):
+        prediction = undistorted(prediction, job.lenses)
     if job.options.shared_camera:
         prediction = with_shared_intrinsics(prediction)
     if job.options.resolution == "processed":
         views = write_processed(folder / "images", prediction)
     else:
-        sources = job.result.sources(job.images)
-        views = write_originals(folder / "images", prediction, sources, job.on_progress)
-    write_masks(folder / "masks", prediction, views)
+        sources, masks = job.result.sources(job.images), job.result.masks(job.masks)
+        views = write_originals(folder / "images", prediction, sources, job.lenses, on_progress=job.on_progress)
+    write_masks(folder / "masks", prediction, views, masks, lenses=job.lenses)
     return prediction, views
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
+
+import numpy as np
 
 from qvggt.export import CONTENTS, write_all
 from qvggt.export.npz import load_prediction, save_prediction
@@ -16,8 +19,12 @@ from qvggt.files.read import read_json_object, reading
 from qvggt.images.files import quote
 from qvggt.options import RESULT_FILES, ExportOptions, ImageMode, PointsFrom, ResultFile, Unit
 from qvggt.options.checks import check_arguments
+from qvggt.postprocess.distortion import Lens
+from qvggt.postprocess.frames import cameras_of, original_intrinsics
 from qvggt.postprocess.quality import assess, quality_details
 from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
+
+log = logging.getLogger(__name__)
 
 PREDICTION, INFO = "prediction.npz", "result.json"
 _FORMAT, _VERSION = "qvggt-result", 1
@@ -92,6 +99,33 @@ class Result:
         if not images and not self.info.images:
             raise QvggtError(f"the images of {self.folder} are not known: name their place (--images)")
         return [Path(place) for place in images or self.info.images]
+
+    def lenses(self) -> list[Lens | None]:
+        """Return the lens of each photograph for which the last refinement found a distortion.
+
+        Raises:
+            QvggtError: ``result.json`` is damaged, or the prediction has no cameras.
+        """
+        found: list[Lens | None] = [None] * len(self.prediction.names)
+        with reading(self.folder / INFO, "refine again"):
+            frames = {frame["name"]: frame for frame in self.info.details.get("refinement", {}).get("frames", ())}
+            for index, (name, frame) in enumerate(zip(self.prediction.names, self.prediction.maps, strict=True)):
+                focal = frames.get(name, {}).get("lens_focal_px")
+                if focal is not None:
+                    center = original_intrinsics(cameras_of(self.prediction)[1][index], frame)[:2, 2]
+                    radial = float(frames[name]["radial_distortion"])
+                    found[index] = Lens(np.array(focal, float).reshape(2), center, radial, frame.original_size)
+        return found
+
+    def masks(self, folder: PathLike | None = None) -> Path | None:
+        """Return the folder of the user's masks: the given one, or that of the reconstruction if it still exists."""
+        place = folder or self.info.details.get("masks", {}).get("folder")
+        if place is None:
+            return None
+        if folder is None and not Path(place).is_dir():
+            log.warning("the masks are not in %s any more: those of the processed images are enlarged (--masks)", place)
+            return None
+        return Path(place)
 
 
 def open_result(path: PathLike) -> Result:

@@ -13,12 +13,15 @@ from PIL import Image
 from qvggt.export.cameras import original_intrinsics
 from qvggt.export.depth_images import safe_names
 from qvggt.files import make_folder
-from qvggt.images.files import suffix
+from qvggt.images.files import quote, suffix
+from qvggt.images.masks import mask_paths, read_mask
 from qvggt.images.originals import Original, open_originals
+from qvggt.postprocess.distortion import Lens
 from qvggt.postprocess.frames import cameras_of, to_uint8
-from qvggt.types import FrameMap, OnProgress, PathLike, Prediction
+from qvggt.types import FrameMap, OnProgress, PathLike, Prediction, QvggtError
 
 _LOSSLESS = frozenset((".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm", ".pnm"))
+_GRID_PX = 32
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,22 @@ def with_shared_intrinsics(prediction: Prediction) -> Prediction:
 
 
 def write_originals(
-    folder: Path, prediction: Prediction, sources: Sequence[PathLike], on_progress: OnProgress | None = None
+    folder: Path,
+    prediction: Prediction,
+    sources: Sequence[PathLike],
+    lenses: Sequence[Lens | None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[View]:
     """Write the original photographs, upright and in sRGB, and return their views.
 
     A JPEG file that is upright sRGB already is copied. Of the others, those without lossy compression become PNG, the
-    rest (HEIC, camera raw, video frames, turned JPEG) become JPEG of quality 95.
+    rest (HEIC, camera raw, video frames, turned and undistorted JPEG) become JPEG of quality 95.
 
     Args:
         folder: for the images; created if missing.
-        prediction: with cameras.
+        prediction: with cameras, undistorted if there are lenses.
         sources: see ``open_originals``.
+        lenses: of the photographs to undistort, None for those that stay.
         on_progress: called before each image.
 
     Raises:
@@ -84,7 +92,7 @@ def write_originals(
     for number, stem in enumerate(safe_names(prediction.names)):
         if on_progress is not None:
             on_progress(f"image {number + 1} of {len(prediction.names)}", number / len(prediction.names))
-        names.append(_write_original(folder / stem, next(originals)))
+        names.append(_write_original(folder / stem, next(originals), lenses[number] if lenses else None))
     return _views(prediction, names, prediction.maps)
 
 
@@ -107,32 +115,88 @@ def write_processed(folder: Path, prediction: Prediction) -> list[View]:
     return _views(prediction, names, frames)
 
 
-def write_masks(folder: Path, prediction: Prediction, views: Sequence[View]) -> None:
+def undistorted_image(
+    image: Image.Image, lens: Lens, resample: Image.Resampling = Image.Resampling.BICUBIC
+) -> Image.Image:
+    """Return a photograph, at its size, as a lens without distortion would have taken it.
+
+    Between the corners of a grid of 32 px the map is linear in x and y.
+    """
+    focal, (width, height) = lens.undistorted_focal, image.size
+    edges = [np.append(np.arange(0, side, _GRID_PX), side) for side in (width, height)]
+    corners = np.stack(np.meshgrid(*edges), -1)
+    sources = lens.sources(corners.reshape(-1, 2).astype(float), focal).reshape(corners.shape)
+    quads = np.stack(
+        (sources[:-1, :-1], sources[1:, :-1], sources[1:, 1:], sources[:-1, 1:]), 2
+    )  # from the top left down
+    boxes = np.concatenate((corners[:-1, :-1], corners[1:, 1:]), -1)
+    mesh = list(zip(map(tuple, boxes.reshape(-1, 4).tolist()), map(tuple, quads.reshape(-1, 8).tolist()), strict=True))
+    return image.transform(image.size, Image.Transform.MESH, mesh, resample)
+
+
+def write_masks(
+    folder: Path,
+    prediction: Prediction,
+    views: Sequence[View],
+    masks: Path | None = None,
+    lenses: Sequence[Lens | None] | None = None,
+) -> None:
     """Write the user's masks as ``NAME.png`` beside each image ``NAME``, at its size: 255 keeps a pixel, 0 excludes it.
 
-    Pixels of the photograph that the processed image lacks have the value of the nearest one that it has. Without
-    masks nothing is written.
+    Without masks in the prediction nothing is written. Without the user's files, the masks of the processed images are
+    enlarged, and pixels of the photograph that a processed image lacks have the value of the nearest one that it has.
+
+    Args:
+        folder: for the masks.
+        prediction: undistorted if there are lenses.
+        views: of the exported images.
+        masks: folder of the user's masks, for the original photographs.
+        lenses: of the photographs that were undistorted.
+
+    Raises:
+        QvggtError: a mask of the user cannot be read or has another shape than its photograph.
     """
     if prediction.mask is None:
         return
     make_folder(folder)
-    for view, mask in zip(views, prediction.mask, strict=True):
-        rows, columns = (
-            np.clip((np.arange(size) + 0.5) * scale + offset, 0, limit - 1).astype(int)
-            for size, scale, offset, limit in zip(
-                view.size[::-1], view.frame.scale[::-1], view.frame.offset[::-1], mask.shape, strict=True
-            )
+    paths = [None] * len(views) if masks is None else mask_paths(masks, prediction.names)
+    if masks is not None and not any(paths):
+        raise QvggtError(f"no image has a mask in {quote(masks)}: name the folder of the masks (--masks)")
+    for number, (view, path) in enumerate(zip(views, paths, strict=True)):
+        lens = lenses[number] if lenses else None
+        written = _enlarged(prediction.mask[number], view) if path is None else _original_mask(path, view, lens)
+        written.save(folder / f"{view.name}.png")
+
+
+def _enlarged(mask: np.ndarray, view: View) -> Image.Image:
+    """Return the mask [H, W] of a processed image at the size of its exported image."""
+    rows, columns = (
+        np.clip((np.arange(size) + 0.5) * scale + offset, 0, limit - 1).astype(int)
+        for size, scale, offset, limit in zip(
+            view.size[::-1], view.frame.scale[::-1], view.frame.offset[::-1], mask.shape, strict=True
         )
-        Image.fromarray(mask[rows[:, None], columns].astype(np.uint8) * 255).save(folder / f"{view.name}.png")
+    )
+    return Image.fromarray(mask[rows[:, None], columns].astype(np.uint8) * 255)
 
 
-def _write_original(place: Path, original: Original) -> str:
+def _original_mask(path: Path, view: View, lens: Lens | None) -> Image.Image:
+    """Return the user's mask of a photograph, at its size."""
+    mask = Image.fromarray(read_mask(path, view.size).astype(np.uint8) * 255).resize(
+        view.size, Image.Resampling.NEAREST
+    )
+    return mask if lens is None else undistorted_image(mask, lens, Image.Resampling.NEAREST)
+
+
+def _write_original(place: Path, original: Original, lens: Lens | None) -> str:
     """Write one image as ``place`` with a suitable ending and return its name."""
-    if original.is_srgb_jpeg():
+    if lens is not None:
+        original = replace(original, image=undistorted_image(original.image, lens))
+    elif original.is_srgb_jpeg():
         assert original.path is not None
         name = f"{place.name}.jpg"
         shutil.copyfile(original.path, place.with_name(name))
-    elif original.path is not None and suffix(original.path) in _LOSSLESS:
+        return name
+    if original.path is not None and suffix(original.path) in _LOSSLESS:
         name = f"{place.name}.png"
         original.image.save(place.with_name(name))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,7 @@ def load_masks(folder: PathLike, images: ImageSet) -> np.ndarray:
         QvggtError: no image has a mask, a mask cannot be read or has another shape than its photograph, or nothing of
             any image is kept.
     """
-    found = find_masks(folder)
-    paths = [found.get(name) or found.get(Path(name).with_suffix("").as_posix()) for name in images.names]
+    paths = mask_paths(folder, images.names)
     missing = [name for name, path in zip(images.names, paths, strict=True) if path is None]
     if len(missing) == len(paths):
         raise QvggtError(f"no image has a mask in {quote(folder)}: expected, for instance, {missing[0]}.png")
@@ -68,15 +68,40 @@ def load_masks(folder: PathLike, images: ImageSet) -> np.ndarray:
     return masks
 
 
-def _mapped(path: Path, frame: FrameMap, size_hw: tuple[int, ...]) -> np.ndarray:
-    """Return [H, W] bool, the mask of one photograph on the pixels of its processed image."""
+def mask_paths(folder: PathLike, names: Sequence[str]) -> list[Path | None]:
+    """Return the mask of each image by its name, None for those without.
+
+    Raises:
+        QvggtError: the folder cannot be listed, or contains no images.
+    """
+    found = find_masks(folder)
+    return [found.get(name) or found.get(Path(name).with_suffix("").as_posix()) for name in names]
+
+
+def read_mask(path: Path, original_size: tuple[int, int]) -> np.ndarray:
+    """Return the mask of a photograph, bool, at its own size; True where it keeps.
+
+    Args:
+        path: of the mask.
+        original_size: width and height of the photograph.
+
+    Raises:
+        QvggtError: it cannot be read, or has another shape than the photograph.
+    """
     white = np.asarray(read_picture(path, path.name).image.convert("L")) >= _WHITE
-    width, height = frame.original_size
+    width, height = original_size
     rows, columns = white.shape
     if abs(columns * height / width - rows) > 1 and abs(rows * width / height - columns) > 1:
         raise QvggtError(
             f"the mask {quote(path)} has {columns}x{rows} px, its photograph {width}x{height}: give it the same shape"
         )
+    return white
+
+
+def _mapped(path: Path, frame: FrameMap, size_hw: tuple[int, ...]) -> np.ndarray:
+    """Return [H, W] bool, the mask of one photograph on the pixels of its processed image."""
+    white = read_mask(path, frame.original_size)
+    (width, height), (rows, columns) = frame.original_size, white.shape
     lines = []
     for axis, count, original, pixels in ((1, size_hw[0], height, rows), (0, size_hw[1], width, columns)):
         place = (np.arange(count) + 0.5 - frame.offset[axis]) / frame.scale[axis] * (pixels / original)

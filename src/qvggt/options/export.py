@@ -69,6 +69,7 @@ class FormatOptions:
         points_from: ``depth`` or ``head``; None for the source that the reconstruction used.
         drop_percent: percentage of pixels, the least confident, that yield no point; None for the reconstruction's.
         depth_files: file type of depth maps.
+        keep_distortion: leave images distorted for which refinement found a distortion of the lens.
         seed: random seed of the choice of points.
 
     Raises:
@@ -82,6 +83,7 @@ class FormatOptions:
     points_from: PointsFrom | None = None
     drop_percent: float | None = None
     depth_files: DepthFiles = "png"
+    keep_distortion: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -184,7 +184,7 @@ def _refined(old: Views, split: tuple[Tracks, Tracks], lens: np.ndarray, options
             break
         views, accepted = accept_frames(judge, old, candidate.views, candidate.sure)
         if accepted.any():
-            return Outcome(views, candidate.kept, accepted, both.views.radial)
+            return Outcome(views, candidate.kept, accepted, both.views)
         note = "the matches do not determine the cameras well enough: the cameras stay"
     return Outcome.unchanged(old, note)
 

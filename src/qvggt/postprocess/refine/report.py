@@ -24,20 +24,20 @@ class Outcome:
         views: the old ones where nothing was accepted.
         kept: which part of the cameras changed.
         frames: [S] bool, whose cameras changed.
-        radial: [S], distortion of the lenses of these frames, for which the adjustment allowed; see ``Views``.
+        lenses: with the distortion that the adjustment allowed for in these frames; see ``Views``.
         note: why none did; empty otherwise.
     """
 
     views: Views
     kept: Kept
     frames: np.ndarray
-    radial: np.ndarray
+    lenses: Views
     note: str = ""
 
     @classmethod
     def unchanged(cls, views: Views, note: str) -> Outcome:
         """Return the outcome that nothing was accepted, and why."""
-        return cls(views, "none", np.zeros(len(views), bool), np.zeros(len(views)), note=note)
+        return cls(views, "none", np.zeros(len(views), bool), views, note=note)
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class FrameReport:
         rotation_deg: change of its rotation.
         focal_percent: change of its focal length.
         radial_distortion: k of its lens in r (1 + k r^2), for which the adjustment allowed; the camera is a pinhole.
+        lens_focal_px: focal lengths of that lens in x and y, in pixels of the photograph; None without distortion.
         depth_scale: factor of its depth map.
     """
 
@@ -66,6 +67,7 @@ class FrameReport:
     rotation_deg: float
     focal_percent: float
     radial_distortion: float
+    lens_focal_px: tuple[float, float] | None
     depth_scale: float
 
 
@@ -128,6 +130,7 @@ def make_report(
     turned = np.einsum("sij,sij->s", old.cam_from_world[:, :, :3], outcome.views.cam_from_world[:, :, :3])
     rotation_deg = np.degrees(np.arccos(np.clip((turned - 1) / 2, -1, 1))) * outcome.frames
     focal_percent = 100 * (outcome.views.focal / old.focal - 1).mean(1)
+    radial = np.round(outcome.lenses.radial * outcome.frames, 6)
     frames = tuple(
         FrameReport(
             name=prediction.names[index],
@@ -138,10 +141,11 @@ def make_report(
             error_after_px=_median(after[held_out.frame == index]),
             rotation_deg=round(float(rotation_deg[index]), 6),
             focal_percent=round(float(focal_percent[index]), 6),
-            radial_distortion=round(float(outcome.radial[index] * outcome.frames[index]), 6),
+            radial_distortion=float(radial[index]),
+            lens_focal_px=_lens_focal(outcome.lenses.focal[index], f.original_size, size) if radial[index] else None,
             depth_scale=round(float(scales[index]), 6),
         )
-        for index in range(count)
+        for index, (f, size) in enumerate(zip(prediction.maps, sizes, strict=True))
     )
     return RefineReport(
         kept=outcome.kept,
@@ -152,6 +156,12 @@ def make_report(
         error_after_px=_median(after),
         frames=frames,
     )
+
+
+def _lens_focal(focal: np.ndarray, original: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
+    """Return focal lengths [2] of a searched image of ``size`` in pixels of the photograph."""
+    x, y = (round(float(value), 4) for value in focal * original / np.array(size))
+    return x, y
 
 
 def _median(values: np.ndarray) -> float | None:
