@@ -1,5 +1,6 @@
 """What holds for every command: examples, verbosity, suggestions, completion, colors."""
 
+import inspect
 import json
 import logging
 import os
@@ -20,6 +21,11 @@ from qvggt.types import QvggtError
 
 def test_every_command_has_examples():
     assert EXAMPLES.keys() == COMMANDS.keys()
+
+
+def test_every_command_that_prints_figures_takes_json():
+    without = {name for name, command in COMMANDS.items() if "json" not in inspect.signature(command).parameters}
+    assert without == {"app"}
 
 
 @pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])

@@ -74,7 +74,11 @@ def test_truth_of_photographs_and_quantized_models_are_refused(refused, photos, 
 def test_attention_report_has_a_plan_that_other_commands_take(qvggt, tmp_path):
     file = tmp_path / "plan.json"
     measured = ("--attention", "--attention-choices", "pooled 2", "frame", "--products", "0.8")
-    done = qvggt("sensitivity", "nano", "-o", file, "--calib-scenes", "2", "--calib-frames", "3", *measured)
+    timed = tmp_path / "timed.json"
+    done = qvggt(
+        "sensitivity", "nano", "-o", file, "--calib-scenes", "2", "--calib-frames", "3", "--json", timed, *measured
+    )
+    assert json.loads(file.read_text()).items() < json.loads(timed.read_text()).items()
     assert (done.status, done.err) == (0, "")
     values = json.loads(file.read_text())
     assert (values["model"], values["frames"], values["global_blocks"], len(values["rows"])) == ("nano", 3, 6, 12)

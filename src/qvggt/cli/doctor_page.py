@@ -111,9 +111,10 @@ def _print_extras(report: DoctorReport) -> None:
             for each in extra.packages
             if not each.fits
         )
-        text = Text("installed", style=GOOD).append(f": {there}", style="none") if extra.installed else Text()
-        if not extra.installed:
-            text = Text("missing", style=POOR).append(f": {lacks}\n{extra.install}", style="none")
+        if extra.installed:
+            text = Text.assemble(("installed", GOOD), f": {there}")
+        else:
+            text = Text.assemble(("missing", POOR), f": {lacks}\n{extra.install}")
         rows.append((extra.name, text))
     _rows(rows or [("unknown", "qvggt is not installed as a package: pip install . in its folder")])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -80,6 +80,7 @@ def sensitivity(
     device: given.Device = RunOptions.device,
     threads: given.TorchThreads = None,
     revision: given.Revision = None,
+    json: given.Json = None,
 ) -> None:
     """Measure how much each part of a model loses when it is quantized.
 
@@ -96,11 +97,12 @@ def sensitivity(
     from qvggt.plots.sensitivity import write_sensitivity_picture
 
     check_picture(plot, "--plot")
-    check_figures(output)
+    check_figures(output, json)
     given.use_threads(threads)
     calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed)
     if attention.attention:
-        _attention(model, output, attention, supervision, calibration=calibration, where=(device, revision))
+        found = _attention(model, output, attention, supervision, calibration=calibration, where=(device, revision))
+        save_figures(json, found)
         return
     schemes = sensitivity_schemes(bits, group_size, not zero_points)
     options = SensitivityOptions(schemes, granularity, rounding, supervision)
@@ -111,8 +113,10 @@ def sensitivity(
     if plot is not None:
         write_sensitivity_picture(plot, report)
     _print(report)
-    say(f"{time.perf_counter() - started:.1f} s, peak memory {size_text(peak_memory_bytes())}")
+    seconds, peak = time.perf_counter() - started, peak_memory_bytes()
+    say(f"{seconds:.1f} s, peak memory {size_text(peak)}")
     say(f"report: {output}" + (f", picture: {plot}" if plot is not None else ""))
+    save_figures(json, {**report.to_json(), "seconds": seconds, "peak_memory_bytes": peak})
 
 
 def _print(report: SensitivityReport) -> None:
@@ -155,8 +159,8 @@ def _attention(
     supervision: Supervision,
     calibration: CalibrationOptions,
     where: tuple[str, str | None],
-) -> None:
-    """Measure attention, and write the report with the plan; ``where`` is the device, and the model's revision."""
+) -> dict[str, Any]:
+    """Measure attention, write the report with the plan, and return it; ``where`` is the device and the revision."""
     from qvggt.api.sensitivity import attention_sensitivity
     from qvggt.cli.show import progress, save_figures, say
 
@@ -168,9 +172,11 @@ def _attention(
         report, planned = attention_sensitivity(
             model, options, calibration, device=where[0], revision=where[1], on_progress=update
         )
-    save_figures(output, {**report.to_json(), **planned.to_json()})
+    seconds, found = time.perf_counter() - started, {**report.to_json(), **planned.to_json()}
+    save_figures(output, found)
     _print_attention(report, planned)
-    say(f"{time.perf_counter() - started:.1f} s; report with the plan: {output}")
+    say(f"{seconds:.1f} s; report with the plan: {output}")
+    return {**found, "seconds": seconds}
 
 
 def _print_attention(report: AttentionReport, planned: PlannedAttention) -> None:

@@ -83,17 +83,18 @@ def size_bytes(text: str) -> int:
     return int(float(found[1]) * (1024 if found[3] else 1000) ** " kmgt".index(found[2] or " "))
 
 
-def check_figures(path: Path | None) -> None:
-    """Check that a results file can be written, before the work; leaves nothing behind.
+def check_figures(*paths: Path | None) -> None:
+    """Check that results files can be written, before the work; leaves nothing behind.
 
-    If it is ``-``, the standard output, what ``say`` prints goes to standard error from now on.
+    If one is ``-``, the standard output, what ``say`` prints goes to standard error from now on.
 
     Raises:
-        QvggtError: the path is a folder, or cannot be written.
+        QvggtError: a path is a folder, or cannot be written.
     """
-    console.stderr = path == _STDOUT
-    if path is not None and path != _STDOUT:
-        _check_writable(path)
+    console.stderr = _STDOUT in paths
+    for path in paths:
+        if path is not None and path != _STDOUT:
+            _check_writable(path)
 
 
 def _check_writable(path: Path) -> None:
