@@ -1,0 +1,43 @@
+# qvggt for CPUs, with the C compiler that builds its integer products at first use; docs/install.md shows how to run it.
+#
+#   docker build -t qvggt .                                   command line
+#   docker build -t qvggt-app --target app .                  with the app
+#   docker build -t qvggt-cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .
+#
+# Not built where the project is developed, where no container runs.
+
+FROM python:3.12-slim AS source
+WORKDIR /source
+COPY . .
+RUN pip install --no-cache-dir build && python -m build --wheel --outdir /wheels
+
+FROM python:3.12-slim AS command
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# One layer, so that what is removed takes no space: PyTorch's C++ tests and headers, which nothing here uses.
+RUN pip install --no-cache-dir torch --index-url "$TORCH_INDEX" \
+    && cd /usr/local/lib/python3.12/site-packages/torch \
+    && rm -rf test include \
+    && find bin -type f ! -name torch_shm_manager -delete
+RUN --mount=type=bind,from=source,source=/wheels,target=/wheels \
+    pip install --no-cache-dir "$(ls /wheels/*.whl)[video,heic]"
+# Any user may run it (--user): all can write to this home, where each makes their own caches.
+RUN useradd --no-create-home --home-dir /home/qvggt --uid 1000 qvggt \
+    && mkdir --mode 1777 /home/qvggt /data
+ENV HOME=/home/qvggt USER=qvggt
+USER qvggt
+WORKDIR /data
+ENTRYPOINT ["qvggt"]
+CMD ["--help"]
+
+FROM command AS app
+USER root
+RUN --mount=type=bind,from=source,source=/wheels,target=/wheels \
+    pip install --no-cache-dir "$(ls /wheels/*.whl)[app]"
+USER qvggt
+EXPOSE 7860
+CMD ["app", "--host", "0.0.0.0"]
+
+FROM command
