@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from qvggt.backends import dense
+from qvggt.backends import ConvGeometry, dense
+from qvggt.backends.base import channels_last
 from qvggt.model.token_merging import Own, attend_with_own
 
 has_onednn = pytest.mark.skipif(not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch without oneDNN")
@@ -66,3 +67,25 @@ def test_log_sums__queries_in_slices_give_the_same(monkeypatch):
     monkeypatch.setattr(dense, "_SCORES", 300)
     torch.testing.assert_close(dense.log_sums(q, k, bias), whole)
     torch.testing.assert_close(whole, (q @ k.mT / 2 + bias).logsumexp(-1))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_channels_last__torch_sees_the_layout_of_a_single_map_too(batch):
+    tokens = torch.randn(batch, 35, 16)
+    maps = tokens.transpose(1, 2).unflatten(2, (5, 7))
+    found = channels_last(maps)
+    assert torch.equal(found, maps)
+    assert found.stride() == torch.empty(batch, 16, 5, 7).to(memory_format=torch.channels_last).stride()
+    assert found.data_ptr() == maps.data_ptr()  # nothing is copied
+    copied = channels_last(maps.contiguous())
+    assert (copied.stride(), torch.equal(copied, maps)) == (found.stride(), True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_convolve__maps_keep_their_layout(dtype):
+    maps = torch.randn(1, 35, 16).to(dtype).transpose(1, 2).unflatten(2, (5, 7))
+    kernel = torch.randn(8, 16 * 9).to(dtype)
+    found = ConvGeometry((8, 16, 3, 3), padding=(1, 1)).convolve(maps, kernel, None)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    expected = torch.nn.functional.conv2d(maps.double(), kernel.double().view(8, 16, 3, 3), padding=1)
+    assert error(found, expected) < {torch.float32: 1e-6, torch.bfloat16: 8e-3}[dtype]

@@ -35,14 +35,25 @@ class ConvGeometry:
     def convolve(self, x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve x [B, in, H, W] with a float matrix; returns [B, out, H', W'] in x's type.
 
-        Half-precision maps are channels-last, in which every library is fastest.
+        Half-precision maps are channels-last, in which every library is fastest; others keep their layout.
         """
         dtype = working_dtype(x)
         bias = None if bias is None else bias.to(dtype)
         kernel = matrix.to(x.dtype).to(dtype).view(self.shape)
-        maps = x.contiguous(memory_format=torch.channels_last) if is_half(x.dtype) else x
+        is_last = is_half(x.dtype) or x.is_contiguous(memory_format=torch.channels_last)
+        maps = channels_last(x) if is_last else x
         out = F.conv2d(maps.to(dtype), kernel, bias, self.stride, self.padding, self.dilation, self.groups)
         return out.to(x.dtype)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return maps [B, C, H, W] with their channels side by side, copied if they are not.
+
+    The strides of a single map are made those of many: by them torch tells the layout, and would copy it otherwise.
+    """
+    batch, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(-1)
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 class Backend(Protocol):

@@ -13,7 +13,7 @@
 #define ROWS 12      /* queries per tile of scores */
 #define HALF_ROWS 6  /* queries per tile of results */
 #define KEYS 128     /* keys packed together */
-#define PART 528     /* most queries per task, a multiple of ROWS */
+#define PART 696     /* most queries per task, a multiple of ROWS */
 #define HIDDEN -1e30f /* score of a key beyond the last */
 
 typedef __m512 Vector;
