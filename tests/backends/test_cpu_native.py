@@ -168,15 +168,6 @@ def test_expansion_equals_that_without_compiled_code_to_the_bit(scheme, rows, wi
         assert torch.equal(found, CpuBackend().expand(weight, torch.float32))
 
 
-@pytest.fixture
-def emulated_vnni(monkeypatch):
-    """Make the library anew as for a CPU with VNNI, whose instructions are put together from others."""
-    monkeypatch.setattr(native, "special_flags", lambda _: ("-DEMULATE_VNNI",))
-    native._outcome.cache_clear()
-    yield
-    native._outcome.cache_clear()
-
-
 def products_of_every_kind():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(21, 256, generator=generator)
@@ -186,10 +177,18 @@ def products_of_every_kind():
     return [multiply(given, weight_of(35, 256, scheme)[1], None) for scheme in schemes for given in (x, round_rows(x))]
 
 
+@pytest.fixture(params=[("-DEMULATE_VNNI",), ("-DEMULATE_VNNI", "-DEMULATE_WIDE")], ids=["256 bits", "512 bits"])
+def emulated_vnni(request, monkeypatch):
+    """Make the library anew as for a CPU with VNNI, whose instructions are put together from others."""
+    usual = products_of_every_kind()
+    monkeypatch.setattr(native, "special_flags", lambda _: request.param)
+    native._outcome.cache_clear()
+    yield usual
+    native._outcome.cache_clear()
+
+
 @needs_library
 @pytest.mark.native
-def test_fours_of_products_are_added_to_the_same_bits(request):
-    usual = products_of_every_kind()
-    request.getfixturevalue("emulated_vnni")
+def test_fours_of_products_are_added_to_the_same_bits(emulated_vnni):
     assert native.library() is not None
-    assert all(map(torch.equal, usual, products_of_every_kind()))
+    assert all(map(torch.equal, emulated_vnni, products_of_every_kind()))

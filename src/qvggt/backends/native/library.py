@@ -17,7 +17,9 @@ from qvggt.backends.native.processors import Processor, features, processor
 from qvggt.types import QvggtError
 
 FOLDER = Path(__file__).parent
-HEADERS = tuple(FOLDER / name for name in ("convolution.h", "job.h", "neon.h", "pairs.h", "unpack.h", "vectors.h"))
+HEADERS = tuple(
+    FOLDER / name for name in ("convolution.h", "job.h", "neon.h", "pairs.h", "unpack.h", "vectors.h", "wide.h")
+)
 FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fPIC", "-shared")
 _KEY_CHARACTERS = 16
 _SECONDS = 120

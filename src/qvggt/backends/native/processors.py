@@ -34,7 +34,7 @@ _PAIRS = (
     "qvggt_round_kernels", "qvggt_transform_kernels", "qvggt_transform_floats",
 )  # fmt: skip
 
-_AVX512 = ("-mavx512vnni", "-mavx512vl")
+_AVX512 = ("-mavx512f", "-mavx512vnni", "-mavx512vl")
 
 X86 = Processor(
     sources=(
@@ -52,7 +52,7 @@ X86 = Processor(
     flags=("-mavx2", "-mfma", "-mbmi2", "-mf16c"),
     special=("qvggt_attend_bfloat16", "qvggt_rotate_bfloat16", "qvggt_multiply_bfloat16"),
     features={
-        "avx512_bf16": (*_AVX512, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512bf16"),
+        "avx512_bf16": (*_AVX512, "-mavx512bw", "-mavx512dq", "-mavx512bf16"),
         "avx512_vnni": _AVX512,
         "avx_vnni": ("-mavxvnni",),
     },

@@ -2,17 +2,19 @@
  *
  * out[m][n] = bias[n] + sum over groups g of  a_scale[m, g] * w_scale[n, g] * sum over k in g of a[m][k] * w[n][k]
  *
- * Activations are unsigned bytes with zero point 128, weights are signed integers (levels). A panel of 16 outputs is
- * unpacked into the L1 cache and reused for many rows. With VNNI or NEON, products are summed by fours in 32 bits. Without,
- * they are summed by pairs in 16 bits for as many steps as cannot overflow (8 for 4-bit weights), then widened to 32 bits.
- * At the end of a group, sums become float. Weights whose levels are too large are split into two 4-bit planes.
+ * Activations are unsigned bytes with zero point 128, weights are signed integers (levels). A panel of 16 outputs, 32 with
+ * AVX-512, is unpacked into the L1 cache and reused for many rows. With VNNI or NEON, products are summed by fours in 32
+ * bits. Without, they are summed by pairs in 16 bits for as many steps as cannot overflow (8 for 4-bit weights), then
+ * widened to 32 bits. At the end of a group, sums become float. Weights whose levels are too large are split into two 4-bit
+ * planes.
  */
 #include "job.h"
 #include "unpack.h"
+#include "wide.h"
 
 #define VECTORS 2                /* vectors per panel */
-#define PANEL (LANES * VECTORS)  /* outputs per panel */
-#define PANELS 16                /* panels unpacked together */
+#define PANEL (WIDE_LANES * VECTORS)  /* outputs per panel */
+#define PANELS (256 / PANEL)     /* panels unpacked together */
 #define ROWS 4                   /* rows per tile */
 #define BLOCK 64                 /* rows multiplied with a panel before the next panel */
 #define PART 2048                /* most rows per task */
@@ -100,70 +102,70 @@ static void unpack_panel(const Product *p, int output, int first, int last, int8
     }
 }
 
-ALWAYS __m256i four(const uint8_t *bytes) {
+ALWAYS Ints four(const uint8_t *bytes) {
     int32_t value;
     memcpy(&value, bytes, 4);
-    return _mm256_set1_epi32(value);
+    return V(set1_epi32)(value);
 }
 
 /* Add the products of one plane of a group to the sums of a tile. */
-ALWAYS void add_plane(const uint8_t *a, const int8_t *w, int size, __m256i sums[ROWS][VECTORS], const int steps) {
+ALWAYS void add_plane(const uint8_t *a, const int8_t *w, int size, Ints sums[ROWS][VECTORS], const int steps) {
     for (int k = 0; k < size; k += 4 * steps) {
-        __m256i p00 = _mm256_setzero_si256(), p01 = p00, p10 = p00, p11 = p00, p20 = p00, p21 = p00, p30 = p00, p31 = p00;
+        Ints p00 = V(set1_epi32)(0), p01 = p00, p10 = p00, p11 = p00, p20 = p00, p21 = p00, p30 = p00, p31 = p00;
         const int8_t *at = w + (int64_t)k * PANEL;
         const uint8_t *from = a + k * ROWS;
 #pragma GCC unroll 8
         for (int step = 0; step < steps; step++) {
-            __m256i w0 = _mm256_load_si256((const __m256i *)(at + step * 4 * PANEL));
-            __m256i w1 = _mm256_load_si256((const __m256i *)(at + step * 4 * PANEL + 32));
-            __m256i x = four(from + 4 * (step * ROWS + 0));
-            p00 = ADD_FOURS(p00, x, w0);
-            p01 = ADD_FOURS(p01, x, w1);
+            const Ints w0 = load_ints(at + step * 4 * PANEL), w1 = load_ints(at + step * 4 * PANEL + 4 * WIDE_LANES);
+            Ints x = four(from + 4 * (step * ROWS + 0));
+            p00 = wide_fours(p00, x, w0);
+            p01 = wide_fours(p01, x, w1);
             x = four(from + 4 * (step * ROWS + 1));
-            p10 = ADD_FOURS(p10, x, w0);
-            p11 = ADD_FOURS(p11, x, w1);
+            p10 = wide_fours(p10, x, w0);
+            p11 = wide_fours(p11, x, w1);
             x = four(from + 4 * (step * ROWS + 2));
-            p20 = ADD_FOURS(p20, x, w0);
-            p21 = ADD_FOURS(p21, x, w1);
+            p20 = wide_fours(p20, x, w0);
+            p21 = wide_fours(p21, x, w1);
             x = four(from + 4 * (step * ROWS + 3));
-            p30 = ADD_FOURS(p30, x, w0);
-            p31 = ADD_FOURS(p31, x, w1);
-            KEEP(p00); KEEP(p01); KEEP(p10); KEEP(p11); KEEP(p20); KEEP(p21); KEEP(p30); KEEP(p31);
+            p30 = wide_fours(p30, x, w0);
+            p31 = wide_fours(p31, x, w1);
+            KEEP_WIDE(p00); KEEP_WIDE(p01); KEEP_WIDE(p10); KEEP_WIDE(p11);
+            KEEP_WIDE(p20); KEEP_WIDE(p21); KEEP_WIDE(p30); KEEP_WIDE(p31);
         }
-        const __m256i parts[ROWS][VECTORS] = {{p00, p01}, {p10, p11}, {p20, p21}, {p30, p31}};
+        const Ints parts[ROWS][VECTORS] = {{p00, p01}, {p10, p11}, {p20, p21}, {p30, p31}};
 #pragma GCC unroll 4
         for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 2
             for (int v = 0; v < VECTORS; v++)
-                sums[r][v] = _mm256_add_epi32(sums[r][v], SUM_BY_FOURS(parts[r][v]));
+                sums[r][v] = V(add_epi32)(sums[r][v], SUM_BY_FOURS(parts[r][v]));
     }
 }
 
 ALWAYS void add_planes(const uint8_t *a, const int8_t *w, int size, int planes,
-                       __m256i sums[ROWS][VECTORS], const int steps) {
+                       Ints sums[ROWS][VECTORS], const int steps) {
     add_plane(a, w, size, sums, steps);
     if (planes == 2) {
         for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_slli_epi32(sums[r][v], 4);
+            for (int v = 0; v < VECTORS; v++) sums[r][v] = V(slli_epi32)(sums[r][v], 4);
         add_plane(a, w + (int64_t)size * PANEL, size, sums, steps);
     }
 }
 
-ALWAYS void load_totals(__m256 total[ROWS][VECTORS], const Tile *t, int begin) {
+ALWAYS void load_totals(Floats total[ROWS][VECTORS], const Tile *t, int begin) {
     for (int r = 0; r < ROWS; r++) {
         float edge[PANEL] = {0};
         const float *source = begin ? t->bias : t->out[r];
         if (source && t->outputs < PANEL) source = memcpy(edge, source, sizeof(float) * (size_t)t->outputs);
         for (int v = 0; v < VECTORS; v++)
-            total[r][v] = source ? _mm256_loadu_ps(source + v * LANES) : _mm256_setzero_ps();
+            total[r][v] = source ? V(loadu_ps)(source + v * WIDE_LANES) : V(set1_ps)(0.0f);
     }
 }
 
-ALWAYS void store_totals(__m256 total[ROWS][VECTORS], const Tile *t) {
+ALWAYS void store_totals(Floats total[ROWS][VECTORS], const Tile *t) {
     for (int r = 0; r < t->valid; r++) {
         float edge[PANEL];
         for (int v = 0; v < VECTORS; v++)
-            _mm256_storeu_ps((t->outputs < PANEL ? edge : t->out[r]) + v * LANES, total[r][v]);
+            V(storeu_ps)((t->outputs < PANEL ? edge : t->out[r]) + v * WIDE_LANES, total[r][v]);
         if (t->outputs < PANEL) memcpy(t->out[r], edge, sizeof(float) * (size_t)t->outputs);
     }
 }
@@ -175,24 +177,23 @@ static void tile(const Product *p, const Scratch *s, const Tile *t, int first, i
     const int32_t *offset = s->offset + (int64_t)t->panel * chunk * PANEL;
     const float *scale = s->scale + (int64_t)t->panel * chunk * PANEL;
     const uint8_t *a = t->codes;
-    __m256 total[ROWS][VECTORS];
+    Floats total[ROWS][VECTORS];
     load_totals(total, t, first == 0);
     for (int g = 0; g < chunk; g++, w += planes * size * PANEL, a += size * ROWS, offset += PANEL, scale += PANEL) {
-        __m256i sums[ROWS][VECTORS];
+        Ints sums[ROWS][VECTORS];
         for (int r = 0; r < ROWS; r++)
-            for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm256_setzero_si256();
+            for (int v = 0; v < VECTORS; v++) sums[r][v] = V(set1_epi32)(0);
         if (WIDE_SUMS) add_planes(a, w, size, planes, sums, size / 4);
         else if (steps == 8 && size % 32 == 0) add_planes(a, w, size, planes, sums, 8);
         else if (steps >= 4 && size % 16 == 0) add_planes(a, w, size, planes, sums, 4);
         else if (steps >= 2 && size % 8 == 0) add_planes(a, w, size, planes, sums, 2);
         else add_planes(a, w, size, planes, sums, 1);
         for (int r = 0; r < ROWS; r++) {
-            const __m256 row = _mm256_set1_ps(t->a_scale[r]);
+            const Floats row = V(set1_ps)(t->a_scale[r]);
             for (int v = 0; v < VECTORS; v++) {
-                const __m256 factor = _mm256_mul_ps(row, _mm256_loadu_ps(scale + v * LANES));
-                const __m256i zero = _mm256_loadu_si256((const __m256i *)(offset + v * LANES));
-                const __m256 sum = _mm256_cvtepi32_ps(_mm256_add_epi32(sums[r][v], zero));
-                total[r][v] = _mm256_fmadd_ps(sum, factor, total[r][v]);
+                const Floats factor = V(mul_ps)(row, V(loadu_ps)(scale + v * WIDE_LANES));
+                const Floats sum = V(cvtepi32_ps)(V(add_epi32)(sums[r][v], load_ints(offset + v * WIDE_LANES)));
+                total[r][v] = V(fmadd_ps)(sum, factor, total[r][v]);
             }
         }
     }
