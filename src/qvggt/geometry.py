@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qvggt.types import QvggtError
+
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
@@ -21,11 +23,22 @@ class Similarity:
         scale: at least 0.
         rotation: [3, 3] float64, determinant +1.
         translation: [3] float64.
+
+    Raises:
+        QvggtError: a value has another type or shape, or is not finite.
     """
 
     scale: float
     rotation: np.ndarray
     translation: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name, shape in (("scale", ()), ("rotation", (3, 3)), ("translation", (3,))):
+            value = getattr(self, name)
+            numeric = np.asarray(value).dtype.kind in "fiu" and (not shape or isinstance(value, np.ndarray))
+            if not numeric or np.shape(value) != shape or not np.isfinite(value).all():
+                expected = f"an array of finite numbers {list(shape)}" if shape else "a finite number"
+                raise QvggtError(f"{name} of a similarity must be {expected}, got {value!r:.80}")
 
     def apply(self, points: np.ndarray) -> np.ndarray:
         """Transform points [..., 3] and return them as float64."""

@@ -127,6 +127,8 @@ class AttentionPlan:
     levels: tuple[PlanLevel, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.levels, Sequence) or not all(isinstance(level, PlanLevel) for level in self.levels):
+            raise QvggtError(f"invalid attention plan: expected levels, got {self.levels!r:.60}")
         frames = [level.min_frames for level in self.levels]
         if not frames or frames != sorted(set(frames)) or frames[0] < 1:
             raise QvggtError(f"invalid attention plan: expected levels with increasing min_frames, got {frames}")
@@ -246,6 +248,14 @@ class Scene(ArrayFields):
     group: str = ""
 
 
+PREDICTION_SHAPES: Mapping[str, tuple[str | int, ...]] = {
+    "images": ("S", 3, "H", "W"), "cam_from_world": ("S", 3, 4), "intrinsics": ("S", 3, 3), "pose_enc": ("S", 9),
+    "depth": ("S", "H", "W"), "depth_conf": ("S", "H", "W"), "world_points": ("S", "H", "W", 3),
+    "world_points_conf": ("S", "H", "W"), "mask": ("S", "H", "W"),
+}  # fmt: skip
+"""Axes of the arrays of a prediction of S frames of H x W pixels."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction(ArrayFields):
     """Output of the model for one scene; fields of heads that were not run are None.
@@ -263,6 +273,9 @@ class Prediction(ArrayFields):
             of the published model, which has the first pixel's center at (0, 0).
         world_points_conf: [S, H, W] float32, at least 1.
         mask: [S, H, W] bool, False where the user's masks exclude a pixel; None if there are no masks.
+
+    Raises:
+        QvggtError: an array has another shape, or the numbers of frames differ.
     """
 
     images: np.ndarray
@@ -276,6 +289,19 @@ class Prediction(ArrayFields):
     world_points: np.ndarray | None = None
     world_points_conf: np.ndarray | None = None
     mask: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        sizes: dict[str | int, int] = dict(zip(("S", "", "H", "W"), np.shape(self.images), strict=False))
+        for name, axes in PREDICTION_SHAPES.items():
+            value, shape = getattr(self, name), tuple(sizes.get(axis, axis) for axis in axes)
+            if (value is not None or name == "images") and (not isinstance(value, np.ndarray) or value.shape != shape):
+                found = value.shape if isinstance(value, np.ndarray) else type(value).__name__
+                raise QvggtError(f"expected {name} {list(axes)} as an array of shape {shape}, got {found}")
+        if not len(self.names) == len(self.maps) == len(self.images):
+            raise QvggtError(
+                f"expected one name and one FrameMap for each of {len(self.images)} images, got {len(self.names)} and "
+                f"{len(self.maps)}"
+            )
 
     @property
     def heads(self) -> tuple[str, ...]:

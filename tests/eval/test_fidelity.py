@@ -7,6 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from qvggt.eval.fidelity import camera_difference_deg, depth_difference, fidelity, point_difference
+from qvggt.postprocess.frames import chosen_frames
 
 
 def test_the_same_prediction_is_no_distance_away(perfect):
@@ -82,7 +83,7 @@ def test_points_pool_their_means_over_frames():
 
 def test_other_images_are_refused(perfect):
     with pytest.raises(ValueError, match="same images"):
-        fidelity(perfect, replace(perfect, depth=perfect.depth[:2]))
+        fidelity(perfect, chosen_frames(perfect, (0, 1)))
 
 
 def test_only_pixels_that_count_are_compared(perfect):

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from qvggt.postprocess.agreement import measure_agreement, reliable_pixels
 from qvggt.postprocess.covisibility import Surfaces
+from qvggt.postprocess.frames import chosen_frames
 from qvggt.postprocess.quality import LEAST_DETAIL, MOST_UNSURE, assess, quality_details
 
 
@@ -95,9 +96,7 @@ def test_nothing_agrees(clean):
 
 
 def test_all_frames_from_one_place(clean):
-    still = {name: np.repeat(getattr(clean, name)[:1], 3, 0) for name in ("images", "cam_from_world", "intrinsics")}
-    maps = {name: np.repeat(getattr(clean, name)[:1], 3, 0) for name in ("depth", "depth_conf")}
-    room = replace(clean, names=clean.names[:3], maps=clean.maps[:3], world_points=None, **still, **maps)
+    room = replace(chosen_frames(clean, (0, 0, 0)), names=clean.names[:3])
     (finding,) = found(room).values()
     assert finding.kind == "parallax"
     assert finding.value == pytest.approx(0, abs=1e-6)
@@ -133,7 +132,7 @@ def test_padding_is_not_judged(clean):
         return np.pad(values, sides, constant_values=fill)
 
     room = replace(clean, images=padded(clean.images, 1), depth=padded(clean.depth, 1000), world_points=None,
-                   depth_conf=padded(clean.depth_conf, 1))  # fmt: skip
+                   world_points_conf=None, depth_conf=padded(clean.depth_conf, 1))  # fmt: skip
     assert found(room) == {}
 
 

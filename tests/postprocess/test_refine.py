@@ -8,6 +8,7 @@ from PIL import Image
 import qvggt
 from qvggt.geometry import unproject_frames
 from qvggt.options import RefineOptions
+from qvggt.postprocess.frames import chosen_frames
 from qvggt.postprocess.refine.refinement import frame_pairs, lens_groups, refine_prediction
 from qvggt.postprocess.refine.report import summary
 from qvggt.postprocess.refine.views import views_of
@@ -97,7 +98,7 @@ def test_a_frame_that_shows_another_place_stays_and_the_others_are_refined(photo
     assert (found.prediction.cam_from_world[3] == given.cam_from_world[3]).all()
     assert (found.prediction.pose_enc[3] == given.pose_enc[3]).all()
     assert (found.prediction.depth[3] == given.depth[3]).all()
-    first = [replace(each, cam_from_world=each.cam_from_world[:3]) for each in (found.prediction, photographed.truth)]
+    first = [chosen_frames(each, range(3)) for each in (found.prediction, photographed.truth)]
     assert rotation_errors_deg(*first).mean() < 0.3
     assert "003.png" in summary(found.report.to_json())[1]
 
@@ -179,16 +180,7 @@ def test_refine_reads_the_place_of_the_photographs_or_takes_them(photographed, t
 
 def test_many_frames_are_matched_with_covisible_ones(photographed):
     truth = photographed.truth
-    many = replace(
-        truth,
-        **{
-            name: np.concatenate([getattr(truth, name)] * 10)
-            for name in ("images", "cam_from_world", "intrinsics", "depth", "depth_conf")
-        },
-        names=tuple(map(str, range(40))),
-        maps=truth.maps * 10,
-        world_points=None,
-    )
+    many = replace(chosen_frames(truth, [*range(4)] * 10), names=tuple(map(str, range(40))))
     assert len(frame_pairs(truth)) == 6
     pairs = frame_pairs(many)
     assert len(pairs) == len(set(pairs)) <= 40 * 14

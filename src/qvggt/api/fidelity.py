@@ -25,7 +25,7 @@ from qvggt.types import ImageSet, OnProgress, PathLike, Prediction, QvggtError
 _IN_MEMORY = "a model in memory"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measure:
     """One kind of difference between two models.
 
@@ -159,7 +159,8 @@ def fidelity(
     Args:
         model: the model to compare with, usually the float one: a model, or whatever ``load`` takes.
         other: the model to compare, usually a quantized one.
-        images: folder, glob, video, image, or a list of image paths, PIL images or arrays; read once.
+        images: folder, glob, video, image, or a list of image paths, PIL images, arrays or tensors (RGB, uint8 or
+            0..1); read once.
         mode: ``crop`` or ``pad``; see ``ImageOptions``.
         fps: frames per second to sample from a video.
         frames: most frames to take, evenly spaced.

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from qvggt.options.checks import check_arguments
 from qvggt.types import OnProgress
 
 _SECONDS_BETWEEN = 0.1
@@ -25,6 +26,7 @@ def progress_bar(title: str = "") -> AbstractContextManager[OnProgress]:
     Args:
         title: in front of the stage, such as a model's name; only the last part of a path is shown.
     """
+    check_arguments(progress_bar, locals())
     name = Path(title).name
     display = _notebook_display()
     return _terminal_bar(name) if display is None else _notebook_bar(name, display)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +37,7 @@ from qvggt.options import (
     check_heads,
 )
 from qvggt.options.checks import check_arguments
-from qvggt.types import OnProgress, OnWindow, PathLike, Prediction
+from qvggt.types import OnProgress, OnWindow, PathLike, Prediction, QvggtError
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,7 @@ def reconstruct(
     Args:
         model: a model, or whatever ``load`` takes.
         images: folder, glob, video, image, a list of image paths, PIL images, arrays or tensors, or one array
-            [S, H, W, 3] or tensor [S, 3, H, W].
+            [S, H, W, 3] or tensor [S, 3, H, W]; RGB, uint8 or 0..1.
         heads: what to compute; by default what ``points_from`` needs.
         points_from: ``depth`` (depth and cameras; usually more accurate, and skips the point head) or ``head``.
         mode: ``crop`` or ``pad``; see ``ImageOptions``.
@@ -133,7 +134,7 @@ def reconstruct(
     if on_progress is not None:
         on_progress("reading images", 0.0)
     measured, memory_left = (None, None) if memory_bytes is None else (_measured(model), _memory_left(memory_bytes))
-    keep = None if folder is None or windows is None else Path(folder)
+    keep = None if folder is None or windows is None else _existing(folder)
     pictures = load_images(images, _image_options(model, mode, fps, frames), memory_left, keep)
     kept = None if masks is None else load_masks(masks, pictures)
     pass_size = PassSize.of(pictures.images.shape, wanted, options, _chunk_tokens(model), stored=keep is not None)
@@ -143,6 +144,12 @@ def reconstruct(
         options = _fitted(options, plan_memory(measured, pass_size, memory_bytes, written_points))
     found = predict_windows(model, pictures, wanted, options, on_progress=on_progress, on_window=on_window, folder=keep)
     return replace(found, mask=kept)
+
+
+def _existing(folder: PathLike) -> Path:
+    if not os.path.isdir(folder):
+        raise QvggtError(f"{str(folder)!r} is no folder: create the folder that keeps the frames of windows first")
+    return Path(folder)
 
 
 def _image_options(model: VGGT, mode: ImageMode, fps: float | None, frames: int | None) -> ImageOptions:

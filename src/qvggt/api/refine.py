@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from PIL import Image
 from qvggt.export.result import ResultInfo
 from qvggt.images.decode import array_as_rgb, as_rgb
 from qvggt.images.originals import read_originals
-from qvggt.images.sources import ImageSource, items_of
+from qvggt.images.sources import ImageItem, ImageSource, items_of
 from qvggt.options import RefineOptions
 from qvggt.options.checks import check_arguments
 from qvggt.postprocess.refine.refinement import Refinement, refine_prediction
@@ -35,7 +35,8 @@ def refine(
 
     Args:
         prediction: of ``reconstruct``, with cameras.
-        images: what was reconstructed: a folder, glob, video, image paths, or the images themselves in order.
+        images: what was reconstructed: a folder, glob, video, image paths, or the images themselves in order (RGB,
+            uint8 or 0..1).
         options: what is held, and how much is searched.
         on_progress: called with the stage and the share done.
 
@@ -44,7 +45,7 @@ def refine(
             reconstructed.
     """
     check_arguments(refine, locals())
-    return refine_prediction(prediction, _photographs(images, prediction), options, on_progress)
+    return refine_prediction(prediction, _photographs(items_of(images), prediction), options, on_progress)
 
 
 def refined_result(
@@ -70,8 +71,7 @@ def refined_result(
     return found, replace(info, details={**info.details, "refinement": report})
 
 
-def _photographs(images: ImageSource, prediction: Prediction) -> Iterator[Image.Image]:
-    items = items_of(images)
+def _photographs(items: Sequence[ImageItem], prediction: Prediction) -> Iterator[Image.Image]:
     places: list[PathLike] = [item for item in items if isinstance(item, (str, os.PathLike))]  # pyright: ignore
     if len(places) == len(items):
         yield from read_originals(places, prediction.names, prediction.maps)

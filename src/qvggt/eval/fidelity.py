@@ -10,7 +10,7 @@ from qvggt.eval.metrics.pose import relative_to_first, rotation_angle_deg, trans
 from qvggt.types import Prediction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fidelity:
     """Differences per frame; fields of a head that either prediction lacks are None.
 

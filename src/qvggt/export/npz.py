@@ -11,19 +11,8 @@ from qvggt.files import finish_folder, new_file
 from qvggt.files.arrays import read_npz, write_npz
 from qvggt.files.read import reading
 from qvggt.options.checks import check_arguments
-from qvggt.types import FrameMap, PathLike, Prediction
+from qvggt.types import PREDICTION_SHAPES, FrameMap, PathLike, Prediction
 
-_SHAPES: Mapping[str, tuple[str | int, ...]] = {
-    "images": ("S", 3, "H", "W"),
-    "cam_from_world": ("S", 3, 4),
-    "intrinsics": ("S", 3, 3),
-    "pose_enc": ("S", 9),
-    "depth": ("S", "H", "W"),
-    "depth_conf": ("S", "H", "W"),
-    "world_points": ("S", "H", "W", 3),
-    "world_points_conf": ("S", "H", "W"),
-    "mask": ("S", "H", "W"),
-}
 _TEXT_AND_MAPS = ("names", "map_original_size", "map_scale", "map_offset")
 
 
@@ -37,7 +26,7 @@ def save_prediction(prediction: Prediction, path: PathLike, overwrite: bool = Fa
         QvggtError: if the file exists and ``overwrite`` is false, or cannot be written.
     """
     check_arguments(save_prediction, locals())
-    arrays = {name: value for name in _SHAPES if (value := getattr(prediction, name)) is not None}
+    arrays = {name: value for name in PREDICTION_SHAPES if (value := getattr(prediction, name)) is not None}
     arrays["names"] = np.array(prediction.names, dtype=np.str_)
     arrays["map_original_size"] = _pairs([m.original_size for m in prediction.maps], np.int64)
     arrays["map_scale"] = _pairs([m.scale for m in prediction.maps], np.float64)
@@ -55,7 +44,7 @@ def load_prediction(path: PathLike) -> Prediction:
     check_arguments(load_prediction, locals())
     finish_folder(Path(path).parent)
     remedy, what = "reconstruct again", "the prediction"
-    arrays = read_npz(path, (*_SHAPES, *_TEXT_AND_MAPS), remedy, what)
+    arrays = read_npz(path, (*PREDICTION_SHAPES, *_TEXT_AND_MAPS), remedy, what)
     with reading(path, remedy, what):
         names, sizes, scales, offsets = (arrays.pop(name) for name in _TEXT_AND_MAPS)
         _check_shapes(arrays)
@@ -72,7 +61,7 @@ def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:
     frames, _, height, width = arrays["images"].shape
     sizes = {"S": frames, "H": height, "W": width}
     for name, array in arrays.items():
-        shape = tuple(sizes.get(str(axis), axis) for axis in _SHAPES[name])
+        shape = tuple(sizes.get(str(axis), axis) for axis in PREDICTION_SHAPES[name])
         kind = "b" if name == "mask" else "f"
         if array.dtype.kind != kind or array.shape != shape or 0 in shape:
             what = "bool" if name == "mask" else "floats"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -142,7 +143,7 @@ def open_result(path: PathLike) -> Result:
         folder, file = folder.parent, folder
     else:
         file = folder / PREDICTION
-        if folder.is_dir() and not file.exists():
+        if os.path.isdir(folder) and not file.exists():
             raise QvggtError(f"{quote(folder)} has no {PREDICTION}: give a folder that qvggt reconstruct wrote")
     prediction = load_prediction(file)
     return Result(folder, prediction, _read_info(folder / INFO))

@@ -88,7 +88,7 @@ def check_space(folder: PathLike, needed_bytes: int) -> None:
         needed_bytes: estimated size of the files.
     """
     place = Path(os.path.realpath(folder))
-    place = next(parent for parent in (place, *place.parents) if parent.exists())
+    place = next(parent for parent in (place, *place.parents) if os.path.exists(parent))
     with suppress(OSError):
         free = shutil.disk_usage(place).free
         if free < needed_bytes:
@@ -105,7 +105,7 @@ def finish_folder(folder: PathLike) -> None:
         QvggtError: another command is writing to the folder, or the renames cannot be completed.
     """
     target = Path(folder)
-    if (target / JOURNAL).exists():
+    if os.path.exists(target / JOURNAL):
         with system_errors(target), lock_folder(target):
             _complete(target)
     if target.is_dir():

@@ -92,9 +92,9 @@ def new_file(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
         QvggtError: the name is taken, or the system refuses to write.
     """
     target = Path(os.path.realpath(path))
-    if target.is_dir():
+    if os.path.isdir(target):
         raise QvggtError(f"{path} is a folder: give the name of a file")
-    if target.exists() and not overwrite:
+    if os.path.exists(target) and not overwrite:
         raise QvggtError(f"{path} exists already: choose another name, or allow overwriting (--overwrite)")
     # A short name of its own: the target's may already be as long as the file system allows.
     temporary = target.with_name(f".qvggt-{uuid.uuid4().hex[:8]}{target.suffix}")

@@ -109,7 +109,7 @@ def read_picture(path: Path, name: str, white: WhiteLevel | None = None, max_byt
     if not reduced:
         return Picture(name, upright, upright.size)
     turned = (upright.width > upright.height) != (size[0] > size[1])
-    return Picture(name, upright, size[::-1] if turned else size)
+    return Picture(name, upright, (size[1], size[0]) if turned else size)
 
 
 def open_image(path: Path) -> Image.Image:

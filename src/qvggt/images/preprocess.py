@@ -59,7 +59,7 @@ def load_images(
         source: a folder (its image files in natural order, ``img2`` before ``img10``; subfolders are not searched),
             a glob pattern, one image, one video, or a list of image paths, PIL images, arrays (as ``array_as_rgb``
             takes them) and tensors [3, H, W] in the order given; a list of one path is that path. Also an array
-            [S, H, W, 3] or a tensor [S, 3, H, W].
+            [S, H, W, 3] or a tensor [S, 3, H, W]. Arrays and tensors are RGB, uint8 or 0..1.
         options: size, mode and number of frames; the defaults if None.
         memory_left: returns the bytes that decoding the next image may take; None for no limit. JPEG and camera
             raw files that take more are decoded at reduced size.

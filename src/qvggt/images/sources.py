@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     ImageSource: TypeAlias = ImageItem | Sequence[ImageItem]
 else:  # without torch
     ImageItem = ImageSource = Any
-"""One image, video, folder or glob pattern, a stack of images [S, ...] as array or tensor, or a list of images."""
+"""One image, video, folder or glob pattern, a stack of images [S, ...] as array or tensor, or a list of images; arrays
+and tensors are RGB, uint8 or 0..1."""
 
 _CHANNELS = (1, 3, 4)
 

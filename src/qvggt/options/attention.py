@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from qvggt.files.read import read_json_object
@@ -100,7 +100,7 @@ def attention_of(value: GlobalAttention) -> AttentionName | AttentionPlan:
         return cast(AttentionName, value)
     if value in ATTENTION_PRESETS:
         return ATTENTION_PRESETS[str(value)]
-    if not Path(value).exists():
+    if not os.path.exists(value):
         presets = ", ".join(ATTENTION_PRESETS)
         raise QvggtError(
             f"unknown global attention {str(value)!r}: expected exact or merged, auto, a preset ({presets}), or the "

@@ -55,6 +55,8 @@ def _check(name: str, value: object, hint: Any) -> None:
         shown = repr(value)
         shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
         raise QvggtError(f"{name} must be {_described(hint)}, got {shown}")
+    if Path in get_args(hint) and isinstance(value, str | Path) and "\0" in str(value):
+        raise QvggtError(f"{name} must be a path, got {str(value)!r}, which has a NUL character")
 
 
 def _fits(value: object, hint: Any) -> bool:
@@ -79,7 +81,7 @@ def _fits(value: object, hint: Any) -> bool:
 
 def _fits_all(value: object, parts: tuple[Any, ...]) -> bool:
     """Return whether a value is a collection of values of a type, or of one value of each type."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, collections.abc.Collection):
+    if isinstance(value, str | bytes | Mapping | np.ndarray) or not isinstance(value, collections.abc.Collection):
         return False
     if (len(parts) == 2 and parts[1] is Ellipsis) or len(parts) == 1:
         return all(_fits(each, parts[0]) for each in value)

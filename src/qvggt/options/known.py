@@ -29,6 +29,9 @@ class Place:
     frame: str
     pixel: tuple[float, float] | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     @classmethod
     def of(cls, text: str) -> Place:
         """Return the place of a text: ``FRAME`` or ``FRAME@x,y``.

@@ -73,7 +73,7 @@ def scaled(prediction: Prediction, factor: float) -> Prediction:
         QvggtError: the factor is not a positive finite number, or lengths leave the range of float32.
     """
     check_arguments(scaled, locals())
-    if not (np.isfinite(factor) and factor > 0):
+    if not 0 < factor < math.inf:
         raise QvggtError(f"a scale must be a finite number above 0, got {factor}")
 
     def times(values: np.ndarray | None, part: Any = ...) -> np.ndarray | None:

@@ -99,9 +99,13 @@ def align(prediction: Prediction, reference: Prediction) -> Similarity:
 
 
 def transformed(prediction: Prediction, by: Similarity) -> Prediction:
-    """Return a reconstruction, with cameras and any other outputs, whose world is mapped by a similarity transform."""
+    """Return a reconstruction, with cameras and any other outputs, whose world is mapped by a similarity transform.
+
+    Raises:
+        QvggtError: the prediction has no cameras, or cameras that are not finite.
+    """
     check_arguments(transformed, locals())
-    moved = torch.from_numpy(moved_cameras(_present(prediction.cam_from_world).astype(np.float64), by)).float()
+    moved = torch.from_numpy(moved_cameras(cameras_of(prediction)[0], by)).float()
     intrinsics = torch.from_numpy(_present(prediction.intrinsics))
     size = (prediction.images.shape[2], prediction.images.shape[3])
     depth, points = prediction.depth, prediction.world_points
