@@ -59,6 +59,8 @@ def valid(model, room, tmp_path):
         "transformed": {"prediction": room, "by": qvggt.Similarity(1.0, np.eye(3), np.zeros(3))},
         "scaled": {"prediction": room, "factor": 2.0},
         "progress_bar": {},
+        "doctor": {"quick": True},
+        "export_model": {"model": MODEL, "path": tmp_path / "out.onnx"},
     }
 
 
@@ -68,7 +70,7 @@ def no_work(monkeypatch):
     for place in (
         "reconstruct.open_model", "reconstruct.predict_windows", "quantize.open_float", "evaluate.evaluate_plan",
         "compare.subject_of", "fidelity.predict", "sensitivity.load_calibration", "export.write_format",
-        "refine.refine_prediction",
+        "refine.refine_prediction", "doctor.read_memory", "export_model.load",
     ):  # fmt: skip
         monkeypatch.setattr(f"qvggt.api.{place}", reached)
 

@@ -266,3 +266,9 @@ def test_finish_folder__removes_the_lock_of_a_command_that_was_killed_at_its_end
     (tmp_path / ".a.qvggt-lock").touch()
     finish_folder(tmp_path / "a")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_result_in_the_current_folder_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in (".", "", "/"):
+        finish_folder(place)

@@ -10,6 +10,7 @@ from qvggt.machine.caches import Cache, read_caches
 from qvggt.machine.hardware import Cpu, Gpu, Memory, read_cpu, read_gpus, read_memory
 from qvggt.machine.needs import Need, Taken, what_auto_takes, what_is_needed
 from qvggt.machine.software import Extra, Software, read_extras, read_software
+from qvggt.options.checks import check_arguments
 from qvggt.types import OnProgress
 
 
@@ -68,6 +69,7 @@ def doctor(quick: bool = False, on_progress: OnProgress | None = None) -> Doctor
         quick: leave out the self test and the timed products.
         on_progress: called with the stage and the share done.
     """
+    check_arguments(doctor, locals())
     update = on_progress or (lambda stage, share: None)
     update("looking at the machine", 0.0)
     memory, (gpus, gpu_problem), software = read_memory(), read_gpus(), read_software()

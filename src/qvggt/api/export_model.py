@@ -85,7 +85,7 @@ def export_model(
     target = Path(path)
     stored = sum(tensor.nbytes for tensor in loaded.state_dict().values())
     names = [target.name, target.name + ".data"] if stored > _LARGEST_FILE_BYTES else [target.name]
-    places = [target.with_name(name) for name in names]
+    places = [target.parent / name for name in names]
     with ExitStack() as stack:
         temporaries = [stack.enter_context(new_file(place, overwrite)) for place in reversed(places)]
         folder = Path(stack.enter_context(TemporaryDirectory(prefix=".qvggt-", dir=temporaries[0].parent)))

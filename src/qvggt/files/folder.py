@@ -104,11 +104,11 @@ def finish_folder(folder: PathLike) -> None:
     Raises:
         QvggtError: another command is writing to the folder, or the renames cannot be completed.
     """
-    target = Path(folder)
+    target = Path(os.path.abspath(folder))
     if os.path.exists(target / JOURNAL):
         with system_errors(target), lock_folder(target):
             _complete(target)
-    if target.is_dir():
+    if target.name and os.path.isdir(target):
         _clear_beside(target)
 
 

@@ -58,6 +58,7 @@ class TurntableOptions:
     size: tuple[int, ...] = (640, 480)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.turn_deg <= 360:
             raise QvggtError(f"a turntable turns by more than 0 and at most 360 degrees, got {self.turn_deg} (--turn)")
         if not 0.5 <= self.seconds <= 120:
