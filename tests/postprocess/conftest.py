@@ -40,6 +40,12 @@ class Photographed:
         depth = self.truth.depth * np.exp(0.05 * rng.normal(size=(len(cameras), 1, 1))).astype(np.float32)
         return predicted(self.truth, cameras, intrinsics, depth)
 
+    def moved(self, cameras: np.ndarray, focal: float) -> Prediction:
+        """Return the prediction with other cameras and wrong focal lengths."""
+        intrinsics = self.truth.intrinsics.copy()
+        intrinsics[:, (0, 1), (0, 1)] *= focal
+        return predicted(self.truth, cameras, intrinsics, self.truth.depth)
+
 
 def unit(rng: np.random.Generator) -> np.ndarray:
     vector = rng.normal(size=3)

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 import qvggt
 from qvggt.geometry import unproject_frames
@@ -11,6 +12,7 @@ from qvggt.options import RefineOptions
 from qvggt.postprocess.frames import chosen_frames
 from qvggt.postprocess.refine.refinement import frame_pairs, lens_groups, refine_prediction
 from qvggt.postprocess.refine.report import summary
+from qvggt.postprocess.refine.rig import RigFrames, composed, inverted
 from qvggt.postprocess.refine.views import views_of
 from qvggt.postprocess.robust import align_cameras
 from qvggt.types import QvggtError
@@ -192,8 +194,70 @@ def test_photographs_of_one_size_and_similar_focal_share_a_lens(photographed):
     truth = photographed.truth
     views = views_of(truth, [(300, 300)] * 4)
     np.testing.assert_allclose(views.focal, 2 * truth.intrinsics[:, (0, 1), (0, 1)], rtol=1e-6)
-    assert lens_groups(truth, views).tolist() == [0, 0, 0, 0]
+    alone = RigFrames.of(truth, views.cam_from_world)
+    assert lens_groups(truth, views, alone).tolist() == [0, 0, 0, 0]
     zoomed = replace(views, focal=views.focal * np.array([1, 1, 1, 2])[:, None])
-    assert lens_groups(truth, zoomed).tolist() == [0, 1, 2, 3]
+    assert lens_groups(truth, zoomed, alone).tolist() == [0, 1, 2, 3]
     other = replace(truth, maps=(*truth.maps[:3], replace(truth.maps[3], original_size=(400, 300))))
-    assert lens_groups(other, views).tolist() == [0, 0, 0, 3]
+    assert lens_groups(other, views, alone).tolist() == [0, 0, 0, 3]
+    names = truth.names
+    rig = RigFrames.of(truth, views.cam_from_world, [{"left": names[0], "right": names[1]}, {"left": names[2]}])
+    assert lens_groups(truth, views, rig).tolist() == [0, 1, 0, 0]
+
+
+def relative(prediction, one, other):
+    cameras = prediction.cam_from_world.astype(np.float64)
+    return composed(cameras[other], inverted(cameras[one]))
+
+
+def rigidly_disturbed(photographed):
+    """Return a prediction whose frames 2 and 3 are turned and moved together, with wrong focal lengths; its moments."""
+    truth = photographed.truth
+    cameras = truth.cam_from_world.astype(np.float64)
+    shift = np.column_stack((Rotation.from_rotvec([0.02, -0.025, 0.01]).as_matrix(), (0.05, -0.03, 0.04)))
+    moved = composed(shift, cameras[2])
+    cameras[3] = composed(relative(truth, 2, 3), moved)
+    cameras[2] = moved
+    names = truth.names
+    moments = ({"left": names[0], "right": names[1]}, {"left": names[2], "right": names[3]})
+    return photographed.moved(cameras, 1.03), moments
+
+
+def test_a_rig_stays_rigid_and_its_poses_are_refined(photographed):
+    truth = photographed.truth
+    given, moments = rigidly_disturbed(photographed)
+    found = refine_prediction(given, photographed.photographs, RefineOptions(rig_moments=moments))
+    assert found.report.kept == "all"
+    assert all(frame.refined for frame in found.report.frames)
+    for one in (0, 2):
+        np.testing.assert_allclose(relative(found.prediction, one, one + 1), relative(given, one, one + 1), atol=2e-6)
+    assert rotation_errors_deg(given, truth).mean() > 0.5
+    assert rotation_errors_deg(found.prediction, truth).max() < 0.2
+    # Lengths are the rig's: they are right without any alignment.
+    wanted, before, after = (np.linalg.norm(relative(each, 0, 2)[:, 3]) for each in (truth, given, found.prediction))
+    assert abs(after / wanted - 1) < 0.02 < abs(before / wanted - 1)
+    assert focal_errors(found.prediction, truth).max() < 0.015
+
+
+def test_rig_frames_are_named_once_and_exist(photographed):
+    names, refused = photographed.truth.names, []
+    for moments in (({"a": names[0], "b": names[0]},), ({"a": names[0]}, {"a": names[0]}), ({"a": "other.png"},)):
+        with pytest.raises(QvggtError) as error:
+            refine_prediction(photographed.truth, photographed.photographs, RefineOptions(rig_moments=moments))
+        refused.append(str(error.value))
+    assert ["named twice" in text for text in refused] == [True, True, False]
+    assert "no frame 'other.png'" in refused[2]
+
+
+def test_a_result_with_a_known_rig_is_refined_as_one(photographed):
+    from qvggt.api.refine import refined_result
+    from qvggt.export.result import ResultInfo
+
+    given, moments = rigidly_disturbed(photographed)
+    info = ResultInfo(details={"known": {"rig": {"moments": list(moments)}}})
+    found, info = refined_result(given, info, photographed.photographs, RefineOptions())
+    assert info.details["refinement"]["kept"] == "all"
+    np.testing.assert_allclose(relative(found.prediction, 2, 3), relative(given, 2, 3), atol=2e-6)
+    unknown = ResultInfo(details={"known": {"rig": {"groups": 2}}})  # of which frames, is not known
+    found, _ = refined_result(given, unknown, photographed.photographs, RefineOptions())
+    np.testing.assert_array_equal(found.prediction.cam_from_world, given.cam_from_world)

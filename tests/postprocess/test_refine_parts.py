@@ -7,9 +7,10 @@ from scipy.spatial.transform import Rotation
 from qvggt.options import RefineOptions
 from qvggt.postprocess.frames import camera_centers
 from qvggt.postprocess.refine.accept import Judge, accept_frames
-from qvggt.postprocess.refine.certainty import certainty, sure_focal, sure_frames
+from qvggt.postprocess.refine.certainty import _relative, certainty, sure_focal, sure_frames
 from qvggt.postprocess.refine.features import Features, PairMatches, searched_size
-from qvggt.postprocess.refine.refinement import _adjusted
+from qvggt.postprocess.refine.refinement import Tied, _adjusted
+from qvggt.postprocess.refine.rig import RigFrames, composed, inverted
 from qvggt.postprocess.refine.rounds import Adjusted, adjust
 from qvggt.postprocess.refine.tracks import Tracks, build_tracks, connected_frames, split_tracks
 from qvggt.postprocess.refine.views import Views, triangulate, widest_angles
@@ -18,6 +19,7 @@ from qvggt.postprocess.similarity import moved_cameras
 
 FRAMES = 5
 LENS = np.zeros(FRAMES, np.int64)
+ALONE = RigFrames(np.arange(FRAMES), np.zeros(FRAMES, np.int64), np.tile(np.eye(4)[:3], (FRAMES, 1, 1)))
 
 
 def posed(rotation, center):
@@ -153,7 +155,7 @@ def test_acceptance_keeps_the_old_camera_of_a_frame_that_got_worse(views, points
     held_out = seen(views, points, noise_px=0.3)
     old, new = turned(views, 1.0), turned(views, 5.0, frames=[3])  # all but frame 3 are exact now
     judge = Judge.of(held_out, [old, new])
-    mixed, accepted = accept_frames(judge, old, new, np.ones(FRAMES, bool))
+    mixed, accepted = accept_frames(judge, old, new, np.ones(FRAMES, bool), moment=ALONE.moment)
     assert accepted.tolist()[1:] == [True, True, False, True]
     assert (mixed.cam_from_world[3] == old.cam_from_world[3]).all()
     assert judge.losses(mixed).sum() < judge.losses(old).sum()
@@ -164,7 +166,7 @@ def test_acceptance_takes_nothing_that_is_better_by_chance_only(views, points):
     old, new = turned(views, 0.005, seed=1), turned(views, 0.005, seed=2)
     judge = Judge.of(held_out, [old, new])
     assert not (judge.prefers(new, old) and judge.prefers(old, new))
-    assert not accept_frames(judge, old, old, np.ones(FRAMES, bool))[1].any()
+    assert not accept_frames(judge, old, old, np.ones(FRAMES, bool), moment=ALONE.moment)[1].any()
     few = Judge(seen(views, points[:5]), 0.2)
     assert not few.prefers(views, turned(views, 3.0))
 
@@ -184,7 +186,7 @@ def adjusted(views, points):
         tracks = seen(views, points, noise_px, seed)
         if change is not None:
             tracks = change(tracks)
-        return start, adjust(start, tracks, what or Adjusted(LENS), rounds=3)
+        return start, adjust(start, tracks, what or Adjusted(LENS, ALONE), rounds=3)
 
     return run
 
@@ -225,18 +227,20 @@ def test_distortion_is_found_and_does_not_bend_the_cameras(views, points):
     pytest.importorskip("pycolmap")
     start = replace(turned(views, 2.0), focal=views.focal * 1.04)
     tracks = distorted(seen(views, points, noise_px=0.2), views, -0.1)
-    found = _adjusted(start, split_tracks(tracks, 25, 0), LENS, RefineOptions())
+    found = _adjusted(start, split_tracks(tracks, 25, 0), Tied(LENS, ALONE), RefineOptions())
     np.testing.assert_allclose(found.views.radial, -0.1, atol=0.02)
     assert rotation_errors_deg(found.views, views).max() < 0.15
-    straight = _adjusted(start, split_tracks(seen(views, points, noise_px=0.2), 25, 0), LENS, RefineOptions())
+    straight = _adjusted(
+        start, split_tracks(seen(views, points, noise_px=0.2), 25, 0), Tied(LENS, ALONE), RefineOptions()
+    )
     np.testing.assert_allclose(straight.views.radial, 0, atol=0.01)
 
 
 def test_what_is_held_stays(adjusted, views):
-    start, found = adjusted(focal=1.0, what=Adjusted(LENS, focal=False))
+    start, found = adjusted(focal=1.0, what=Adjusted(LENS, ALONE, focal=False))
     assert (found.views.focal == start.focal).all()
     assert rotation_errors_deg(found.views, views).max() < 0.1
-    start, found = adjusted(focal=1.04, what=Adjusted(LENS, poses=False))
+    start, found = adjusted(focal=1.04, what=Adjusted(LENS, ALONE, poses=False))
     np.testing.assert_allclose(found.views.cam_from_world, start.cam_from_world)
 
 
@@ -257,7 +261,7 @@ def test_standard_deviations_are_those_of_repeated_adjustments(adjusted, views):
         _, found = adjusted(noise_px=0.5, seed=seed)
         errors.append(rotation_errors_deg(found.views, views))
         focal.append(np.log(found.views.focal[0, 0] / 500))
-        predicted = certainty(found.views, found.tracks, LENS)
+        predicted = certainty(found.views, found.tracks, LENS, ALONE)
     reference = np.eye(6, len(predicted.covariance))[:3]
     deviations = []
     for index in range(1, FRAMES):
@@ -271,11 +275,84 @@ def test_standard_deviations_are_those_of_repeated_adjustments(adjusted, views):
 
 def test_only_changes_above_the_uncertainty_count(adjusted, views):
     start, found = adjusted(noise_px=0.5)
-    known = certainty(found.views, found.tracks, LENS)
+    known = certainty(found.views, found.tracks, LENS, ALONE)
     assert sure_frames(found.views, start, known).all()
     assert sure_focal(found.views, start, known)
     loose = replace(known, covariance=100 * known.covariance)
     assert not sure_frames(turned(found.views, 0.02), found.views, loose).any()
     assert not sure_focal(found.views, found.views, known)
-    exact = certainty(found.views, found.tracks, LENS, known_focal=True)
+    exact = certainty(found.views, found.tracks, LENS, ALONE, known_focal=True)
     assert exact.focal_deviations().max() < 1e-5 < known.focal_deviations().max()
+
+
+def rig_of(views, moments):
+    """Return the rig whose frames with one number [S], that of their first frame, move together."""
+    moment = np.array(moments)
+    relative = [composed(views.cam_from_world[i], inverted(views.cam_from_world[m])) for i, m in enumerate(moment)]
+    return RigFrames(moment, np.arange(len(moment)) - moment, np.array(relative))
+
+
+def test_frames_of_a_rig_follow_each_other(views):
+    rig = rig_of(views, [0, 0, 2, 2, 4])
+    assert rig.together
+    assert rig.sets_scale
+    assert not ALONE.together
+    assert rig.moving_with(np.array([False, True, False, False, True])).tolist() == [True, True, False, False, True]
+    among = np.array([True, True, True, True, True])
+    assert rig.wholly(np.array([True, False, True, True, True]), among).tolist() == [False, False, True, True, True]
+    assert rig.wholly(among & False, np.array([False] * 5)).tolist() == [False] * 5
+    turn = Rotation.from_rotvec([0.1, 0.2, 0.3]).as_matrix()
+    moved = views.cam_from_world.copy()
+    moved[1] = composed(moved[1], np.column_stack((turn, (1.0, 2.0, 3.0))))
+    placed = rig.followed(moved, np.array([False, True, False, False, True]))
+    np.testing.assert_allclose(placed[0], composed(moved[0], np.column_stack((turn, (1.0, 2.0, 3.0)))), atol=1e-12)
+    np.testing.assert_array_equal(placed[2:], moved[2:])
+
+
+def test_an_adjusted_rig_stays_rigid_and_in_its_scale(views, points):
+    rig = rig_of(views, [0, 0, 2, 2, 4])
+    start, rng = views.cam_from_world.copy(), np.random.default_rng(2)
+    for first in (2, 4):
+        shift = np.column_stack((Rotation.from_rotvec(0.03 * rng.normal(size=3)).as_matrix(), 0.1 * rng.normal(size=3)))
+        for frame in np.flatnonzero(rig.moment == first):
+            start[frame] = composed(composed(rig.cam_from_rig[frame], shift), views.cam_from_world[first])
+    tracks = seen(views, points, noise_px=0.2)
+    lens = np.array([0, 1, 0, 1, 0])
+    found = adjust(replace(views, cam_from_world=start), tracks, Adjusted(lens, rig), rounds=3)
+    assert found.used.all()
+    for frame in (1, 3):
+        relative = composed(found.views.cam_from_world[frame], inverted(found.views.cam_from_world[frame - 1]))
+        np.testing.assert_allclose(relative, rig.cam_from_rig[frame], atol=1e-12)
+    # The first moment stays, and the rig's baseline sets the scale: no alignment is needed.
+    np.testing.assert_allclose(found.views.cam_from_world, views.cam_from_world, atol=0.01)
+    assert np.abs(start - views.cam_from_world).max() > 0.05
+    held = adjust(found.views, tracks, Adjusted(np.arange(FRAMES), rig, focal=False), rounds=1)
+    np.testing.assert_allclose(held.views.focal, found.views.focal)
+    still = adjust(views, tracks, Adjusted(lens, rig, poses=False), rounds=1)
+    np.testing.assert_allclose(still.views.cam_from_world, views.cam_from_world, atol=1e-12)
+
+
+def test_a_rig_is_more_certain_than_its_frames_alone(views, points):
+    rig = rig_of(views, [0, 0, 2, 2, 4])
+    tracks = seen(views, points[:60], noise_px=0.5)
+    alone, rigid = (certainty(views, tracks, LENS, which) for which in (ALONE, rig))
+    for index in range(FRAMES):
+        deviations = [_relative(views, views, each, index)[1] for each in (alone, rigid)]
+        assert (deviations[1] < deviations[0]).all()
+    block = rigid.covariance[:12, :12]
+    moves = np.zeros((6, 12))  # how the second frame moves in the rig, less how the first one does
+    rotation, shift = rig.cam_from_rig[1, :, :3], rig.cam_from_rig[1, :, 3]
+    moves[:3, :3] = moves[3:, 3:6] = rotation
+    moves[3:, :3] = np.cross(shift, rotation.T).T
+    moves[:, 6:] = -np.eye(6)
+    np.testing.assert_allclose(moves @ block @ moves.T, 0, atol=1e-9 * np.abs(block).max() + 1e-15)
+
+
+def test_frames_of_one_moment_are_accepted_together(views, points):
+    held_out = seen(views, points, noise_px=0.3)
+    old = turned(views, 1.0, frames=(1, 2, 4))
+    # The new camera of frame 3 is worse than the old one by more than that of frame 2 is better.
+    new = views.merged(turned(views, 6.0), np.arange(FRAMES) == 3)
+    judge = Judge.of(held_out, [old, new])
+    _, accepted = accept_frames(judge, old, new, np.ones(FRAMES, bool), moment=np.array([0, 0, 2, 2, 4]))
+    assert accepted.tolist() == [True, True, False, False, True]

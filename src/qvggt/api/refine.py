@@ -60,6 +60,7 @@ def refined_result(
         options,
         hold_focal=options.hold_focal or info.focal_known,
         hold_poses=options.hold_poses or info.poses_known,
+        rig_moments=options.rig_moments or info.rig_moments,
     )
     found = refine(prediction, images, options, on_progress)
     report = found.report.to_json()

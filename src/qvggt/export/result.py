@@ -65,8 +65,14 @@ class ResultInfo:
 
     @property
     def poses_known(self) -> bool:
-        """Whether poses are the user's or a rig's, so that a refinement has to keep them."""
-        return not {"poses", "rig"}.isdisjoint(self.details.get("known", {}))
+        """Whether poses are the user's, or a rig's of unknown frames, so that a refinement has to keep them."""
+        known = self.details.get("known", {})
+        return "poses" in known or ("rig" in known and not self.rig_moments)
+
+    @property
+    def rig_moments(self) -> tuple[Mapping[str, str], ...]:
+        """For each moment of a rig the frame of each camera, by the camera's name; empty without a rig."""
+        return tuple(self.details.get("known", {}).get("rig", {}).get("moments", ()))
 
     def export_options(
         self, max_points: int = ExportOptions.max_points, files: Collection[ResultFile] = RESULT_FILES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from qvggt.options.checks import check_fields
@@ -19,6 +20,8 @@ class RefineOptions:
         holdout_percent: percentage of the tracks that the adjustment does not see, and that judge its cameras.
         hold_focal: keep the focal lengths.
         hold_poses: keep the poses.
+        rig_moments: for each moment of a rig of fixed cameras the frame of each camera, by the camera's name; frames of
+            one moment keep their relative poses.
         seed: of the split and of the robust estimators.
 
     Raises:
@@ -31,6 +34,7 @@ class RefineOptions:
     holdout_percent: float = 25.0
     hold_focal: bool = False
     hold_poses: bool = False
+    rig_moments: tuple[Mapping[str, str], ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:

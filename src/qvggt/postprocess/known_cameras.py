@@ -96,7 +96,8 @@ def with_rig(prediction: Prediction, rig: Rig) -> tuple[Prediction, dict[str, An
         QvggtError: a frame does not exist, or the scale is not determined.
     """
     groups = [{camera: frame_index(prediction, name) for camera, name in group.items()} for group in rig.groups]
-    details: dict[str, Any] = {"groups": len(groups), "relative_poses": "averaged"}
+    moments = [dict(group) for group in rig.groups]
+    details: dict[str, Any] = {"groups": len(groups), "relative_poses": "averaged", "moments": moments}
     relative = rig.cam_from_rig
     if relative is None:
         relative = _averaged(cameras_of(prediction)[0], groups)

@@ -86,12 +86,12 @@ def mean_rotation(rotations: np.ndarray) -> np.ndarray:
     return mean
 
 
-def align_cameras(found: np.ndarray, wanted: np.ndarray) -> Similarity | None:
+def align_cameras(found: np.ndarray, wanted: np.ndarray, known_scale: float | None = None) -> Similarity | None:
     """Return the similarity transform from the world of cameras ``found`` [S, 3, 4] to that of ``wanted`` [S, 3, 4].
 
     The rotation is the mean over frames of the one that each frame's orientations determine; scale and translation are
     those of least squares between camera centers, given the rotation. Frames that disagree with the others get little
-    weight. None if the centers determine no scale: they are in one place, or arranged otherwise.
+    weight. None if the centers determine no scale: they are in one place, or arranged otherwise, and it is not known.
     """
     rotation = mean_rotation(wanted[:, :, :3].transpose(0, 2, 1) @ found[:, :, :3])
     source, target = camera_centers(found) @ rotation.T, camera_centers(wanted)
@@ -101,6 +101,7 @@ def align_cameras(found: np.ndarray, wanted: np.ndarray) -> Similarity | None:
         a, b = source - from_mean, target - to_mean
         spread = float(weights @ (a * a).sum(1))
         scale = float(weights @ (a * b).sum(1)) / spread if spread > 0 else 0.0
+        scale = scale if known_scale is None else known_scale
         if scale <= 0:
             return None
         shift = to_mean - scale * from_mean

@@ -49,10 +49,10 @@ class Judge:
             return False
         return bool(gain.mean() > _SURE * gain.std(ddof=1) / np.sqrt(len(gain)))
 
-    def about(self, frame: int) -> Judge:
-        """Return a judge with the held-out tracks that a frame observes."""
+    def about(self, frames: np.ndarray) -> Judge:
+        """Return a judge with the held-out tracks that some frames [S] bool observe."""
         seen = np.zeros(self.held_out.count, bool)
-        seen[self.held_out.track[self.held_out.frame == frame]] = True
+        seen[self.held_out.track[frames[self.held_out.frame]]] = True
         return Judge(self.held_out.of_tracks(seen), self.scale_px)
 
 
@@ -61,25 +61,28 @@ def errors_px(views: Views, tracks: Tracks) -> np.ndarray:
     return np.minimum(triangulate(views, tracks)[1], WORST_PX)
 
 
-def accept_frames(judge: Judge, old: Views, new: Views, frames: np.ndarray) -> tuple[Views, np.ndarray]:
+def accept_frames(
+    judge: Judge, old: Views, new: Views, frames: np.ndarray, *, moment: np.ndarray
+) -> tuple[Views, np.ndarray]:
     """Return the new cameras with the old ones of frames that are not better, and which frames [S] are new.
 
-    A frame's new camera is compared with its old one among the new cameras of the other frames. The old cameras are
-    returned whole if the mixture is not better than them.
+    A frame's new camera is compared with its old one among the new cameras of the other frames, and frames of a rig
+    that were taken at one moment together. The old cameras are returned whole if the mixture is not better than them.
 
     Args:
         judge: with the held-out tracks.
         old: in the world of ``new``.
         new: adjusted cameras.
         frames: [S] bool, which frames may change.
+        moment: [S], frames of one number change together.
     """
     accepted = frames.copy()
     current = new.merged(old, ~frames)
-    for frame in np.flatnonzero(frames):
-        alone = np.arange(len(old)) == frame
-        reverted = current.merged(old, alone)
-        if not judge.about(int(frame)).prefers(current, reverted):
-            current, accepted = reverted, accepted & ~alone
+    for number in np.unique(moment[frames]):
+        together = moment == number
+        reverted = current.merged(old, together)
+        if not judge.about(together).prefers(current, reverted):
+            current, accepted = reverted, accepted & ~together
     if not judge.prefers(current, old):
         return old, np.zeros(len(old), bool)
     return current, accepted

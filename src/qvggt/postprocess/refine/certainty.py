@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from qvggt.postprocess.refine.rig import RigFrames
 from qvggt.postprocess.refine.tracks import Tracks
 from qvggt.postprocess.refine.views import Views, triangulate
 
@@ -36,11 +37,13 @@ class Certainty:
         covariance: [6 F + 2 L, 6 F + 2 L]: for each frame a rotation and a translation in its own axes,
             x -> exp(w) x + t; then the logarithms of the focal lengths; then the distortions.
         lens: [F] int64, which focal length each frame has.
+        moment: [F] int64, frames of one number move together.
     """
 
     frames: np.ndarray
     covariance: np.ndarray
     lens: np.ndarray
+    moment: np.ndarray
 
     def focal_deviations(self) -> np.ndarray:
         """Return the standard deviations [F] of the frames' focal lengths, relative to themselves."""
@@ -48,7 +51,13 @@ class Certainty:
 
 
 def certainty(
-    views: Views, tracks: Tracks, lens: np.ndarray, known_focal: bool = False, known_poses: bool = False
+    views: Views,
+    tracks: Tracks,
+    lens: np.ndarray,
+    rig: RigFrames,
+    *,
+    known_focal: bool = False,
+    known_poses: bool = False,
 ) -> Certainty:
     """Return how well tracks determine the cameras that were adjusted to them.
 
@@ -56,6 +65,7 @@ def certainty(
         views: adjusted cameras.
         tracks: that they were adjusted to.
         lens: [S], frames of one number share a focal length.
+        rig: which frames move together.
         known_focal: whether focal lengths are exact, instead of known to ``_PRIOR_FOCAL``.
         known_poses: whether poses are exact.
     """
@@ -86,10 +96,29 @@ def certainty(
     reach = float(np.median(depth))
     pose = np.repeat([_PRIOR_ROTATION_RAD, _PRIOR_POSITION * reach], 3) * (_EXACT if known_poses else 1.0)
     focal_prior = _PRIOR_FOCAL * (_EXACT if known_focal else 1.0)
-    prior = np.concatenate((np.tile(pose, len(frames)), np.repeat((focal_prior, _PRIOR_RADIAL), len(lenses))))
+    moves = _moves(rig, frames, 2 * len(lenses))
+    bodies = (moves.shape[1] - 2 * len(lenses)) // 6
+    prior = np.concatenate((np.tile(pose, bodies), np.repeat((focal_prior, _PRIOR_RADIAL), len(lenses))))
     scale = 1.0 / prior  # the matrix is inverted in units of the prior, in which it is well conditioned
-    inverse = np.linalg.inv(np.eye(size) + information * np.outer(prior, prior))
-    return Certainty(frames, inverse / np.outer(scale, scale), lens_of_frame)
+    inverse = np.linalg.inv(np.eye(len(prior)) + (moves.T @ information @ moves) * np.outer(prior, prior))
+    covariance = moves @ (inverse / np.outer(scale, scale)) @ moves.T
+    return Certainty(frames, covariance, lens_of_frame, rig.moment[frames])
+
+
+def _moves(rig: RigFrames, frames: np.ndarray, others: int) -> np.ndarray:
+    """Return [6 F + others, 6 B + others], how frames move with their bodies; other parameters stay as they are.
+
+    A body is a frame that moves alone, or the frames of a rig at one moment.
+    """
+    bodies, body = np.unique(rig.moment[frames], return_inverse=True)
+    moves = np.zeros((6 * len(frames) + others, 6 * len(bodies) + others))
+    moves[6 * len(frames) :, 6 * len(bodies) :] = np.eye(others)
+    for index, (frame, number) in enumerate(zip(frames, body, strict=True)):
+        rotation, shift = rig.cam_from_rig[frame, :, :3], rig.cam_from_rig[frame, :, 3]
+        part = moves[6 * index : 6 * index + 6, 6 * number : 6 * number + 6]
+        part[:3, :3] = part[3:, 3:] = rotation
+        part[3:, :3] = _cross(shift[None])[0] @ rotation
+    return moves
 
 
 def sure_frames(views: Views, old: Views, found: Certainty) -> np.ndarray:
@@ -122,7 +151,7 @@ def _relative(views: Views, old: Views, found: Certainty, index: int) -> tuple[n
     """Return changes [2] and standard deviations [2] of a frame's rotation and direction to the others, in radians."""
     changes, variances = [], []
     for other in range(len(found.frames)):
-        if other == index:
+        if found.moment[other] == found.moment[index]:
             continue
         rotation, shift = _between(views.cam_from_world, found.frames[index], found.frames[other])
         rotation_old, shift_old = _between(old.cam_from_world, found.frames[index], found.frames[other])
@@ -137,6 +166,8 @@ def _relative(views: Views, old: Views, found: Certainty, index: int) -> tuple[n
         cosine = (np.trace(rotation_old.T @ rotation) - 1) / 2, shift @ shift_old / length / np.linalg.norm(shift_old)
         changes.append(np.arccos(np.clip(cosine, -1, 1)) ** 2)
         variances.append((variance[:3].sum(), variance[3:].sum()))
+    if not changes:  # all frames move together
+        return np.zeros(2), np.zeros(2)
     return np.sqrt(np.mean(changes, axis=0)), np.sqrt(np.mean(variances, axis=0))
 
 

@@ -17,6 +17,7 @@ from qvggt.postprocess.refine.certainty import Certainty, certainty, sure_focal,
 from qvggt.postprocess.refine.depth import depth_scales, processed_pixels
 from qvggt.postprocess.refine.features import Features, find_features, match_pairs, pycolmap_module
 from qvggt.postprocess.refine.report import Kept, Outcome, RefineReport, make_report
+from qvggt.postprocess.refine.rig import RigFrames
 from qvggt.postprocess.refine.rounds import Adjusted, Adjustment, adjust, shared_focal
 from qvggt.postprocess.refine.tracks import Tracks, build_tracks, split_tracks
 from qvggt.postprocess.refine.views import Views, views_of, with_views
@@ -61,6 +62,14 @@ class Refinement:
 
     prediction: Prediction
     report: RefineReport
+
+
+@dataclass(frozen=True)
+class Tied:
+    """What frames have in common: lenses, as numbers [S] int64 that are equal for frames of one lens, and a rig."""
+
+    lens: np.ndarray
+    rig: RigFrames
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,8 @@ def refine_prediction(
     split = split_tracks(build_tracks(features, matches), options.holdout_percent, options.seed)
     old = views_of(prediction, sizes)
     report("adjusting", 0.7)
-    outcome = _refined(old, split, lens_groups(prediction, old), options)
+    rig = RigFrames.of(prediction, old.cam_from_world, options.rig_moments)
+    outcome = _refined(old, split, Tied(lens_groups(prediction, old, rig), rig), options)
     scales = np.ones(len(old))
     known = outcome.frames & (options.hold_poses or outcome.kept != "focal") | (options.hold_focal & options.hold_poses)
     if prediction.depth is not None and known.any():
@@ -156,9 +166,12 @@ def frame_pairs(prediction: Prediction) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def lens_groups(prediction: Prediction, views: Views) -> np.ndarray:
-    """Return [S] int64: frames of one number share a focal length, as photographs of one size and similar focal do."""
-    sizes = [frame.original_size for frame in prediction.maps]
+def lens_groups(prediction: Prediction, views: Views, rig: RigFrames) -> np.ndarray:
+    """Return [S] int64: frames of one number share a focal length.
+
+    Photographs of one size and of similar focal lengths do, and of a rig those of one camera.
+    """
+    sizes = [(*frame.original_size, sensor) for frame, sensor in zip(prediction.maps, rig.sensor, strict=True)]
     focal = views.focal.mean(1)
     groups = np.arange(len(views))
     for size in dict.fromkeys(sizes):
@@ -168,33 +181,33 @@ def lens_groups(prediction: Prediction, views: Views) -> np.ndarray:
     return groups
 
 
-def _refined(old: Views, split: tuple[Tracks, Tracks], lens: np.ndarray, options: RefineOptions) -> Outcome:
+def _refined(old: Views, split: tuple[Tracks, Tracks], tied: Tied, options: RefineOptions) -> Outcome:
     """Return the cameras that held-out tracks accept."""
     if options.hold_focal and options.hold_poses:
         return Outcome.unchanged(old, "focal lengths and poses are held: only depth maps can be scaled")
-    both = _adjusted(old, split, lens, options)
+    both = _adjusted(old, split, tied, options)
     least = 2 if options.hold_focal or options.hold_poses else _FEWEST
     if both.used.sum() < least or split[1].count < MIN_HELD_OUT:
         return Outcome.unchanged(old, _TOO_FEW)
-    candidates = _candidates(old, both, lens, options)
+    candidates = _candidates(old, both, tied, options)
     judge = Judge.of(split[1], [old, *(each.views for each in candidates)])
     note = "held-out matches do not fit the adjusted cameras better: the cameras stay"
     for candidate in sorted(candidates, key=lambda each: judge.losses(each.views).sum()):
         if not judge.prefers(candidate.views, old):
             break
-        views, accepted = accept_frames(judge, old, candidate.views, candidate.sure)
+        views, accepted = accept_frames(judge, old, candidate.views, candidate.sure, moment=tied.rig.moment)
         if accepted.any():
             return Outcome(views, candidate.kept, accepted, both.views)
         note = "the matches do not determine the cameras well enough: the cameras stay"
     return Outcome.unchanged(old, note)
 
 
-def _adjusted(old: Views, split: tuple[Tracks, Tracks], lens: np.ndarray, options: RefineOptions) -> Adjustment:
+def _adjusted(old: Views, split: tuple[Tracks, Tracks], tied: Tied, options: RefineOptions) -> Adjustment:
     """Return adjusted cameras: with distortion, if held-out tracks prefer that."""
-    what = Adjusted(lens, focal=not options.hold_focal, poses=not options.hold_poses)
+    what = Adjusted(tied.lens, tied.rig, focal=not options.hold_focal, poses=not options.hold_poses)
     straight = adjust(old, split[0], what, options.rounds)
     focal = straight.views.focal
-    if not straight.used.any() or not np.allclose(focal, shared_focal(focal, lens), rtol=1e-3):
+    if not straight.used.any() or not np.allclose(focal, shared_focal(focal, tied.lens), rtol=1e-3):
         return straight  # cameras with held focal lengths that differ cannot share a distortion
     bent = adjust(straight.views, split[0], replace(what, radial=True), _ROUNDS_WITH_DISTORTION)
     judge = Judge.of(split[1], [straight.views, bent.views])
@@ -202,16 +215,18 @@ def _adjusted(old: Views, split: tuple[Tracks, Tracks], lens: np.ndarray, option
     return bent if plausible and judge.prefers(bent.views, straight.views) else straight
 
 
-def _candidates(old: Views, both: Adjustment, lens: np.ndarray, options: RefineOptions) -> list[Candidate]:
+def _candidates(old: Views, both: Adjustment, tied: Tied, options: RefineOptions) -> list[Candidate]:
     """Return the ways to change what is not held: all of it, poses alone, focal lengths alone.
 
     Poses that are adjusted with wrong focal lengths fit better and are worse. So they alone may change only if focal
     lengths are held, or if the joint adjustment determines them and finds those of the input.
     """
-    known = {"known_focal": options.hold_focal, "known_poses": options.hold_poses}
-    certain = certainty(both.views, both.tracks, lens, **known)
+    certain = certainty(
+        both.views, both.tracks, tied.lens, tied.rig,
+        known_focal=options.hold_focal, known_poses=options.hold_poses,
+    )  # fmt: skip
     changed = sure_focal(both.views, old, certain)
-    views, sure = _in_the_old_world(old, both, certain)
+    views, sure = _in_the_old_world(old, both, certain, tied.rig)
     if options.hold_poses or (changed and not options.hold_focal):
         focal = Candidate("focal", old.merged(replace(old, focal=views.focal), both.used), both.used & changed)
         return [focal] if options.hold_poses else [Candidate("all", views, sure), focal]
@@ -219,11 +234,15 @@ def _candidates(old: Views, both: Adjustment, lens: np.ndarray, options: RefineO
     return [Candidate("poses", replace(views, focal=old.focal), sure & determined)]
 
 
-def _in_the_old_world(old: Views, found: Adjustment, certain: Certainty) -> tuple[Views, np.ndarray]:
-    """Return adjusted cameras as pinholes in the world of the old ones, and which are certain [S]."""
-    used, poses = found.used, found.views.cam_from_world
-    aligned = align_cameras(poses[used], old.cam_from_world[used])
+def _in_the_old_world(old: Views, found: Adjustment, certain: Certainty, rig: RigFrames) -> tuple[Views, np.ndarray]:
+    """Return adjusted cameras as pinholes in the world of the old ones, and which are certain [S].
+
+    Frames of a rig without matches move with the others of their moment.
+    """
+    used, poses = found.used, rig.followed(found.views.cam_from_world, found.used)
+    aligned = align_cameras(poses[used], old.cam_from_world[used], 1.0 if rig.sets_scale else None)
     if aligned is None:
         return old, np.zeros(len(old), bool)
     moved = replace(found.views.pinholes(), cam_from_world=moved_cameras(poses, aligned))
-    return old.merged(moved, used), used & sure_frames(found.views, old, certain)
+    placed = old.merged(replace(old, cam_from_world=moved.cam_from_world), rig.moving_with(used)).merged(moved, used)
+    return placed, rig.wholly(sure_frames(found.views, old, certain), used)

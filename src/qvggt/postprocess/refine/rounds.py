@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qvggt.postprocess.refine.features import quiet_pycolmap
+from qvggt.postprocess.refine.rig import RigFrames, composed, inverted
 from qvggt.postprocess.refine.tracks import Tracks, connected_frames
 from qvggt.postprocess.refine.views import Views, triangulate, widest_angles
 
@@ -30,12 +31,14 @@ class Adjusted:
 
     Attributes:
         lens: [S] int64, frames of one number share a focal length and a distortion.
+        rig: which frames move together; those have different lenses.
         focal: whether focal lengths are adjusted.
         poses: whether poses are adjusted.
         radial: whether the distortion is adjusted.
     """
 
     lens: np.ndarray
+    rig: RigFrames
     focal: bool = True
     poses: bool = True
     radial: bool = False
@@ -94,9 +97,11 @@ def _bundle_adjusted(
         config = pycolmap.BundleAdjustmentConfig()
         for frame in np.flatnonzero(used):
             config.add_image(int(frame) + 1)
-            if not what.poses:
-                config.set_constant_rig_from_world_pose(int(frame) + 1)
-        if what.poses:
+        moments = [int(frames[0]) + 1 for frames in _moments(what.rig, used)]
+        if not what.poses or what.rig.together:  # the rig fixes the scale
+            for number in moments[: None if not what.poses else 1]:
+                config.set_constant_rig_from_world_pose(number)
+        else:
             config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
         pycolmap.create_default_bundle_adjuster(_settings(pycolmap, what, loss_px), config, scene).solve()
         poses, focal, radial = views.cam_from_world.copy(), views.focal.copy(), views.radial.copy()
@@ -126,20 +131,28 @@ def _reconstruction(
 ) -> Any:
     """Return a COLMAP reconstruction of the used frames; image and camera ids are frame numbers plus one.
 
-    Frames of one lens share a camera, unless neither focal lengths nor distortion are adjusted.
+    Frames of one lens share a camera, unless neither focal lengths nor distortion are adjusted. Each moment of a rig is
+    a frame of COLMAP's, whose id is that of its first image, with a rig of its own.
     """
     scene = pycolmap.Reconstruction()
     adjusted = what.focal or what.radial
-    cameras = what.lens if adjusted else np.arange(len(views))
+    cameras = (what.lens if adjusted else np.arange(len(views))) + 1
     place = np.empty(len(tracks.frame), np.int64)
-    for frame in np.flatnonzero(used):
-        number = int(cameras[frame]) + 1
-        if not scene.exists_camera(number):
-            scene.add_camera_with_trivial_rig(_camera(pycolmap, number, views, int(frame), shared=adjusted))
-        mine = np.flatnonzero(tracks.frame == frame)
-        place[mine] = np.arange(len(mine))
-        image = pycolmap.Image(name=str(frame), keypoints=tracks.xy[mine], camera_id=number, image_id=int(frame) + 1)
-        scene.add_image_with_trivial_frame(image, pycolmap.Rigid3d(views.cam_from_world[frame]))
+    for frames in _moments(what.rig, used):
+        images = []
+        for frame in frames:
+            number = int(cameras[frame])
+            if not scene.exists_camera(number):
+                scene.add_camera_with_trivial_rig(_camera(pycolmap, number, views, int(frame), shared=adjusted))
+            mine = np.flatnonzero(tracks.frame == frame)
+            place[mine] = np.arange(len(mine))
+            images.append(
+                pycolmap.Image(name=str(frame), keypoints=tracks.xy[mine], camera_id=number, image_id=int(frame) + 1)
+            )
+        if len(frames) == 1:
+            scene.add_image_with_trivial_frame(images[0], pycolmap.Rigid3d(views.cam_from_world[frames[0]]))
+        else:
+            _add_moment(pycolmap, scene, views, frames, images=images)
     starts = np.searchsorted(tracks.track, np.arange(tracks.count + 1))
     for number in range(tracks.count):
         elements = [
@@ -148,6 +161,31 @@ def _reconstruction(
         ]
         scene.add_point3D(points[number], pycolmap.Track(elements))
     return scene
+
+
+def _moments(rig: RigFrames, used: np.ndarray) -> list[np.ndarray]:
+    """Return the used frames of each moment."""
+    return [np.flatnonzero(used & (rig.moment == moment)) for moment in np.unique(rig.moment[used])]
+
+
+def _add_moment(pycolmap: Any, scene: Any, views: Views, frames: np.ndarray, images: list[Any]) -> None:
+    """Add images that a rig took at one moment; the first one's camera is its reference."""
+    sensors = [pycolmap.sensor_t(pycolmap.SensorType.CAMERA, image.camera_id) for image in images]
+    poses, number = views.cam_from_world[frames], int(frames[0]) + 1
+    rig = pycolmap.Rig()
+    rig.rig_id = len(views) + number  # below are those of single cameras
+    rig.add_ref_sensor(sensors[0])
+    for sensor, pose in zip(sensors[1:], poses[1:], strict=True):
+        rig.add_sensor(sensor, pycolmap.Rigid3d(composed(pose, inverted(poses[0]))))
+    scene.add_rig(rig)
+    frame = pycolmap.Frame()
+    frame.frame_id, frame.rig_id, frame.rig_from_world = number, rig.rig_id, pycolmap.Rigid3d(poses[0])
+    for sensor, image in zip(sensors, images, strict=True):
+        frame.add_data_id(pycolmap.data_t(sensor, image.image_id))
+    scene.add_frame(frame)
+    for image in images:
+        image.frame_id = number
+        scene.add_image(image)
 
 
 def _camera(pycolmap: Any, number: int, views: Views, frame: int, shared: bool) -> Any:
