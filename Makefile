@@ -4,6 +4,7 @@
 # make torture      kills, full disks, damaged files, long runs, threads: writes docs/reliability.md (half an hour)
 # make bench        products, and pieces of the model through other engines: figures under out/
 # make bench-gpu    tests, products and whole models on this machine's CUDA GPU: figures in out/gpu.json
+# make matrix      wheel and sdist, and the wheel in a fresh environment of every Python at hand: one table
 # make docs        the site, into out/site
 # All make their own .venv first; PYTHON chooses the interpreter, TORCH what pip installs for PyTorch.
 
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH ?=
 
-.PHONY: demo test test-fast test-slow torture check bench bench-gpu docs clean
+.PHONY: demo test test-fast test-slow torture check bench bench-gpu matrix docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -46,6 +47,10 @@ bench: $(VENV)/.installed-bench
 
 bench-gpu: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/gpu.py --tests --json out/gpu.json
+
+matrix: $(VENV)/.torch
+	$(PIP) install --quiet build twine
+	$(BIN)/python scripts/matrix.py
 
 $(VENV)/.torch:
 	$(PYTHON) scripts/make_venv.py $(VENV) $(TORCH)

@@ -21,9 +21,9 @@ CPU_TORCH = "torch==2.13.0+cpu"
 
 def main() -> int:
     """Make the environment, choose, install; return the exit status."""
-    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+    if not (3, 10) <= sys.version_info[:2] <= (3, 14):
         sys.stderr.write(
-            f"Python 3.10 to 3.13 is needed and this is {platform.python_version()}: call make PYTHON=python3.12\n"
+            f"Python 3.10 to 3.14 is needed and this is {platform.python_version()}: call make PYTHON=python3.12\n"
         )
         return 1
     folder = Path(sys.argv[1])
