@@ -47,13 +47,12 @@ def _dynamic_int8(exported_to: Path, target: Path) -> None:
 
 
 def _four_bits(accuracy_level: int, exported_to: Path, target: Path) -> None:
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
     import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     logging.disable(logging.INFO)  # it tells of every node
     model: Any = onnx.load(exported_to)
-    quantizer = MatMulNBitsQuantizer(model, block_size=128, is_symmetric=True, accuracy_level=accuracy_level)
+    quantizer: Any = MatMulNBitsQuantizer(model, block_size=128, is_symmetric=True, accuracy_level=accuracy_level)
     quantizer.process()
     if not any(node.op_type == "MatMulNBits" for node in quantizer.model.model.graph.node):
         raise Failed("it quantizes products with constant matrices, and there are none here")
