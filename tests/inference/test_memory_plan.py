@@ -1,6 +1,7 @@
 """Planned memory against what a process really uses."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def test_plan_memory__a_limit_that_is_too_small_names_a_window_that_fits():
     limit = plan_memory(model, forty_frames_in(6)).peak_bytes
     with pytest.raises(qvggt.QvggtError, match=r"40 frames.*518x518") as caught:
         plan_memory(model, size, limit)
-    window = int(str(caught.value).split("--window ")[1].rstrip(")"))
+    window = int(re.findall(r"--window (\d+)", str(caught.value))[0])
     assert 6 <= window < 40
     stored = PassSize(window, 518, 518, stored_frames=40 - window)  # as the command keeps them
     assert plan_memory(model, stored, limit).peak_bytes <= limit

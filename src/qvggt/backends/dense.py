@@ -53,7 +53,7 @@ def linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     """Multiply x [..., in] by a matrix [out, in] of any floating type; returns [..., out] in x's type."""
     dtype = working_dtype(x)
     wide, matrix, bias = x.to(dtype), matrix.to(x.dtype).to(dtype), None if bias is None else bias.to(dtype)
-    if onednn_is_faster(wide) and is_inference(wide, matrix, bias) and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and onednn_is_faster(wide) and is_inference(wide, matrix, bias):
         return torch.ops.mkldnn._linear_pointwise(wide, matrix, bias, "none", [], "").to(x.dtype)
     return F.linear(wide, matrix, bias).to(x.dtype)
 
