@@ -17,7 +17,7 @@ from qvggt.api.quantize import UNFINISHED, quantize, quantize_to
 from qvggt.api.reconstruct import load as qvggt_load
 from qvggt.backends.cpu_int8 import CpuInt8Backend
 from qvggt.calibration import unit_store
-from qvggt.checkpoint.folder import save_checkpoint
+from qvggt.checkpoint.write import save_checkpoint
 from qvggt.images.preprocess import load_images
 from qvggt.options import ImageOptions
 from qvggt.quant.scheme import Scheme
@@ -302,7 +302,8 @@ def test_the_report_says_what_was_made(tmp_path):
     assert report.parameters == sum(parameter.numel() for parameter in small_model().parameters())
     assert report.float_bytes == 4 * report.parameters
     files = contents(tmp_path / "out")
-    assert report.checkpoint_bytes == sum(len(data) for name, data in files.items() if not name.startswith("."))
+    sizes = {name: len(data) for name, data in files.items() if not name.startswith(".")}
+    assert report.checkpoint_bytes == sum(sizes.values()) - sizes["README.md"]
     assert report.losses is not None
     assert report.losses.predicted is None
     assert report.stages["held_out_loss"] == vars(report.losses)

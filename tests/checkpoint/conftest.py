@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from quantizing import StateDictSource, rtn, rtn_recipe
-from qvggt.checkpoint.folder import write_checkpoint
+from qvggt.checkpoint.write import write_checkpoint
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import model_layers
 from qvggt.options import QuantizeOptions

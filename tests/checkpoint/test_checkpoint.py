@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from quantizing import rtn, rtn_recipe
-from qvggt.checkpoint.folder import Checkpoint, is_checkpoint, open_checkpoint, save_checkpoint, write_checkpoint
+from qvggt.checkpoint.folder import Checkpoint, is_checkpoint, open_checkpoint
 from qvggt.checkpoint.report import inspect_model
+from qvggt.checkpoint.write import save_checkpoint, write_checkpoint
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, model_layers
 from qvggt.options import QuantizeOptions
@@ -34,8 +35,8 @@ def edit(path, change):
     path.write_text(json.dumps(values))
 
 
-def test_the_folder_holds_three_files_and_nothing_beside_it(checkpoint):
-    assert sorted(path.name for path in checkpoint.iterdir()) == [".qvggt-manifest.json", *FILES]
+def test_the_folder_holds_four_files_and_nothing_beside_it(checkpoint):
+    assert sorted(path.name for path in checkpoint.iterdir()) == [".qvggt-manifest.json", "README.md", *FILES]
     assert [path.name for path in checkpoint.parent.iterdir()] == ["checkpoint"]
     assert is_checkpoint(checkpoint)
     assert not is_checkpoint(checkpoint.parent)

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from quantizing import rtn, rtn_recipe
-from qvggt.checkpoint.folder import open_checkpoint, write_checkpoint
+from qvggt.checkpoint.folder import open_checkpoint
+from qvggt.checkpoint.write import write_checkpoint
 from qvggt.nn.convert import model_layers
 from qvggt.nn.linear import PackedLayer
 from qvggt.options import QuantizeOptions

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from quantizing import rtn_recipe
-from qvggt.checkpoint.folder import open_checkpoint, save_checkpoint
+from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.checkpoint.report import inspect_model
+from qvggt.checkpoint.write import save_checkpoint
 from qvggt.model import VGGT
 from qvggt.nn.convert import convert, model_layers
 from qvggt.nn.linear import QuantLinear

@@ -4,7 +4,7 @@ import torch
 from commands import WEIGHTS
 
 from quantizing import rtn, rtn_recipe
-from qvggt.checkpoint.folder import write_checkpoint
+from qvggt.checkpoint.write import write_checkpoint
 from qvggt.model import VGGTConfig
 from qvggt.nn.convert import model_layers
 from qvggt.options import QuantizeOptions

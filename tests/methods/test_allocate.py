@@ -13,8 +13,9 @@ from qvggt.calibration.objective import TaskLoss
 from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, items_of
 from qvggt.calibration.size import storage_of
 from qvggt.calibration.units import model_units
-from qvggt.checkpoint.folder import open_checkpoint, save_checkpoint
+from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.checkpoint.report import inspect_model
+from qvggt.checkpoint.write import save_checkpoint
 from qvggt.methods.allocate import Budget, allocate, knapsack, predicted_increase
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.convert import convert

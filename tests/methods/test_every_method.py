@@ -21,7 +21,8 @@ from quantizing import (
 )
 from qvggt.api.quantize import quantize, quantize_to
 from qvggt.calibration.size import storage_of
-from qvggt.checkpoint.folder import open_checkpoint, save_checkpoint
+from qvggt.checkpoint.folder import open_checkpoint
+from qvggt.checkpoint.write import save_checkpoint
 from qvggt.data.splits import check_disjoint
 from qvggt.methods.base import Method
 from qvggt.methods.registry import METHODS

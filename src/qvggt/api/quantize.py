@@ -15,8 +15,9 @@ from torch import Tensor
 
 from qvggt.backends import usable_device
 from qvggt.calibration.unit_store import check_store, remove_store, stored_settings
-from qvggt.checkpoint.folder import check_place, is_checkpoint, open_checkpoint, save_checkpoint, write_checkpoint
+from qvggt.checkpoint.folder import is_checkpoint, open_checkpoint
 from qvggt.checkpoint.open import check_float, open_float
+from qvggt.checkpoint.write import check_place, save_checkpoint, write_checkpoint
 from qvggt.inference.process_memory import StageClock, StageCost
 from qvggt.methods.base import SensitivityCache
 from qvggt.methods.registry import find_method
@@ -45,7 +46,7 @@ class QuantizeReport:
         folder: the checkpoint.
         parameters: number of parameters of the float model.
         average_bits: bits of tensor data per parameter.
-        checkpoint_bytes: size of the folder's files.
+        checkpoint_bytes: size of the folder's files, without the model card.
         float_bytes: size of the same model in float32.
         losses: the task objective on held-out scenes; None without calibration.
         stages: notes of the method's stages, e.g. whether they were accepted.
@@ -150,14 +151,14 @@ def quantize_to(
     if not chosen.needs_calibration:
         recipe = replace(chosen.recipe(model_layers(weights.config), source), attention=plan)
         tensors = _watched(chosen.stream(weights.source, weights.config, recipe), weights, report_to)
-        write_checkpoint(folder, weights.config, recipe, tensors, overwrite=overwrite)
+        write_checkpoint(folder, weights.config, recipe, tensors, overwrite=overwrite, origin=weights.origin)
     elif completed is None or not _agree(completed, asked):
         with _kept(work):
             quantized, _ = quantize_calibrated(
                 load_float(weights, device), chosen, source, work, sensitivities=sensitivities, on_progress=report_to
             )
         report_to("writing", 1.0)
-        save_checkpoint(_with_plan(quantized, plan), folder, overwrite)
+        save_checkpoint(_with_plan(quantized, plan), folder, overwrite, weights.origin)
     if chosen.needs_calibration:
         remove_store(work)
     return _report(folder, report_to.costs())

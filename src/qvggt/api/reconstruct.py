@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from qvggt.backends import choose, usable_device
-from qvggt.checkpoint.folder import save_checkpoint
 from qvggt.checkpoint.open import attention_in, open_model
+from qvggt.checkpoint.write import save_checkpoint
 from qvggt.files import check_space
 from qvggt.images.limits import MemoryLeft
 from qvggt.images.masks import load_masks

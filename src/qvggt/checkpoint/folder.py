@@ -1,8 +1,9 @@
-"""Quantized checkpoints: a folder of ``config.json``, ``model.safetensors`` and ``recipe.json``.
+"""Quantized checkpoints: a folder of ``config.json``, ``model.safetensors``, ``recipe.json`` and ``README.md``.
 
 ``config.json`` has the architecture and a ``quantization_config`` that `compressed-tensors`_ reads;
 ``model.safetensors`` the tensors, packed as described in ``qvggt.quant.packing``; ``recipe.json`` the recipe with its
-provenance, and a hash of every tensor, of the safetensors header, of ``config.json`` and of itself.
+provenance, and a hash of every tensor, of the safetensors header, of ``config.json`` and of itself. ``README.md`` is
+the model card: users may change it, and loading does not need it.
 
 .. _compressed-tensors: https://github.com/vllm-project/compressed-tensors
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,23 +22,21 @@ from safetensors import safe_open
 from torch import Tensor
 
 from qvggt.backends import pick
-from qvggt.checkpoint.config import quantization_config
-from qvggt.checkpoint.tensors import TensorFileWriter
-from qvggt.files import check_folder, check_space, finish_folder, new_folder
+from qvggt.files import finish_folder
 from qvggt.files.read import parse_json, read_json_object, read_text, reading
-from qvggt.model import VGGT, VGGTConfig
-from qvggt.nn.convert import check_depths, fill, parameter_shapes, shell, stored_layout, stored_tensors
+from qvggt.model import VGGTConfig
+from qvggt.nn.convert import check_depths, fill, parameter_shapes, shell, stored_layout
 from qvggt.nn.quantized import QuantizedVGGT
 from qvggt.options import Compute, check_depth
 from qvggt.quant.recipe import Recipe
 from qvggt.quant.source import check_tensors
 from qvggt.types import PathLike, QvggtError
-from qvggt.version import __version__
 from qvggt.weights.tensor_file import TensorFile, hash_bytes, hash_tensors, read_header
 
 FORMAT_VERSION = 1
-CONFIG, TENSORS, RECIPE = "config.json", "model.safetensors", "recipe.json"
-_FILES = (CONFIG, TENSORS, RECIPE)
+CONFIG, TENSORS, RECIPE, CARD = "config.json", "model.safetensors", "recipe.json", "README.md"
+FILES = (CONFIG, TENSORS, RECIPE, CARD)
+"""Names of the files in a checkpoint's folder; older checkpoints have no card."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class Checkpoint:
 
     @property
     def file_bytes(self) -> int:
-        """Size of the three files together."""
-        return sum((self.folder / name).stat().st_size for name in _FILES)
+        """Size of the files together, without the model card."""
+        return sum((self.folder / name).stat().st_size for name in (CONFIG, TENSORS, RECIPE))
 
     def hash(self) -> str:
         """Return a hash of what determines the model's values: architecture, schemes, tensors, attention plan."""
@@ -133,58 +132,9 @@ class Checkpoint:
         return len(found)
 
 
-def write_checkpoint(
-    folder: PathLike, config: VGGTConfig, recipe: Recipe, tensors: Iterable[tuple[str, Tensor]], overwrite: bool = False
-) -> Path:
-    """Write a checkpoint one tensor at a time; the folder appears when it is complete.
-
-    Args:
-        folder: new or empty, unless ``overwrite``.
-        config: the architecture.
-        recipe: how it was quantized.
-        tensors: each with the type in which it is stored; from ``rtn``, for example.
-        overwrite: whether to replace a checkpoint.
-
-    Returns:
-        The folder.
-
-    Raises:
-        QvggtError: the folder exists already or cannot be written, or ``tensors`` raises it.
-        ValueError: the tensors are not those of ``config`` and ``recipe``.
-    """
-    layout = stored_layout(config, recipe)
-    with new_folder(folder, _FILES, overwrite) as temporary:
-        check_space(folder, sum(dtype.itemsize * math.prod(shape) for dtype, shape in layout.values()))
-        with TensorFileWriter(temporary / TENSORS, layout, {"format": "pt"}) as writer:
-            for name, tensor in tensors:
-                writer.write(name, tensor)
-        config_text = json.dumps(_config_json(config, recipe), indent=2)
-        (temporary / CONFIG).write_text(config_text, encoding="utf-8", newline="\n")
-        contents = {
-            **recipe.to_json(),
-            "config": hash_bytes(config_text.encode()),
-            "header": writer.header_hash,
-            "tensors": dict(sorted(writer.hashes.items())),
-        }
-        contents["hash"] = _own_hash(contents)
-        (temporary / RECIPE).write_text(json.dumps(contents, indent=2), encoding="utf-8", newline="\n")
-    return Path(folder)
-
-
-def check_place(folder: PathLike, overwrite: bool = False) -> None:
-    """Raise QvggtError if ``write_checkpoint`` would refuse the folder: call it before a long computation."""
-    check_folder(folder, _FILES, overwrite)
-
-
-def save_checkpoint(model: VGGT, folder: PathLike, overwrite: bool = False) -> Path:
-    """Write a quantized model's checkpoint; see ``write_checkpoint``.
-
-    Raises:
-        QvggtError: the model is not quantized, or the folder cannot be written.
-    """
-    if not isinstance(model, QuantizedVGGT):
-        raise QvggtError("the model is not quantized: quantize it first")
-    return write_checkpoint(folder, model.config, model.recipe, stored_tensors(model), overwrite=overwrite)
+def own_hash(contents: Mapping[str, Any]) -> str:
+    """Return the hash of ``recipe.json`` itself, of its contents without that hash."""
+    return hash_bytes(json.dumps(contents, sort_keys=True).encode())
 
 
 def is_checkpoint(path: PathLike) -> bool:
@@ -217,7 +167,7 @@ def open_checkpoint(folder: PathLike, name: str | None = None) -> Checkpoint:
         hashes = dict(contents["tensors"])
     for part, computed, written in zip(
         (RECIPE, CONFIG, f"the header of {TENSORS}"),
-        (_own_hash(contents), hash_bytes(config_text.encode()), file.header_hash),
+        (own_hash(contents), hash_bytes(config_text.encode()), file.header_hash),
         expected,
         strict=True,
     ):
@@ -234,18 +184,6 @@ def _tensors(file: TensorFile) -> Iterator[tuple[str, Tensor]]:
             yield name, stream.get_tensor(name)
 
 
-def _config_json(config: VGGTConfig, recipe: Recipe) -> dict[str, Any]:
-    return {
-        "format_version": FORMAT_VERSION,
-        "qvggt_version": __version__,
-        "model_type": "vggt",
-        "architectures": ["VGGT"],
-        "torch_dtype": recipe.float_type,
-        "vggt": config.to_json(),
-        "quantization_config": quantization_config(config, recipe),
-    }
-
-
 def _config_from_json(path: Path, text: str) -> VGGTConfig:
     values = parse_json(text, path)
     version = values.get("format_version") if isinstance(values, dict) else None
@@ -258,10 +196,6 @@ def _config_from_json(path: Path, text: str) -> VGGTConfig:
         )
     with reading(path):
         return VGGTConfig.from_json(values["vggt"])
-
-
-def _own_hash(contents: Mapping[str, Any]) -> str:
-    return hash_bytes(json.dumps(contents, sort_keys=True).encode())
 
 
 def _layer(name: str) -> str:

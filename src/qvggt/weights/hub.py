@@ -1,8 +1,9 @@
-"""Download of weights from the Hugging Face hub, or its local cache."""
+"""Weights from the Hugging Face hub, or its local cache."""
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,32 @@ from qvggt.types import OnProgress, QvggtError
 from qvggt.weights.files import INDEX, choose_file
 
 _SMALL = ("config.json", "recipe.json")
+
+
+@dataclass(frozen=True)
+class HubOrigin:
+    """Where on the hub a file came from.
+
+    Attributes:
+        hub_id: ``owner/name``.
+        commit: of the repository.
+    """
+
+    hub_id: str
+    commit: str
+
+
+def hub_origin(path: Path) -> HubOrigin | None:
+    """Return where a file in the hub's local cache came from; None for files elsewhere.
+
+    >>> hub_origin(Path("hub/models--facebook--VGGT-1B/snapshots/860abec/model.safetensors"))
+    HubOrigin(hub_id='facebook/VGGT-1B', commit='860abec')
+    """
+    repository, snapshots, commit = ("", "", "", *path.parts)[-4:-1]
+    kind, _, hub_id = repository.partition("--")
+    if (kind, snapshots) != ("models", "snapshots"):
+        return None
+    return HubOrigin(hub_id.replace("--", "/", 1), commit)
 
 
 def download(hub_id: str, revision: str | None = None, on_progress: OnProgress | None = None) -> Path:

@@ -23,7 +23,7 @@ from qvggt.options.messages import did_you_mean
 from qvggt.quant.source import TensorSource, check_tensors
 from qvggt.types import OnProgress, PathLike, QvggtError
 from qvggt.weights.files import FILE_NAMES, TORCH_SUFFIXES, SafetensorsSource, choose_file, hash_files, open_weight_file
-from qvggt.weights.hub import download
+from qvggt.weights.hub import HubOrigin, download, hub_origin
 from qvggt.weights.names import ANCHOR, TensorView, model_names
 from qvggt.weights.seeded import SeededSource
 from qvggt.weights.verify import verify_file
@@ -85,6 +85,11 @@ class FloatWeights:
     def file_bytes(self) -> int | None:
         """Size of all files; None for stand-in weights."""
         return sum(path.stat().st_size for path in self.files) or None
+
+    @property
+    def origin(self) -> HubOrigin | None:
+        """Where on the hub the weights came from, if they did."""
+        return hub_origin(self.files[0]) if self.files else None
 
     def hash(self) -> str:
         """Return a hash of all files' bytes, read once, or the name of stand-in weights."""
