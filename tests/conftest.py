@@ -58,3 +58,28 @@ def room() -> Prediction:
 def room_factory() -> Callable[..., Prediction]:
     """Return ``make_room``."""
     return make_room
+
+
+@pytest.fixture
+def fake_hub(tmp_path, monkeypatch):
+    """Return a hub on this machine, which the hub's client asks with the token of the user ``me``."""
+    from huggingface_hub import constants
+
+    from fake_hub import serve
+
+    hub, server = serve()
+    values = {
+        "ENDPOINT": hub.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+        "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
+        "HF_TOKEN_PATH": str(tmp_path / "no-token"),
+        "HF_HUB_DISABLE_XET": True,  # a protocol with servers of its own
+        "HF_HUB_OFFLINE": False,
+    }
+    for name, value in values.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setenv("HF_TOKEN", "hf_me")
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    yield hub
+    server.shutdown()
+    server.server_close()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qvggt.api.known_cameras import with_known_cameras
     from qvggt.api.metric_scale import to_meters
     from qvggt.api.progress import progress_bar
+    from qvggt.api.push import PushReport, push
     from qvggt.api.quantize import QuantizeReport, quantize, quantize_to
     from qvggt.api.reconstruct import load, reconstruct, save
     from qvggt.api.refine import refine
@@ -98,6 +99,7 @@ _HOMES = {
     "qvggt.postprocess.refine.refinement": ("Refinement",),
     "qvggt.api.sensitivity": ("attention_sensitivity", "sensitivity"),
     "qvggt.quant.scheme": ("Scheme",),
+    "qvggt.api.push": ("PushReport", "push"),
     "qvggt.api.quantize": ("QuantizeReport", "quantize", "quantize_to"),
     "qvggt.calibration.sensitivity": ("SensitivityReport",),
     "qvggt.types": (
@@ -131,6 +133,7 @@ __all__ = [
     "OnnxReport",
     "PointCloud",
     "Prediction",
+    "PushReport",
     "QuantizeOptions",
     "QuantizeReport",
     "QvggtError",
@@ -157,6 +160,7 @@ __all__ = [
     "load",
     "load_prediction",
     "progress_bar",
+    "push",
     "quantize",
     "quantize_to",
     "reconstruct",

@@ -19,7 +19,7 @@ def test_a_checkpoint_says_where_it_came_from(checkpoint):
     card, config = describe(opened), opened.config
     assert (card.name, card.method, config.image_size) == (str(checkpoint), "rtn", 56)
     assert card.source.startswith("seeded:micro")
-    assert card.checkpoint_bytes == sum(path.stat().st_size for path in checkpoint.glob("[!.]*"))
+    assert card.checkpoint_bytes == sum(path.stat().st_size for path in checkpoint.glob("[!.R]*"))
 
 
 def test_the_hash_follows_the_weights_and_nothing_else(checkpoint, tmp_path):

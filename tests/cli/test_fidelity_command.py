@@ -83,3 +83,21 @@ def test_a_model_whose_answer_is_not_finite_is_named(refused, photos, tmp_path):
     sentence = refused("fidelity", MODEL, broken, photos, "--json", tmp_path / "x.json", "--plot", tmp_path / "x.png")
     assert f"{broken} cannot be compared" in sentence
     assert "not finite" in sentence
+
+
+def test_card__gets_the_means_and_their_conditions(qvggt, photos, checkpoint, tmp_path):
+    figures = tmp_path / "x.json"
+    done = qvggt("fidelity", MODEL, checkpoint, photos, "--card", "--json", figures)
+    assert (done.status, done.err) == (0, "")
+    assert f"model card: {checkpoint / 'README.md'}" in done.out
+    card, means = (checkpoint / "README.md").read_text(), json.loads(figures.read_text())["means"]
+    assert f"| depth | {means['depth_percent']:.2f} % |" in card
+    assert f"| camera rotation | {means['rotation_deg']:.2f} deg |" in card
+    assert "Measured on 2 photographs of 56x56 px with compute `float32` on `" in card
+    assert qvggt("inspect", checkpoint, "--verify").status == 0
+
+
+def test_card__of_a_model_without_one_is_refused(refused, photos):
+    assert "--card writes to the folder of a quantized checkpoint" in refused(
+        "fidelity", MODEL, MODEL, photos, "--card"
+    )

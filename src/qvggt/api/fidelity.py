@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qvggt.api.reconstruct import load
+from qvggt.checkpoint.folder import CARD, Checkpoint, is_checkpoint, open_checkpoint
 from qvggt.checkpoint.open import open_model
 from qvggt.eval.fidelity import Fidelity
 from qvggt.eval.fidelity import fidelity as differences_between
@@ -21,6 +22,7 @@ from qvggt.options import Compute, ImageMode, ImageOptions, InferenceOptions, Ru
 from qvggt.options.checks import check_arguments
 from qvggt.postprocess.frames import photo_mask
 from qvggt.types import ImageSet, OnProgress, PathLike, Prediction, QvggtError
+from qvggt.weights.hub import hub_origin
 
 _IN_MEMORY = "a model in memory"
 
@@ -122,6 +124,18 @@ class FidelityReport:
             sentence += f" on average; depth differs most in {self.names[worst]}, by {depth.values[worst]:.2f} %"
         return sentence + why_not
 
+    def for_card(self, device: str, compute: Compute) -> tuple[str, str]:
+        """Return the means as a table for a model card, and the conditions under which they were measured."""
+        known = [each for each in self.measures if np.isfinite(each.mean)]
+        rows = "\n".join(f"| {each.title} | {each.mean:.2f} {each.unit} |" for each in known)
+        height, width = self.prediction.images.shape[-2:]
+        return (
+            f"| mean difference from {self.short_names[0]} | |\n|---|--:|\n{rows}",
+            f"Measured on {len(self.names)} photographs of {width}x{height} px with compute `{compute}` on `{device}`: "
+            "angles between the cameras relative to the first one, relative differences of depth, and distances of "
+            "points relative to their mean distance from the origin.",
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return names and figures as JSON-ready values; what cannot be compared is None."""
         height, width = self.prediction.images.shape[-2:]
@@ -184,6 +198,17 @@ def fidelity(
     theirs = _predict(other, pictures, run, _half(report, 1))
     far = differences_between(ours, theirs, photo_mask(ours))
     return FidelityReport(_name(model), other=_name(other), differences=far, prediction=ours, other_prediction=theirs)
+
+
+def open_for_card(model: PathLike) -> Checkpoint:
+    """Open a checkpoint whose card is to be written: call it before a long computation.
+
+    Raises:
+        QvggtError: it is not a quantized checkpoint in a folder of the user's.
+    """
+    if not is_checkpoint(model) or hub_origin(Path(model) / CARD):  # files in the hub's cache are not ours to change
+        raise QvggtError(f"--card writes to the folder of a quantized checkpoint, and {str(model)!r} is none")
+    return open_checkpoint(model)
 
 
 def _predict(

@@ -22,6 +22,7 @@ from qvggt.cli.inspect import inspect
 from qvggt.cli.messages import command_help, messages_on_stderr, say_why
 from qvggt.cli.parsing import SHELLS, completion, parse
 from qvggt.cli.plan import plan
+from qvggt.cli.push import push
 from qvggt.cli.quantize import quantize
 from qvggt.cli.reconstruct import reconstruct
 from qvggt.cli.refine import refine
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "export": export,
     "export-model": export_model,
     "quantize": quantize,
+    "push": push,
     "evaluate": evaluate,
     "compare": compare,
     "fidelity": fidelity,

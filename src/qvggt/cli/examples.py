@@ -42,12 +42,19 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "qvggt quantize facebook/VGGT-1B -o vggt-4bit --method qvggt+ --calib photos/",
         "qvggt quantize nano -o nano-3bit --bits 3 --group-size 64",
     ),
+    "push": (
+        "qvggt push vggt-4bit USER/vggt-4bit --private",
+        "qvggt push vggt-4bit USER/vggt-4bit --revision int4-g64",
+    ),
     "evaluate": (
         "qvggt evaluate nano --scenes 16",
         "qvggt evaluate vggt-4bit --dataset co3d --data-root co3d/ --baseline facebook/VGGT-1B",
     ),
     "compare": ("qvggt compare nano --methods rtn gptq qvggt+ --bits 4 --plot compare.png",),
-    "fidelity": ("qvggt fidelity facebook/VGGT-1B vggt-4bit photos/ --plot fidelity.png",),
+    "fidelity": (
+        "qvggt fidelity facebook/VGGT-1B vggt-4bit photos/ --plot fidelity.png",
+        "qvggt fidelity facebook/VGGT-1B vggt-4bit photos/ --card",
+    ),
     "sensitivity": (
         "qvggt sensitivity facebook/VGGT-1B -o fragile.json --plot fragile.png",
         "qvggt sensitivity nano -o plan.json --attention --products 0.5",

@@ -32,6 +32,7 @@ def fidelity(
     revision: Annotated[str | None, given.option("NAME", "branch, tag or commit of MODEL_A, if it is a hub id")] = None,
     json: given.Json = None,
     plot: Annotated[Path | None, given.option("FILE.png", "draw the differences to this file")] = None,
+    card: Annotated[bool, given.Flag, given.flag("write the means into the model card of MODEL_B")] = False,
 ) -> None:
     """Measure how far two models' predictions differ on your own photographs.
 
@@ -40,6 +41,8 @@ def fidelity(
     distance from the origin. No ground truth is needed. Only one model is in memory at a time.
     """
     from qvggt.api.fidelity import fidelity as measure
+    from qvggt.api.fidelity import open_for_card
+    from qvggt.checkpoint.card import write_fidelity
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
     from qvggt.images.preprocess import check_source
     from qvggt.inference.process_memory import peak_memory_bytes, size_text
@@ -49,6 +52,7 @@ def fidelity(
     check_source(images)
     check_figures(json)
     given.use_threads(threads)
+    checkpoint = open_for_card(other) if card else None
     started = time.perf_counter()
     with progress("fidelity") as update:
         report = measure(
@@ -60,6 +64,8 @@ def fidelity(
     if plot is not None:
         write_fidelity_picture(plot, report)
     _print(report)
+    if checkpoint is not None:
+        say(f"model card: {write_fidelity(checkpoint, report.for_card(device, compute))}")
     say(f"{seconds:.1f} s, peak memory {size_text(peak)}")
     if plot is not None:
         say(f"picture: {plot}")

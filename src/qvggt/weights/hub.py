@@ -124,7 +124,10 @@ def _sentence(hub_id: str, revision: str | None, error: BaseException) -> str:
     if isinstance(error, RevisionNotFoundError):
         return f"{hub_id} has no revision {revision!r} on the hub; check its branches and tags"
     if isinstance(error, RepositoryNotFoundError):
-        return f"{hub_id} is not on the hub, or it is private; check the name, or {instead}"
+        return (
+            f"{hub_id} is not on the hub, or it is private: check the name, log in with `hf auth login` if you may "
+            f"read it, or {instead}"
+        )
     if isinstance(error, OfflineModeIsEnabled):
         what = hub_id if revision is None else f"{hub_id} at revision {revision!r}"
         return f"HF_HUB_OFFLINE is set and {what} is not in the local cache; unset it, or {instead}"
