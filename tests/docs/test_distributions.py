@@ -52,8 +52,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert licenses == {"LICENSE", "NOTICE"}
 
 
-OUTSIDE = {".ci", ".dockerignore", ".github", "Dockerfile", "compose.yaml", "mkdocs.yml", "training"}
-"""What only a clone has: workflows, containers, the site, and weights on the way."""
+OUTSIDE = {".ci", ".dockerignore", ".github", "Dockerfile", "compose.yaml", "training"}
+"""What only a clone has: workflows, containers, and weights on the way."""
 
 
 def test_the_source_distribution_holds_what_its_tests_need_and_no_more(sdist):
