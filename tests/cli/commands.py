@@ -107,6 +107,7 @@ def short_run(command: str, photos: Path, folder: Path) -> list[object]:
                         *calibration],
         "bench": ["--size", "56", "--against", MODEL, "--repeats", "1", "--compute", "float32"],
         "plan": [],
+        "export-model": ["-o", folder / "out.onnx", "--check-frames", "1"],
         "inspect": [],
     }  # fmt: skip
     return [MODEL, *runs[command]]

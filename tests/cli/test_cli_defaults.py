@@ -172,7 +172,7 @@ OUTPUTS = {"output", "json", "html", "turntable", "plot", "profile", "overwrite"
 OF_THE_COMMAND = {
     "train": {"start_from", "minutes", "threads", "render_apart"},
     "inspect": {"verify", "layers"},
-    "app": {"password_file"},
+    "app": {"password_file", "threads"},
     "doctor": {"quick"},
     "export": {"images", "masks"},
     "reconstruct": {"threads"},

@@ -3,12 +3,22 @@
 import inspect
 import json
 
+import numpy as np
 import pytest
 from commands import MODEL, short_run
 
 from qvggt.cli import COMMANDS
 
+WITHOUT_MODEL = {
+    "demo": ["-o", "demo"],
+    "doctor": ["--quick"],
+    "render": ["rooms", "-o", "rooms", "--scenes", "1", "--frames", "2", "--size", "28"],
+    "train": ["micro", "-o", "trained", "--minutes", "0.001"],
+    "frames": ["walk.avi", "-o", "frames", "--number", "2"],
+}
+SLOW = {"demo", "doctor"}
 OF_A_RESULT = {
+    "view": ["--html", "page.html"],
     "scale": ["--scale", "p0.jpg:p1.jpg=1m"],
     "refine": ["--overwrite"],
     "export": ["-o", "ply", "--format", "ply"],
@@ -17,19 +27,34 @@ JSON = sorted(name for name, command in COMMANDS.items() if "json" in inspect.si
 
 
 def arguments(qvggt, command, photos, tmp_path):
-    if command == "demo":
-        return ["-o", tmp_path / "demo"]
+    if command in WITHOUT_MODEL:
+        return WITHOUT_MODEL[command]
     if command not in OF_A_RESULT:
         return short_run(command, photos, tmp_path)
     assert qvggt("reconstruct", MODEL, photos, "-o", tmp_path / "out").status == 0
     return [tmp_path / "out", *OF_A_RESULT[command]]
 
 
-@pytest.mark.parametrize("command", [pytest.param(c, marks=pytest.mark.slow if c == "demo" else ()) for c in JSON])
+def write_video(path):
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for shade in range(4):
+            frame = np.full((64, 64, 3), 60 * shade, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("command", [pytest.param(c, marks=pytest.mark.slow if c in SLOW else ()) for c in JSON])
 def test_json_alone_on_standard_output(qvggt, photos, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     if command == "refine":
         pytest.importorskip("pycolmap")
+    if command == "frames":
+        write_video(tmp_path / "walk.avi")
+    if command == "export-model":
+        pytest.importorskip("onnxruntime")
     given = arguments(qvggt, command, photos, tmp_path)
     done = qvggt(command, *given, "--json", "-")
     assert done.status == 0, done.err

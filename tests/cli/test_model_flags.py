@@ -18,11 +18,13 @@ FLAGS = {
     "bench": WHERE | HOW | WHICH,
     "quantize": WHERE | WHICH,  # codes and losses are those of float32
     "sensitivity": WHERE | WHICH,
+    "app": WHERE | HOW | WHICH,
+    "export-model": HOW | WHICH,  # traces on the CPU
     "plan": HOW | WHICH,  # runs nothing; its figures are a CPU's
     "inspect": WHICH,  # reads files only
 }
 """Of each command that takes a MODEL."""
-NO_MODEL = {"frames", "view", "scale", "refine", "export", "train", "render", "demo"}
+NO_MODEL = {"frames", "view", "scale", "refine", "export", "train", "render", "demo", "doctor"}
 """Of these, ``demo`` runs nano the same way everywhere, and ``train`` starts from weights of its own."""
 
 
@@ -57,12 +59,12 @@ def test_threads_of_the_process(qvggt, photos, tmp_path, command):
     assert torch.get_num_threads() == other
 
 
-@pytest.mark.parametrize("command", sorted(name for name in FLAGS if "threads" in FLAGS[name]))
+@pytest.mark.parametrize("command", sorted(name for name in FLAGS if "threads" in FLAGS[name] and name != "app"))
 def test_no_threads_are_refused(refused, photos, tmp_path, command):
     assert "thread" in refused(command, *short_run(command, photos, tmp_path), "--threads", "0")
 
 
-@pytest.mark.parametrize("command", sorted(name for name in FLAGS if "device" in FLAGS[name]))
+@pytest.mark.parametrize("command", sorted(name for name in FLAGS if "device" in FLAGS[name] and name != "app"))
 def test_a_device_that_does_not_exist_is_refused(refused, photos, tmp_path, command):
     sentence = refused(command, *short_run(command, photos, tmp_path), "--device", "cuda:99")
     assert "cuda:99" in sentence

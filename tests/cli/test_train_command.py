@@ -40,6 +40,23 @@ def test_train__pace_weights_and_curve(recipe, tmp_path, capsys, monkeypatch):
     }
 
 
+@pytest.mark.render
+def test_train__a_short_run_ends_well_and_goes_on(qvggt, recipe, tmp_path):
+    short = ("train", recipe, "-o", tmp_path / "run", "--json", tmp_path / "figures.json")
+    done = qvggt(*short, "--minutes", "0.0001")
+    assert (done.status, done.err) == (0, "")
+    step = json.loads((tmp_path / "figures.json").read_text())["step"]
+    assert 1 <= step < 5
+    assert f"step {step} of 5" in done.out
+    assert f"stopped after {step} of 5 steps" in done.out
+    assert "no learning curve yet" in done.out
+    assert open_weights(tmp_path / "run" / "weights.safetensors").config.embed_dim == 64
+    again = qvggt(*short)
+    assert again.status == 0
+    assert "step 5 of 5" in again.out
+    assert "stopped" not in again.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

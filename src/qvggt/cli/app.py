@@ -35,6 +35,8 @@ def app(
     password_file: PasswordFile = None,
     compute: given.Compute = AppOptions.compute,
     device: given.Device = AppOptions.device,
+    threads: given.TorchThreads = None,
+    revision: given.RevisionOfModels = AppOptions.revision,
     max_images: Annotated[int, given.number("most photographs of a scene, and frames of a video")] = AppLimits.images,
     max_mb: Annotated[int, given.number("largest file in MB")] = AppLimits.file_mb,
     max_megapixels: Annotated[int, given.number("largest photograph in megapixels")] = AppLimits.megapixels,
@@ -48,7 +50,10 @@ def app(
 
     limit = None if memory is None else size_bytes(memory)
     limits = AppLimits(max_images, max_mb, max_megapixels, max_points, waiting=max_waiting, memory_bytes=limit)
-    options = AppOptions(models, device, compute, host, port=port, password=_password(password_file), limits=limits)
+    given.use_threads(threads)
+    options = AppOptions(
+        models, device, compute, host, port=port, password=_password(password_file), limits=limits, revision=revision
+    )
     serve(options, lambda url: say(f"{url} is the app; Ctrl-C ends"))
 
 

@@ -70,6 +70,7 @@ GlobalAttention = Annotated[
     ),
 ]
 Revision = Annotated[str | None, option("NAME", "branch, tag or commit of a hub id")]
+RevisionOfModels = Annotated[str | None, option("NAME", "branch, tag or commit of the MODELs that are hub ids")]
 Mode = Annotated[options.ImageMode, tyro.conf.arg(help="crop tall images, or pad all of them to a square")]
 FramesPerSecond = Annotated[
     float | None, number("frames per second to sample from a video", "(default: 16 frames in all)")

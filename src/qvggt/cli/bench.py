@@ -43,9 +43,7 @@ def bench(
     repeats: Annotated[int, given.number("runs of each, in turns", metavar="N")] = BenchOptions.repeats,
     threads: given.TorchThreads = BenchOptions.threads,
     device: given.Device = BenchOptions.device,
-    revision: Annotated[str | None, given.option("NAME", "branch, tag or commit of the MODELs that are hub ids")] = (
-        BenchOptions.revision
-    ),
+    revision: given.RevisionOfModels = BenchOptions.revision,
     json: given.Json = None,
     profile: Annotated[Path | None, given.option("FILE.png", "draw the time by part of the model to this file")] = None,
 ) -> None:

@@ -26,15 +26,14 @@ def train(
     """
     from qvggt.cli.show import check_figures, save_figures, say
     from qvggt.plots.training import plot_log
-    from qvggt.train.loop import Progress
+    from qvggt.train.loop import LOG, Progress
     from qvggt.train.loop import train as run
     from qvggt.train.recipe import load_recipe
     from qvggt.weights.open import open_weights
 
     given.use_threads(threads)
-
     check_figures(json)
-    last: dict[str, Any] = {}
+    last: dict[str, Any] = {"step": 0}
 
     def show(progress: Progress) -> None:
         last.update(step=progress.step, steps=progress.steps, step_seconds=progress.step_seconds, **progress.figures)
@@ -44,9 +43,13 @@ def train(
             f"{progress.remaining_seconds / 60:.0f} min left  {losses}"
         )
 
+    plan = load_recipe(recipe)
     weights = open_weights(start_from).complete() if start_from is not None else None
-    path = run(
-        load_recipe(recipe), output, device, weights, minutes=minutes, on_progress=show, render_apart=render_apart
-    )
-    say(f"weights: {path}, learning curve: {plot_log(output / 'log.jsonl', output / 'curve.png')}")
+    path = run(plan, output, device, weights, minutes=minutes, on_progress=show, render_apart=render_apart)
+    if last["step"] < plan.steps:
+        say(f"stopped after {last['step']} of {plan.steps} steps: run again with the same folder to go on")
+    curve = ", no learning curve yet: too few steps"
+    if (output / LOG).exists():
+        curve = f", learning curve: {plot_log(output / LOG, output / 'curve.png')}"
+    say(f"weights: {path}{curve}")
     save_figures(json, last)

@@ -60,6 +60,7 @@ class AppOptions:
         password: that the app asks for; None for none, which only a local address allows.
         public: whether everybody who can reach the app may use it without a password, as on a Hugging Face Space.
         limits: see ``AppLimits``.
+        revision: branch, tag or commit of the models that are hub ids.
 
     Raises:
         QvggtError: there is no model, or other machines could use the app without a password.
@@ -73,6 +74,7 @@ class AppOptions:
     password: str | None = field(default=None, repr=False)
     public: bool = False
     limits: AppLimits = AppLimits()
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

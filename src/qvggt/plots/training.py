@@ -39,8 +39,9 @@ def plot_log(log: Path, picture: Path) -> Path:
             middle.plot(images, [line[name] for line in some], marker=".", label=label + which)
         right.plot(images, [line["absrel"] for line in some], marker=".", label=f"landmarks {landmarks:g}")
     middle.set(title="pose, held-out rooms", xlabel="thousand images", ylim=(0, 100))
-    middle.legend(fontsize=8)
-    right.legend(fontsize=8)
+    if checks:  # matplotlib warns of legends without lines
+        middle.legend(fontsize=8)
+        right.legend(fontsize=8)
     right.set(title="AbsRel, held-out rooms", xlabel="thousand images")
     right.set_ylim(bottom=0)
     for axes in (left, middle, right):

@@ -31,6 +31,7 @@ from qvggt.weights.verify import verify_file
 log = logging.getLogger(__name__)
 
 LOSSES = ("total", "pose", "direction", "depth", "points", "placement", "matching", "sketch")
+LOG = "log.jsonl"
 REPORT_STEPS = 50
 """Steps between two lines of the log."""
 
@@ -69,7 +70,7 @@ def train(
         device: where to train and render.
         start_from: weights to begin with in place of random ones; the warm-up rebuilds the optimizers' state.
         minutes: stop after this long, with a checkpoint.
-        on_progress: called every few steps.
+        on_progress: called every few steps, and at the end.
         render_apart: render on the CPU in a process of its own, steps ahead; the weights are the same to the bit.
 
     Returns:
@@ -100,6 +101,8 @@ def train(
                     on_progress(run.report())
         finally:
             run.save()
+    if run.count:
+        on_progress(run.progress())  # unlogged: the log is that of a run that was not stopped
     return run.write_weights()
 
 
@@ -145,23 +148,24 @@ class Run:
             figures = validate(self.optimizer.average, width, landmarks, self.device)
             self.write_line({"step": self.step, "images": self.images, "landmarks": landmarks, **figures})
 
+    def progress(self) -> Progress:
+        """Return the means since the last report."""
+        figures = {name: value / self.count for name, value in self.sums.items()}
+        pace = (time.monotonic() - self.started) / self.count
+        return Progress(self.step, self.recipe.steps, step_seconds=pace, images=self.images, figures=figures)
+
     def report(self) -> Progress:
         """Write the means since the last report to the log and return them."""
-        now = time.monotonic()
-        elapsed, self.started = now - self.started, now
-        self.seconds += elapsed
-        figures = {name: value / self.count for name, value in self.sums.items()}
-        progress = Progress(
-            self.step, steps=self.recipe.steps, step_seconds=elapsed / self.count, images=self.images, figures=figures
-        )
+        progress, now = self.progress(), time.monotonic()
+        self.seconds, self.started = self.seconds + now - self.started, now
         line = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 1)}
-        self.write_line(line | {f"loss_{name}": round(value, 5) for name, value in figures.items()})
+        self.write_line(line | {f"loss_{name}": round(value, 5) for name, value in progress.figures.items()})
         self.sums, self.count = {}, 0
         return progress
 
     def write_line(self, values: dict[str, float]) -> None:
         """Append a line to the log."""
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8", newline="\n") as file:
+        with (self.folder / LOG).open("a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(values) + "\n")
 
     def save(self) -> None:
@@ -206,7 +210,7 @@ class Run:
 
     def trim_log(self) -> None:
         """Drop what the log says of steps after the checkpoint: they will be taken again."""
-        path = self.folder / "log.jsonl"
+        path = self.folder / LOG
         if path.exists():
             lines = read_json_lines(path, "move it away")
             with reading(path, "move it away"):

@@ -18,10 +18,11 @@ class ModelHolder:
 
     Args:
         device: on which models run.
+        revision: branch, tag or commit of the models that are hub ids.
     """
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, device: str, revision: str | None = None) -> None:
+        self._device, self._revision = device, revision
         self._lock = threading.Lock()
         self._key: tuple[str, Compute] | None = None
         self._model: VGGT | None = None
@@ -39,7 +40,7 @@ class ModelHolder:
             if self._model is None or self._key != (name, compute):
                 self._key = self._model = None
                 release_freed_memory()
-                self._model = load(name, self._device, compute, on_progress=on_progress)
+                self._model = load(name, self._device, compute, self._revision, on_progress=on_progress)
                 self._key = (name, compute)
             return self._model
 

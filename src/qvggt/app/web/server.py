@@ -57,7 +57,7 @@ def serving(options: AppOptions) -> Iterator[str]:
     port = free_port(options.host, options.port)
     if port != options.port:
         log.warning("port %d is in use: the app takes %d", options.port, port)
-    holder = ModelHolder(options.device)
+    holder = ModelHolder(options.device, options.revision)
     holder.get(options.models[0], options.compute, lambda stage, share: None)
     check_models(options.models[1:])
     with own_folder() as folder:
