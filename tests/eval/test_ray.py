@@ -86,7 +86,7 @@ def test_run_ray_survives_a_killed_worker_with_the_digits_and_the_store_of_one_p
 def test_run_ray_names_a_scene_that_kills_every_worker(tmp_path):
     victim = PLAN.tasks[0].record.name
     mortal = with_evaluator(partial(mortal_evaluator, PASS.make_evaluator, victim, tmp_path, 99))
-    with pytest.raises(QvggtError, match=f"3 workers died on scene {victim}"):
+    with pytest.raises(QvggtError, match=f"scene {victim}: 3 workers died"):
         run(mortal, PLAN.tasks[:1], OPTIONS, SETTINGS)
 
 

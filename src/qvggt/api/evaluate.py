@@ -14,6 +14,7 @@ from qvggt.eval.code_hash import code_hash
 from qvggt.eval.evaluate import References, Subject, evaluate_plan
 from qvggt.eval.plan import plan_evaluation
 from qvggt.eval.report import Evaluation
+from qvggt.inference.memory_plan import model_size
 from qvggt.model import VGGT
 from qvggt.options import DATASET, RunOptions, Selection, attention_of
 from qvggt.options.checks import check_arguments
@@ -72,7 +73,7 @@ def on_usable_device(run: RunOptions) -> RunOptions:
     Raises:
         QvggtError: there is no such device.
     """
-    return replace(run, device=(usable_device if run.engine == "local" else settled_device)(run.device))
+    return replace(run, device=(usable_device if run.cluster is None else settled_device)(run.device))
 
 
 def subject_of(model: VGGT | PathLike, run: RunOptions, revision: str | None = None) -> Subject:
@@ -82,12 +83,13 @@ def subject_of(model: VGGT | PathLike, run: RunOptions, revision: str | None = N
         QvggtError: it is not found, damaged, or no VGGT.
     """
     if isinstance(model, VGGT):
-        return Subject(describe_loaded(model), model.config, partial(_itself, model))
-    opened = open_model(model, revision)
+        return Subject(describe_loaded(model), model.config, partial(_itself, model), partial(model_size, model))
+    opened, attention = open_model(model, revision), attention_of(run.global_attention)
     return Subject(
         describe(opened),
         opened.config,
-        partial(load, model, run.device, run.compute, revision, global_attention=attention_of(run.global_attention)),
+        partial(load, model, run.device, run.compute, revision, global_attention=attention),
+        partial(model_size, model, revision, run.compute, attention),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -11,14 +11,16 @@ from typing import Any, Literal
 import torch
 
 from qvggt.data.splits import check_disjoint
-from qvggt.eval.evaluators import LoadModel, chance_evaluator, fidelity_evaluator, model_evaluator
+from qvggt.eval.evaluators import LoadModel, chance_evaluator, fidelity_evaluator, model_evaluator, passed_heads
 from qvggt.eval.plan import EvaluationPlan
 from qvggt.eval.report import CHANCE, Evaluation, EvaluationSetup, Figures, ModelCard
 from qvggt.eval.results import SceneResult
 from qvggt.eval.run import EvaluationPass, run, run_settings
 from qvggt.eval.stats import summarize
+from qvggt.inference.memory_plan import ModelSize
+from qvggt.inference.scenes import worker_bytes
 from qvggt.model import VGGTConfig
-from qvggt.options import ImageOptions, RunOptions
+from qvggt.options import ALL_HEADS, Head, ImageOptions, RunOptions
 from qvggt.types import OnProgress, QvggtError
 from qvggt.version import __version__
 
@@ -33,11 +35,13 @@ class Subject:
         card: its name, hash, size and provenance.
         config: its architecture.
         load: loads it; picklable, so that it can be sent to other processes.
+        size: returns its memory.
     """
 
     card: ModelCard
     config: VGGTConfig
     load: LoadModel
+    size: Callable[[], ModelSize]
 
     @property
     def images(self) -> ImageOptions:
@@ -125,7 +129,9 @@ class _Passes:
 
     def model(self, subject: Subject) -> Figures:
         make = partial(model_evaluator, subject.load, self.plan.protocols, self.options.inference)
-        return self._run(subject.card, subject.images, make, {"model": _identity(subject)})
+        heads = passed_heads(self.plan.protocols, self.options.inference)
+        needed = self._memory_bytes(subject, heads)
+        return self._run(subject.card, subject.images, make, {"model": _identity(subject)}, memory_bytes=needed)
 
     def chance(self, images: ImageOptions) -> Figures:
         return self._run(CHANCE, images, partial(chance_evaluator, self.plan.protocols), {"model": "chance"})
@@ -133,9 +139,25 @@ class _Passes:
     def fidelity(self, subject: Subject, reference: Subject) -> Figures:
         make = partial(fidelity_evaluator, subject.load, reference.load, self.options.inference)
         identity = {"model": _identity(subject), "reference": _identity(reference), "protocols": [FIDELITY]}
-        return self._run(subject.card, subject.images, make, identity)
+        needed = self._memory_bytes(subject, ALL_HEADS, reference)
+        return self._run(subject.card, subject.images, make, identity, memory_bytes=needed)
 
-    def _run(self, card: ModelCard, images: ImageOptions, make_evaluator: Any, identity: Mapping[str, Any]) -> Figures:
+    def _memory_bytes(self, subject: Subject, heads: Collection[Head], reference: Subject | None = None) -> int:
+        """Return the memory of a worker on Ray with one or two models; 0 in this process."""
+        if self.options.cluster is None:
+            return 0
+        frames = max(len(task.frames) for task in self.plan.tasks)
+        other = 0 if reference is None else reference.size().weight_bytes
+        return worker_bytes(subject.size(), frames, heads, self.options.inference) + other
+
+    def _run(
+        self,
+        card: ModelCard,
+        images: ImageOptions,
+        make_evaluator: Any,
+        identity: Mapping[str, Any],
+        memory_bytes: int = 0,
+    ) -> Figures:
         size = {"size": images.size, "patch": images.patch, "mode": images.mode}
         how = {**run_settings(self.options), "code": self.code, "images": size}
         settings = {**self.plan.settings(), **how, **identity}
@@ -150,9 +172,8 @@ class _Passes:
                 share = self.done / (self.count * len(tasks))
                 self.on_progress(f"{card.name}, {count} of {len(tasks)} scenes", share)
 
-        results = run(
-            EvaluationPass(self.plan.reader, images, make_evaluator), tasks, self.options, settings, on_result=on_result
-        )
+        evaluation = EvaluationPass(self.plan.reader, images, make_evaluator, memory_bytes)
+        results = run(evaluation, tasks, self.options, settings, on_result=on_result)
         self.notes.setdefault(card.name, {}).update({r.scene: r.notes for r in results if r.notes})
         return Figures(card, summarize(results), tuple(results))
 

@@ -44,12 +44,17 @@ def heads_for(protocols: Sequence[Protocol]) -> tuple[Head, ...]:
     return tuple(head for head in ALL_HEADS if head in needed)
 
 
+def passed_heads(protocols: Sequence[Protocol], options: InferenceOptions) -> tuple[Head, ...]:
+    """Return the heads that run for protocols; with windows the camera and depth heads always do."""
+    needed = {*heads_for(protocols), *(() if options.windows is None else HEADS_FOR["depth"])}
+    return tuple(head for head in ALL_HEADS if head in needed)
+
+
 def model_evaluator(
     load: LoadModel, protocols: Sequence[Protocol], options: InferenceOptions = InferenceOptions()
 ) -> Evaluator:
-    """Return an evaluator of a model against ground truth; with windows it always runs the camera and depth heads."""
-    model, needed = load(), {*heads_for(protocols), *(() if options.windows is None else HEADS_FOR["depth"])}
-    heads: tuple[Head, ...] = tuple(head for head in ALL_HEADS if head in needed)
+    """Return an evaluator of a model against ground truth."""
+    model, heads = load(), passed_heads(protocols, options)
     return lambda scene: measure(scene, predict_scene(model, scene, heads, options), protocols)
 
 

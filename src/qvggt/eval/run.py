@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,9 @@ from qvggt.eval.evaluators import Evaluator
 from qvggt.eval.plan import SceneTask
 from qvggt.eval.results import SceneResult
 from qvggt.eval.store import ResultStore
+from qvggt.inference.scenes import Workers, map_scenes
 from qvggt.options import ImageOptions, RunOptions, attention_json
-from qvggt.types import Scene
+from qvggt.types import QvggtError
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,18 @@ class EvaluationPass:
         reader: of the dataset.
         images: how images are made into model input.
         make_evaluator: makes the evaluator and loads the models that it needs.
+        memory_bytes: memory of a process that runs it; 0 if that is not known.
     """
 
     reader: DatasetReader
     images: ImageOptions
     make_evaluator: Callable[[], Evaluator]
+    memory_bytes: int = 0
 
-    def scene(self, task: SceneTask) -> Scene:
-        """Read one scene."""
-        return self.reader.load(task.record, task.frames, self.images)
+    def task_evaluator(self) -> Callable[[SceneTask], SceneResult]:
+        """Make the evaluator, and return the function that reads and evaluates one scene."""
+        evaluate = self.make_evaluator()
+        return lambda task: evaluate(self.reader.load(task.record, task.frames, self.images))
 
 
 def run_settings(options: RunOptions) -> Mapping[str, Any]:
@@ -83,43 +87,19 @@ def run(
             results[task.record.name] = stored
             on_result(stored, True)
     missing = [task for task in tasks if task.record.name not in results]
-    with closing(_compute(evaluation, missing, options)) as computed:  # an exception here stops Ray's workers at once
+    workers = Workers(
+        options.threads,
+        options.cluster,
+        options.workers,
+        memory_bytes=evaluation.memory_bytes,
+        uses_gpu=torch.device(options.device).type == "cuda",
+    )
+    with closing(map_scenes(evaluation.task_evaluator, missing, workers)) as computed:  # an exception stops Ray's too
         for task, result in computed:
+            if isinstance(result, QvggtError):
+                raise QvggtError(f"scene {task.record.name}: {result}")
             if store is not None:
                 store.put(task, result)
             results[task.record.name] = result
             on_result(result, False)
     return [results[task.record.name] for task in tasks]
-
-
-Results = Generator[tuple[SceneTask, SceneResult], None, None]
-
-
-def _compute(evaluation: EvaluationPass, tasks: Sequence[SceneTask], options: RunOptions) -> Results:
-    if tasks and options.engine == "ray":
-        from qvggt.eval.ray import run_ray
-
-        yield from run_ray(evaluation, tasks, options)
-    elif tasks:
-        yield from run_local(evaluation, tasks, options)
-
-
-def run_local(evaluation: EvaluationPass, tasks: Sequence[SceneTask], options: RunOptions) -> Results:
-    """Yield the result of each task, in order."""
-    with cpu_threads(options.threads):
-        evaluate = evaluation.make_evaluator()
-    for task in tasks:
-        with cpu_threads(options.threads):
-            result = evaluate(evaluation.scene(task))
-        yield task, result
-
-
-@contextmanager
-def cpu_threads(count: int) -> Iterator[None]:
-    """Set the number of CPU threads of torch inside the ``with``."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -61,6 +61,7 @@ class ModelSize:
         cached_bytes: per value that is cached during the forward pass (see ``stage_memory``).
         half: whether layers compute in half precision, in which weights are expanded for few tokens too.
         attention: plan of the global blocks; None for exact ones.
+        stays: whether the model stays in memory while files are written.
     """
 
     config: VGGTConfig
@@ -69,6 +70,7 @@ class ModelSize:
     cached_bytes: int = FLOAT_BYTES
     half: bool = False
     attention: AttentionPlan | None = None
+    stays: bool = False
 
 
 @dataclass(frozen=True)
@@ -229,12 +231,12 @@ def _plan(
         weight_bytes=model.weight_bytes,
         working_bytes=working,
         stages=stages,
-        writing=_writing(size, written_points) if written_points else None,
+        writing=_writing(size, written_points, model.weight_bytes * model.stays) if written_points else None,
         retained=retained,
     )
 
 
-def _writing(size: PassSize, most_points: int) -> StageMemory:
+def _writing(size: PassSize, most_points: int, held_bytes: int) -> StageMemory:
     frames, frame_pixels = size.frames + size.other_frames + size.stored_frames, size.height_px * size.width_px
     points = min(most_points, frames * frame_pixels)
     passing = max(
@@ -244,7 +246,7 @@ def _writing(size: PassSize, most_points: int) -> StageMemory:
     )
     numbers = (1 if size.stored_frames else frames) * frame_pixels * FLOAT_BYTES
     page = _WRITER_BYTES + _SHOWN_BYTES * min(frames, _SHOWN_FRAMES) + _DRAWN_BYTES * frames
-    layers = page + points * _POINT_BYTES + passing
+    layers = page + points * _POINT_BYTES + passing + held_bytes
     return StageMemory(
         "writing files", images=3 * numbers, layers=layers, answers=output_channels(size.heads) * numbers
     )

@@ -53,7 +53,7 @@ class RunOptions:
         store: folder in which results are kept as they come, and looked for first; None keeps nothing.
         fresh: measure everything again, and replace what is stored.
         engine: ``local``, this process, or ``ray``, a cluster (extra ``ray``).
-        workers: number of Ray workers; None for as many as fit.
+        workers: most Ray workers; None for as many as fit.
         threads: CPU threads per process. Partial sums are rounded differently for another number, so the default is
             one.
         device: where models run; not ``auto``, so that digits do not depend on the machine.
@@ -61,6 +61,7 @@ class RunOptions:
         dense_frames: most frames that the dense heads process at a time.
         global_attention: as in ``LoadOptions``.
         windows: windows in which a scene is reconstructed; None for all frames at once.
+        ray: address of a Ray cluster, as in ``WorkerOptions``; None for ``auto`` with the engine ``ray``.
 
     Raises:
         QvggtError: a value is out of range.
@@ -76,6 +77,7 @@ class RunOptions:
     dense_frames: int = InferenceOptions.dense_frames
     global_attention: GlobalAttention = LoadOptions.global_attention
     windows: WindowOptions | None = None
+    ray: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -85,6 +87,11 @@ class RunOptions:
         if self.threads < 1 or (self.workers is not None and self.workers < 1):
             raise QvggtError("an evaluation needs at least one thread and one worker")
         InferenceOptions(self.dense_frames, self.windows)  # raises for impossible ones
+
+    @property
+    def cluster(self) -> str | None:
+        """Address of the Ray cluster; None for this process."""
+        return self.ray or ("auto" if self.engine == "ray" else None)
 
     @property
     def inference(self) -> InferenceOptions:
