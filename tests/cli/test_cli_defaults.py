@@ -7,6 +7,7 @@ import pytest
 import qvggt
 from qvggt.cli import COMMANDS
 from qvggt.cli.known import KnownValues
+from qvggt.cli.scenes import BatchValues
 from qvggt.cli.sensitivity import AttentionValues
 from qvggt.cli.viewing import ViewValues
 from qvggt.options import (
@@ -77,6 +78,7 @@ EXPECTED = {
         "known": KnownValues(),
         "refine": False,
         "viewing": ViewValues(),
+        "batch": BatchValues(),
     },
     "scale": {
         **fields(ExportOptions, "max_points", "files"),
@@ -115,7 +117,7 @@ EXPECTED = {
         **MEASURED,
         **fields(RunOptions, "device", "compute", "global_attention"),
         **fields(Selection, "every", "seed", "id_map", "landmarks"),
-        **fields(RunOptions, "store", "fresh", "engine", "workers", "threads"),
+        **fields(RunOptions, "store", "fresh", "engine", "ray", "workers", "threads"),
         "baseline": None,
         "fidelity_to": None,
         "window": RunOptions.windows,
@@ -125,7 +127,7 @@ EXPECTED = {
         **MEASURED,
         **{name: value for name, value in calibration(CalibrationOptions).items() if name != "seed"},
         **fields(CompareOptions, "methods", "bits", "seeds"),
-        **fields(RunOptions, "store", "threads", "device", "compute"),
+        **fields(RunOptions, "store", "ray", "workers", "threads", "device", "compute"),
         "group_size": Scheme.group_size,
         "supervision": QuantizeOptions.supervision,
     },

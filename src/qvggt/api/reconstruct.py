@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from qvggt.backends import choose, usable_device
 from qvggt.checkpoint.open import attention_in, open_model
 from qvggt.checkpoint.write import save_checkpoint
+from qvggt.export.result import result_folder
 from qvggt.files import check_space
 from qvggt.images.limits import MemoryLeft
 from qvggt.images.masks import load_masks
 from qvggt.images.preprocess import load_images
 from qvggt.images.sources import ImageSource
+from qvggt.inference.kept_windows import kept_windows
 from qvggt.inference.memory_plan import MemoryPlan, ModelSize, model_size, output_bytes, plan_memory
 from qvggt.inference.memory_sums import PassSize
 from qvggt.inference.process_memory import release_freed_memory, resident_memory_bytes, retain_freed_memory
@@ -33,8 +36,8 @@ from qvggt.options import (
     InferenceOptions,
     LoadOptions,
     PointsFrom,
+    SceneOptions,
     WindowOptions,
-    check_heads,
 )
 from qvggt.options.checks import check_arguments
 from qvggt.types import OnProgress, OnWindow, PathLike, Prediction, QvggtError
@@ -129,20 +132,49 @@ def reconstruct(
         QvggtError: model or images cannot be read, an option is impossible, memory too low, or a result not finite.
     """
     check_arguments(reconstruct, locals())
-    options, wanted = InferenceOptions(dense_frames, windows, memory_bytes), _heads(heads, points_from)
+    wanted: tuple[Head, ...] = (heads,) if isinstance(heads, str) else tuple(heads or ())  # pyright: ignore
+    options = SceneOptions(
+        wanted, points_from, mode=mode, fps=fps, frames=frames, windows=windows, dense_frames=dense_frames,
+        memory_bytes=memory_bytes,
+    )  # fmt: skip
     model = model if isinstance(model, VGGT) else load(model, on_progress=on_progress)
+    return reconstruct_with(
+        options, model, images, masks=masks, on_progress=on_progress, on_window=on_window, folder=folder,
+        output=output, written_points=written_points,
+    )  # fmt: skip
+
+
+def reconstruct_with(
+    options: SceneOptions,
+    model: VGGT,
+    images: ImageSource,
+    *,
+    masks: PathLike | None = None,
+    on_progress: OnProgress | None = None,
+    on_window: OnWindow | None = None,
+    folder: PathLike | None = None,
+    output: PathLike | None = None,
+    written_points: int = 0,
+    model_stays: bool = False,
+) -> Prediction:
+    """Return what ``reconstruct`` does; a memory limit allows for the model while files are written if it stays."""
+    limit = options.memory_bytes
+    how = InferenceOptions(options.dense_frames, options.windows, limit)
+    heads: Collection[Head] = options.heads or HEADS_FOR[options.points_from]
+    size, patch = model.config.image_size, model.config.patch_size
+    form = ImageOptions(size, patch, options.mode, options.fps, frames=options.frames)
     if on_progress is not None:
         on_progress("reading images", 0.0)
-    measured, memory_left = (None, None) if memory_bytes is None else (_measured(model), _memory_left(memory_bytes))
-    keep = None if folder is None or windows is None else _existing(folder)
-    pictures = load_images(images, _image_options(model, mode, fps, frames), memory_left, keep)
+    measured, left = (None, None) if limit is None else (_measured(model, model_stays), _left(limit))
+    keep = None if folder is None or how.windows is None else _existing(folder)
+    pictures = load_images(images, form, left, keep)
     kept = None if masks is None else load_masks(masks, pictures)
-    pass_size = PassSize.of(pictures.images.shape, wanted, options, _chunk_tokens(model), stored=keep is not None)
+    pass_size = PassSize.of(pictures.images.shape, heads, how, _chunk_tokens(model), stored=keep is not None)
     if output is not None:
         check_space(output, output_bytes(pass_size, written_points))
     if measured is not None:
-        options = _fitted(options, plan_memory(measured, pass_size, memory_bytes, written_points))
-    found = predict_windows(model, pictures, wanted, options, on_progress=on_progress, on_window=on_window, folder=keep)
+        how = _fitted(how, plan_memory(measured, pass_size, limit, written_points))
+    found = predict_windows(model, pictures, heads, how, on_progress=on_progress, on_window=on_window, folder=keep)
     return replace(found, mask=kept)
 
 
@@ -152,34 +184,28 @@ def _existing(folder: PathLike) -> Path:
     return Path(folder)
 
 
-def _image_options(model: VGGT, mode: ImageMode, fps: float | None, frames: int | None) -> ImageOptions:
-    return ImageOptions(model.config.image_size, model.config.patch_size, mode, fps=fps, frames=frames)
+@contextmanager
+def output_folders(output: Path, overwrite: bool, windows: WindowOptions | None) -> Iterator[tuple[Path, Path | None]]:
+    """Yield the folder to write a result's files to, and the one that keeps windows, if there are any."""
+    with result_folder(output, overwrite) as folder:
+        if windows is None:
+            yield folder, None
+        else:
+            with kept_windows(output) as kept:
+                yield folder, kept
 
 
 def _chunk_tokens(model: VGGT) -> int:
     return default_chunk_tokens(next(model.parameters()).device)
 
 
-def _measured(model: VGGT) -> ModelSize:
+def _measured(model: VGGT, stays: bool) -> ModelSize:
     release_freed_memory()  # memory that was freed and kept would count as the program's
-    return model_size(model)
+    return replace(model_size(model), stays=stays)
 
 
-def _memory_left(limit_bytes: int) -> MemoryLeft:
+def _left(limit_bytes: int) -> MemoryLeft:
     return lambda: limit_bytes - resident_memory_bytes()
-
-
-def _heads(heads: Collection[Head] | Head | None, points_from: PointsFrom) -> Collection[Head]:
-    """Return the heads to run; a string names one.
-
-    Raises:
-        QvggtError: one does not exist, or neither does the source of points.
-    """
-    ExportOptions(points_from)  # raises for an unknown source
-    if isinstance(heads, str):
-        heads = (heads,)  # pyright: ignore[reportAssignmentType]
-    check_heads(heads or ())
-    return heads or HEADS_FOR[points_from]
 
 
 def _fitted(options: InferenceOptions, planned: MemoryPlan) -> InferenceOptions:

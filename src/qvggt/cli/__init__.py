@@ -89,12 +89,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             sys.exit(1)
         fail(_system_message(error), 1)
     except (MemoryError, RuntimeError) as error:
-        from qvggt.inference.process_memory import is_out_of_memory
+        from qvggt.inference.process_memory import OUT_OF_MEMORY, is_out_of_memory
 
         if not is_out_of_memory(error):
             raise
-        way = "use fewer images, --memory or --window, or a smaller model"
-        fail(f"out of memory: {way}; qvggt doctor says what fits here", 1)
+        fail(f"{OUT_OF_MEMORY}; qvggt doctor says what fits here", 1)
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -108,6 +108,15 @@ Protocol = Annotated[tuple[str, ...], option("NAME", "metrics to compute", "(def
 DataRoot = Annotated[Path | None, option("DIR", "folder of the dataset; rooms need none")]
 DrawnFrames = Annotated[int | None, option("N", "number of frames per scene, drawn at random")]
 Threads = Annotated[int, option("N", "CPU threads per process", None)]
+Ray = Annotated[
+    str | None,
+    option(
+        "ADDRESS|auto",
+        "spread scenes over a Ray cluster; auto: that of RAY_ADDRESS, the one that runs here, or a new one on this "
+        "machine",
+    ),
+]
+Workers = Annotated[int | None, option("N", "most Ray workers", "(default: as many as fit)")]
 TorchThreads = Annotated[int | None, option("N", "CPU threads", "(default: torch's)")]
 
 

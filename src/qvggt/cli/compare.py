@@ -57,6 +57,8 @@ def compare(
     seeds: Seeds = CompareOptions.seeds,
     supervision: given.Supervision = QuantizeOptions.supervision,
     store: Store = None,
+    ray: given.Ray = RunOptions.ray,
+    workers: given.Workers = RunOptions.workers,
     threads: given.Threads = RunOptions.threads,
     device: given.Device = RunOptions.device,
     compute: given.Compute = RunOptions.compute,
@@ -77,12 +79,13 @@ def compare(
     calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames)
     scheme, conv = Scheme(group_size=group_size), Scheme(QuantizeOptions.conv.bits, group_size)
     base = QuantizeOptions(scheme, conv, supervision=supervision, calibration=calibration)
+    run = RunOptions(workers=workers, threads=threads, device=device, compute=compute, ray=ray)
     started = time.perf_counter()
     with progress(model) as update:
         report = run_comparison(
             model, CompareOptions(methods, bits, seeds, base), dataset, split, protocols=protocol,
             selection=Selection(data_root, frames, scenes=scenes), store=store,
-            run=RunOptions(threads=threads, device=device, compute=compute), revision=revision, on_progress=update,
+            run=run, revision=revision, on_progress=update,
         )  # fmt: skip
     seconds = time.perf_counter() - started
     save_figures(json, report.to_json() | {"seconds": seconds})

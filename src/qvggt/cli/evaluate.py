@@ -27,7 +27,8 @@ def evaluate(
     store: Annotated[Path | None, option("DIR", "keep results of scenes here", "(default: the user's cache)")] = None,
     fresh: Annotated[bool, Flag, flag("measure stored results again")] = RunOptions.fresh,
     engine: Annotated[Engine, option("NAME", "this process, or a Ray cluster", None)] = RunOptions.engine,
-    workers: Annotated[int | None, option("N", "Ray workers", "(default: as many as fit)")] = RunOptions.workers,
+    ray: given.Ray = RunOptions.ray,
+    workers: given.Workers = RunOptions.workers,
     threads: given.Threads = RunOptions.threads,
     device: given.Device = RunOptions.device,
     compute: given.Compute = RunOptions.compute,
@@ -51,7 +52,7 @@ def evaluate(
     selection = Selection(data_root, frames, every=every, seed=seed, id_map=id_map, scenes=scenes, landmarks=landmarks)
     run = RunOptions(
         store or default_store(), fresh, engine=engine, workers=workers, threads=threads, device=device,
-        compute=compute, global_attention=global_attention, windows=WindowOptions.of(window, overlap),
+        compute=compute, global_attention=global_attention, windows=WindowOptions.of(window, overlap), ray=ray,
     )  # fmt: skip
     retain_freed_memory()
     with progress(dataset) as update:

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from qvggt.cli import arguments as given
-from qvggt.options import KnownCameras, ScaleOptions
+from qvggt.options import KnownCameras, ScaleOptions, SceneOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from qvggt.export.result import ResultInfo
-    from qvggt.types import PathLike, Prediction
+    from collections.abc import Mapping
 
 Scale = Annotated[
     tuple[str, ...],
@@ -41,46 +38,33 @@ class KnownValues:
     scale: Scale = ()
     align_world: AlignWorld = ScaleOptions.align_world
 
+    @property
+    def cameras(self) -> KnownCameras:
+        """The known cameras."""
+        return KnownCameras.of(self.focal, self.poses, self.rig)
+
+    @property
+    def scaling(self) -> ScaleOptions | None:
+        """Where metric scale comes from; None if none is asked for."""
+        return ScaleOptions.of(self.scale, self.align_world) if self.scale or self.align_world else None
+
+    @property
+    def of_one_scene(self) -> dict[str, bool]:
+        """The options that can hold for one scene only, and whether they are given."""
+        scale = self.scale not in ((), ("gps",))
+        return {"--poses": self.poses is not None, "--rig": self.rig is not None, "--scale (except gps)": scale}
+
+    def of_all_scenes(self, options: SceneOptions) -> SceneOptions:
+        """Return options with the values that can hold for many scenes."""
+        return replace(options, focal=self.cameras.focal, gps=bool(self.scale), align_world=self.align_world)
+
     def check(self) -> None:
         """Raise QvggtError if a value has no known form or a file is missing, before the work."""
         from qvggt.files.read import open_regular, reading
 
-        files = KnownCameras.of(self.focal, self.poses, self.rig).files
-        if self.scale or self.align_world:
-            files += ScaleOptions.of(self.scale, self.align_world).files
-        for path in files:
+        for path in self.cameras.files + (self.scaling.files if self.scaling else ()):
             with reading(path):
                 open_regular(path).close()
-
-    def with_cameras(self, prediction: Prediction, info: ResultInfo) -> tuple[Prediction, ResultInfo]:
-        """Return a reconstruction with the known cameras, and how it came to be."""
-        from qvggt.api.known_cameras import check_focal, with_known_cameras
-
-        cameras = KnownCameras.of(self.focal, self.poses, self.rig)
-        checked = check_focal(prediction, info.images) if self.focal is None else None
-        if checked is not None:
-            info = replace(info, details={**info.details, "focal_check": checked})
-        if cameras != KnownCameras():
-            found = with_known_cameras(prediction, cameras, info.images)
-            prediction = found.prediction
-            info = replace(info, unit=found.unit, details={**info.details, "known": found.details})
-        return prediction, info
-
-    def with_scale(self, prediction: Prediction, info: ResultInfo) -> tuple[Prediction, ResultInfo]:
-        """Return a reconstruction of the known scale, and how it came to be."""
-        if not self.scale:
-            return prediction, info
-        return metric(prediction, info, ScaleOptions.of(self.scale, self.align_world), info.images)
-
-
-def metric(
-    prediction: Prediction, info: ResultInfo, scale: ScaleOptions, images: Sequence[PathLike]
-) -> tuple[Prediction, ResultInfo]:
-    """Return a reconstruction in meters, and how it came to be."""
-    from qvggt.api.metric_scale import to_meters
-
-    prediction, details = to_meters(prediction, scale, images)
-    return prediction, replace(info, unit="meter", details={**info.details, "scale": details})
 
 
 def say_known(details: Mapping[str, Any]) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +13,7 @@ import tyro
 
 from qvggt.cli import arguments as given
 from qvggt.cli.known import KnownValues
+from qvggt.cli.scenes import BatchValues
 from qvggt.cli.viewing import ViewValues
 from qvggt.options import (
     RESULT_FILES,
@@ -24,12 +23,13 @@ from qvggt.options import (
     InferenceOptions,
     LoadOptions,
     PointsFrom,
+    SceneOptions,
     WindowOptions,
 )
 
 if TYPE_CHECKING:
     from qvggt.export.result import ResultInfo
-    from qvggt.types import OnProgress, Prediction
+    from qvggt.types import Prediction
 
 Heads = Annotated[
     tuple[Head, ...], tyro.conf.arg(help="what to compute", help_behavior_hint="(default: what the points need)")
@@ -63,37 +63,79 @@ def reconstruct(
     revision: given.Revision = None,
     overwrite: given.Overwrite = False,
     viewing: Annotated[ViewValues, tyro.conf.arg(name="")] = ViewValues(),
+    batch: Annotated[BatchValues, tyro.conf.arg(name="")] = BatchValues(),
     json: given.Json = None,
 ) -> None:
-    """Reconstruct a scene: prediction.npz, result.json, points.ply, scene.glb, cameras.json, depth/, overview.png."""
+    """Reconstruct a scene: prediction.npz, result.json, points.ply, scene.glb, cameras.json, depth/, overview.png.
+
+    With --scenes, each of many scenes gets such a folder, and finished ones are kept: a later run goes on after them.
+    """
+    options = SceneOptions(
+        heads, points_from, mode=mode, fps=fps, frames=frames, windows=WindowOptions.of(window, overlap), refine=refine,
+        max_points=max_points, drop_percent=drop_percent, files=files, dense_frames=dense_frames,
+        memory_bytes=_resources(threads, memory),
+    )  # fmt: skip
+    loading = LoadOptions(device, compute, global_attention)
+    batch.check(images, {"--masks": masks is not None, "--view": viewing.view, **known.of_one_scene})
+    _check_places(None if batch.scenes else images, masks, json, refine, known=known)
+    if batch.scenes:
+        batch.run(
+            model, output, known.of_all_scenes(options), loading,
+            revision=revision, threads=threads, overwrite=overwrite, json=json,
+        )  # fmt: skip
+    else:
+        _run(
+            model, images, output, options, loading=loading, revision=revision, known=known, masks=masks,
+            overwrite=overwrite, viewing=viewing, json=json,
+        )  # fmt: skip
+
+
+def _run(
+    model: str,
+    images: tuple[str, ...],
+    output: Path,
+    options: SceneOptions,
+    *,
+    loading: LoadOptions,
+    revision: str | None,
+    known: KnownValues,
+    masks: Path | None,
+    overwrite: bool,
+    viewing: ViewValues,
+    json: Path | None,
+) -> None:
     from qvggt.api import reconstruct as api
+    from qvggt.api.postprocess import postprocessed
     from qvggt.cli.show import progress
     from qvggt.export.result import Result, ResultInfo, write_result
     from qvggt.inference.process_memory import release_freed_memory
 
-    info = ResultInfo(model, tuple(map(os.path.abspath, images)), mode, points_from, drop_percent=drop_percent)
-    windows = WindowOptions.of(window, overlap)
-    _check_places(images, masks, json, refine, known=known)
-    info.export_options(max_points, files)  # raises for impossible ones
-    limit = _resources(threads, memory)
+    info = ResultInfo(
+        model, tuple(map(os.path.abspath, images)), options.mode, options.points_from, drop_percent=options.drop_percent
+    )
+    points = options.max_points
     clock = [time.perf_counter()]
-    with viewing.opened(output, info, max_points, limit) as live:
-        with _folders(output, overwrite, windows) as (folder, kept), progress(model) as update:
-            network = api.load(model, device, compute, revision, global_attention=global_attention, on_progress=update)
+    with viewing.opened(output, info, points, options.memory_bytes) as live:
+        with api.output_folders(output, overwrite, options.windows) as (folder, kept), progress(model) as update:
+            network = api.load(
+                model, loading.device, loading.compute, revision,
+                global_attention=loading.global_attention, on_progress=update,
+            )  # fmt: skip
             clock.append(time.perf_counter())
-            prediction = api.reconstruct(
-                network, images, heads=heads or None, points_from=points_from, mode=mode, fps=fps, frames=frames,
-                dense_frames=dense_frames, windows=windows, memory_bytes=limit, written_points=max_points,
-                masks=masks, on_progress=update, on_window=live and live.add, folder=kept, output=output,
+            prediction = api.reconstruct_with(
+                options, network, images, masks=masks, on_progress=update,
+                on_window=live and live.add, folder=kept, output=output, written_points=points,
             )  # fmt: skip
             clock.append(time.perf_counter())
             del network  # writing files needs its memory
             release_freed_memory()
             info = info if masks is None else replace(info, details={"masks": {"folder": os.path.abspath(masks)}})
-            prediction, info = _postprocessed(prediction, info, known, refine, on_progress=update)
+            prediction, info = postprocessed(
+                prediction, info, known.cameras, known.scaling, refine=options.refine, on_progress=update
+            )
             clock.append(time.perf_counter())
             update(f"{_size(prediction)}, writing files", 1.0)
-            written = write_result(prediction, info, folder, max_points, files=files)
+            written = write_result(prediction, info, folder, points, files=options.files)
         _report(_figures(prediction, info, [*clock, time.perf_counter()], written), output, json)
         if live is not None:
             live.finish(Result(output, prediction, info))
@@ -111,22 +153,8 @@ def _resources(threads: int | None, memory: str | None) -> int | None:
     return size_bytes(memory)
 
 
-@contextmanager
-def _folders(output: Path, overwrite: bool, windows: WindowOptions | None) -> Iterator[tuple[Path, Path | None]]:
-    """Yield the folder to write files to, and the one that keeps windows, if there are any."""
-    from qvggt.export.result import result_folder
-    from qvggt.inference.kept_windows import kept_windows
-
-    with result_folder(output, overwrite) as folder:
-        if windows is None:
-            yield folder, None
-        else:
-            with kept_windows(output) as kept:
-                yield folder, kept
-
-
 def _check_places(
-    images: tuple[str, ...], masks: Path | None, json: Path | None, refine: bool, *, known: KnownValues
+    images: tuple[str, ...] | None, masks: Path | None, json: Path | None, refine: bool, *, known: KnownValues
 ) -> None:
     """Check, before the work, what is read and needed, and that the file of figures can be written."""
     from qvggt.cli.show import check_figures
@@ -135,28 +163,13 @@ def _check_places(
     from qvggt.postprocess.refine.features import pycolmap_module
 
     known.check()
-    check_source(images)
+    if images is not None:
+        check_source(images)
     if masks is not None:
         find_masks(masks)
     check_figures(json)
     if refine:
         pycolmap_module()
-
-
-def _postprocessed(
-    prediction: Prediction, info: ResultInfo, known: KnownValues, refine: bool, *, on_progress: OnProgress
-) -> tuple[Prediction, ResultInfo]:
-    """Return the reconstruction with known cameras, refined if asked for, scaled and judged."""
-    from qvggt.api.refine import refined_result
-    from qvggt.export.result import judged
-    from qvggt.options import RefineOptions
-
-    prediction, info = known.with_cameras(prediction, info)
-    if refine:
-        found, info = refined_result(prediction, info, info.images, RefineOptions(), on_progress=on_progress)
-        prediction = found.prediction
-    prediction, info = known.with_scale(prediction, info)
-    return prediction, judged(prediction, info, on_progress)
 
 
 def _size(prediction: Prediction) -> str:

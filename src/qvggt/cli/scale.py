@@ -30,7 +30,8 @@ def scale(
     json: given.Json = None,
 ) -> None:
     """Make a reconstruction metric: rewrite its files in meters, in RESULT itself or in a new folder."""
-    from qvggt.cli.known import metric, say_known
+    from qvggt.api.postprocess import metric
+    from qvggt.cli.known import say_known
     from qvggt.cli.show import check_figures, save_figures, say
     from qvggt.export.result import open_result, result_folder, write_result
 

@@ -227,6 +227,15 @@ def _badges(info: ResultInfo) -> list[str]:
     return [label for label in found if isinstance(label, str)]
 
 
+def read_info(folder: PathLike) -> ResultInfo:
+    """Return how the reconstruction in a folder came to be, without reading it; the defaults if that is not known.
+
+    Raises:
+        QvggtError: its ``result.json`` is damaged.
+    """
+    return _read_info(Path(folder) / INFO)
+
+
 def _read_info(path: Path) -> ResultInfo:
     if not path.exists():
         return ResultInfo()

@@ -112,6 +112,16 @@ def finish_folder(folder: PathLike) -> None:
         _clear_beside(target)
 
 
+def written_files(folder: PathLike) -> list[str]:
+    """Return the files, by their names below a folder, that the last command wrote there; none if that is unknown."""
+    return _manifest(Path(folder) / MANIFEST)
+
+
+def clear_leftovers(folder: PathLike) -> None:
+    """Remove what killed processes left beside an output folder, unless another one is writing it now."""
+    _clear_beside(Path(os.path.realpath(folder)))
+
+
 def _check_target(target: Path, contents: Collection[str], overwrite: bool) -> None:
     if target.is_symlink():
         raise QvggtError(f"{target} is a symbolic link that leads in a circle: choose another place")

@@ -152,7 +152,7 @@ def match_paths(pattern: str, quiet: bool = False) -> list[Path]:
     Raises:
         QvggtError: nothing matches, or no image does.
     """
-    paths = [Path(match) for match in glob.glob(_literal_folders(pattern), recursive=True)]
+    paths = [Path(match) for match in glob.glob(literal_folders(pattern), recursive=True)]
     if not paths:
         raise QvggtError(f"nothing matches {quote(pattern)}: check the path or the pattern")
     if len(paths) == 1:
@@ -163,7 +163,7 @@ def match_paths(pattern: str, quiet: bool = False) -> list[Path]:
     return images
 
 
-def _literal_folders(pattern: str) -> str:
+def literal_folders(pattern: str) -> str:
     """Return the pattern with the longest leading path that is a folder escaped."""
     parts = Path(pattern).parts
     for count in range(len(parts) - 1, 0, -1):

@@ -13,6 +13,9 @@ import psutil
 
 from qvggt.types import OnProgress
 
+OUT_OF_MEMORY = "out of memory: use fewer images, --memory or --window, or a smaller model"
+"""What the user reads then."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt: how many free bytes are retained at the end of the heap, and from which size on an
 allocation gets a mapping of its own, which is released when it is freed."""

@@ -15,6 +15,7 @@ import torch
 
 from qvggt.inference.process_memory import size_text
 from qvggt.inference.scenes import Result, Task, Workers
+from qvggt.options.messages import missing_extra
 from qvggt.types import QvggtError
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def _import_ray() -> Any:
         import ray
         import ray.exceptions
     except ImportError as error:
-        raise QvggtError('scenes on a cluster need Ray: pip install "qvggt[ray]"') from error
+        raise missing_extra("a Ray cluster", "ray") from error
     return ray
 
 

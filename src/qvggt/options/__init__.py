@@ -70,6 +70,7 @@ from qvggt.options.quantization import (
     sensitivity_schemes,
 )
 from qvggt.options.refinement import RefineOptions
+from qvggt.options.scenes import SceneOptions, WorkerOptions
 from qvggt.options.viewer import LOCAL_HOSTS, TurntableOptions, ViewOptions
 
 __all__ = [
@@ -122,6 +123,7 @@ __all__ = [
     "Rounding",
     "RunOptions",
     "ScaleOptions",
+    "SceneOptions",
     "Selection",
     "SensitivityOptions",
     "Supervision",
@@ -130,6 +132,7 @@ __all__ = [
     "Unit",
     "ViewOptions",
     "WindowOptions",
+    "WorkerOptions",
     "attention_json",
     "attention_of",
     "attention_products",
