@@ -61,6 +61,7 @@ class BatchValues:
         from qvggt.api.reconstruct_scenes import reconstruct_scenes
         from qvggt.cli.messages import say_why
         from qvggt.cli.show import count_text, progress, save_figures, say
+        from qvggt.inference.process_memory import peak_memory_bytes, size_text
 
         workers, finished = WorkerOptions(self.ray, self.workers, threads), []
         try:
@@ -73,19 +74,17 @@ class BatchValues:
             say_why(f"{count_text(sum(finished), 'finished scene')} kept in {output}: the same command goes on after")
             raise
         _show(report)
-        save_figures(json, _figures(model, report))
+        figures: dict[str, Any] = {"model": model, **report.to_json()}
+        if self.ray is None:
+            figures["peak_memory_bytes"] = peak_memory_bytes()
+            say(f"peak memory {size_text(figures['peak_memory_bytes'])}")
+        save_figures(json, figures)
         for scene in report.failed:
             say_why(f"{scene.name}: {scene.error}")
         if report.failed:
             total = count_text(len(report.scenes), "scene")
             raise QvggtError(f"{len(report.failed)} of {total} failed; the others are in {output}")
         say(f"{output}: {count_text(len(report.scenes), 'scene')}")
-
-
-def _figures(model: str, report: ScenesReport) -> dict[str, Any]:
-    from qvggt.inference.process_memory import peak_memory_bytes
-
-    return {"model": model, **report.to_json(), "peak_memory_bytes": peak_memory_bytes()}
 
 
 def _show(report: ScenesReport) -> None:

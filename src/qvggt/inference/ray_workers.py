@@ -56,8 +56,8 @@ def map_on_ray(
             max_restarts=-1,
             max_task_retries=_RETRIES,
         )(_Worker)
-        shared, count = ray.put(make), min(len(tasks), _worker_count(ray, needs, workers.most))
-        actors = [actor_class.remote(shared, workers.threads) for _ in range(count)]
+        count = min(len(tasks), _worker_count(ray, needs, workers.most))
+        actors = [actor_class.remote(make, workers.threads) for _ in range(count)]
         try:
             yield from _results(ray, actors, tasks)
         finally:
