@@ -71,7 +71,9 @@ class BatchValues:
                     overwrite=overwrite, on_progress=update, on_scene=lambda scene: finished.append(not scene.error),
                 )  # fmt: skip
         except KeyboardInterrupt:
-            say_why(f"{count_text(sum(finished), 'finished scene')} kept in {output}: the same command goes on after")
+            if any(finished):
+                kept = count_text(sum(finished), "finished scene")
+                say_why(f"{kept} kept in {output}: the same command goes on after them")
             raise
         _show(report)
         figures: dict[str, Any] = {"model": model, **report.to_json()}
