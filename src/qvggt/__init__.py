@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from qvggt.api.push import PushReport, push
     from qvggt.api.quantize import QuantizeReport, quantize, quantize_to
     from qvggt.api.reconstruct import load, reconstruct, save
+    from qvggt.api.reconstruct_scenes import ScenesReport, reconstruct_scenes
     from qvggt.api.refine import refine
     from qvggt.api.sensitivity import attention_sensitivity, sensitivity
     from qvggt.calibration.sensitivity import SensitivityReport
@@ -39,14 +40,17 @@ if TYPE_CHECKING:
         CompareOptions,
         FormatOptions,
         KnownCameras,
+        LoadOptions,
         OnnxOptions,
         QuantizeOptions,
         RefineOptions,
         RunOptions,
         ScaleOptions,
+        SceneOptions,
         Selection,
         SensitivityOptions,
         WindowOptions,
+        WorkerOptions,
     )
     from qvggt.postprocess.metric_scale import scaled
     from qvggt.postprocess.refine.refinement import Refinement
@@ -65,6 +69,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "qvggt.api.reconstruct": ("load", "reconstruct", "save"),
+    "qvggt.api.reconstruct_scenes": ("ScenesReport", "reconstruct_scenes"),
     "qvggt.export.formats": ("ExportReport",),
     "qvggt.export.npz": ("load_prediction", "save_prediction"),
     "qvggt.api.progress": ("progress_bar",),
@@ -88,10 +93,13 @@ _HOMES = {
         "RunOptions",
         "KnownCameras",
         "OnnxOptions",
+        "LoadOptions",
         "ScaleOptions",
+        "SceneOptions",
         "Selection",
         "SensitivityOptions",
         "WindowOptions",
+        "WorkerOptions",
     ),
     "qvggt.api.export_model": ("OnnxReport", "export_model"),
     "qvggt.api.fidelity": ("FidelityReport", "fidelity"),
@@ -128,6 +136,7 @@ __all__ = [
     "FrameMap",
     "ImageSet",
     "KnownCameras",
+    "LoadOptions",
     "OnProgress",
     "OnnxOptions",
     "OnnxReport",
@@ -142,12 +151,15 @@ __all__ = [
     "RunOptions",
     "ScaleOptions",
     "Scene",
+    "SceneOptions",
+    "ScenesReport",
     "Scheme",
     "Selection",
     "SensitivityOptions",
     "SensitivityReport",
     "Similarity",
     "WindowOptions",
+    "WorkerOptions",
     "__version__",
     "align",
     "attention_sensitivity",
@@ -164,6 +176,7 @@ __all__ = [
     "quantize",
     "quantize_to",
     "reconstruct",
+    "reconstruct_scenes",
     "refine",
     "save",
     "save_prediction",

@@ -74,5 +74,5 @@ def test_worker_count_says_when_fewer_fit_than_wanted(caplog):
 
 
 def test_worker_count_refuses_a_cluster_without_room():
-    with pytest.raises(QvggtError, match="no machine .* 30.00 GB of memory"):
+    with pytest.raises(QvggtError, match=r"no machine .* 30\.00 GB of memory"):
         _worker_count(cluster(SMALL, SMALL), {"CPU": 1, "GPU": 0, "memory": 30 * GB}, None)

@@ -9,6 +9,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "qvggt reconstruct facebook/VGGT-1B photos/ -o room",
         "qvggt reconstruct vggt-4bit walk.mp4 --frames 20 -o house",
         "qvggt reconstruct vggt-4bit drive.mp4 --fps 2 --window 16 --memory 4GB -o drive",
+        "qvggt reconstruct vggt-4bit --scenes 'captures/*/' -o results",
     ),
     "frames": ("qvggt frames walk.mp4 --number 40 -o frames",),
     "view": (
