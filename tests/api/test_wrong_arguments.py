@@ -38,9 +38,11 @@ def valid(model, room, tmp_path):
     """Return arguments of each verb with which it would begin its work."""
     images = np.zeros((2, 56, 56, 3), np.uint8)
     known = options.KnownCameras(focal=50.0)
+    (tmp_path / "captures").mkdir()
     return {
         "load": {"model": MODEL},
         "reconstruct": {"model": model, "images": images},
+        "reconstruct_scenes": {"model": model, "scenes": tmp_path / "captures", "output": tmp_path / "out"},
         "save": {"model": model, "folder": tmp_path / "out"},
         "quantize": {"model": MODEL},
         "quantize_to": {"model": MODEL, "folder": tmp_path / "out"},
@@ -71,6 +73,7 @@ def no_work(monkeypatch):
         "reconstruct.open_model", "reconstruct.predict_windows", "quantize.open_float", "evaluate.evaluate_plan",
         "compare.subject_of", "fidelity.predict", "sensitivity.load_calibration", "export.write_format",
         "refine.refine_prediction", "doctor.read_memory", "export_model.load",
+        "reconstruct_scenes.map_scenes",
     ):  # fmt: skip
         monkeypatch.setattr(f"qvggt.api.{place}", reached)
 
