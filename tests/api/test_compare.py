@@ -69,7 +69,7 @@ def test_bits_and_bytes_are_the_checkpoints_own(made):
     row = report.rows[1]
     kept = CheckpointStore(store / "compare", MODEL, report.float_row.trials[0].figures.card.hash).get("rtn", BASE)
     assert kept is not None
-    assert row.checkpoint_bytes == sum(path.stat().st_size for path in kept.folder.glob("[!.]*"))
+    assert row.checkpoint_bytes == sum(path.stat().st_size for path in kept.folder.glob("[!.R]*"))
     checkpoint = open_checkpoint(kept.folder)
     assert row.linear_bits == storage_of(checkpoint.config).average_bits(checkpoint.recipe.layers)
     assert 4.5 <= row.linear_bits < 4.6  # four, and a scale of sixteen for each group of 32

@@ -62,6 +62,7 @@ def valid(model, room, tmp_path):
         "scaled": {"prediction": room, "factor": 2.0},
         "progress_bar": {},
         "doctor": {"quick": True},
+        "push": {"folder": tmp_path / "out", "repo": "user/name"},
         "export_model": {"model": MODEL, "path": tmp_path / "out.onnx"},
     }
 
@@ -73,7 +74,7 @@ def no_work(monkeypatch):
         "reconstruct.open_model", "reconstruct.predict_windows", "quantize.open_float", "evaluate.evaluate_plan",
         "compare.subject_of", "fidelity.predict", "sensitivity.load_calibration", "export.write_format",
         "refine.refine_prediction", "doctor.read_memory", "export_model.load",
-        "reconstruct_scenes.map_scenes",
+        "reconstruct_scenes.map_scenes", "push._open_finished",
     ):  # fmt: skip
         monkeypatch.setattr(f"qvggt.api.{place}", reached)
 

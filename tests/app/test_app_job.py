@@ -51,7 +51,7 @@ def visited(tmp_path_factory):
 def test_the_model_is_loaded_once_until_another_is_asked_for(monkeypatch):
     loaded = []
 
-    def load(name, device, compute, on_progress):
+    def load(name, device, compute, revision, on_progress):
         loaded.append((name, device, compute))
         return object()
 

@@ -179,7 +179,8 @@ OF_THE_COMMAND = {
     "export": {"images", "masks"},
     "reconstruct": {"threads"},
     "quantize": {"threads"},
-    "fidelity": {"threads"},
+    "fidelity": {"threads", "card"},
+    "push": {"private", "message"},
     "sensitivity": {"threads"},
 }
 

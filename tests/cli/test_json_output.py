@@ -23,7 +23,9 @@ OF_A_RESULT = {
     "refine": ["--overwrite"],
     "export": ["-o", "ply", "--format", "ply"],
 }
-JSON = sorted(name for name, command in COMMANDS.items() if "json" in inspect.signature(command).parameters)
+JSON = sorted(
+    name for name, command in COMMANDS.items() if "json" in inspect.signature(command).parameters and name != "push"
+)
 
 
 def arguments(qvggt, command, photos, tmp_path):

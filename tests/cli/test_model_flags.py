@@ -24,7 +24,7 @@ FLAGS = {
     "inspect": WHICH,  # reads files only
 }
 """Of each command that takes a MODEL."""
-NO_MODEL = {"frames", "view", "scale", "refine", "export", "train", "render", "demo", "doctor"}
+NO_MODEL = {"frames", "view", "scale", "refine", "export", "train", "render", "demo", "doctor", "push"}
 """Of these, ``demo`` runs nano the same way everywhere, and ``train`` starts from weights of its own."""
 
 
