@@ -69,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = run_tests() if chosen.tests else 0
     if device.type == "cuda":
         Console(width=_WIDTH).print(product_table(device, TOKENS, cuda_seconds))
-        print("int8, kept: its weights are rounded to a scale a channel beforehand; as a model runs, at each product\n")
+        print(
+            "int8, kept: weights requantized to one scale per output channel once, not in each product as in a model\n"
+        )
     try:
         whole_models(chosen, figures)
     except QvggtError as error:

@@ -209,7 +209,7 @@ class Handler(BaseHTTPRequestHandler):
         return _json({})
 
     def on_preupload(self, body: bytes, name: str, revision: str) -> Any:
-        """Say which files are large, and what is there already."""
+        """Answer which files are uploaded through LFS, and which the repository already has."""
         _, there = self.files_at(name, revision, writing=True)
         answer = []
         for file in json.loads(body)["files"]:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import wait_for
 
 from qvggt.options import AppLimits, AppOptions
 from qvggt.weights.pretrained import sample_images
@@ -68,14 +69,6 @@ def button(page, name):
 
 def notes(page):
     return page.locator("#notes textarea").input_value()
-
-
-def wait_for(found, seconds=120.0):
-    end = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.1)
-    return value
 
 
 def reconstruct(page):

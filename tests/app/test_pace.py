@@ -41,7 +41,7 @@ def test_a_view_rests_after_a_while_without_changes(clock):
         clock.now = now
         view.moved()
     assert view.moving
-    assert len(clock.timers) == 1  # not one a change
+    assert len(clock.timers) == 1  # one timer for all changes
     clock.now = 0.4
     clock.timers[0].function()
     assert view.moving

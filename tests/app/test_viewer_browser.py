@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+from waiting import wait_for
 
 from qvggt.app.compare import compare_results
 from qvggt.export.result import Result, ResultInfo
@@ -59,14 +60,6 @@ def opened(browser, tmp_path):
 
         yield show
     assert errors == []
-
-
-def wait_for(found, seconds=120.0):
-    end = time.monotonic() + seconds
-    while not (value := found()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-    return value
 
 
 def drawn(client):

@@ -56,6 +56,14 @@ def test_attend__keys_of_their_own_are_that_of_the_definition(queries, keys, has
 
 
 @needs_units
+@pytest.mark.parametrize(("batch", "count"), [(2, 2), (1, 3)])
+def test_attend__keys_of_another_batch_or_number_of_heads_are_refused(batch, count):
+    q, (_, k, v) = heads(2, 3, 5)[0], heads(batch, count, 7)
+    with pytest.raises(ValueError, match=r"expected a torch.bfloat16 tensor \[2, 3, 7, 64\]"):
+        halves.attend(q, k, v, None)
+
+
+@needs_units
 def test_attend__scores_far_apart_and_not_finite():
     q, k, v = heads(1, 2, 40)
     found = halves.attend(200 * q, k, v, None)

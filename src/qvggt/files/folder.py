@@ -200,7 +200,7 @@ def _clear_beside(target: Path) -> None:
     """Remove what processes left beside a folder that were killed before, or while, it came to be."""
     lock = target.with_name(f".{target.name}{LOCK}")
     with suppress(OSError, QvggtError):
-        if lock.exists() or _staging_beside(target):
+        if os.path.exists(lock):  # whoever was killed held it; no scan of a folder that may hold thousands of scenes
             with _held(lock, target):
                 for left in _staging_beside(target):
                     shutil.rmtree(left, ignore_errors=True)

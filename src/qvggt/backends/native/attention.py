@@ -68,11 +68,7 @@ def attend(
         ("q", q, queries, q.dtype), ("k", k, keys, q.dtype), ("v", v, keys, q.dtype), ("out", out, queries, out.dtype),
         ("own_value", own_value, queries, q.dtype),
     ):  # fmt: skip
-        if tensor is None:
-            continue
-        tensor = tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-        job.bind(name, tensor, dtype, batch, heads, length, channels, contiguous=False)
-        setattr(job, f"{name}_step", tensor.stride()[:3])
+        job.bind_strided(name, tensor, dtype, batch, heads, length, channels)
     job.bind("bias", None if bias is None else bias.float().reshape(-1), torch.float32, keys)
     if own_score is not None:
         job.bind("own", own_score.float().contiguous(), torch.float32, batch, heads, queries)

@@ -76,10 +76,10 @@ def attend(
     if not out.numel():
         return out
     job = HalfAttention(batch=batch, heads=heads, queries=queries, keys=keys, scale=channels**-0.5)
-    for name, tensor, length in (("q", q, queries), ("k", k, keys), ("v", v, keys), ("out", out, queries)):
-        _bind(job, name, tensor, length)
-    if own_value is not None:
-        _bind(job, "own_value", own_value, queries)
+    for name, tensor, length in (
+        ("q", q, queries), ("k", k, keys), ("v", v, keys), ("out", out, queries), ("own_value", own_value, queries)
+    ):  # fmt: skip
+        job.bind_strided(name, tensor, torch.bfloat16, batch, heads, length, channels)
     job.bind("bias", None if bias is None else bias.float().reshape(-1), torch.float32, keys)
     if own_score is not None:
         job.bind("own", own_score.float().contiguous(), torch.float32, batch, heads, queries)
@@ -100,7 +100,7 @@ def rotate(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, ro
     batch, heads, length, channels = x.shape
     out = allocate(batch, heads, length, channels, dtype=torch.bfloat16)
     job = Rotation(batch=batch, heads=heads, length=length, eps=eps)
-    _bind(job, "x", x, length)
+    job.bind_strided("x", x, torch.bfloat16, batch, heads, length, channels)
     for name, tensor in (("weight", weight), ("bias", bias)):
         job.bind(name, None if tensor is None else tensor.float().contiguous(), torch.float32, channels)
     for name, tensor in zip(("cos", "sin"), rope, strict=True):
@@ -108,10 +108,3 @@ def rotate(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, ro
     job.bind("out", out, torch.bfloat16, batch, heads, length, channels)
     run(job, x.numel() * channels)
     return out
-
-
-def _bind(job: Job, name: str, tensor: Tensor, length: int) -> None:
-    tensor = tensor if tensor.stride(-1) == 1 else tensor.contiguous()
-    batch, heads, _, channels = tensor.shape
-    job.bind(name, tensor, torch.bfloat16, batch, heads, length, channels, contiguous=False)
-    setattr(job, f"{name}_step", tensor.stride()[:3])

@@ -36,6 +36,17 @@ class Job(ctypes.Structure):
             setattr(self, name, address(tensor, dtype, shape, contiguous))
             setattr(self, f"{name}_tensor", tensor)
 
+    def bind_strided(self, name: str, tensor: Tensor | None, dtype: torch.dtype, *shape: int) -> None:
+        """Bind a tensor of four dimensions and its first three strides (``<name>_step``); channels are made adjacent.
+
+        Raises:
+            ValueError: the tensor is not what the kernel expects.
+        """
+        if tensor is not None:
+            tensor = tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+            self.bind(name, tensor, dtype, *shape, contiguous=False)
+            setattr(self, f"{name}_step", tensor.stride()[:3])
+
 
 def is_compiled(job: type[Job]) -> bool:
     """Return whether the kernel exists for this machine's processor."""
