@@ -110,6 +110,12 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         f"refined the {what} of {len(frames) - len(left)} of {len(frames)} frames: reprojection error of held-out "
         f"matches {before:.2f} -> {after:.2f} px"
     ]
+    bent = [frame["radial_distortion"] for frame in frames if frame.get("lens_focal_px")]
+    if bent:
+        lines.append(
+            f"lens distortion of {np.median(bent):.3g} in {len(bent)} frames, in r (1 + k r^2): exports to COLMAP and "
+            "nerfstudio undistort their images"
+        )
     return [*lines, f"cameras kept, as matches do not determine better ones: {', '.join(left)}"] if left else lines
 
 
