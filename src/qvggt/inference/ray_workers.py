@@ -120,9 +120,10 @@ def _cluster(ray: Any, workers: Workers) -> Iterator[None]:
         return
     try:
         _connect(ray, workers)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         raise QvggtError(
-            f"Ray cannot be reached or started ({str(error).splitlines()[0]}): check the address (--ray, RAY_ADDRESS)"
+            f"Ray cannot be reached or started ({str(error).splitlines()[0]}): check the address (--ray, RAY_ADDRESS), "
+            "and set RAY_AUTH_MODE=token if the cluster asks for a token"
         ) from error
     try:
         yield
