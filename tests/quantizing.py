@@ -20,6 +20,7 @@ from qvggt.methods import qvggt, scale_search
 from qvggt.methods.qvggt import QvggtPlus
 from qvggt.methods.registry import METHODS
 from qvggt.methods.rtn import Rtn
+from qvggt.methods.testing import SMALL
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.options import CalibrationOptions, QuantizeOptions
 from qvggt.quant.recipe import Provenance, Recipe
@@ -28,10 +29,6 @@ from qvggt.quant.source import TensorSource
 from qvggt.types import LayerId
 from qvggt.weights.pretrained import SAMPLE_SCENE as SAMPLE
 
-SMALL = VGGTConfig(
-    image_size=28, patch_size=14, embed_dim=32, vit_depth=1, vit_heads=2, depth=2, heads=2, register_tokens=1,
-    camera_trunk_depth=1, camera_heads=2, dpt_features=8, dpt_channels=(8, 8, 8, 8), dpt_layers=(0, 0, 1, 1),
-)  # fmt: skip
 MODEL = "seeded:small"
 """Its name, where a test has put it among the presets."""
 

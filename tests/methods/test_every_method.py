@@ -30,6 +30,7 @@ from qvggt.nn.convert import quantizable_layers
 from qvggt.nn.linear import PackedLayer
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.types import QvggtError
+from schemas import validate_checkpoint
 
 CHOOSING = ("qvggt", "qvggt+")
 
@@ -87,6 +88,13 @@ def test_save_checkpoint__predicts_bit_for_bit_like_the_model_in_memory(made, tm
         expected, found = model(images), loaded(images)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     assert all(bool(torch.isfinite(value).all()) for value in found.values())
+
+
+def test_save_checkpoint__recipes_keep_to_the_schema(made, tmp_path):
+    method, model = made
+    recipe = validate_checkpoint(save_checkpoint(model, tmp_path / method))
+    assert recipe["provenance"]["method"] == method
+    assert ("compensation" in recipe) == model.recipe.compensation
 
 
 def test_quantize_to__same_seed_gives_the_same_bytes_as_in_memory(made, named_small, tmp_path):
