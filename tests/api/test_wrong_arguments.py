@@ -33,8 +33,15 @@ def model():
     return qvggt.load(MODEL, "cpu", "float32")
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint") / "micro"
+    qvggt.quantize_to(MODEL, folder, options=qvggt.QuantizeOptions(qvggt.Scheme(4, 32)))
+    return folder
+
+
 @pytest.fixture
-def valid(model, room, tmp_path):
+def valid(model, checkpoint, room, tmp_path):
     """Return arguments of each verb with which it would begin its work."""
     images = np.zeros((2, 56, 56, 3), np.uint8)
     known = options.KnownCameras(focal=50.0)
@@ -46,6 +53,7 @@ def valid(model, room, tmp_path):
         "save": {"model": model, "folder": tmp_path / "out"},
         "quantize": {"model": MODEL},
         "quantize_to": {"model": MODEL, "folder": tmp_path / "out"},
+        "push": {"folder": checkpoint, "repo": "me/micro"},
         "evaluate": {"model": model},
         "compare": {"model": MODEL, "store": tmp_path / "store"},
         "fidelity": {"model": model, "other": model, "images": images},
@@ -62,7 +70,6 @@ def valid(model, room, tmp_path):
         "scaled": {"prediction": room, "factor": 2.0},
         "progress_bar": {},
         "doctor": {"quick": True},
-        "push": {"folder": tmp_path / "out", "repo": "user/name"},
         "export_model": {"model": MODEL, "path": tmp_path / "out.onnx"},
     }
 
@@ -73,10 +80,11 @@ def no_work(monkeypatch):
     for place in (
         "reconstruct.open_model", "reconstruct.predict_windows", "quantize.open_float", "evaluate.evaluate_plan",
         "compare.subject_of", "fidelity.predict", "sensitivity.load_calibration", "export.write_format",
-        "refine.refine_prediction", "doctor.read_memory", "export_model.load",
-        "reconstruct_scenes.map_scenes", "push._open_finished",
+        "refine.refine_prediction", "doctor.read_memory", "export_model.load", "push._prepare",
+        "reconstruct_scenes.map_scenes",
     ):  # fmt: skip
         monkeypatch.setattr(f"qvggt.api.{place}", reached)
+    monkeypatch.setenv("HF_TOKEN", "hf_nobody")
 
 
 VERBS = sorted(name for name in qvggt.__all__ if inspect.isfunction(getattr(qvggt, name)))

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from qvggt.api.quantize import UNFINISHED
 from qvggt.checkpoint.card import PLACE, card_text, states_license
 from qvggt.checkpoint.folder import CARD, CONFIG, RECIPE, TENSORS, Checkpoint, is_checkpoint, open_checkpoint
-from qvggt.files import lock_folder
+from qvggt.files import explain, lock_folder
 from qvggt.files.read import read_text
 from qvggt.options.checks import check_arguments
 from qvggt.types import OnProgress, PathLike, QvggtError
@@ -107,9 +107,13 @@ def push(
 
 
 def _open_finished(folder: Path) -> Checkpoint:
-    if is_checkpoint(folder):
+    try:
+        made, begun = is_checkpoint(folder), Path(f"{folder}{UNFINISHED}").exists()
+    except OSError as error:
+        raise explain(error, folder, "read") from None
+    if made:
         return open_checkpoint(folder)
-    if folder.name.endswith(UNFINISHED) or Path(f"{folder}{UNFINISHED}").exists():
+    if begun or folder.name.endswith(UNFINISHED):
         name = str(folder).removesuffix(UNFINISHED)
         raise QvggtError(
             f"{name} is an unfinished quantization: complete it with qvggt quantize --resume, then push it"
