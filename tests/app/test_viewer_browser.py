@@ -1,7 +1,6 @@
 """The viewer in headless Chromium, drawn by its software renderer."""
 
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -116,10 +115,10 @@ def test_a_known_distance_makes_the_scene_metric(opened, room, tmp_path):
     box = page.get_by_text("Pick points", exact=True).locator("xpath=following::input[1]")
     box.wait_for(state="visible")
     box.press("Space")
-    wait_for(lambda: viewer._tools.picking.value)
-    for x, y in ((250, 400), (400, 330)):
+    said = page.get_by_text("Distance", exact=True).locator("xpath=following::input[1]")
+    for x, y, asked in ((250, 400, "click two points"), (400, 330, "click the second point")):
+        wait_for(lambda asked=asked: said.input_value() == asked)  # before, the page ignores clicks
         page.mouse.click(x, y, delay=300)
-        time.sleep(1)
     distance = wait_for(lambda: viewer.ruler.distance)
     wait_for(lambda: (np.abs(drawn(client) - RULER_COLOR).max(-1) < 60).sum() > 20)
     viewer._tools.known.value = 2.0
