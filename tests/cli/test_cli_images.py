@@ -70,6 +70,38 @@ def test_one_image_of_one_pixel(qvggt, tmp_path):
     assert prediction.maps[0].original_size == (1, 1)
 
 
+def test_portraits_that_are_cropped_are_one_line(qvggt, tmp_path):
+    for index, height in enumerate((40, 80, 120)):
+        draw(tmp_path / "tall" / f"{index}.png", index, 60, height)
+    done, _ = reconstructed(qvggt, tmp_path / "out", tmp_path / "tall")
+    assert done.err == (
+        "qvggt: warning: 2 of 3 images cropped to a square: up to 50 % of the height is cut off; "
+        'use --mode pad (mode="pad") to keep all of it\n'
+    )
+    assert qvggt("reconstruct", MODEL, tmp_path / "tall", "-o", tmp_path / "padded", "--mode", "pad").err == ""
+
+
+def test_frames_taken_of_a_video_are_one_line(qvggt, tmp_path):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "walk.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height = 56, 56
+        for index in range(21):
+            with Image.open(draw(tmp_path / "frame.png", index)) as image:
+                container.mux(stream.encode(av.VideoFrame.from_image(image)))
+        container.mux(stream.encode())
+    done, _ = reconstructed(qvggt, tmp_path / "out", tmp_path / "walk.mp4", "--frames", 3)
+    assert done.err == f"qvggt: taking 3 of the 21 frames of {str(tmp_path / 'walk.mp4')!r}\n"
+
+
+def test_a_folder_of_which_most_is_unreadable(refused, photos, tmp_path):
+    for index in range(3):
+        (photos / f"q{index}.jpg").write_bytes(b"no image")
+    sentence = refused("reconstruct", MODEL, photos, "-o", tmp_path / "out")
+    assert "only 2 of the 5 images" in sentence
+    assert "name the readable files one by one" in sentence
+
+
 @pytest.mark.parametrize("kind", ["empty", "text", "no frames"])
 def test_a_video_without_frames(refused, tmp_path, kind):
     video = tmp_path / "walk.avi"

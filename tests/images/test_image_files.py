@@ -325,14 +325,28 @@ def test_non_images_are_left_out_with_one_warning(tmp_path, colors, caplog):
 
 def test_unreadable_images_among_good_ones_are_named_and_left_out(tmp_path, colors, caplog):
     colors.save(tmp_path / "a.png")
+    colors.save(tmp_path / "d.png")
     (tmp_path / "b.jpg").write_text("no picture")
     (tmp_path / "c.png").write_bytes((tmp_path / "a.png").read_bytes()[:90])
-    assert load_images(tmp_path, SMALL).names == ("a.png",)
+    assert load_images(tmp_path, SMALL).names == ("a.png", "d.png")
     (record,) = caplog.records
-    assert "skipped 2 of the 3 images" in record.getMessage()
+    assert "skipped 2 of the 4 images" in record.getMessage()
     assert "b.jpg" in record.getMessage()
     named = sentence([tmp_path / "a.png", tmp_path / "b.jpg"])
     assert "b.jpg" in named
+
+
+@pytest.mark.parametrize("pattern", ["", "*"])
+def test_a_folder_of_which_most_is_unreadable_is_refused(tmp_path, colors, caplog, pattern):
+    colors.save(tmp_path / "a.png")
+    for name in ("b.jpg", "c.png"):
+        (tmp_path / name).write_text("no picture")
+    refused = sentence(str(tmp_path / pattern))
+    assert "only 1 of the 3 images" in refused
+    assert "b.jpg" in refused
+    assert "one by one" in refused
+    assert load_images([tmp_path / "a.png"], SMALL).names == ("a.png",)  # as the message advises
+    assert not caplog.records
 
 
 def test_folders_without_images(tmp_path):

@@ -67,7 +67,8 @@ def load_images(
 
     Returns:
         The images [S, 3, H, W] with their names and maps. Files of a folder or pattern that are not images or cannot be
-        read are skipped, with one warning each; an image given by its own path must be readable.
+        read are skipped, with one warning each; an image given by its own path must be readable, and so must be half of
+        the images of a folder or pattern.
 
     Raises:
         QvggtError: nothing to read, a given path cannot be read, or an array or tensor has another shape, type or
@@ -146,7 +147,7 @@ def _pictures(images: Iterable[tuple[str, Image.Image]]) -> Iterator[Picture]:
 def _from_files(
     paths: Sequence[Path], what: str, options: ImageOptions, memory_left: MemoryLeft | None
 ) -> Iterator[Picture]:
-    """Yield the images of files found by a folder or pattern; unreadable ones are skipped if any is readable."""
+    """Yield the images of files found by a folder or pattern; unreadable ones are skipped, unless they are most."""
     _refuse_fps(options)
     paths = evenly_spread(paths, options.frames)
     white, failures = WhiteLevel(paths), []
@@ -162,6 +163,11 @@ def _from_files(
             del picture  # or it would be held while the next one is decoded
     if len(failures) == len(paths):
         raise QvggtError(f"none of the {len(paths)} {what} could be read, for instance: {failures[0]}")
+    if 2 * len(failures) > len(paths):
+        raise QvggtError(
+            f"only {len(paths) - len(failures)} of the {len(paths)} {what} could be read: remove the others, or name "
+            f"the readable files one by one; the first error: {failures[0]}"
+        )
     if failures:
         log.warning("skipped %d of the %d %s, first: %s", len(failures), len(paths), what, failures[0])
 
@@ -197,7 +203,7 @@ def _bytes_left(memory_left: MemoryLeft | None) -> int | None:
 
 def _refuse_fps(options: ImageOptions) -> None:
     if options.fps is not None:
-        raise QvggtError("frames per second apply to a video only: give a video, or a number of frames")
+        raise QvggtError("frames per second apply to a video only: give a video, or a number of frames (--frames, not --fps)")
 
 
 def _assemble(pictures: Iterable[Picture], options: ImageOptions, folder: Path | None = None) -> ImageSet:
