@@ -12,6 +12,7 @@ import numpy as np
 from qvggt.api.reconstruct import load
 from qvggt.checkpoint.folder import CARD, Checkpoint, is_checkpoint, open_checkpoint
 from qvggt.checkpoint.open import open_model
+from qvggt.data.demonstration import warn_of_photographs
 from qvggt.eval.fidelity import Fidelity
 from qvggt.eval.fidelity import fidelity as differences_between
 from qvggt.images.preprocess import load_images
@@ -192,7 +193,9 @@ def fidelity(
     run = RunOptions(device=device, compute=compute, dense_frames=dense_frames)
     report = on_progress or (lambda stage, share: None)
     report("reading images", 0.0)
-    size, patch = _common_input(model, other, revision)
+    config = _common_input(model, other, revision)
+    size, patch = config.image_size, config.patch_size
+    warn_of_photographs(config, images)
     pictures = load_images(images, ImageOptions(size, patch, mode, fps=fps, frames=frames))
     ours = _predict(model, pictures, run, _half(report, 0), revision=revision)
     theirs = _predict(other, pictures, run, _half(report, 1))
@@ -239,8 +242,8 @@ def _half(report: OnProgress, done: int) -> OnProgress:
     return lambda stage, share: report(stage, (done + share) / 2)
 
 
-def _common_input(model: VGGT | PathLike, other: VGGT | PathLike, revision: str | None) -> tuple[int, int]:
-    """Return image size and patch in pixels of two models that take the same images."""
+def _common_input(model: VGGT | PathLike, other: VGGT | PathLike, revision: str | None) -> VGGTConfig:
+    """Return the architecture of the first of two models, which take the same images."""
     ours, theirs = _config(model, revision), _config(other)
     size, patch = ours.image_size, ours.patch_size
     if (theirs.image_size, theirs.patch_size) != (size, patch):
@@ -248,7 +251,7 @@ def _common_input(model: VGGT | PathLike, other: VGGT | PathLike, revision: str 
             f"{_name(model)} takes images of {size} px in patches of {patch} px and {_name(other)} of "
             f"{theirs.image_size} px in patches of {theirs.patch_size} px: compare models that take the same images"
         )
-    return size, patch
+    return ours
 
 
 def _config(model: VGGT | PathLike, revision: str | None = None) -> VGGTConfig:

@@ -12,6 +12,7 @@ from pathlib import Path
 from qvggt.backends import choose, usable_device
 from qvggt.checkpoint.open import attention_in, open_model
 from qvggt.checkpoint.write import save_checkpoint
+from qvggt.data.demonstration import warn_of_photographs
 from qvggt.export.result import result_folder
 from qvggt.files import check_space
 from qvggt.images.limits import MemoryLeft
@@ -138,6 +139,7 @@ def reconstruct(
         memory_bytes=memory_bytes,
     )  # fmt: skip
     model = model if isinstance(model, VGGT) else load(model, on_progress=on_progress)
+    warn_of_photographs(model.config, images)
     return reconstruct_with(
         options, model, images, masks=masks, on_progress=on_progress, on_window=on_window, folder=folder,
         output=output, written_points=written_points,

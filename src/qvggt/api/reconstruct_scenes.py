@@ -17,6 +17,7 @@ import torch
 from qvggt.api.evaluate import subject_of
 from qvggt.api.scene_batch import OnSceneProgress, SceneBatch, SceneReport, failed
 from qvggt.backends import settled_device, usable_device
+from qvggt.data.demonstration import warn_of_photographs
 from qvggt.eval.evaluate import Subject
 from qvggt.files import clear_leftovers, lock_folder, made_parents, system_errors, write_json
 from qvggt.files.read import read_json_object, reading
@@ -105,6 +106,7 @@ def reconstruct_scenes(
     device = _device(model, loading, here=workers.ray is None)
     run = RunOptions(device=device, compute=loading.compute, global_attention=loading.global_attention)
     subject = subject_of(model, run, revision)
+    warn_of_photographs(subject.config, [scene.source for scene in found])
     name = subject.card.name if isinstance(model, VGGT) else os.fspath(model)
     batch = SceneBatch(
         subject.load, name, target, options, key=_key(model, subject, loading, options), overwrite=overwrite

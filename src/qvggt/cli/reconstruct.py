@@ -107,6 +107,7 @@ def _run(
     from qvggt.api import reconstruct as api
     from qvggt.api.postprocess import postprocessed
     from qvggt.cli.show import progress
+    from qvggt.data.demonstration import warn_of_photographs
     from qvggt.export.result import Result, ResultInfo, write_result
     from qvggt.inference.process_memory import release_freed_memory
 
@@ -121,6 +122,7 @@ def _run(
                 model, loading.device, loading.compute, revision,
                 global_attention=loading.global_attention, on_progress=update,
             )  # fmt: skip
+            warn_of_photographs(network.config, images)
             clock.append(time.perf_counter())
             prediction = api.reconstruct_with(
                 options, network, images, masks=masks, on_progress=update,

@@ -1,7 +1,7 @@
 """Write rooms as files that other programs can read: images, COLMAP cameras and depth, one folder per scene.
 
 FOLDER/index.json                   options and seeds of the rooms, and the conventions of all files
-FOLDER/<scene>/images/000.png, …    8-bit RGB, or .jpg
+FOLDER/<scene>/images/000.png, …    8-bit RGB, or .jpg, marked as rendered
 FOLDER/<scene>/depth/000.npy, …     float32 [H, W], meters along the optical axis, exact
 FOLDER/<scene>/depth_mm/000.png, …  the same rounded to millimeters, 16-bit
 FOLDER/<scene>/sparse/0/*.txt       COLMAP text model: cameras, images, and points to start from
@@ -29,6 +29,7 @@ from qvggt import geometry
 from qvggt.data.rooms.family import RoomBatch, RoomSplit, render_rooms
 from qvggt.files import check_space, finish_folder, make_folder, new_folder, write_json
 from qvggt.files.read import read_json, reading
+from qvggt.images.rendered import save_rendered
 from qvggt.types import OnProgress, PathLike, QvggtError
 from qvggt.version import __version__
 
@@ -68,11 +69,11 @@ class Pictures:
 
     def __post_init__(self) -> None:
         if min(self.image_hw) < 8 or max(self.image_hw) > 8192:
-            raise QvggtError(f"the sides of an image must lie in 8 to 8192 pixels, not {self.image_hw}")
+            raise QvggtError(f"the sides of an image must lie in 8 to 8192 pixels, not {self.image_hw} (--size)")
         if not 1 <= self.samples <= 8:
-            raise QvggtError(f"the samples along a pixel's side must lie in 1 to 8, not {self.samples}")
+            raise QvggtError(f"the samples along a pixel's side must lie in 1 to 8, not {self.samples} (--samples)")
         if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 95:
-            raise QvggtError(f"the quality of a JPEG must lie in 1 to 95, not {self.jpeg_quality}")
+            raise QvggtError(f"the quality of a JPEG must lie in 1 to 95, not {self.jpeg_quality} (--jpeg)")
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,9 @@ def write_rooms(
         QvggtError: the folder holds other rooms, or other files; there are too many scenes, or a seed is out of range.
     """
     if part.scenes > _MOST_SCENES:
-        raise QvggtError(f"{part.scenes} scenes are too many to write: choose at most {_MOST_SCENES}")
+        raise QvggtError(f"{part.scenes} scenes are too many to write: choose at most {_MOST_SCENES} (--scenes)")
     if not 0 <= part.first_seed < 2**63 - part.scenes:
-        raise QvggtError(f"a seed must lie in 0..2**63-1, not at {part.first_seed}: choose another")
+        raise QvggtError(f"a seed must lie in 0..2**63-1, not at {part.first_seed}: choose another (--seed)")
     folder = Path(folder)
     index = _index(part, pictures, name)
     missing = sum(not (folder / f"{name}-{number:05d}").is_dir() for number in range(part.scenes))
@@ -153,7 +154,7 @@ def _prepare(folder: Path, index: dict[str, Any], overwrite: bool) -> None:
         old = _read_index(path)
         if _identity(old) != _identity(index):
             if not overwrite:
-                raise QvggtError(f"{folder} holds rooms of other options: choose another folder, or allow overwriting")
+                raise QvggtError(f"{folder} holds rooms of other options: choose another folder, or allow overwriting (--overwrite)")
             _remove_scenes(folder, old)
         elif len(old["scenes"]) > len(index["scenes"]):
             return  # an earlier run asked for more scenes: keep its index
@@ -194,7 +195,7 @@ def _write_scene(folder: Path, batch: RoomBatch, seed: int, pictures: Pictures) 
     names = [f"{frame:03d}{ending}" for frame in range(len(images))]
     for frame, name in enumerate(names):
         stem = Path(name).stem
-        Image.fromarray(images[frame]).save(folder / "images" / name, quality=pictures.jpeg_quality or 95)
+        save_rendered(Image.fromarray(images[frame]), folder / "images" / name, pictures.jpeg_quality)
         np.save(folder / "depth" / f"{stem}.npy", depth[frame])
         millimeters = np.clip(np.rint(depth[frame] * 1000), 1, 65534).astype(np.uint16)
         Image.fromarray(millimeters).save(folder / "depth_mm" / f"{stem}.png")
