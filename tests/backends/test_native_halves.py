@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from qvggt.backends import BACKENDS, operators
-from qvggt.backends.native import half_products, halves
+from qvggt.backends.native import half_products, halves, library, processors
 from qvggt.model.layers import normalized_and_rotated, rope_table
 from qvggt.model.token_merging import Own, attend_with_own
 from qvggt.quant.affine import quantize
@@ -105,6 +105,39 @@ def test_the_backend_uses_the_kernel_and_torch_agrees(monkeypatch):
 def test_supports__other_heads_and_types_go_to_torch():
     assert not halves.supports(HEADS.float())
     assert not halves.supports(HEADS[..., :32])
+
+
+def kernels_results():
+    q, k, v = heads(2, 3, 150)
+    x, bias = torch.randn(77, 256, generator=torch.Generator().manual_seed(0)).to(HALF), torch.rand(96)
+    weight = pack(quantize(torch.randn(96, 256, generator=torch.Generator().manual_seed(1)), Scheme(4, 32)))
+    own = torch.randn(2, 3, 150, generator=torch.Generator().manual_seed(2))
+    attended = halves.attend(q, k, v, torch.linspace(0, 3, 150), own, v)
+    return [attended, halves.attend(q, k, v, None), half_products.multiply(x, weight, 0 * bias)]
+
+
+@needs_units
+@pytest.mark.native
+@pytest.mark.parametrize("flags", [(), ("-DEMULATE_TILES",)], ids=["vectors", "tiles"])
+def test_vectors_and_emulated_tiles_agree_with_what_this_cpu_uses(monkeypatch, flags):
+    usual = kernels_results()
+    monkeypatch.setattr(library, "special_flags", lambda _: (*processors.X86.features["avx512_bf16"], *flags))
+    library._outcome.cache_clear()
+    try:
+        assert library.unavailable_reason() is None
+        found = kernels_results()
+    finally:
+        library._outcome.cache_clear()
+    for one, other in zip(found, usual, strict=True):
+        assert float((one.float() - other.float()).norm() / other.float().norm()) < EPS
+
+
+def test_features__tiles_that_the_system_does_not_allow_are_not_there(monkeypatch):
+    capabilities = {"avx512_f": True, "amx_tile": True, "amx_bf16": True, "amx_int8": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    for allowed in (True, False):
+        monkeypatch.setattr(torch.cpu, "_init_amx", lambda allowed=allowed: allowed, raising=False)
+        assert set(processors.features()) == (set(capabilities) if allowed else {"avx512_f"})
 
 
 @needs_units

@@ -3,14 +3,20 @@
  * Some panels of 32 outputs are unpacked into the L2 cache, pair of inputs by pair, and multiplied with all rows, 12 at a
  * time. */
 #include "job.h"
+#include "tiles.h"
 #include "unpack.h"
 
 #ifdef __AVX512BF16__
 
 #define PANEL 32              /* outputs per panel: two vectors */
+#ifdef TILES
+#define TILE 32               /* rows multiplied together */
+#define UNPACKED (1 << 20)    /* most bytes unpacked together */
+#else
 #define TILE 12               /* rows per tile: 24 sums in registers */
+#define UNPACKED (512 << 10)
+#endif
 #define SIDE 16               /* rows and columns that are transposed together */
-#define UNPACKED (512 << 10)  /* most bytes unpacked together */
 
 typedef struct {
     Job job;
@@ -28,6 +34,9 @@ typedef struct {
     uint32_t *weights; /* [panels][channels / 2][PANEL], pairs of inputs */
     uint16_t *lines;   /* [SIDE][group] */
     int8_t *levels;    /* [group] */
+#ifdef TILES
+    uint16_t *rows;    /* [channels / 32][TILE][32] */
+#endif
 } Scratch;
 
 /* Transpose 16 rows of 16 pairs, `from_step` pairs apart, to rows PANEL pairs apart. */
@@ -80,6 +89,40 @@ static void unpack_outputs(const HalfProduct *p, int output, const Scratch *s, u
     }
 }
 
+#ifdef TILES
+
+/* Multiply TILE rows, a copy of which has the tiles' layout, with some panels. */
+static void multiply_rows(const HalfProduct *p, const Scratch *s, int64_t row, int first, int last) {
+    _Alignas(64) float sums[4][16][16]; /* of the upper rows and the lower, each left and right */
+    for (int r = 0; r < TILE; r++)
+        for (int k = 0; k < p->channels; k += 32)
+            _mm512_store_si512(s->rows + k * TILE + r * 32, _mm512_loadu_si512(p->x + (row + r) * p->channels + k));
+    for (int n = first; n < last; n++) {
+        const uint32_t *weights = s->weights + (int64_t)(n - first) * p->channels / 2 * PANEL;
+        TILE_ZERO(0); TILE_ZERO(1); TILE_ZERO(2); TILE_ZERO(3);
+        for (int k = 0; k < p->channels; k += 32) {
+            TILE_LOAD(4, s->rows + k * TILE, 64);
+            TILE_LOAD(6, weights + k / 2 * PANEL, 4 * PANEL);
+            TILE_MULTIPLY(0, 4, 6);
+            TILE_LOAD(7, weights + k / 2 * PANEL + 16, 4 * PANEL);
+            TILE_MULTIPLY(1, 4, 7);
+            TILE_LOAD(5, s->rows + k * TILE + 512, 64);
+            TILE_MULTIPLY(2, 5, 6);
+            TILE_MULTIPLY(3, 5, 7);
+        }
+        TILE_STORE(0, sums[0], 64); TILE_STORE(1, sums[1], 64); TILE_STORE(2, sums[2], 64); TILE_STORE(3, sums[3], 64);
+        const __m512 left = p->bias ? _mm512_loadu_ps(p->bias + n * PANEL) : _mm512_setzero_ps();
+        const __m512 right = p->bias ? _mm512_loadu_ps(p->bias + n * PANEL + 16) : _mm512_setzero_ps();
+        for (int r = 0; r < TILE; r++) {
+            const __m512 a = _mm512_add_ps(_mm512_load_ps(sums[r / 16 * 2][r % 16]), left);
+            const __m512 b = _mm512_add_ps(_mm512_load_ps(sums[r / 16 * 2 + 1][r % 16]), right);
+            _mm512_storeu_si512(p->out + (row + r) * p->outputs + n * PANEL, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+        }
+    }
+}
+
+#else
+
 ALWAYS __m512 multiply_add(__m512 sum, uint32_t pair, __m512i weights) {
     return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)pair), (__m512bh)weights);
 }
@@ -111,6 +154,13 @@ ALWAYS void multiply_tile(const HalfProduct *p, const uint32_t *weights, int64_t
                             (__m512i)_mm512_cvtne2ps_pbh(sums[r][1], sums[r][0]));
 }
 
+static void multiply_rows(const HalfProduct *p, const Scratch *s, int64_t row, int first, int last) {
+    for (int n = first; n < last; n++)
+        multiply_tile(p, s->weights + (int64_t)(n - first) * p->channels / 2 * PANEL, row, n * PANEL);
+}
+
+#endif
+
 /* Take tasks of a product, some panels times some rows, until none is left. */
 void qvggt_multiply_bfloat16(HalfProduct *p) {
     const int all = p->outputs / PANEL, size = p->channels / p->groups;
@@ -124,7 +174,12 @@ void qvggt_multiply_bfloat16(HalfProduct *p) {
     const int64_t part = (p->rows + parts - 1) / parts;
     Scratch s = {aligned_alloc(64, (size_t)(panels * panel_pairs) * 4), aligned_alloc(64, (size_t)(SIDE * size) * 2),
                  malloc((size_t)size)};
-    const int failed = !s.weights || !s.lines || !s.levels;
+    int failed = !s.weights || !s.lines || !s.levels;
+#ifdef TILES
+    s.rows = aligned_alloc(64, (size_t)p->channels * TILE * 2);
+    failed |= !s.rows;
+    begin_tiles();
+#endif
     if (failed) atomic_store(&p->job.failed, 1);
     for (int task; !failed && (task = take(&p->job, (int64_t)columns * parts)) >= 0;) {
         const int first = task % columns * panels, last = first + panels < all ? first + panels : all;
@@ -135,10 +190,14 @@ void qvggt_multiply_bfloat16(HalfProduct *p) {
                 unpack_outputs(p, n * PANEL + half, &s, s.weights + (n - first) * panel_pairs + half);
         for (int64_t row = begin; row < end; row += TILE) { /* the last tile may repeat rows */
             const int64_t at = row + TILE <= p->rows ? row : p->rows - TILE;
-            for (int n = first; n < last; n++) multiply_tile(p, s.weights + (n - first) * panel_pairs, at, n * PANEL);
+            multiply_rows(p, &s, at, first, last);
         }
     }
     free(s.weights), free(s.lines), free(s.levels);
+#ifdef TILES
+    end_tiles();
+    free(s.rows);
+#endif
 }
 
 #endif

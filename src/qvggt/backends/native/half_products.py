@@ -1,4 +1,4 @@
-"""Products of bfloat16 activations with packed weights, in C (half_products.c), for AVX-512 BF16."""
+"""Products of bfloat16 activations with packed weights, in C (half_products.c): AVX-512 BF16 or AMX."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from torch import Tensor
 from qvggt.backends.native.buffers import allocate
 from qvggt.backends.native.jobs import Job, run
 from qvggt.backends.native.library import has_function
-from qvggt.backends.native.processors import features
 from qvggt.quant.packing import PackedWeight, unpack_zero_point, words
 
 MIN_ROWS = 64
 """With fewer rows, reading the weights dominates."""
 MAX_WIDTH = 2048
-"""With more inputs, rows of activations leave the first-level cache, and oneDNN is as fast."""
+"""With more inputs, rows of activations leave the caches near a core, and oneDNN is as fast."""
 _STEP = 32
 """Outputs, and inputs of a group, come in multiples of this."""
 
@@ -33,11 +32,11 @@ class HalfProduct(Job):
 
 
 def supports(x: Tensor, weight: PackedWeight) -> bool:
-    """Return whether the kernel runs here and multiplies x [..., in] by a weight; with AMX oneDNN is faster."""
+    """Return whether the kernel runs here and multiplies x [..., in] by a weight."""
     outputs, width = weight.shape
     fits = x.is_cpu and x.dtype == torch.bfloat16 and x.numel() >= MIN_ROWS * width and width <= MAX_WIDTH
     even = outputs % _STEP == 0 and width % weight.scale.shape[1] == 0 and width // weight.scale.shape[1] % _STEP == 0
-    return fits and even and "amx_bf16" not in features() and has_function(HalfProduct.function)
+    return fits and even and has_function(HalfProduct.function)
 
 
 def multiply(x: Tensor, weight: PackedWeight, bias: Tensor | None) -> Tensor:

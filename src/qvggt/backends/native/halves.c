@@ -1,19 +1,29 @@
 /* Attention on bfloat16, and norm and rotary embedding of its queries and keys, for heads of 64 channels.
  *
- * Products are summed by pairs in float32 (AVX-512 BF16); statistics of softmax and norm are in float32. A block of keys
+ * Products are summed by pairs in float32 (AVX-512 BF16, or AMX); statistics of softmax and norm are in float32. A block of keys
  * and values is packed once and reused by a part of the queries, with running maxima and sums, so that no matrix of scores
  * is stored. Numerators of the softmax are rounded to bfloat16 before they multiply the values. */
 #include "job.h"
+#include "tiles.h"
 #include "vectors.h"
 
 #ifdef __AVX512BF16__
 
 #define CHANNELS 64
 #define QUARTERS 4   /* vectors of 16 floats in a head */
-#define ROWS 12      /* queries per tile of scores */
-#define HALF_ROWS 6  /* queries per tile of results */
-#define KEYS 128     /* keys packed together */
-#define PART 696     /* most queries per task, a multiple of ROWS */
+#ifdef TILES
+#define ROWS 32      /* queries whose scores are computed together */
+#define GROUP 16     /* whose softmax is */
+#define HALF_ROWS 16 /* whose results are */
+#define KEYS 64      /* keys packed together */
+#else
+#define ROWS 12
+#define GROUP 12
+#define HALF_ROWS 6
+#define KEYS 128
+#endif
+#define VALID ((1 << GROUP) - 1) /* of the 16 queries of a vector */
+#define PART (704 / ROWS * ROWS)  /* most queries per task */
 #define HIDDEN -1e30f /* score of a key beyond the last */
 
 typedef __m512 Vector;
@@ -35,21 +45,20 @@ typedef struct {
     uint32_t v[KEYS / 2][CHANNELS];                   /* pairs of keys, channel by channel */
     float bias[KEYS], scores[ROWS][KEYS];
     uint32_t q[ROWS][CHANNELS / 2], p[ROWS][KEYS / 2]; /* pairs of channels, of keys */
-    float out[PART][CHANNELS], most[PART], sum[PART];
+    float out[PART][CHANNELS], most[PART + 16], sum[PART + 16];
 } Scratch;
 
 ALWAYS Vector multiply_add(Vector sum, uint32_t a, __m512i b) {
     return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)b);
 }
 
-/* 2^x to a relative error of 1e-4, a tenth of what rounding to bfloat16 costs. */
+/* 2^x to a relative error of 1e-4, a tenth of what rounding to bfloat16 costs; exact for whole numbers. */
 ALWAYS Vector power_of_two(Vector x) {
-    const Vector whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const Vector part = _mm512_sub_ps(x, whole);
-    Vector y = _mm512_fmadd_ps(part, _mm512_set1_ps(0.05550411f), _mm512_set1_ps(0.24022651f));
-    y = _mm512_fmadd_ps(part, y, _mm512_set1_ps(0.69314718f));
+    const Vector part = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); /* x less the whole below it */
+    Vector y = _mm512_fmadd_ps(part, _mm512_set1_ps(0.07706269f), _mm512_set1_ps(0.22764974f));
+    y = _mm512_fmadd_ps(part, y, _mm512_set1_ps(0.69511572f));
     y = _mm512_fmadd_ps(part, y, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(y, whole);
+    return _mm512_scalef_ps(y, x);
 }
 
 ALWAYS __m256i in_bfloat16(Vector x) { return (__m256i)_mm512_cvtneps_pbh(x); }
@@ -81,8 +90,60 @@ static void pack(const Attention *a, const uint16_t *k, const uint16_t *v, int f
         }
 }
 
-/* Scores of a tile's queries, times the scale and log2(e), plus the bias. */
-ALWAYS void score(Scratch *s, Vector scale) {
+#ifdef TILES
+
+/* Products of ROWS queries with all keys of a block. */
+ALWAYS void score(Scratch *s) {
+    for (int j = 0; j < KEYS; j += 32) {
+        TILE_ZERO(0); TILE_ZERO(1); TILE_ZERO(2); TILE_ZERO(3);
+        for (int c = 0; c < CHANNELS / 2; c += 16) {
+            TILE_LOAD(4, s->q[0] + c, sizeof s->q[0]);
+            TILE_LOAD(6, s->k[c] + j, sizeof s->k[0]);
+            TILE_MULTIPLY(0, 4, 6);
+            TILE_LOAD(7, s->k[c] + j + 16, sizeof s->k[0]);
+            TILE_MULTIPLY(1, 4, 7);
+            TILE_LOAD(5, s->q[16] + c, sizeof s->q[0]);
+            TILE_MULTIPLY(2, 5, 6);
+            TILE_MULTIPLY(3, 5, 7);
+        }
+        TILE_STORE(0, s->scores[0] + j, sizeof s->scores[0]);
+        TILE_STORE(1, s->scores[0] + j + 16, sizeof s->scores[0]);
+        TILE_STORE(2, s->scores[16] + j, sizeof s->scores[0]);
+        TILE_STORE(3, s->scores[16] + j + 16, sizeof s->scores[0]);
+    }
+}
+
+/* Add numerators times values to the results of HALF_ROWS queries. */
+ALWAYS void accumulate(const Scratch *s, const uint32_t (*p)[KEYS / 2], float (*out)[CHANNELS], const float *factors) {
+    for (int r = 0; r < HALF_ROWS; r++)
+        if (factors[r] != 1.0f) /* seldom after the first blocks */
+            for (int c = 0; c < CHANNELS; c += 16)
+                _mm512_storeu_ps(out[r] + c, _mm512_mul_ps(_mm512_loadu_ps(out[r] + c), _mm512_set1_ps(factors[r])));
+    TILE_LOAD(0, out[0], sizeof out[0]);
+    TILE_LOAD(1, out[0] + 16, sizeof out[0]);
+    TILE_LOAD(2, out[0] + 32, sizeof out[0]);
+    TILE_LOAD(3, out[0] + 48, sizeof out[0]);
+    for (int j = 0; j < KEYS / 2; j += 16) {
+        TILE_LOAD(4, p[0] + j, sizeof p[0]);
+        TILE_LOAD(5, s->v[j], sizeof s->v[0]);
+        TILE_MULTIPLY(0, 4, 5);
+        TILE_LOAD(6, s->v[j] + 16, sizeof s->v[0]);
+        TILE_MULTIPLY(1, 4, 6);
+        TILE_LOAD(5, s->v[j] + 32, sizeof s->v[0]);
+        TILE_MULTIPLY(2, 4, 5);
+        TILE_LOAD(6, s->v[j] + 48, sizeof s->v[0]);
+        TILE_MULTIPLY(3, 4, 6);
+    }
+    TILE_STORE(0, out[0], sizeof out[0]);
+    TILE_STORE(1, out[0] + 16, sizeof out[0]);
+    TILE_STORE(2, out[0] + 32, sizeof out[0]);
+    TILE_STORE(3, out[0] + 48, sizeof out[0]);
+}
+
+#else
+
+/* Products of ROWS queries with all keys of a block. */
+ALWAYS void score(Scratch *s) {
     for (int j = 0; j < KEYS; j += 32) {
         Vector sums[ROWS][2];
 #pragma GCC unroll 12
@@ -95,33 +156,12 @@ ALWAYS void score(Scratch *s, Vector scale) {
                 sums[r][1] = multiply_add(sums[r][1], s->q[r][c], right);
             }
         }
-        const Vector left = _mm512_loadu_ps(s->bias + j), right = _mm512_loadu_ps(s->bias + j + 16);
 #pragma GCC unroll 12
         for (int r = 0; r < ROWS; r++) {
-            _mm512_storeu_ps(s->scores[r] + j, _mm512_fmadd_ps(sums[r][0], scale, left));
-            _mm512_storeu_ps(s->scores[r] + j + 16, _mm512_fmadd_ps(sums[r][1], scale, right));
+            _mm512_storeu_ps(s->scores[r] + j, sums[r][0]);
+            _mm512_storeu_ps(s->scores[r] + j + 16, sums[r][1]);
         }
     }
-}
-
-/* Numerators of a query's softmax, relative to its largest score so far; returns the factor of earlier ones. */
-ALWAYS float numerators(const float *scores, uint32_t *p, float *most, float *sum) {
-    Vector high = _mm512_loadu_ps(scores), total = _mm512_setzero_ps();
-#pragma GCC unroll 8
-    for (int j = 16; j < KEYS; j += 16) high = _mm512_max_ps(high, _mm512_loadu_ps(scores + j));
-    const float before = *most, now = _mm512_reduce_max_ps(_mm512_max_ps(high, _mm512_set1_ps(before)));
-    const Vector base = _mm512_set1_ps(now);
-#pragma GCC unroll 4
-    for (int j = 0; j < KEYS; j += 32) {
-        const Vector left = power_of_two(_mm512_sub_ps(_mm512_loadu_ps(scores + j), base));
-        const Vector right = power_of_two(_mm512_sub_ps(_mm512_loadu_ps(scores + j + 16), base));
-        total = _mm512_add_ps(total, _mm512_add_ps(left, right));
-        _mm512_storeu_si512(p + j / 2, (__m512i)_mm512_cvtne2ps_pbh(right, left));
-    }
-    const float factor = exp2f(before - now);
-    *most = now;
-    *sum = *sum * factor + _mm512_reduce_add_ps(total);
-    return factor;
 }
 
 /* Add numerators times values to the results of HALF_ROWS queries. */
@@ -147,6 +187,63 @@ ALWAYS void accumulate(const Scratch *s, const uint32_t (*p)[KEYS / 2], float (*
         for (int i = 0; i < QUARTERS; i++) _mm512_storeu_ps(out[r] + 16 * i, sums[r][i]);
 }
 
+#endif
+
+/* One number from each of 16 vectors, combined by F, in the order of the rows: vector REVERSED(r) belongs to row r. */
+#define REVERSED(r) ((r) >> 3 & 1 | (r) >> 1 & 2 | (r) << 1 & 4 | (r) << 3 & 8)
+#define COMBINE(name, F)                                                                                        \
+    ALWAYS Vector name(Vector x[16]) {                                                                          \
+        for (int i = 0; i < 8; i++) x[i] = F(_mm512_unpacklo_ps(x[i], x[i + 8]), _mm512_unpackhi_ps(x[i], x[i + 8])); \
+        for (int i = 0; i < 4; i++) {                                                                           \
+            const __m512d a = _mm512_castps_pd(x[i]), b = _mm512_castps_pd(x[i + 4]);                           \
+            x[i] = F(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));   \
+        }                                                                                                       \
+        for (int n = 2; n; n /= 2)                                                                              \
+            for (int i = 0; i < n; i++)                                                                         \
+                x[i] = F(_mm512_shuffle_f32x4(x[i], x[i + n], 0x88), _mm512_shuffle_f32x4(x[i], x[i + n], 0xDD)); \
+        return x[0];                                                                                            \
+    }
+COMBINE(largest, _mm512_max_ps)
+COMBINE(totals, _mm512_add_ps)
+
+/* Numerators of the softmax of GROUP queries, relative to their largest scores so far; `factors` are those of earlier ones.
+ *
+ * A score is a product times the scale and log2(e), plus the bias; scores replace the products. */
+ALWAYS void numerators(Scratch *s, int row, Vector scale, float *most, float *sum, float *factors) {
+    Vector high[16], total[16];
+    for (int r = 0; r < 16; r++) high[r] = total[r] = _mm512_setzero_ps();
+#pragma GCC unroll 16
+    for (int r = 0; r < GROUP; r++) {
+        float *scores = s->scores[row + r];
+        Vector x = _mm512_set1_ps(HIDDEN);
+#pragma GCC unroll 8
+        for (int j = 0; j < KEYS; j += 16) {
+            const Vector score = _mm512_fmadd_ps(_mm512_loadu_ps(scores + j), scale, _mm512_loadu_ps(s->bias + j));
+            _mm512_storeu_ps(scores + j, score);
+            x = _mm512_max_ps(x, score);
+        }
+        high[REVERSED(r)] = x;
+    }
+    const Vector before = _mm512_loadu_ps(most), now = _mm512_max_ps(largest(high), before);
+    const Vector factor = power_of_two(_mm512_sub_ps(before, now));
+    _mm512_mask_storeu_ps(most, VALID, now), _mm512_mask_storeu_ps(factors, VALID, factor);
+#pragma GCC unroll 16
+    for (int r = 0; r < GROUP; r++) {
+        const float *scores = s->scores[row + r];
+        const Vector base = _mm512_set1_ps(most[r]);
+        Vector x = _mm512_setzero_ps();
+#pragma GCC unroll 4
+        for (int j = 0; j < KEYS; j += 32) {
+            const Vector left = power_of_two(_mm512_sub_ps(_mm512_loadu_ps(scores + j), base));
+            const Vector right = power_of_two(_mm512_sub_ps(_mm512_loadu_ps(scores + j + 16), base));
+            x = _mm512_add_ps(x, _mm512_add_ps(left, right));
+            _mm512_storeu_si512(s->p[row + r] + j / 2, (__m512i)_mm512_cvtne2ps_pbh(right, left));
+        }
+        total[REVERSED(r)] = x;
+    }
+    _mm512_mask_storeu_ps(sum, VALID, _mm512_fmadd_ps(_mm512_loadu_ps(sum), factor, totals(total)));
+}
+
 /* Let the running maxima and sums begin with each query's own score and value. */
 static void start_with_own(const Attention *a, int batch, int head, int begin, int end, Scratch *s) {
     const float *own = a->own + ((int64_t)batch * a->heads + head) * a->queries;
@@ -167,7 +264,7 @@ static void attend_part(const Attention *a, int batch, int head, int begin, int 
     uint16_t *out = a->out + batch * a->out_step[0] + head * a->out_step[1];
     const Vector scale = _mm512_set1_ps(a->scale * 1.44269504f);
     memset(s->out, 0, sizeof s->out), memset(s->sum, 0, sizeof s->sum), memset(s->q, 0, sizeof s->q);
-    for (int i = 0; i < PART; i++) s->most[i] = HIDDEN;
+    for (int i = 0; i < PART + 16; i++) s->most[i] = HIDDEN;
     if (a->own) start_with_own(a, batch, head, begin, end, s);
     for (int first = 0; first < a->keys; first += KEYS) {
         pack(a, k, v, first, a->keys - first < KEYS ? a->keys - first : KEYS, s);
@@ -175,10 +272,9 @@ static void attend_part(const Attention *a, int batch, int head, int begin, int 
             float factors[ROWS];
             for (int r = 0; r < ROWS && begin + at + r < end; r++)
                 memcpy(s->q[r], q + (begin + at + r) * a->q_step[2], sizeof s->q[r]);
-            score(s, scale);
-            for (int r = 0; r < ROWS; r++) factors[r] = numerators(s->scores[r], s->p[r], s->most + at + r, s->sum + at + r);
-            accumulate(s, s->p, s->out + at, factors);
-            accumulate(s, s->p + HALF_ROWS, s->out + at + HALF_ROWS, factors + HALF_ROWS);
+            score(s);
+            for (int r = 0; r < ROWS; r += GROUP) numerators(s, r, scale, s->most + at + r, s->sum + at + r, factors + r);
+            for (int r = 0; r < ROWS; r += HALF_ROWS) accumulate(s, s->p + r, s->out + at + r, factors + r);
         }
     }
     for (int i = 0; i < end - begin; i++)
@@ -196,11 +292,13 @@ void qvggt_attend_bfloat16(Attention *a) {
     const int part = ((a->queries + parts - 1) / parts + ROWS - 1) / ROWS * ROWS;
     Scratch *s = aligned_alloc(64, (sizeof(Scratch) + 63) / 64 * 64);
     if (!s) atomic_store(&a->job.failed, 1);
+    begin_tiles();
     for (int task; s && (task = take(&a->job, (int64_t)heads * parts)) >= 0;) {
         const int head = task / parts, begin = task % parts * part;
         const int end = begin + part < a->queries ? begin + part : a->queries;
         if (begin < end) attend_part(a, head / a->heads, head % a->heads, begin, end, s);
     }
+    end_tiles();
     free(s);
 }
 

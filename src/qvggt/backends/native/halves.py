@@ -1,4 +1,4 @@
-"""Attention on bfloat16, and norm and rotary embedding of queries and keys, in C (halves.c), for AVX-512 BF16."""
+"""Attention on bfloat16, and norm and rotary embedding of queries and keys, in C (halves.c): AVX-512 BF16 or AMX."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor
 from qvggt.backends.native.buffers import allocate
 from qvggt.backends.native.jobs import Job, run
 from qvggt.backends.native.library import has_function
-from qvggt.backends.native.processors import features
 
 CHANNELS = 64
 """The head dimension that the kernels support, which is that of every block of VGGT but the camera head's."""
@@ -41,12 +40,9 @@ class Rotation(Job):
 
 
 def supports(x: Tensor) -> bool:
-    """Return whether the kernels run here, and on queries or keys [B, heads, N, channels] of x's shape and type.
-
-    With AMX torch's own attention is faster.
-    """
+    """Return whether the kernels run here, and on queries or keys [B, heads, N, channels] of x's shape and type."""
     fits = x.is_cpu and x.dtype == torch.bfloat16 and x.shape[-1] == CHANNELS
-    return fits and "amx_bf16" not in features() and has_function(HalfAttention.function)
+    return fits and has_function(HalfAttention.function)
 
 
 def attend(

@@ -17,9 +17,8 @@ from qvggt.backends.native.processors import Processor, features, processor
 from qvggt.types import QvggtError
 
 FOLDER = Path(__file__).parent
-HEADERS = tuple(
-    FOLDER / name for name in ("convolution.h", "job.h", "neon.h", "pairs.h", "unpack.h", "vectors.h", "wide.h")
-)
+_HEADERS = ("convolution.h", "job.h", "neon.h", "pairs.h", "tiles.h", "unpack.h", "vectors.h", "wide.h")
+HEADERS = tuple(FOLDER / name for name in _HEADERS)
 FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fPIC", "-shared")
 _KEY_CHARACTERS = 16
 _SECONDS = 120

@@ -35,6 +35,7 @@ _PAIRS = (
 )  # fmt: skip
 
 _AVX512 = ("-mavx512f", "-mavx512vnni", "-mavx512vl")
+_AVX512_BF16 = (*_AVX512, "-mavx512bw", "-mavx512dq", "-mavx512bf16")
 
 X86 = Processor(
     sources=(
@@ -52,7 +53,8 @@ X86 = Processor(
     flags=("-mavx2", "-mfma", "-mbmi2", "-mf16c"),
     special=("qvggt_attend_bfloat16", "qvggt_rotate_bfloat16", "qvggt_multiply_bfloat16"),
     features={
-        "avx512_bf16": (*_AVX512, "-mavx512bw", "-mavx512dq", "-mavx512bf16"),
+        "amx_bf16": (*_AVX512_BF16, "-mamx-tile", "-mamx-bf16"),
+        "avx512_bf16": _AVX512_BF16,
         "avx512_vnni": _AVX512,
         "avx_vnni": ("-mavxvnni",),
     },
@@ -75,8 +77,16 @@ def processor() -> Processor | None:
 
 
 def features() -> Sequence[str]:
-    """Return this CPU's features, by torch's names."""
-    return sorted(name for name, has in _capabilities().items() if has is True)
+    """Return the features of this CPU that this process may use, by torch's names."""
+    found = {name for name, has in _capabilities().items() if has is True}
+    tiles = {name for name in found if name.startswith("amx")}
+    return sorted(found - tiles if tiles and not _may_use_tiles() else found)
+
+
+def _may_use_tiles() -> bool:
+    """Ask the system for the registers of AMX: Linux allows them to a process that asks."""
+    ask = getattr(torch.cpu, "_init_amx", None)
+    return bool(ask and ask())
 
 
 def is_amd() -> bool:
