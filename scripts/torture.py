@@ -1,9 +1,9 @@
 """Torture qvggt: kills, full disks, damaged files, long runs and threads; print one table.
 
-    python scripts/torture.py [PART ...] [--kills N] [--inputs N] [--page docs/reliability.md]
+    python scripts/torture.py [PART ...] [--kills N] [--inputs N] [--commands NAME ...] [--page docs/reliability.md]
 
-Parts: kills, disks, readers, memory, threads, compile; --page replaces their rows in a page. Needs a system with fork;
-`disks` needs root, to mount tmpfs.
+Parts: kills, disks, readers, memory, threads, compile; --page replaces their rows in a page. --commands chooses what
+is killed and what gets a full disk. Needs a system with fork; `disks` needs root, to mount tmpfs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import qvggt
 from qvggt.cli import main as command_line
 from qvggt.files.folder import MANIFEST
 from qvggt.inference.process_memory import resident_memory_bytes
-from qvggt.weights.pretrained import SAMPLE_SCENE
+from qvggt.weights.pretrained import SAMPLE_SCENE, sample_images
 
 sys.path.append(str(Path(__file__).parent))
 
@@ -45,6 +45,13 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
     "reconstruct": (lambda out: ["reconstruct", MODEL, str(SAMPLE_SCENE), "-o", str(out / "r")], ("--overwrite",)),
     "reconstruct, windows": (
         lambda out: ["reconstruct", MODEL, str(SAMPLE_SCENE), "-o", str(out / "w"), "--window", "3"], ("--overwrite",),
+    ),
+    "reconstruct, scenes": (
+        lambda out: ["reconstruct", MODEL, "--scenes", str(out.parent / "scenes" / "*"), "-o", str(out / "s")],
+        ("--overwrite",),
+    ),
+    "view, page": (
+        lambda out: ["view", str(out.parent / "result"), "--html", str(out / "page.html")], (),
     ),
     "export": (
         lambda out: ["export", str(out.parent / "result"), "-o", str(out / "e"), "--format", "colmap"],
@@ -84,21 +91,26 @@ RECIPE = {"model": "micro", "phases": [{"steps": 6, "image_px": 28, "images_per_
 
 
 def _write_inputs(folder: Path) -> None:
-    """Write what commands read: a recipe, a result and a video."""
+    """Write what commands read: a recipe, a result, a video and two scenes."""
     from fuzz_runs import write_video
 
     (folder / "recipe.json").write_text(json.dumps(RECIPE))
     write_video(folder / "v.mp4")
+    for scene, images in (("a", sample_images()[:2]), ("b", sample_images()[2:4])):
+        (folder / "scenes" / scene).mkdir(parents=True, exist_ok=True)
+        for image in images:
+            shutil.copy(image, folder / "scenes" / scene)
     if _forked(["reconstruct", MODEL, str(SAMPLE_SCENE), "-o", str(folder / "result")]) != 0:
         raise SystemExit("reconstruct fails")
 
 
-def torture_kills(folder: Path, kills: int) -> list[str]:
+def torture_kills(folder: Path, kills: int, commands: Sequence[str]) -> list[str]:
     """Kill every command at random moments; a repeated run must give the bytes of an uninterrupted one."""
     rows = []
     _write_inputs(folder)
     rng = random.Random(0)
-    for name, (arguments, again) in COMMANDS.items():
+    for name in commands:
+        arguments, again = COMMANDS[name]
         whole = folder / "whole"
         whole.mkdir()
         started = time.monotonic()
@@ -158,12 +170,13 @@ def _contents(folder: Path, name: str) -> dict[str, str]:
     return found
 
 
-def torture_disks(folder: Path) -> list[str]:
+def torture_disks(folder: Path, commands: Sequence[str]) -> list[str]:
     """Run every command on disks of many sizes and of few files: it ends well, or in one sentence that says why."""
     rows = []
     _write_inputs(folder)
     options = [f"size={1 << power}k" for power in range(2, 14)] + [f"nr_inodes={count}" for count in range(2, 26)]
-    for name, (arguments, _) in COMMANDS.items():
+    for name in commands:
+        arguments, _ = COMMANDS[name]
         fine = said = wrong = 0
         for option in options:
             disk = folder / "disk"
@@ -260,12 +273,13 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--inputs", type=int, default=20_000)
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS), metavar="NAME")
     parser.add_argument("--page", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="qvggt-torture-") as place:
         parts: dict[str, Callable[[], list[str]]] = {
-            "kills": lambda: torture_kills(Path(place), options.kills),
-            "disks": lambda: torture_disks(Path(place)),
+            "kills": lambda: torture_kills(Path(place), options.kills, options.commands),
+            "disks": lambda: torture_disks(Path(place), options.commands),
             "readers": lambda: torture_readers(options.inputs),
             "memory": torture_memory,
             "threads": torture_threads,
@@ -286,10 +300,19 @@ def main() -> None:
 
         page = options.page.read_text(encoding="utf-8")
         run = options.parts or list(parts)
-        shown = {part: [line for line in page.splitlines() if line.startswith(f"| {part} | ")] for part in parts}
-        shown |= {part: [row for row in rows if row.startswith(f"| {part} | ")] for part in run}
-        table = _table([row for part in parts for row in shown[part]])
+        table = _table([row for part in parts for row in _shown(part, page, rows, run)])
         options.page.write_text(replace_between(page, "torture", table.rstrip()), encoding="utf-8")
+
+
+def _shown(part: str, page: str, rows: Sequence[str], run: Sequence[str]) -> list[str]:
+    """Return the rows of a part: of this run where it was run, and those of the page otherwise."""
+    old, new = ([row for row in found if row.startswith(f"| {part} | ")] for found in (page.splitlines(), rows))
+    if part not in run:
+        return old
+    if part not in ("kills", "disks"):
+        return new
+    by_command = {row.split(" | ")[1]: row for row in (*old, *new)}
+    return [by_command[name] for name in COMMANDS if name in by_command]
 
 
 def _table(rows: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium in PATH"),
 ]
+TIMEOUT_MS = 120_000
 ARGUMENTS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader"]
 
 
@@ -48,11 +49,12 @@ def opened(browser, pages):
         context = browser.new_context(viewport={"width": width, "height": height}, **words)
         contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(TIMEOUT_MS)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda asked: asked.url.startswith(("file:", "data:", "blob:")) or said.append(asked.url))
         page.goto((pages / name).as_uri())
-        page.wait_for_selector("html[data-ready]", state="attached", timeout=30_000)
+        page.wait_for_selector("html[data-ready]", state="attached")
         return page
 
     yield open_page

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from qvggt.api.reconstruct import load
-from qvggt.files import new_file
+from qvggt.files import new_output
 from qvggt.model import VGGT
 from qvggt.onnx.check import OnnxCheck, check
 from qvggt.onnx.graph import WholePass, write_graph
@@ -84,25 +82,20 @@ def export_model(
     image_hw = _image_hw(loaded, options)
     target = Path(path)
     stored = sum(tensor.nbytes for tensor in loaded.state_dict().values())
-    names = [target.name, target.name + ".data"] if stored > _LARGEST_FILE_BYTES else [target.name]
-    places = [target.parent / name for name in names]
-    with ExitStack() as stack:
-        temporaries = [stack.enter_context(new_file(place, overwrite)) for place in reversed(places)]
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix=".qvggt-", dir=temporaries[0].parent)))
+    others = [target.name + ".data"] if stored > _LARGEST_FILE_BYTES else []
+    with new_output(target, overwrite, others) as unfinished:
         report("tracing", 0.0)
         level = INT8_SUMS if options.compute == "int8" else 0
-        write_graph(WholePass(loaded, options.heads, image_hw, level), folder / target.name, len(places) > 1)
+        write_graph(WholePass(loaded, options.heads, image_hw, level), unfinished, bool(others))
         del loaded  # its layers are a graph's now
         checks = []
         if options.check_frames:
             original = load(model, "cpu", "float32", revision, global_attention="exact")
             for index, frames in enumerate(options.check_frames):
                 report(f"checking {frames} frames", index / len(options.check_frames))
-                checks.append(check(folder / target.name, original, options.heads, image_hw, frames=frames))
-        for name, temporary in zip(reversed(names), temporaries, strict=True):
-            (folder / name).replace(temporary)
-    written = sum(place.stat().st_size for place in places)
-    data_path = places[1] if len(places) > 1 else None
+                checks.append(check(unfinished, original, options.heads, image_hw, frames=frames))
+        written = sum(unfinished.with_name(name).stat().st_size for name in (target.name, *others))
+    data_path = target.with_name(others[0]) if others else None
     return OnnxReport(
         target, data_path, bytes=written, size=(image_hw[1], image_hw[0]), heads=options.heads, checks=tuple(checks)
     )

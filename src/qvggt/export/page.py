@@ -22,7 +22,7 @@ from qvggt.export.depth_images import DepthRange, depth_color_map
 from qvggt.export.freeview import height_below_ceiling, view_angles
 from qvggt.export.points import PointCloud, camera_depths, common_points
 from qvggt.export.topview import view_rotation
-from qvggt.files import new_file
+from qvggt.files import new_output
 from qvggt.options import ExportOptions
 from qvggt.postprocess.frames import camera_centers, cameras_of, frame_colors, level_rotation, to_uint8
 from qvggt.postprocess.similarity import aligned
@@ -99,8 +99,8 @@ def write_page(path: PathLike, predictions: Mapping[str, Prediction], options: E
         "js": _asset("view.js") + _asset("page.js"),
     }
     page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _asset("page.html"))
-    with new_file(path, overwrite=True) as temporary:
-        temporary.write_text(page, encoding="utf-8", newline="\n")
+    with new_output(path, overwrite=True) as unfinished:
+        unfinished.write_text(page, encoding="utf-8", newline="\n")
 
 
 def _asset(name: str) -> str:

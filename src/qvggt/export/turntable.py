@@ -16,7 +16,7 @@ from qvggt.export.points import PointCloud, bounds_of_most, camera_depths, commo
 from qvggt.export.raster import MAX_POINTS
 from qvggt.export.sheet import FAINT, FONT, PANEL, TEXT
 from qvggt.export.topview import view_rotation
-from qvggt.files import new_file
+from qvggt.files import new_output
 from qvggt.options import ExportOptions, TurntableOptions
 from qvggt.postprocess.frames import camera_centers, cameras_of, level_rotation
 from qvggt.postprocess.similarity import aligned
@@ -74,8 +74,8 @@ def write_turntable(
                 on_progress("drawing", number / len(views))
             yield draw_panels(panels, view)
 
-    with new_file(path, overwrite=True) as temporary:
-        temporary.write_bytes(moving_picture(pictures(), kind))
+    with new_output(path, overwrite=True) as unfinished:
+        unfinished.write_bytes(moving_picture(pictures(), kind))
 
 
 def turntable_panels(predictions: Mapping[str, Prediction], shown: ExportOptions) -> tuple[list[Panel], np.ndarray]:

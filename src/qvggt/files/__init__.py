@@ -9,6 +9,7 @@ from qvggt.files.folder import (
     new_folder,
     written_files,
 )
+from qvggt.files.output import new_output
 from qvggt.files.write import (
     explain,
     json_text,
@@ -35,6 +36,7 @@ __all__ = [
     "make_folder",
     "new_file",
     "new_folder",
+    "new_output",
     "private_folder",
     "remove_temporaries",
     "sync",

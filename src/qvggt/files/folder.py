@@ -148,12 +148,21 @@ def lock_folder(folder: PathLike) -> Iterator[None]:
         QvggtError: another command holds it.
     """
     target = Path(folder)
-    with _held(target / LOCK if target.is_dir() else target.with_name(f".{target.name}{LOCK}"), target):
+    with held_lock(target / LOCK if target.is_dir() else target.with_name(f".{target.name}{LOCK}"), target):
         yield
 
 
 @contextmanager
-def _held(path: Path, target: Path) -> Iterator[None]:
+def held_lock(path: Path, target: Path) -> Iterator[None]:
+    """Hold a lock file, which is removed at the end.
+
+    Args:
+        path: the lock file.
+        target: what it guards, for the sentence.
+
+    Raises:
+        QvggtError: another command holds it.
+    """
     from filelock import FileLock, SoftFileLock, Timeout
 
     busy = f"another command is writing to {target}: wait for it, or choose another folder"
@@ -201,7 +210,7 @@ def _clear_beside(target: Path) -> None:
     lock = target.with_name(f".{target.name}{LOCK}")
     with suppress(OSError, QvggtError):
         if os.path.exists(lock):  # whoever was killed held it; no scan of a folder that may hold thousands of scenes
-            with _held(lock, target):
+            with held_lock(lock, target):
                 for left in _staging_beside(target):
                     shutil.rmtree(left, ignore_errors=True)
 
