@@ -203,7 +203,9 @@ def _bytes_left(memory_left: MemoryLeft | None) -> int | None:
 
 def _refuse_fps(options: ImageOptions) -> None:
     if options.fps is not None:
-        raise QvggtError("frames per second apply to a video only: give a video, or a number of frames (--frames, not --fps)")
+        raise QvggtError(
+            "frames per second apply to a video only: give a video, or a number of frames (--frames, not --fps)"
+        )
 
 
 def _assemble(pictures: Iterable[Picture], options: ImageOptions, folder: Path | None = None) -> ImageSet:

@@ -154,7 +154,9 @@ def _prepare(folder: Path, index: dict[str, Any], overwrite: bool) -> None:
         old = _read_index(path)
         if _identity(old) != _identity(index):
             if not overwrite:
-                raise QvggtError(f"{folder} holds rooms of other options: choose another folder, or allow overwriting (--overwrite)")
+                raise QvggtError(
+                    f"{folder} holds rooms of other options: choose another folder, or allow overwriting (--overwrite)"
+                )
             _remove_scenes(folder, old)
         elif len(old["scenes"]) > len(index["scenes"]):
             return  # an earlier run asked for more scenes: keep its index
