@@ -100,7 +100,9 @@ def _gps_positions(prediction: Prediction, images: Sequence[PathLike]) -> _GpsPo
     found = {name: tag for name, tag in zip(prediction.names, tags, strict=True) if tag is not None}
     if len(found) < 2:
         raise QvggtError(
-            f"{len(found)} of {len(tags)} photographs have a GPS position, expected at least 2: give a distance instead"
+            f"{len(found)} of {len(tags)} photographs have a GPS position, expected at least 2: give a distance "
+            "instead "
+            "(--scale a.jpg:b.jpg=1.5m)"
         )
     altitudes = [tag.altitude_m for tag in found.values()]
     if None in altitudes:

@@ -54,7 +54,9 @@ def measure(run: BenchRun) -> Measurement:
     load_seconds = time.perf_counter() - started
     patch = model.config.patch_size
     if run.size_px % patch:
-        raise QvggtError(f"images of {run.size_px} px cannot be cut into patches of {patch} px: choose a multiple")
+        raise QvggtError(
+            f"images of {run.size_px} px cannot be cut into patches of {patch} px: choose a multiple (--size)"
+        )
     generator = torch.Generator().manual_seed(run.seed)
     images = torch.rand(
         1, run.frames, 3, run.size_px, run.size_px, generator=generator, dtype=torch.float32, device="cpu"

@@ -110,11 +110,6 @@ def load_calibration(
         scenes, provenance = _dataset_scenes(options, image_px, patch, longer)
     else:
         scenes, provenance = _photo_scenes(options, image_px, patch)
-    if len(scenes) < 2:
-        raise QvggtError(
-            f"{options.source!r} gives too few images for 2 scenes of {options.frames}: "
-            "calibrate on more images, or on fewer a scene"
-        )
     _warn_of_empty_images(scenes, options.source)
     last = max(1, round(held_out * len(scenes)))
     provenance |= {"images": sum(len(scene.images) for scene in scenes), "seed": options.seed, "held_out": last}
@@ -160,6 +155,10 @@ def _dataset_scenes(
     reader = open_dataset(options.source, options.root, options.split or usual, frames=frames)
     listed = reader.sequences()
     drawn = choose_frames(listed, FrameChoice("random", options.frames), options.seed)
+    if len(drawn) < 2:
+        lengths = sorted((len(record.frames) for record in listed), reverse=True)
+        found = f"{len(drawn)} of its {len(listed)} scenes has as many"
+        raise _too_few_images(options, found, most=lengths[1] if len(lengths) > 1 else 0)
     records = choose_sequences([record for record in listed if record.name in drawn], options.scenes, options.seed)
     form = ImageOptions(image_px, patch)
     scenes = [reader.load(record, drawn[record.name], form) for record in records]
@@ -170,12 +169,21 @@ def _dataset_scenes(
 def _photo_scenes(options: CalibrationOptions, image_px: int, patch: int) -> tuple[list[Scene], dict[str, Any]]:
     wanted = options.scenes * options.frames
     pictures = load_images(options.source, ImageOptions(image_px, patch, frames=wanted))
-    whole = len(pictures.images) // options.frames
+    count = len(pictures.images)
+    whole = count // options.frames
+    if whole < 2:
+        raise _too_few_images(options, f"found {count}, need {2 * options.frames}", most=count // 2)
     scenes = [
         Scene(f"{options.source}#{index}", pictures.images[index * options.frames : (index + 1) * options.frames])
         for index in range(whole)
     ]
     return scenes, {"photographs": str(options.source), "names": list(pictures.names[: whole * options.frames])}
+
+
+def _too_few_images(options: CalibrationOptions, found: str, most: int) -> QvggtError:
+    """Return the error for less than two scenes, of which ``most`` images a scene would make two."""
+    way = f"give more, or --calib-frames {most} or fewer" if most else "give more"
+    return QvggtError(f"{options.source!r} gives too few images for 2 scenes of {options.frames}: {found}; {way}")
 
 
 def _stack(scenes: Sequence[Scene]) -> SceneBatch:
@@ -197,7 +205,9 @@ def _stack(scenes: Sequence[Scene]) -> SceneBatch:
 def check_truth(data: CalibrationData, supervision: Supervision, source: str) -> None:
     """Raise QvggtError if ground truth is the supervision but a scene has none."""
     if supervision == "truth" and not data.has_truth:
-        raise QvggtError(f"{source!r} has no ground truth: choose the float model as supervision (teacher)")
+        raise QvggtError(
+            f"{source!r} has no ground truth: choose the float model as supervision (--supervision teacher)"
+        )
 
 
 def without_truth(data: CalibrationData) -> CalibrationData:

@@ -64,7 +64,7 @@ class UnitStore:
         elif read_text(path) != text:
             raise QvggtError(
                 f"{self.folder} holds an interrupted quantization with other settings: resume with the same options, "
-                "or remove the folder to start again"
+                "or start again with --overwrite"
             )
 
     @property

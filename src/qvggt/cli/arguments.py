@@ -36,7 +36,7 @@ def flag(text: str, letter: str | None = None) -> object:
 def drop_percent(hint: str | None = None) -> object:
     """Describe the option of the least confident pixels that yield no point."""
     what = "drop this percentage of pixels, the least confident"
-    return tyro.conf.arg(metavar="PERCENT", help=what, help_behavior_hint=hint, aliases=["--confidence"])
+    return tyro.conf.arg(metavar="PERCENT", help=what, help_behavior_hint=hint)
 
 
 Flag = tyro.conf.FlagCreatePairsOff

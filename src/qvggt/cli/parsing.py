@@ -29,6 +29,9 @@ Command = Callable[..., Any]
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 """Shells for which there are completions; those for tcsh need the package shtab."""
 
+RENAMED = {"--confidence": "--drop-percent"}
+"""Former names of options, which still work and are not in the help."""
+
 _CONFIG = (tyro.conf.DisallowNone,)
 
 
@@ -92,7 +95,9 @@ def parse(name: str, command: Command, arguments: Sequence[str]) -> Call:
     """
     try:
         with _plain_where_asked():
-            return tyro.cli(_call_of(command), prog=f"qvggt {name}", args=arguments, config=_CONFIG)
+            return tyro.cli(
+                _call_of(command), prog=f"qvggt {name}", args=_renamed(arguments), config=_CONFIG
+            )  # fmt: skip
     except SystemExit as stop:
         if not stop.code:
             lines = "".join(f"  {line}\n" for line in EXAMPLES.get(name, ()))
@@ -133,6 +138,12 @@ def _call_of(command: Command) -> Callable[..., Call]:
     call.__annotations__ = {each.name: each.annotation for each in parameters}
     call.__doc__ = command.__doc__
     return call
+
+
+def _renamed(arguments: Sequence[str]) -> list[str]:
+    """Return arguments with the present names of options that were renamed."""
+    parts = [argument.partition("=") for argument in arguments]
+    return ["".join((RENAMED.get(option, option), *value)) for option, *value in parts]
 
 
 @contextmanager

@@ -57,7 +57,9 @@ def plan(
 
     count = 8 if frames is None else frames
     if len(size) > 2 or min(1, *size, count, max_points) < 1:
-        raise QvggtError("frames and points must be at least 1, and the size a width, or a width and a height")
+        raise QvggtError(
+            "frames and points must be at least 1 (--frames, --max-points), and --size a width, or a width and a height"
+        )
     if images and size:
         raise QvggtError("IMAGES decide the size: give either them or --size")
     options = InferenceOptions(dense_frames, WindowOptions.of(window))
@@ -66,7 +68,7 @@ def plan(
     what = model_size(model, revision, compute, global_attention)
     size, patch = size or (what.config.image_size,), what.config.patch_size
     if any(side % patch for side in size):
-        raise QvggtError(f"the model cuts images into patches of {patch} px: give a size in multiples of that")
+        raise QvggtError(f"the model cuts images into patches of {patch} px: give a size in multiples of that (--size)")
     shape, reading = (count, 3, size[-1], size[0]), None
     if images:
         form = ImageOptions(what.config.image_size, patch, mode, fps=fps, frames=frames)

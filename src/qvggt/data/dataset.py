@@ -80,7 +80,8 @@ def draw_frames(
     not depend on other sequences or on the platform. Frames keep their random order.
 
     Args:
-        records: the sequences; those with fewer than ``frames`` candidates are left out, and a warning counts them.
+        records: the sequences; those with fewer than ``frames`` candidates are left out, and a warning counts them
+            unless none is left.
         frames: number of frames per sequence, at least 1.
         seed: another seed gives another draw.
         id_map: an earlier draw to use instead; sequences that ``records`` lacks are ignored.
@@ -93,7 +94,7 @@ def draw_frames(
     if id_map is not None:
         return {record.name: tuple(id_map[record.name]) for record in records if record.name in id_map}
     drawn = {record.name: _draw(record, frames, seed) for record in records if len(record.frames) >= frames}
-    if len(drawn) < len(records):
+    if 0 < len(drawn) < len(records):
         log.warning(
             "%d of %d sequences have fewer than %d frames: left out", len(records) - len(drawn), len(records), frames
         )
@@ -144,7 +145,7 @@ def load_id_map(path: PathLike, records: Sequence[SequenceRecord]) -> dict[str, 
         if missing:
             raise QvggtError(
                 f"the id map {path} names frame {missing[0]} of sequence {record.name}, which is not in the "
-                "data: download it, or draw a new id map"
+                "data: download it, or draw a new id map (--id-map)"
             )
         id_map[record.name] = tuple(index[frame] for frame in names[record.name])
     return id_map

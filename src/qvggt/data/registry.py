@@ -164,10 +164,14 @@ def open_dataset(
     split = info.default_split if split is None else split
     if not info.on_disk:
         if root is not None:
-            raise QvggtError(f"{name} are rendered, not read from a folder: leave out the data folder {root}")
+            raise QvggtError(
+                f"{name} are rendered, not read from a folder: leave out {root} (--data-root, --calib-root)"
+            )
         return RoomsReader(split, landmarks, frames)
     if landmarks is not None:
-        raise QvggtError(f"landmarks are a property of rooms: leave them out for {name}")
+        raise QvggtError(f"landmarks are a property of rooms: leave them out for {name} (--landmarks)")
     if root is None:
-        raise QvggtError(f"the dataset {name} is read from a folder: give it with --data-root")
+        raise QvggtError(
+            f"the dataset {name} is read from a folder: give it with --data-root, or --calib-root for calibration"
+        )
     return info.open(root, split)

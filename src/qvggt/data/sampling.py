@@ -28,7 +28,10 @@ class FrameChoice:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise QvggtError(f"the number of frames, or the step between them, must be at least 1, not {self.count}")
+            raise QvggtError(
+                f"the number of frames, or the step between them, must be at least 1, not {self.count} (--frames, "
+                "--every)"
+            )
 
     def __str__(self) -> str:
         return {"all": "all frames in order", "random": f"{self.count} frames drawn", "every": f"every {self.count}th"}[
@@ -68,7 +71,7 @@ def choose_sequences(records: Sequence[SequenceRecord], count: int, seed: int) -
         QvggtError: ``count`` is below one.
     """
     if count < 1:
-        raise QvggtError(f"the number of scenes must be at least 1, not {count}")
+        raise QvggtError(f"the number of scenes must be at least 1, not {count} (--scenes)")
 
     def rank(record: SequenceRecord) -> bytes:
         return hashlib.sha256(f"{seed}\n{record.name}".encode(errors="surrogateescape")).digest()

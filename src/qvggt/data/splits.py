@@ -65,7 +65,8 @@ def check_split(dataset: str, split: str) -> None:
     reason = RESERVED.get(dataset, {}).get(split)
     if reason is not None:
         raise QvggtError(
-            f"the {dataset} split {split!r} {reason}, so figures on it are not valid: evaluate on another split"
+            f"the {dataset} split {split!r} {reason}, so figures on it are not valid: evaluate on another split "
+            "(--split)"
         )
 
 
@@ -87,7 +88,7 @@ def check_disjoint(
         if not seen.scenes and seen.split in (None, split):
             raise QvggtError(
                 f"{model} was calibrated on {dataset}, split {split!r}, so figures on it would flatter the model: "
-                "evaluate on another split"
+                "evaluate on another split (--split)"
             )
         shared = sorted(set(seen.scenes) & set(scenes))
         if shared:

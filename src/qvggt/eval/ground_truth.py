@@ -17,7 +17,9 @@ T = TypeVar("T")
 def require(value: T | None, scene: Scene, what: str, protocol: str) -> T:
     """Return a value that a protocol needs, or raise QvggtError if it is None."""
     if value is None:
-        raise QvggtError(f"scene {scene.name} has no {what}, which {protocol} needs: choose another protocol")
+        raise QvggtError(
+            f"scene {scene.name} has no {what}, which {protocol} needs: choose another protocol (--protocol)"
+        )
     return value
 
 

@@ -98,9 +98,9 @@ def plan_evaluation(dataset: str, split: str | None, protocols: Sequence[str], s
     if not candidates:
         longest = max((len(record.frames) for record in records), default=0)
         raise QvggtError(
-            f"no scene of {dataset} is in {selection.id_map}: give the id map of this dataset and split"
+            f"no scene of {dataset} is in {selection.id_map}: give the id map of this dataset and split (--id-map)"
             if known
-            else f"no scene of {dataset} has {choice.count} frames: ask for at most {longest}"
+            else f"no scene of {dataset} has {choice.count} frames: ask for at most {longest} (--frames)"
         )
     if selection.id_map is not None and not known:
         save_id_map(selection.id_map, drawn, records)
@@ -127,5 +127,7 @@ def _protocols(names: Sequence[str]) -> tuple[Protocol, ...]:
     for protocol in protocols:
         other = first_of.setdefault(type(protocol), protocol)
         if other is not protocol:
-            raise QvggtError(f"{other.name} and {protocol.name} report the same metrics: evaluate them in two runs")
+            raise QvggtError(
+                f"{other.name} and {protocol.name} report the same metrics: evaluate them in two runs (--protocol)"
+            )
     return protocols

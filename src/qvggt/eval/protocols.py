@@ -107,7 +107,8 @@ def measure(scene: Scene, prediction: Prediction, protocols: Sequence[Protocol])
         for key in keys:
             if key in reporter:
                 raise QvggtError(
-                    f"{reporter[key]} and {protocol.name} report the same metric: evaluate them in two runs"
+                    f"{reporter[key]} and {protocol.name} report the same metric: evaluate them in two runs "
+                    "(--protocol)"
                 )
             reporter[key] = protocol.name
         values |= found

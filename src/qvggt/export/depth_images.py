@@ -83,7 +83,7 @@ def depth_frames(
     """Yield the depth [H, W] of all or some frames, and where it is valid; see ``valid_depth``."""
     depth = prediction.depth
     if depth is None:
-        raise QvggtError("the prediction has no depth: reconstruct with the depth head (heads=camera,depth)")
+        raise QvggtError("the prediction has no depth: reconstruct with the depth head (--heads camera depth)")
     for frame in range(len(depth)) if frames is None else frames:
         values = depth[frame]
         yield values, np.isfinite(values) & (values > 0) & frame_photo_mask(prediction, frame)

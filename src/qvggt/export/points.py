@@ -108,11 +108,17 @@ def _confidence(prediction: Prediction, source: PointsFrom) -> np.ndarray:
     """Return the confidence [S, H, W] of the points, 1 if there is none, after checking that they can be computed."""
     if source == "head":
         if prediction.world_points is None:
-            raise QvggtError("the prediction has no world points: run the point head or take points from depth")
+            raise QvggtError(
+                "the prediction has no world points: run the point head or take points from depth (--heads point, "
+                "--points-from depth)"
+            )
         confidence = prediction.world_points_conf
     else:
         if prediction.depth is None:
-            raise QvggtError("the prediction has no depth: run the depth head or take points from the point head")
+            raise QvggtError(
+                "the prediction has no depth: run the depth head or take points from the point head (--heads depth, "
+                "--points-from head)"
+            )
         cameras_of(prediction)
         confidence = prediction.depth_conf
     count, _, height, width = prediction.images.shape

@@ -77,7 +77,7 @@ def fitting_divisor(needed: DecodingBytes, max_bytes: int | None, divisors: Sequ
     least = -(-needed.at(divisors[-1]) // 10**6)
     raise TooLittleMemoryError(
         f"{label} needs {least} MB to decode, and the memory limit leaves {max(0, max_bytes) // 10**6} MB: "
-        "allow more, or give a smaller copy of it"
+        "allow more (--memory), or give a smaller copy of it"
     )
 
 

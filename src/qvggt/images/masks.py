@@ -33,7 +33,8 @@ def find_masks(folder: PathLike) -> dict[str, Path]:
     paths = sorted((path for path in folder.rglob("*") if suffix(path) in IMAGE_SUFFIXES), key=natural_key)
     if not paths:
         raise QvggtError(
-            f"the folder of masks {quote(folder)} contains no images: expected one for each photograph, of its name"
+            f"the folder of masks {quote(folder)} contains no images: expected one for each photograph, of its name "
+            "(--masks)"
         )
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in reversed(paths)}
 
@@ -64,7 +65,9 @@ def load_masks(folder: PathLike, images: ImageSet) -> np.ndarray:
         if path is not None:
             masks[index] = _mapped(path, images.maps[index], masks.shape[1:])
     if not masks.any():
-        raise QvggtError(f"the masks in {quote(folder)} keep nothing: pixels to keep must be white (255 of 255)")
+        raise QvggtError(
+            f"the masks in {quote(folder)} keep nothing: pixels to keep must be white, 255 of 255 (--masks)"
+        )
     return masks
 
 

@@ -295,6 +295,6 @@ def _too_large(model: ModelSize, least: MemoryPlan, limit_bytes: int) -> str:
     needed = size_text(least.peak_bytes * 1.005)  # rounded up, or the figure itself might be refused
     return (
         f"{total} frames of {least.size.width_px}x{least.size.height_px} px need at least {needed}, more than the "
-        f"{size_text(limit_bytes)} allowed: raise the limit, use fewer frames, or {way} "
+        f"{size_text(limit_bytes)} allowed: raise the limit (--memory), use fewer frames (--frames), or {way} "
         "(qvggt doctor says what fits here)"
     )

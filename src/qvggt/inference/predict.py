@@ -73,7 +73,8 @@ def predict(
     broken = sorted(name for name, value in result.items() if not bool(value.isfinite().all()))
     if broken and finite:
         raise QvggtError(
-            f"the model's {broken[0]} is not finite: use intact weights, or a compute mode with a wider range of values"
+            f"the model's {broken[0]} is not finite: use intact weights, or a compute mode with a wider range "
+            "of values (--compute float32)"
         )
     return as_prediction(result, images)
 

@@ -81,7 +81,8 @@ def _results(ray: Any, actors: Sequence[Any], tasks: Sequence[Task]) -> Generato
             raise error.cause from error
         except ray.exceptions.RayError:
             result = QvggtError(
-                f"{1 + _RETRIES} workers died on it, probably because memory ran out: use fewer workers or frames"
+                f"{1 + _RETRIES} workers died on it, probably because memory ran out: use fewer workers or frames "
+                "(--workers, --frames)"
             )
         yield task, result
 
@@ -95,8 +96,8 @@ def _worker_count(ray: Any, needs: Mapping[str, int], most: int | None) -> int:
     what = f"{needs['CPU']} CPUs{', a GPU' if needs['GPU'] else ''}{memory}"
     if count == 0:
         raise QvggtError(
-            f"no machine of the Ray cluster has room for a worker, which takes {what}: use fewer threads or frames, or "
-            "a smaller model"
+            f"no machine of the Ray cluster has room for a worker, which takes {what}: use fewer threads or frames "
+            "(--threads, --frames), or a smaller model"
         )
     if most is not None and most > count:
         log.warning("%d workers fit the Ray cluster, not %d: each takes %s", count, most, what)

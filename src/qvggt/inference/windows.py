@@ -26,7 +26,8 @@ def check_window_heads(heads: Collection[Head]) -> None:
     """Raise ``QvggtError`` unless the heads include those that window alignment needs, camera and depth."""
     if not set(HEADS_FOR["depth"]) <= set(heads):
         raise QvggtError(
-            f"window alignment needs the camera and depth heads, got {', '.join(heads) or 'none'}: enable both"
+            f"window alignment needs the camera and depth heads, got {', '.join(heads) or 'none'}: "
+            "enable both (--heads camera depth)"
         )
 
 

@@ -272,7 +272,11 @@ def _too_small(storage: Storage, budget: Budget, least: int) -> str:
         asked, needed = f"{budget.average_bits:g} average bits", f"{possible:g}"
     else:
         asked, needed = f"{budget.max_bytes} bytes", f"{least + storage.other_bytes}"
-    return f"{asked} are too few for the measured schemes: allow at least {needed}, or measure schemes with fewer bits"
+    option = "--average-bits" if budget.average_bits is not None else "--max-bytes"
+    return (
+        f"{asked} are too few for the measured schemes: allow at least {needed} ({option}), or measure schemes with "
+        "fewer bits"
+    )
 
 
 def _check_same_model(report: SensitivityReport, storage: Storage) -> None:

@@ -105,11 +105,11 @@ class Method:
         if unknown:
             choice = f"choose from {', '.join(self.stages)}" if self.stages else "this method has none"
             nearest = did_you_mean(unknown[0], self.stages)
-            raise QvggtError(f"there is no stage {unknown[0]!r} to leave out: {choice}{nearest}")
+            raise QvggtError(f"there is no stage {unknown[0]!r} to leave out: {choice} (--without){nearest}")
         if options.activation_bits and not self.rounds_activations:
-            raise QvggtError("this method does not round activations: choose smoothquant or quarot for activation bits")
+            raise QvggtError("this method does not round activations: choose --method smoothquant or quarot for that")
         if isinstance(options.scheme, Scheme) and options.scheme.rotation:
-            raise QvggtError("rotation cannot be set in the scheme of a calibrated method: choose quarot for rotation")
+            raise QvggtError("rotation cannot be set in the scheme of a calibrated method: choose --method quarot")
 
     @property
     def token_classes(self) -> tuple[TokenClass, ...]:

@@ -23,7 +23,7 @@ def refuse_budget(options: QuantizeOptions) -> None:
     if options.average_bits is not None or options.max_bytes is not None or options.sensitivities is not None:
         raise QvggtError(
             "this method gives every layer the same scheme and cannot use a budget or sensitivities: "
-            "choose qvggt or qvggt+ for that"
+            "choose qvggt or qvggt+ for that (--method)"
         )
 
 

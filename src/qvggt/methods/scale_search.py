@@ -115,7 +115,9 @@ def search_scales(context: UnitContext, options: SearchOptions) -> ScaledUnit:
     """
     rotated = [layer for layer, scheme in context.schemes.items() if scheme.rotation]
     if rotated:
-        raise QvggtError(f"{rotated[0]} has a rotated scheme, but scales are searched per input channel: use gptq")
+        raise QvggtError(
+            f"{rotated[0]} has a rotated scheme, but scales are searched per input channel: use --method gptq"
+        )
     model, module = context.model, context.model.get_submodule(context.unit.module)
     paths = {LayerId(path.consumer): path for path in scale_paths(module, context.unit.module)}
     found: dict[LayerId, Candidate] = {}

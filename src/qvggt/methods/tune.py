@@ -103,7 +103,9 @@ def tune(
             target = _outputs(teacher, images, frames)
         loss = tuning_loss(student(images, frames), target, options.pose_weight)
         if not math.isfinite(float(loss.detach())):
-            raise QvggtError("tuning diverged: the loss is not finite, lower the learning rates")
+            raise QvggtError(
+                "tuning diverged: the loss is not finite; lower the learning rates, or leave it out (--without tune)"
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -235,7 +235,7 @@ def to_stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     if not stored.is_meta and stored.numel() and not bool(torch.isfinite(torch.stack(torch.aminmax(stored))).all()):
         raise QvggtError(
             f"{name} has NaN, infinity, or a number too large for {str(dtype).removeprefix('torch.')}: "
-            "use an intact checkpoint, or another float type"
+            "use an intact checkpoint, or another float type (--float-type)"
         )
     return stored
 

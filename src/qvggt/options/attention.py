@@ -65,17 +65,25 @@ class AttentionOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         if not self.choices or "exact" in self.choices:
-            raise QvggtError("give kinds of attention to measure other than exact: frame, or 'pooled 2' and the like")
+            raise QvggtError(
+                "give kinds of attention to measure other than exact: frame, or 'pooled 2' and the like "
+                "(--attention-choices)"
+            )
         for choice in self.choices:
             BlockAttention.parse(choice)
         if self.max_loss is not None and self.max_share is not None:
-            raise QvggtError("a loss and a share of the products are two targets for one plan: give one of them")
+            raise QvggtError(
+                "a loss and a share of the products are two targets for one plan: give one of them (--max-loss, "
+                "--products)"
+            )
         if self.max_loss is not None and not 0 <= self.max_loss < float("inf"):
-            raise QvggtError(f"the largest loss of a plan must be at least 0, got {self.max_loss}")
+            raise QvggtError(f"the largest loss of a plan must be at least 0, got {self.max_loss} (--max-loss)")
         if self.max_share is not None and not 0 < self.max_share <= 1:
-            raise QvggtError(f"the share of the attention products must be above 0 and at most 1, got {self.max_share}")
+            raise QvggtError(
+                f"the share of the attention products must be above 0 and at most 1, got {self.max_share} (--products)"
+            )
         if self.min_frames is not None and self.min_frames < 1:
-            raise QvggtError(f"the fewest frames of a plan must be at least 1, got {self.min_frames}")
+            raise QvggtError(f"the fewest frames of a plan must be at least 1, got {self.min_frames} (--min-frames)")
         check_choice("supervision", self.supervision, Supervision)
 
     @property

@@ -41,7 +41,9 @@ class Selection:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.frames is not None and self.every is not None:
-            raise QvggtError("a number of frames and a step between frames exclude each other: give one of them")
+            raise QvggtError(
+                "a number of frames and a step between frames exclude each other: give one of them (--frames, --every)"
+            )
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class RunOptions:
         check_choice("compute mode", self.compute, Compute)
         attention_of(self.global_attention)
         if self.threads < 1 or (self.workers is not None and self.workers < 1):
-            raise QvggtError("an evaluation needs at least one thread and one worker")
+            raise QvggtError("an evaluation needs at least one thread and one worker (--threads, --workers)")
         InferenceOptions(self.dense_frames, self.windows)  # raises for impossible ones
 
     @property
@@ -145,4 +147,6 @@ class BenchOptions:
         for attention in self.global_attention:
             attention_of(attention)
         if not self.frames or min(*self.frames, self.size_px, self.repeats, threads) < 1:
-            raise QvggtError("frames, size, repeats and threads must all be at least 1")
+            raise QvggtError(
+                "frames, size, repeats and threads must all be at least 1 (--frames, --size, --repeats, --threads)"
+            )

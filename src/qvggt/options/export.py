@@ -95,4 +95,6 @@ class FormatOptions:
         if self.max_points is not None and self.max_points < 1:
             raise QvggtError(f"the number of points must be at least 1, got {self.max_points} (--max-points)")
         if self.drop_percent is not None and not 0 <= self.drop_percent <= 100:
-            raise QvggtError(f"the percentage of pixels to drop must be in 0..100, got {self.drop_percent}")
+            raise QvggtError(
+                f"the percentage of pixels to drop must be in 0..100, got {self.drop_percent} (--drop-percent)"
+            )

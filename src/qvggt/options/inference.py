@@ -74,9 +74,9 @@ class ImageOptions:
             raise QvggtError(f"the image size must be a positive multiple of the patch {self.patch}, not {self.size}")
         check_choice("image mode", self.mode, ImageMode)
         if self.fps is not None and not 0 < self.fps < float("inf"):
-            raise QvggtError(f"the frames per second must be above 0, not {self.fps}")
+            raise QvggtError(f"the frames per second must be above 0, not {self.fps} (--fps)")
         if self.frames is not None and self.frames < 1:
-            raise QvggtError(f"the number of frames must be at least 1, not {self.frames}")
+            raise QvggtError(f"the number of frames must be at least 1, not {self.frames} (--frames)")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class FrameOptions:
         check_fields(self)
         check_choice("format", self.format, PictureFormat)
         if self.number < 1:
-            raise QvggtError(f"the number of frames must be at least 1, not {self.number}")
+            raise QvggtError(f"the number of frames must be at least 1, not {self.number} (--number)")
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,11 @@ class WindowOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.frames < 2:
-            raise QvggtError(f"a window needs at least 2 frames, not {self.frames}")
+            raise QvggtError(f"a window needs at least 2 frames, not {self.frames} (--window)")
         if not 1 <= self.shared < self.frames:
             raise QvggtError(
-                f"windows of {self.frames} frames can overlap by 1 to {self.frames - 1} frames, not by {self.shared}"
+                f"windows of {self.frames} frames can overlap by 1 to {self.frames - 1} frames, not by {self.shared} "
+                "(--overlap)"
             )
 
     @classmethod
@@ -170,9 +171,11 @@ class InferenceOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.dense_frames < 1:
-            raise QvggtError(f"the frames per step of the dense heads must be at least 1, got {self.dense_frames}")
+            raise QvggtError(
+                f"the frames per step of the dense heads must be at least 1, got {self.dense_frames} (--dense-frames)"
+            )
         if self.memory_bytes is not None and self.memory_bytes < 1:
-            raise QvggtError(f"the memory limit must be above 0 bytes, got {self.memory_bytes}")
+            raise QvggtError(f"the memory limit must be above 0 bytes, got {self.memory_bytes} (--memory)")
         if self.chunk_tokens is not None and self.chunk_tokens < 1:
             raise QvggtError(f"chunks need at least 1 token, got {self.chunk_tokens}")
 
@@ -211,6 +214,8 @@ class ExportOptions:
         for name in self.files:
             check_choice("file", name, ResultFile)
         if self.max_points < 1:
-            raise QvggtError(f"the number of points must be at least 1, got {self.max_points}")
+            raise QvggtError(f"the number of points must be at least 1, got {self.max_points} (--max-points)")
         if not 0 <= self.drop_percent <= 100:
-            raise QvggtError(f"the percentage of pixels to drop must be in 0..100, got {self.drop_percent}")
+            raise QvggtError(
+                f"the percentage of pixels to drop must be in 0..100, got {self.drop_percent} (--drop-percent)"
+            )

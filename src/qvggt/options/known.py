@@ -63,9 +63,9 @@ class KnownDistance:
     def __post_init__(self) -> None:
         check_fields(self)
         if not (math.isfinite(self.meters) and self.meters > 0):
-            raise QvggtError(f"a known distance must be a finite length above 0, got {self.meters} m")
+            raise QvggtError(f"a known distance must be a finite length above 0, got {self.meters} m (--scale)")
         if self.first == self.second:
-            raise QvggtError(f"a distance needs two places, got {self.first.frame!r} twice")
+            raise QvggtError(f"a distance needs two places, got {self.first.frame!r} twice (--scale)")
 
     @classmethod
     def of(cls, text: str) -> KnownDistance:
@@ -80,7 +80,7 @@ class KnownDistance:
             units = ", ".join(_METERS)
             raise QvggtError(
                 f"invalid distance {text!r}: expected two frames and a length in {units}, "
-                "e.g. a.jpg:b.jpg=1.5m between cameras or a.jpg@640,360:b.jpg@100,200=80cm between pixels"
+                "e.g. a.jpg:b.jpg=1.5m between cameras or a.jpg@640,360:b.jpg@100,200=80cm between pixels (--scale)"
             )
         return cls(Place.of(ends[0]), Place.of(ends[1]), float(found[1]) * _METERS[found[2]])
 

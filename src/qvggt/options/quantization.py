@@ -50,7 +50,7 @@ class CalibrationOptions:
         if self.scenes < 2 or self.frames < 1:
             raise QvggtError(
                 f"calibration needs at least 2 scenes of at least 1 frame (some are held out), "
-                f"not {self.scenes} of {self.frames}"
+                f"not {self.scenes} of {self.frames} (--calib-scenes, --calib-frames)"
             )
 
 
@@ -107,9 +107,13 @@ class QuantizeOptions:
             parse_token_classes(self.tokens)
         check_choice("supervision", self.supervision, Supervision)
         if self.attention_plan is not None and not isinstance(attention_of(self.attention_plan), AttentionPlan):
-            raise QvggtError(f"expected an attention plan, got {self.attention_plan!r}: give a preset or a file")
+            raise QvggtError(
+                f"expected an attention plan, got {self.attention_plan!r}: give a preset or a file (--attention-plan)"
+            )
         if self.average_bits is not None and self.max_bytes is not None:
-            raise QvggtError("average bits and bytes are two budgets for one thing: give one of them")
+            raise QvggtError(
+                "average bits and bytes are two budgets for one thing: give one of them (--average-bits, --max-bytes)"
+            )
 
     def layers_json(self) -> dict[str, Any]:
         """Return the options that matter to every method, as JSON-ready values."""
@@ -168,7 +172,9 @@ class CompareOptions:
             if not values:
                 raise QvggtError(f"there is nothing to compare: give at least one {name}")
         if not isinstance(self.base.scheme, Scheme):
-            raise QvggtError("methods are compared on integer weights: give a scheme of 2 to 8 bits as the base")
+            raise QvggtError(
+                "methods are compared on integer weights: give a scheme of 2 to 8 bits as the base (--bits)"
+            )
         for bits in self.bits:
             replace(self.base.scheme, bits=bits)  # raises for impossible widths
 

@@ -40,7 +40,9 @@ class Surfaces:
         depth = prediction.depth
         if depth is None:
             if prediction.world_points is None:
-                raise QvggtError("the prediction has neither depth nor world points: reconstruct with one of them")
+                raise QvggtError(
+                    "the prediction has neither depth nor world points: reconstruct with one of them (--heads depth)"
+                )
             forward = cameras[:, 2].astype(np.float32)
             depth = np.einsum("shwi,si->shw", prediction.world_points, forward[:, :3]) + forward[:, 3, None, None]
         return cls(cameras, intrinsics, depth, prediction)

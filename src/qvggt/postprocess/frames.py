@@ -47,7 +47,7 @@ def cameras_of(prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
         QvggtError: if the prediction has no cameras, or cameras that are not finite.
     """
     if prediction.cam_from_world is None or prediction.intrinsics is None:
-        raise QvggtError("the prediction has no cameras: reconstruct with the camera head (heads=camera,depth)")
+        raise QvggtError("the prediction has no cameras: reconstruct with the camera head (--heads camera depth)")
     cameras, intrinsics = prediction.cam_from_world.astype(np.float64), prediction.intrinsics.astype(np.float64)
     finite = np.isfinite(cameras).all((1, 2)) & np.isfinite(intrinsics).all((1, 2))
     if not finite.all():

@@ -172,7 +172,9 @@ def _grid_over(low: Tensor, high: Tensor, scheme: Scheme, scale_dtype: torch.dty
 def _rounded_up(step: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the smallest positive number of ``dtype`` that is not below the step."""
     if bool((step > torch.finfo(dtype).max).any()):
-        raise QvggtError(f"weights are too large for scales in {str(dtype).removeprefix('torch.')}: choose float32")
+        raise QvggtError(
+            f"weights are too large for scales in {str(dtype).removeprefix('torch.')}: choose float32 (--float-type)"
+        )
     stored = step.abs().to(dtype)  # a copy; abs turns -0.0 into 0.0, whose bits are 0
     bits = stored.view(torch.int32 if dtype == torch.float32 else torch.int16)
     # Incrementing the bits of a non-negative float gives the next larger float.

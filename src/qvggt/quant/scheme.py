@@ -46,10 +46,13 @@ class Scheme:
 
     def __post_init__(self) -> None:
         if not _is_whole(self.bits) or not MIN_BITS <= self.bits <= MAX_BITS:
-            raise QvggtError(f"bits must be a whole number from {MIN_BITS} to {MAX_BITS}, got {self.bits!r}")
+            raise QvggtError(
+                f"bits must be a whole number from {MIN_BITS} to {MAX_BITS}, got {self.bits!r} (--bits, --conv-bits)"
+            )
         if not _is_whole(self.group_size) or (self.group_size < 1 and self.group_size != PER_CHANNEL):
             raise QvggtError(
-                f"group size must be a positive whole number, or -1 for one scale per channel, got {self.group_size!r}"
+                f"group size must be a positive whole number, or -1 for one scale per channel, got {self.group_size!r} "
+                "(--group-size)"
             )
         if not isinstance(self.symmetric, bool):
             raise QvggtError(f"symmetric must be true or false, got {self.symmetric!r}")
@@ -60,7 +63,7 @@ class Scheme:
         ):
             raise QvggtError(
                 f"activation bits must be a whole number from {MIN_ACTIVATION_BITS} to {MAX_BITS}, or none, "
-                f"got {self.activation_bits!r}"
+                f"got {self.activation_bits!r} (--activation-bits)"
             )
         if not isinstance(self.rotation, bool):
             raise QvggtError(f"rotation must be true or false, got {self.rotation!r}")

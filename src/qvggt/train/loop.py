@@ -202,7 +202,9 @@ class Run:
 
     def _restore(self, state: dict[str, Any], path: Path) -> None:
         if json.dumps(state["recipe"]) != json.dumps(recipe_json(self.recipe)):
-            raise QvggtError(f"{str(path)!r} belongs to another recipe; give another folder, or move it away")
+            raise QvggtError(
+                f"{str(path)!r} belongs to another recipe; give another folder, or move it away (--output)"
+            )
         self.optimizer.load(state)
         self.step, self.images, self.seconds = int(state["step"]), int(state["images"]), float(state["seconds"])
         self.sums, self.count = dict(state["sums"]), int(state["count"])

@@ -19,7 +19,13 @@ from qvggt.data.rooms.scene import RoomFamily
 from qvggt.options.messages import did_you_mean
 from qvggt.types import QvggtError, Scene
 
-__all__ = ["SPLITS", "RoomBatch", "RoomFamily", "RoomSplit", "choose_rooms", "load_rooms", "render_rooms", "room_scene"]
+__all__ = [
+    "MOST_FRAMES", "SPLITS", "RoomBatch", "RoomFamily", "RoomSplit", "check_frames", "choose_rooms", "load_rooms",
+    "render_rooms", "room_scene",
+]  # fmt: skip
+
+MOST_FRAMES = 1000
+"""Most frames of a room, on one path of its camera."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,12 @@ def load_rooms(
     )
 
 
+def check_frames(frames: int | None) -> None:
+    """Raise QvggtError if a room cannot have so many frames; None is its split's own number."""
+    if frames is not None and not 1 <= frames <= MOST_FRAMES:
+        raise QvggtError(f"a room has 1 to {MOST_FRAMES} frames, not {frames} (--frames, --calib-frames)")
+
+
 def choose_rooms(
     split: str, scenes: int | None = None, frames: int | None = None, landmarks: float | None = None
 ) -> RoomSplit:
@@ -179,12 +191,14 @@ def choose_rooms(
         nearest = did_you_mean(split, SPLITS)
         raise QvggtError(f"there is no rooms split {split!r}: choose one of {', '.join(SPLITS)}{nearest}")
     part = SPLITS[split]
-    if scenes is not None and not 0 <= scenes <= part.scenes:
-        raise QvggtError(f"the rooms split {split!r} has {part.scenes} scenes, not {scenes}: ask for at most that many")
-    if frames is not None and frames < 1:
-        raise QvggtError(f"a room needs at least 1 frame, not {frames}")
+    if scenes is not None and not 1 <= scenes <= part.scenes:
+        raise QvggtError(
+            f"the rooms split {split!r} has {part.scenes} scenes, not {scenes}: ask for 1 or more, at most that many "
+            "(--scenes)"
+        )
+    check_frames(frames)
     if landmarks is not None and not 0.0 <= landmarks <= 1.0:
-        raise QvggtError(f"the landmarks of rooms must lie in 0..1, not at {landmarks}")
+        raise QvggtError(f"the landmarks of rooms must lie in 0..1, not at {landmarks} (--landmarks)")
     return RoomSplit(
         part.family if landmarks is None else replace(part.family, landmarks=landmarks),
         part.first_seed,

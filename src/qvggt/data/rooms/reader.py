@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qvggt.data.dataset import SequenceRecord, chosen_frames
-from qvggt.data.rooms.family import SPLITS, room_scene
+from qvggt.data.rooms.family import SPLITS, check_frames, room_scene
 from qvggt.options import ImageOptions
 from qvggt.options.messages import did_you_mean
 from qvggt.types import QvggtError, Scene
@@ -26,7 +26,7 @@ class RoomsReader:
         frames: least number of frames of a room; more than the split's own number make the camera's path longer.
 
     Raises:
-        QvggtError: there is no such split, or ``landmarks`` is out of range.
+        QvggtError: there is no such split, or ``landmarks`` or ``frames`` is out of range.
     """
 
     name = "rooms"
@@ -35,13 +35,14 @@ class RoomsReader:
         if split not in SPLITS:
             nearest = did_you_mean(split, SPLITS)
             raise QvggtError(f"rooms has no split {split!r}: choose one of {', '.join(SPLITS)}{nearest}")
+        check_frames(frames)
         self.split = split
         self._part = SPLITS[split]
         self._family = self._part.family
         self._frames = max(self._part.frames, frames or 0)
         if landmarks is not None:
             if not 0.0 <= landmarks <= 1.0:
-                raise QvggtError(f"landmarks must lie in 0..1, not {landmarks}")
+                raise QvggtError(f"landmarks must lie in 0..1, not {landmarks} (--landmarks)")
             self._family = replace(self._family, landmarks=landmarks)
         self.landmarks = self._family.landmarks
 
@@ -52,7 +53,9 @@ class RoomsReader:
             QvggtError: the split is ``train``, which never ends.
         """
         if self.split == "train":
-            raise QvggtError("the rooms split 'train' never ends, so it cannot be listed: choose another split")
+            raise QvggtError(
+                "the rooms split 'train' never ends, so it cannot be listed: choose another split (--split)"
+            )
         frames = tuple(str(index) for index in range(self._frames))
         return tuple(SequenceRecord(f"{self.split}/{index:05d}", frames, _GROUP) for index in range(self._part.scenes))
 
