@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 
 from qvggt.api.export import export
-from qvggt.export.result import Result, ResultInfo, open_result, save_result
+from qvggt.export.gltf import linear_from_srgb
+from qvggt.export.result import Result, ResultInfo, open_result, save_result, write_result
+from qvggt.export.splat import SH_DEGREE_0
 from qvggt.export.views import undistorted_image
-from qvggt.options import FormatOptions
+from qvggt.options import ExportOptions, FormatOptions
 from qvggt.postprocess.distortion import Lens
 from qvggt.types import FrameMap, QvggtError
 
@@ -86,6 +88,46 @@ def test_points_project_onto_their_colors_in_undistorted_images(room, tmp_path, 
             np.testing.assert_allclose(image.project_point(point.xyz), seen, atol=0.05)
         ray = point.xyz[:2] / point.xyz[2]
         assert np.abs(point.color - checkers(ray[None])[0]).max() < 25
+
+
+@pytest.mark.parametrize("kind", ["ply", "splat", "glb"])
+def test_points_without_images_are_where_the_lens_saw_them(room, tmp_path, kind):
+    trimesh = pytest.importorskip("trimesh")
+    opened = result(room, tmp_path, -0.1)
+
+    def errors(folder, **options):
+        report = export(opened, tmp_path / folder, kind, FormatOptions(drop_percent=0, **options))
+        (file,) = (tmp_path / folder / name for name in report.files if name != "export.json")
+        scene = trimesh.load(file)
+        if kind == "glb":
+            scene = next(each for each in scene.geometry.values() if isinstance(each, trimesh.PointCloud))
+        points = np.asarray(scene.vertices)
+        if kind == "splat":
+            vertex = scene.metadata["_ply_raw"]["vertex"]["data"]
+            colors = np.stack([vertex[f"f_dc_{index}"] for index in range(3)], -1).reshape(-1, 3) * SH_DEGREE_0 + 0.5
+        else:
+            colors = np.asarray(scene.colors)[:, :3] / 255
+        expected = checkers(points[:, :2] / points[:, 2:]) / 255
+        if kind == "glb":
+            expected = linear_from_srgb(expected)
+        outer = np.abs(points[:, :2] / points[:, 2:]).max(1) > 0.35
+        return report, np.abs(colors - expected)[outer].mean()
+
+    report, straight = errors("straight")
+    assert report.undistorted == 1
+    report, kept = errors("kept", keep_distortion=True)
+    assert report.undistorted is None
+    assert straight < 0.6 * kept
+
+
+def test_the_files_of_a_result_have_the_points_of_its_exports(room, tmp_path):
+    opened = result(room, tmp_path, -0.1)
+    info = replace(opened.info, drop_percent=0.0)
+    (tmp_path / "written").mkdir()
+    write_result(opened.prediction, info, tmp_path / "written", files=("points.ply", "scene.glb"))
+    for kind, name in (("ply", "points.ply"), ("glb", "scene.glb")):
+        export(replace(opened, info=info), tmp_path / kind, kind, FormatOptions(max_points=ExportOptions.max_points))
+        assert (tmp_path / kind / name).read_bytes() == (tmp_path / "written" / name).read_bytes()
 
 
 def test_distortion_can_be_kept_and_then_files_are_copied(room, tmp_path):

@@ -43,6 +43,7 @@ def write_all(
     options: ExportOptions | None = None,
     caption: str = "",
     badges: Sequence[str] = (),
+    straight: Prediction | None = None,
 ) -> dict[str, Path]:
     """Write every file for which the prediction has the required outputs.
 
@@ -56,6 +57,7 @@ def write_all(
         options: see ``ExportOptions``.
         caption: line below the title of ``overview.png``.
         badges: warnings of a few words that stand beside it.
+        straight: the prediction without distortion of its lenses, for the points; None if they have none.
 
     Returns:
         The path of each file, keyed by its name inside ``folder``, in the order of writing.
@@ -66,7 +68,8 @@ def write_all(
     """
     options = options or ExportOptions()
     folder = make_folder(folder)
-    cloud = None if _OF_POINTS.isdisjoint(options.files) else _cloud(prediction, options)
+    scene = straight or prediction
+    cloud = None if _OF_POINTS.isdisjoint(options.files) else _cloud(scene, options)
     written: dict[str, Path] = {}
 
     def write(name: ResultFile, writer: Callable[[Path], None]) -> None:
@@ -77,7 +80,7 @@ def write_all(
     if cloud is not None:
         write("points.ply", lambda path: write_ply(path, cloud, options.unit))
     if cloud is not None or prediction.cam_from_world is not None:
-        write("scene.glb", lambda path: write_glb(path, prediction, cloud, options.unit))
+        write("scene.glb", lambda path: write_glb(path, scene, cloud, options.unit))
     if prediction.cam_from_world is not None:
         write("cameras.json", lambda path: write_cameras(path, prediction, options.unit))
     if prediction.depth is not None and "depth" in options.files:

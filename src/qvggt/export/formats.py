@@ -46,7 +46,7 @@ class ExportReport:
         format: of the files.
         unit: unit of lengths, ``model`` (unknown scale) or ``meter``.
         frames: number of frames.
-        undistorted: number of images that were undistorted.
+        undistorted: number of images that were undistorted, or whose points are those of the undistorted image.
         cameras: number of distinct cameras of a COLMAP model.
         points: number of points.
         observations: number of observations of the points by images.
@@ -98,6 +98,12 @@ class ExportJob:
         """The lens of each photograph that is undistorted."""
         none: list[Lens | None] = [None] * len(self.result.prediction.names)
         return none if self.options.keep_distortion else self.result.lenses()
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """The prediction, of lenses with distortion as if it were of undistorted photographs."""
+        prediction = self.result.prediction
+        return undistorted(prediction, self.lenses) if any(self.lenses) else prediction
 
     @property
     def unit(self) -> Unit:
@@ -166,9 +172,7 @@ def _undistorted(job: ExportJob) -> int | None:
 
 def _write_images(job: ExportJob, folder: Path) -> tuple[Prediction, list[View]]:
     """Write images and masks, and return the prediction with the intrinsics to export, and a view of each image."""
-    prediction, masks = job.result.prediction, None
-    if any(job.lenses):
-        prediction = undistorted(prediction, job.lenses)
+    prediction, masks = job.prediction, None
     if job.options.shared_camera:
         prediction = with_shared_intrinsics(prediction)
     if job.options.resolution == "processed":
@@ -187,15 +191,14 @@ def _cloud(job: ExportJob, prediction: Prediction) -> PointCloud:
 
 
 def _write_points(job: ExportJob, folder: Path) -> ExportReport:
-    prediction = job.result.prediction
-    cloud = _cloud(job, prediction)
+    cloud = _cloud(job, job.prediction)
     if job.format == "ply":
         write_ply(folder / "points.ply", cloud, job.unit)
     elif job.format == "splat":
         write_splat(folder / "splat.ply", cloud, job.unit)
     else:
-        write_glb(folder / "scene.glb", prediction, cloud, job.unit)
-    return replace(_report(job), points=len(cloud))
+        write_glb(folder / "scene.glb", job.prediction, cloud, job.unit)
+    return replace(_report(job), undistorted=_undistorted(job), points=len(cloud))
 
 
 def _write_trajectory(job: ExportJob, folder: Path) -> ExportReport:

@@ -20,7 +20,7 @@ from qvggt.files.read import read_json_object, reading
 from qvggt.images.files import quote
 from qvggt.options import RESULT_FILES, ExportOptions, ImageMode, PointsFrom, ResultFile, Unit
 from qvggt.options.checks import check_arguments
-from qvggt.postprocess.distortion import Lens
+from qvggt.postprocess.distortion import Lens, undistorted
 from qvggt.postprocess.frames import cameras_of, original_intrinsics
 from qvggt.postprocess.quality import assess, quality_details
 from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
@@ -113,16 +113,7 @@ class Result:
         Raises:
             QvggtError: ``result.json`` is damaged, or the prediction has no cameras.
         """
-        found: list[Lens | None] = [None] * len(self.prediction.names)
-        with reading(self.folder / INFO, "refine again"):
-            frames = {frame["name"]: frame for frame in self.info.details.get("refinement", {}).get("frames", ())}
-            for index, (name, frame) in enumerate(zip(self.prediction.names, self.prediction.maps, strict=True)):
-                focal = frames.get(name, {}).get("lens_focal_px")
-                if focal is not None:
-                    center = original_intrinsics(cameras_of(self.prediction)[1][index], frame)[:2, 2]
-                    radial = float(frames[name]["radial_distortion"])
-                    found[index] = Lens(np.array(focal, float).reshape(2), center, radial, frame.original_size)
-        return found
+        return _lenses(self.prediction, self.info, self.folder)
 
     def masks(self, folder: PathLike | None = None) -> Path | None:
         """Return the folder of the user's masks: the given one, or that of the reconstruction if it still exists."""
@@ -153,6 +144,19 @@ def open_result(path: PathLike) -> Result:
             raise QvggtError(f"{quote(folder)} has no {PREDICTION}: give a folder that qvggt reconstruct wrote")
     prediction = load_prediction(file)
     return Result(folder, prediction, _read_info(folder / INFO))
+
+
+def _lenses(prediction: Prediction, info: ResultInfo, folder: PathLike) -> list[Lens | None]:
+    found: list[Lens | None] = [None] * len(prediction.names)
+    with reading(Path(folder) / INFO, "refine again"):
+        frames = {frame["name"]: frame for frame in info.details.get("refinement", {}).get("frames", ())}
+        for index, (name, frame) in enumerate(zip(prediction.names, prediction.maps, strict=True)):
+            focal = frames.get(name, {}).get("lens_focal_px")
+            if focal is not None:
+                center = original_intrinsics(cameras_of(prediction)[1][index], frame)[:2, 2]
+                radial = float(frames[name]["radial_distortion"])
+                found[index] = Lens(np.array(focal, float).reshape(2), center, radial, frame.original_size)
+    return found
 
 
 def save_result(prediction: Prediction, info: ResultInfo, folder: PathLike) -> None:
@@ -189,6 +193,8 @@ def write_result(
 ) -> list[str]:
     """Write the files of a reconstruction into a folder and return their names; ``result.json`` is always written.
 
+    ``points.ply`` and ``scene.glb`` are free of the distortion that refinement found in lenses, as exports are.
+
     Raises:
         QvggtError: outputs that ``info.points_from`` needs are missing, or a file cannot be written.
     """
@@ -199,7 +205,9 @@ def write_result(
     for name in whole:
         save_prediction(prediction, Path(folder) / name, overwrite=True)
     _write_info(info, folder)
-    return [*whole, INFO, *write_all(prediction, folder, options, caption, badges=_badges(info))]
+    lenses = _lenses(prediction, info, folder)
+    straight = undistorted(prediction, lenses) if any(lenses) else None
+    return [*whole, INFO, *write_all(prediction, folder, options, caption, badges=_badges(info), straight=straight)]
 
 
 def save_files(
