@@ -6,19 +6,21 @@
 #
 # Not built where the project is developed, where no container runs.
 
-FROM python:3.12-slim AS source
+ARG PYTHON=3.12
+
+FROM python:${PYTHON}-slim AS source
 WORKDIR /source
 COPY . .
 RUN pip install --no-cache-dir build && python -m build --wheel --outdir /wheels
 
-FROM python:3.12-slim AS command
+FROM python:${PYTHON}-slim AS command
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # One layer, so that what is removed takes no space: PyTorch's C++ tests and headers, which nothing here uses.
 RUN pip install --no-cache-dir torch --index-url "$TORCH_INDEX" \
-    && cd /usr/local/lib/python3.12/site-packages/torch \
+    && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch" \
     && rm -rf test include \
     && find bin -type f ! -name torch_shm_manager -delete
 RUN --mount=type=bind,from=source,source=/wheels,target=/wheels \

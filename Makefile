@@ -4,9 +4,10 @@
 # make torture      kills, full disks, damaged files, long runs, threads: writes docs/reliability.md (half an hour)
 # make bench        products, and pieces of the model through other engines: figures under out/
 # make bench-gpu    tests, products and whole models on this machine's CUDA GPU: figures in out/gpu.json
-# make matrix      wheel and sdist, and the wheel in a fresh environment of every Python at hand: one table
+# make matrix      wheel and sdist, and the wheel tried in a fresh environment of every Python at hand: one table
 # make docs        the site, into out/site
-# All make their own .venv first; PYTHON chooses the interpreter, TORCH what pip installs for PyTorch.
+# All make their own environment first; PYTHON chooses the interpreter, TORCH what pip installs for PyTorch, PYTHONS
+# the versions of the matrix.
 
 PYTHON ?= python3
 VENV := .venv
@@ -48,9 +49,13 @@ bench: $(VENV)/.installed-bench
 bench-gpu: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/gpu.py --tests --json out/gpu.json
 
-matrix: $(VENV)/.torch
-	$(PIP) install --quiet build twine
-	$(BIN)/python scripts/matrix.py
+matrix: out/matrix/tools/.installed
+	out/matrix/tools/bin/python scripts/matrix.py $(if $(PYTHONS),--python $(PYTHONS))
+
+out/matrix/tools/.installed:
+	$(PYTHON) -m venv out/matrix/tools
+	out/matrix/tools/bin/python -m pip --disable-pip-version-check install --quiet build twine
+	touch $@
 
 $(VENV)/.torch:
 	$(PYTHON) scripts/make_venv.py $(VENV) $(TORCH)
