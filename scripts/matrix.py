@@ -1,6 +1,6 @@
 """Build wheel and sdist, check them, and try the wheel in a fresh environment of every Python that is at hand.
 
-    python scripts/matrix.py [--python 3.10 3.12] [--again] [--keep] [--minutes 30] [--page docs/install.md]
+    python scripts/matrix.py [--python 3.10 3.12] [--steps smoke demo] [--again] [--page docs/install.md]
 
 Pythons are looked for below ~/.pyenv, on PATH, and, if uv is installed, where uv has or can get them. The steps are
 those of ``scripts/trial.py``; one that fails stops no other. All goes into out/matrix: a log of each Python, and
@@ -42,6 +42,7 @@ def main() -> int:
     """Build, try every Python, print one table; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", nargs="+", default=VERSIONS, metavar="VERSION", help="default: 3.10 to 3.14")
+    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS, metavar="STEP", help="default: all")
     parser.add_argument("--again", action="store_true", help="try also what passed with the same wheel")
     parser.add_argument("--keep", action="store_true", help="keep the environments, up to 7 GB each")
     parser.add_argument("--minutes", type=float, default=30.0, help="limit of each step (default: 30)")
@@ -54,13 +55,12 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    rows = read_results()
     for version in options.python:
-        if options.again or not is_finished(rows.get(version), digest):
-            row = try_python(version, wheel, limit_s=60 * options.minutes, keep=options.keep)
+        if options.again or not is_finished(read_results().get(version), digest, options.steps):
+            row = try_python(version, wheel, options.steps, limit_s=60 * options.minutes, keep=options.keep)
             if row is not None:
-                rows[version] = {**row, "wheel": digest}
-                write_results(rows)
+                keep_row(version, {**row, "wheel": digest})
+    rows = read_results()
     current = {version: row for version, row in rows.items() if row["wheel"] == digest}
     tried = [version for version in VERSIONS if version in current or version in options.python]
     sys.stdout.write(table(tried, current))
@@ -79,7 +79,7 @@ def distributions() -> Path:
     return next(dist.glob("*.whl"))
 
 
-def try_python(version: str, wheel: Path, *, limit_s: float, keep: bool) -> Row | None:
+def try_python(version: str, wheel: Path, names: Iterable[str], *, limit_s: float, keep: bool) -> Row | None:
     """Install the wheel for one Python and take the steps outside the repository, or return None without the Python."""
     interpreter = find(version)
     if interpreter is None:
@@ -101,7 +101,7 @@ def try_python(version: str, wheel: Path, *, limit_s: float, keep: bool) -> Row 
             about = subprocess.run([python, "-c", ABOUT], capture_output=True, text=True, check=False).stdout.split()
             row["python"], row["torch"] = about or ("?", "?")
             row["bytes"] = sum(path.lstat().st_blocks * 512 for path in environment.rglob("*"))
-            for name, step in STEPS.items():
+            for name, step in ((name, STEPS[name]) for name in STEPS if name in names):
                 extras = [f"{wheel}[{','.join(step.extras)}]"] if step.extras else []
                 needed = [*extras, *step.packages]
                 take(
@@ -172,9 +172,9 @@ def runs(interpreter: str) -> bool:
     return subprocess.run([interpreter, "-c", ""], capture_output=True, check=False).returncode == 0
 
 
-def is_finished(row: Row | None, digest: str) -> bool:
-    """Return whether a row is of this wheel and needs no second try."""
-    return row is not None and row["wheel"] == digest and not is_failed(row)
+def is_finished(row: Row | None, digest: str, names: Iterable[str]) -> bool:
+    """Return whether a row is of this wheel, has these steps, and needs no second try."""
+    return row is not None and row["wheel"] == digest and row["steps"].keys() >= {*names} and not is_failed(row)
 
 
 def is_failed(row: Row | None) -> bool:
@@ -207,10 +207,14 @@ def read_results() -> dict[str, Row]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def write_results(rows: Mapping[str, Row]) -> None:
-    """Keep the rows, whole or not at all."""
+def keep_row(version: str, row: Row) -> None:
+    """Add a row to the results, with the earlier steps of the same wheel, whole or not at all."""
+    rows = read_results()
+    earlier = rows.get(version)
+    if earlier is not None and earlier["wheel"] == row["wheel"]:
+        row = {**row, "steps": {**earlier["steps"], **row["steps"]}}
     new = FOLDER / "results.json.new"
-    new.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    new.write_text(json.dumps({**rows, version: row}, indent=1), encoding="utf-8")
     new.replace(FOLDER / "results.json")
 
 

@@ -25,7 +25,7 @@ def tried(tmp_path, monkeypatch):
     """Return the versions that were tried, each of which passes in the place of a real trial."""
     calls = []
 
-    def try_python(version, wheel, **_):
+    def try_python(version, wheel, names, **_):
         calls.append(version)
         return None if version == "3.14" else {name: PASSED_ROW[name] for name in PASSED_ROW if name != "wheel"}
 
@@ -60,10 +60,22 @@ def test_a_failed_step_fails_the_call_and_is_tried_again(tried, monkeypatch):
     steps = {**PASSED_ROW["steps"], "app": ["timed out", 60.0], "ray": ["skipped", 0.1]}
     matrix.FOLDER.mkdir()
     digest = hashlib.sha256(b"wheel").hexdigest()
-    matrix.write_results({"3.12": {**PASSED_ROW, "wheel": digest, "steps": steps}})
-    monkeypatch.setattr(matrix, "try_python", lambda version, wheel, **_: {**PASSED_ROW, "steps": steps})
+    matrix.keep_row("3.12", {**PASSED_ROW, "wheel": digest, "steps": steps})
+    monkeypatch.setattr(matrix, "try_python", lambda version, wheel, names, **_: {**PASSED_ROW, "steps": steps})
     assert run(monkeypatch, "--python", "3.12") == 1
     assert json.loads((matrix.FOLDER / "results.json").read_text())["3.12"]["steps"]["app"][0] == "timed out"
+
+
+def test_keep_row__adds_steps_to_those_of_the_same_wheel(tried):
+    matrix.FOLDER.mkdir()
+    for wheel, name in (("a", "smoke"), ("a", "demo"), ("b", "app")):
+        matrix.keep_row("3.12", {**PASSED_ROW, "wheel": wheel, "steps": {name: ["passed", 1.0]}})
+        matrix.keep_row("3.13", {**PASSED_ROW, "wheel": "a", "steps": {name: ["passed", 1.0]}})
+    rows = matrix.read_results()
+    assert [list(rows[version]["steps"]) for version in ("3.12", "3.13")] == [["app"], ["smoke", "demo", "app"]]
+    assert matrix.is_finished(rows["3.13"], "a", ["demo", "app"])
+    assert not matrix.is_finished(rows["3.13"], "a", ["demo", "ray"])
+    assert not matrix.is_finished(rows["3.12"], "a", ["app"])
 
 
 def test_table__seconds_of_what_passed_and_words_for_the_rest(tmp_path):
