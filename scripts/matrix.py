@@ -65,7 +65,7 @@ def main() -> int:
     tried = [version for version in VERSIONS if version in current or version in options.python]
     sys.stdout.write(table(tried, current))
     if options.page is not None:
-        write_page(options.page, table([version for version in tried if version in current], current))
+        write_page(options.page, table([version for version in tried if version in current], current, times=False))
     return int(any(is_failed(current.get(version)) for version in options.python))
 
 
@@ -182,23 +182,24 @@ def is_failed(row: Row | None) -> bool:
     return row is not None and any(outcome in (FAILED, TIMED_OUT) for outcome, _ in row["steps"].values())
 
 
-def table(versions: Iterable[str], rows: Mapping[str, Row]) -> str:
-    """Return the rows as a table: seconds of what passed, else the outcome."""
+def table(versions: Iterable[str], rows: Mapping[str, Row], times: bool = True) -> str:
+    """Return the rows as a table: what became of each step, or the seconds of what passed."""
     names = (INSTALL, *STEPS)
-    lines = [("Python", "torch", "environment, GB", *(f"{name}, s" for name in names)), ("---",) * (len(names) + 3)]
+    unit = ", s" if times else ""
+    lines = [("Python", "torch", "environment, GB", *(name + unit for name in names)), ("---",) * (len(names) + 3)]
     for version in versions:
         if version not in rows:
             lines.append((version, "not found", *("",) * (len(names) + 1)))
             continue
         row, steps = rows[version], rows[version]["steps"]
-        cells = (cell(*steps[name]) if name in steps else "" for name in names)
+        cells = (cell(*steps[name], times) if name in steps else "" for name in names)
         lines.append((row["python"], row["torch"], f"{row['bytes'] / 1e9:.1f}", *cells))
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def cell(outcome: str, seconds: float) -> str:
-    """Return a step's seconds if it passed, else its outcome."""
-    return f"{seconds:.0f}" if outcome == PASSED else outcome
+def cell(outcome: str, seconds: float, times: bool) -> str:
+    """Return a step's outcome, or its seconds if it passed."""
+    return f"{seconds:.0f}" if times and outcome == PASSED else outcome
 
 
 def read_results() -> dict[str, Row]:

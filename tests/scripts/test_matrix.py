@@ -84,6 +84,8 @@ def test_table__seconds_of_what_passed_and_words_for_the_rest(tmp_path):
     assert len({line.count("|") for line in lines}) == 1
     assert lines[2].startswith("| 3.10 | not found |")
     assert lines[3].startswith("| 3.11.7 | 2.13.0+cpu | 1.5 | 31 | failed |")
+    shown = matrix.table(["3.11"], {"3.11": {**PASSED_ROW, "steps": steps}}, times=False)
+    assert shown.splitlines()[2].startswith("| 3.11.7 | 2.13.0+cpu | 1.5 | passed | failed |")
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- matrix -->\nold\n<!-- /matrix -->\nafter\n")
     matrix.write_page(page, "new\n")
