@@ -107,6 +107,9 @@ def test_window_options_of__an_overlap_needs_a_window():
     assert WindowOptions.of(8, 2) == WindowOptions(8, 2)
     with pytest.raises(QvggtError, match="--window"):
         WindowOptions.of(None, 2)
+    assert WindowOptions.of(8, close_loops=True) == WindowOptions(8, close_loops=True)
+    with pytest.raises(QvggtError, match="--window"):
+        WindowOptions.of(None, close_loops=True)
 
 
 def test_check_heads__a_word_or_an_unknown_head_is_refused():

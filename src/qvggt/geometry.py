@@ -44,6 +44,17 @@ class Similarity:
         """Transform points [..., 3] and return them as float64."""
         return self.scale * (points.astype(np.float64) @ self.rotation.T) + self.translation
 
+    def __matmul__(self, other: Similarity) -> Similarity:
+        """Return the transform that applies ``other`` first, then this one."""
+        rotation = self.rotation @ other.rotation
+        return Similarity(self.scale * other.scale, rotation, self.apply(other.translation))
+
+    @property
+    def inverse(self) -> Similarity:
+        """The transform that undoes this one; its scale must not be 0."""
+        rotation = self.rotation.T
+        return Similarity(1 / self.scale, rotation, -(rotation @ self.translation) / self.scale)
+
 
 def check_points(points: np.ndarray, minimum: int = 1) -> np.ndarray:
     """Return points [N, 3] as float64.

@@ -73,6 +73,7 @@ EXPECTED = {
         "dense_frames": InferenceOptions.dense_frames,
         "window": InferenceOptions.windows,
         "overlap": WindowOptions.overlap,
+        "close_loops": WindowOptions.close_loops,
         "memory": InferenceOptions.memory_bytes,
         "masks": None,
         "known": KnownValues(),

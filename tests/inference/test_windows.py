@@ -88,6 +88,14 @@ def test_similarity__inverts_transformed(world, seed):
     np.testing.assert_allclose(found.translation, by.translation, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_similarities__compose_and_invert(seed):
+    first, second = some_similarity(seed), some_similarity(seed + 10)
+    points = np.random.default_rng(seed).normal(size=(5, 3))
+    np.testing.assert_allclose((first @ second).apply(points), first.apply(second.apply(points)), atol=1e-12)
+    np.testing.assert_allclose((first.inverse @ first).apply(points), points, atol=1e-12)
+
+
 def test_transformed__fields_stay_consistent(world):
     moved = transformed(world, some_similarity(3))
     cameras, intrinsics, depth = (torch.from_numpy(a) for a in (moved.cam_from_world, moved.intrinsics, moved.depth))

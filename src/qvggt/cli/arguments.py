@@ -88,6 +88,7 @@ Files = Annotated[
 DenseFrames = Annotated[int, number("frames per step of the dense heads; fewer need less memory")]
 WindowFrames = Annotated[int | None, option("N", "frames per window; bounds memory for long sequences")]
 WindowOverlap = Annotated[int | None, number("frames shared by neighboring windows", "(default: 4)")]
+CloseLoops = Annotated[bool, Flag, flag("correct the drift of windows where the path returns to an earlier place")]
 Memory = Annotated[
     str | None, option("SIZE", "process memory limit, such as 4GB or 800MB; chunk sizes are reduced to fit")
 ]

@@ -57,6 +57,7 @@ def reconstruct(
     dense_frames: given.DenseFrames = InferenceOptions.dense_frames,
     window: given.WindowFrames = None,
     overlap: given.WindowOverlap = WindowOptions.overlap,
+    close_loops: given.CloseLoops = WindowOptions.close_loops,
     memory: given.Memory = None,
     device: given.Device = LoadOptions.device,
     threads: given.TorchThreads = None,
@@ -71,8 +72,8 @@ def reconstruct(
     With --scenes, each of many scenes gets such a folder, and finished ones are kept: a later run goes on after them.
     """
     options = SceneOptions(
-        heads, points_from, mode=mode, fps=fps, frames=frames, windows=WindowOptions.of(window, overlap), refine=refine,
-        max_points=max_points, drop_percent=drop_percent, files=files, dense_frames=dense_frames,
+        heads, points_from, mode=mode, fps=fps, frames=frames, windows=WindowOptions.of(window, overlap, close_loops),
+        refine=refine, max_points=max_points, drop_percent=drop_percent, files=files, dense_frames=dense_frames,
         memory_bytes=_resources(threads, memory),
     )  # fmt: skip
     loading = LoadOptions(device, compute, global_attention)

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,8 +18,12 @@ import torch
 
 from qvggt.files import write_json
 from qvggt.files.stored import FrameStore
+from qvggt.geometry import Similarity
 from qvggt.model import VGGT
 from qvggt.options import Head, InferenceOptions
+from qvggt.postprocess.frames import chosen_frames
+from qvggt.postprocess.pose_graph import Relation
+from qvggt.postprocess.similarity import transformed
 from qvggt.types import ImageSet, PathLike, Prediction
 from qvggt.version import __version__
 
@@ -27,6 +31,8 @@ log = logging.getLogger(__name__)
 
 FROM_IMAGES = frozenset(("images", "names", "maps"))
 """Fields of a prediction that are copied from its images."""
+_MOVED = {"cam_from_world", "pose_enc", "depth", "world_points"}
+"""Fields of a prediction that a similarity transform of its world changes."""
 _PROGRESS = "windows.json"
 _WEIGHT_SAMPLES = 4096
 """Most values of each tensor that identify a model."""
@@ -40,15 +46,26 @@ class WindowsInMemory:
         self._arrays: dict[str, np.ndarray] = {}
         self.finished = 0
         """Number of windows that need not be computed again."""
+        self.loops: list[Relation] = []
+        """Loops that these windows close."""
 
-    def add(self, start: int, window: Prediction) -> None:
-        """Write a window's new frames, from frame ``start`` on."""
+    def add(self, start: int, window: Prediction, loop: Relation | None = None) -> None:
+        """Write a window's new frames, from frame ``start`` on, and the loop that it closes."""
         for name, value in _outputs(window).items():
             self._write(name, start, value)
         self.finished += 1
+        self.loops += [] if loop is None else [loop]
+
+    def correct(self, starts: Sequence[int], corrections: Sequence[Similarity]) -> None:
+        """Apply a similarity transform to the new frames of each window, which begin at ``starts``."""
+        before = self.prediction
+        for start, stop, by in zip(starts, (*starts[1:], len(before.names)), corrections, strict=True):
+            moved = transformed(chosen_frames(before, range(start, stop)), by)
+            for name in sorted(_MOVED & self._arrays.keys()):
+                self._write(name, start, getattr(moved, name))
 
     def _write(self, name: str, start: int, value: np.ndarray) -> None:
-        if start == 0:
+        if name not in self._arrays:
             self._arrays[name] = np.empty((len(self._images.names), *value.shape[1:]), value.dtype)
         self._arrays[name][start : start + len(value)] = value
 
@@ -76,14 +93,23 @@ class WindowsInFolder(WindowsInMemory):
             progress = json.loads((folder / _PROGRESS).read_text(encoding="utf-8"))
             if progress["key"] == key:
                 self._arrays = {name: self._store.array(name) for name in progress["arrays"]}
+                self.loops = [Relation.from_json(values) for values in progress["loops"]]
                 self.finished = int(progress["finished"])
 
-    def add(self, start: int, window: Prediction) -> None:
-        """Write a window's new frames, from frame ``start`` on, and then that it is finished."""
-        super().add(start, window)
+    def add(self, start: int, window: Prediction, loop: Relation | None = None) -> None:
+        """Write a window's new frames, from frame ``start`` on, the loop that it closes, and that it is finished."""
+        super().add(start, window, loop)
         self._store.sync()
         progress = {"key": self._key, "finished": self.finished, "arrays": sorted(self._arrays)}
+        progress["loops"] = [each.to_json() for each in self.loops]
         write_json(self._folder / _PROGRESS, progress)
+
+    def correct(self, starts: Sequence[int], corrections: Sequence[Similarity]) -> None:
+        """Apply a similarity transform to the new frames of each window; files of the finished windows stay."""
+        folder = self._folder / "closed"
+        folder.mkdir(exist_ok=True)
+        self._store = FrameStore(folder, len(self._images.names))
+        super().correct(starts, corrections)
 
     def _write(self, name: str, start: int, value: np.ndarray) -> None:
         self._store.write(name, start, value)

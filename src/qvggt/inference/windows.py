@@ -1,21 +1,25 @@
 """Long sequences in overlapping windows: each is aligned to the previous ones by a similarity transform (Sim(3)).
 
 Memory is bounded by one window, and time grows linearly with the number of windows. Accuracy suffers because attention
-is limited to a window, and because alignment errors accumulate along the sequence.
+is limited to a window, and because alignment errors accumulate along the sequence. Where the path returns, loops can be
+closed (``WindowOptions.close_loops``).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qvggt.inference.kept_windows import WindowsInFolder, WindowsInMemory, windows_key
+from qvggt.inference.loops import LoopFinder, closed
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT
 from qvggt.options import ALL_HEADS, HEADS_FOR, Head, InferenceOptions
+from qvggt.postprocess.pose_graph import Relation
 from qvggt.postprocess.similarity import similarity, transformed
 from qvggt.types import ImageSet, OnProgress, OnWindow, Prediction, QvggtError
 
@@ -51,7 +55,7 @@ def predict_windows(
             the sequence is processed at once.
         on_progress: the progress callback.
         finite: whether to raise if the prediction is not finite.
-        on_window: called with the new frames of each window, or once with all frames.
+        on_window: called with the new frames of each window, before loops are closed, or once with all frames.
         folder: keeps the frames of several windows instead of memory. Windows that an earlier call finished there, with
             the same model, images and options, are not computed again.
 
@@ -68,12 +72,13 @@ def predict_windows(
         return found
     check_window_heads(heads)
     ranges = windows.ranges(len(images.names))
-    if folder is None:
-        whole = WindowsInMemory(images)
-    else:
+    whole = WindowsInMemory(images)
+    if folder is not None:
         whole = WindowsInFolder(images, folder, windows_key(model, images, heads, options))
     if whole.finished:
         log.info("going on after window %d of %d, which an earlier run finished", whole.finished, len(ranges))
+    run = partial(predict, model, heads=HEADS_FOR["depth"], options=options, finite=finite)
+    finder = LoopFinder(images, ranges, run) if windows.close_loops else None
     for index, window in enumerate(ranges):
         done = ranges[index - 1].stop if index else 0
         if index >= whole.finished:
@@ -83,10 +88,30 @@ def predict_windows(
             if index:
                 before = _frames(whole.prediction, window.start, done)
                 found = transformed(found, similarity(before, _frames(found, 0, shared)))
-            whole.add(done, _frames(found, shared, len(window)))
+            loop = finder and _loop(finder, index, whole.prediction, found, first=window.start)
+            whole.add(done, _frames(found, shared, len(window)), loop)
         if on_window is not None:
             on_window(_frames(whole.prediction, done, window.stop))
+    _close(whole, ranges)
     return whole.prediction
+
+
+def _loop(finder: LoopFinder, index: int, whole: Prediction, found: Prediction, *, first: int) -> Relation | None:
+    """Return the loop that a window, aligned and starting with frame ``first``, closes; None if it closes none."""
+    back = finder.find(index)
+    if back is None:
+        return None
+    earlier = _frames(whole, back.first_frames.start, back.first_frames.stop)
+    later = _frames(found, back.second_frames.start - first, back.second_frames.stop - first)
+    return finder.measure(back, earlier, later)
+
+
+def _close(whole: WindowsInMemory, ranges: Sequence[range]) -> None:
+    """Move each window's frames to where they have to be for the loops that were found to close."""
+    if whole.loops:
+        log.info("closing %s", "a loop" if len(whole.loops) == 1 else f"{len(whole.loops)} loops")
+        starts = [0, *(window.stop for window in ranges[:-1])]
+        whole.correct(starts, closed(whole.prediction, ranges, whole.loops))
 
 
 def _part(images: ImageSet, frames: range) -> ImageSet:

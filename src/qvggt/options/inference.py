@@ -108,6 +108,7 @@ class WindowOptions:
     Attributes:
         frames: frames per window, at least 2.
         overlap: frames shared by neighboring windows, at least 1; None for 4, or fewer in small windows.
+        close_loops: whether drift is corrected where the path returns, which takes up to another pass for each window.
 
     Raises:
         QvggtError: a value is out of range.
@@ -115,6 +116,7 @@ class WindowOptions:
 
     frames: int
     overlap: int | None = None
+    close_loops: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -127,15 +129,17 @@ class WindowOptions:
             )
 
     @classmethod
-    def of(cls, frames: int | None, overlap: int | None = None) -> WindowOptions | None:
-        """Return the windows of a command's two options, or None if no window is asked for.
+    def of(cls, frames: int | None, overlap: int | None = None, close_loops: bool = False) -> WindowOptions | None:
+        """Return the windows of a command's options, or None if no window is asked for.
 
         Raises:
-            QvggtError: a value is out of range, or an overlap is given without a window.
+            QvggtError: a value is out of range, or another option is given without a window.
         """
         if frames is None and overlap is not None:
             raise QvggtError(f"an overlap of {overlap} frames needs windows: give their frames too (--window)")
-        return None if frames is None else cls(frames, overlap)
+        if frames is None and close_loops:
+            raise QvggtError("loops are closed between windows: give their frames too (--window)")
+        return None if frames is None else cls(frames, overlap, close_loops)
 
     @property
     def shared(self) -> int:
