@@ -1,15 +1,17 @@
-"""What closing loops changes: drift of nano on rooms of 48 frames whose path returns, or stays open.
+"""What closing loops changes: drift and time of nano on rooms of 48 frames whose path returns, or does not.
 
-python benchmarks/loops.py --rooms 24
+python benchmarks/loops.py --rooms 16
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 import qvggt
 from long_sequences import FRAMES, SIZE_HW, Drift, drifts
@@ -58,28 +60,32 @@ def there_and_back(scene: Scene) -> Scene:
     return replace(scene, **{name: value[order] for name, value in arrays.items()})
 
 
-def row(name: str, before: Sequence[Drift], after: Sequence[Drift]) -> str:
-    """Return a row of the table."""
+def row(name: str, before: Sequence[Drift], after: Sequence[Drift], seconds: Sequence[float]) -> str:
+    """Return a row of the table; ``seconds`` are those without and with closed loops."""
     cells = [str(sum(old != new for old, new in zip(before, after, strict=True)))]
     for field in ("rotation_deg", "translation_percent"):
         old, new = (np.array([getattr(drift, field) for drift in drifts]) for drifts in (before, after))
         better, worse = (new < (1 - CHANGED) * old).sum(), (new > (1 + CHANGED) * old).sum()
         cells += [f"{old.mean():.1f} → {new.mean():.1f}", f"{better}", f"{worse}"]
-    return f"| {name} | {' | '.join(cells)} |"
+    return f"| {name} | {' | '.join(cells)} | {seconds[1] / seconds[0]:.2f} |"
 
 
 def main() -> None:
     """Print the table of docs/long-sequences.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rooms", type=int, default=24)
+    parser.add_argument("--rooms", type=int, default=16)
     rooms = parser.parse_args().rooms
+    torch.set_num_threads(1)
     model = qvggt.load("nano", device="cpu", compute="float32")
-    print("| path | rooms changed | rotation, degrees | better | worse | position, % of the path | better | worse |")
-    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    print("| path | changed | rotation, degrees | better | worse | position, % of the path | better | worse | time |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
     for walk in WALKS:
         scenes = [scene_of(FIRST_SEED + index, walk) for index in range(rooms)]
-        before, after = (drifts(model, scenes, WindowOptions(WINDOW, close_loops=close)) for close in (False, True))
-        print(row(walk.name, before, after), flush=True)
+        found, clock = [], [time.process_time()]
+        for close in (False, True):
+            found.append(drifts(model, scenes, WindowOptions(WINDOW, close_loops=close)))
+            clock.append(time.process_time())
+        print(row(walk.name, *found, seconds=np.diff(clock).tolist()), flush=True)
 
 
 if __name__ == "__main__":

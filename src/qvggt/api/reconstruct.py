@@ -124,7 +124,8 @@ def reconstruct(
         written_points: most points of files written after the model is released, which the limit must allow for too.
         masks: folder of images whose white pixels are kept, named like the images (``a.png`` or ``a.jpg.png`` for
             ``a.jpg``). The model sees whole images; points, statistics and pictures leave the rest out.
-        on_window: called with the new frames of each window, without masks, or once with all frames.
+        on_window: called with the new frames of each window, without masks and before loops are closed, which in memory
+            overwrites them, or once with all frames.
         folder: existing folder that keeps the frames of windows instead of memory; arrays of the prediction are then
             its files. A later call for the same model, images and options goes on after the last finished window.
         output: where files will be written: too little free space is refused before the pass.

@@ -55,7 +55,8 @@ def predict_windows(
             the sequence is processed at once.
         on_progress: the progress callback.
         finite: whether to raise if the prediction is not finite.
-        on_window: called with the new frames of each window, before loops are closed, or once with all frames.
+        on_window: called with the new frames of each window, or once with all frames. They are those before loops are
+            closed, which in memory overwrites them.
         folder: keeps the frames of several windows instead of memory. Windows that an earlier call finished there, with
             the same model, images and options, are not computed again.
 
@@ -88,6 +89,8 @@ def predict_windows(
             if index:
                 before = _frames(whole.prediction, window.start, done)
                 found = transformed(found, similarity(before, _frames(found, 0, shared)))
+            if finder and report:
+                report("comparing with earlier windows", 1.0)
             loop = finder and _loop(finder, index, whole.prediction, found, first=window.start)
             whole.add(done, _frames(found, shared, len(window)), loop)
         if on_window is not None:
