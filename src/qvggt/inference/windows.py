@@ -89,9 +89,7 @@ def predict_windows(
             if index:
                 before = _frames(whole.prediction, window.start, done)
                 found = transformed(found, similarity(before, _frames(found, 0, shared)))
-            if finder and report:
-                report("comparing with earlier windows", 1.0)
-            loop = finder and _loop(finder, index, whole.prediction, found, first=window.start)
+            loop = finder and _loop(finder, index, whole.prediction, found, first=window.start, report=report)
             whole.add(done, _frames(found, shared, len(window)), loop)
         if on_window is not None:
             on_window(_frames(whole.prediction, done, window.stop))
@@ -99,11 +97,15 @@ def predict_windows(
     return whole.prediction
 
 
-def _loop(finder: LoopFinder, index: int, whole: Prediction, found: Prediction, *, first: int) -> Relation | None:
+def _loop(
+    finder: LoopFinder, index: int, whole: Prediction, found: Prediction, *, first: int, report: OnProgress | None
+) -> Relation | None:
     """Return the loop that a window, aligned and starting with frame ``first``, closes; None if it closes none."""
     back = finder.find(index)
     if back is None:
         return None
+    if report is not None:
+        report(f"comparing with window {back.first + 1}", 1.0)
     earlier = _frames(whole, back.first_frames.start, back.first_frames.stop)
     later = _frames(found, back.second_frames.start - first, back.second_frames.stop - first)
     return finder.measure(back, earlier, later)
