@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -28,6 +29,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # a forked process must not wait for threads that stayed behind
 
 import numpy as np
+import psutil
 import torch
 
 import qvggt
@@ -100,7 +102,7 @@ def _write_inputs(folder: Path) -> None:
         (folder / "scenes" / scene).mkdir(parents=True, exist_ok=True)
         for image in images:
             shutil.copy(image, folder / "scenes" / scene)
-    if _forked(["reconstruct", MODEL, str(SAMPLE_SCENE), "-o", str(folder / "result")]) != 0:
+    if _ended(_started(["reconstruct", MODEL, str(SAMPLE_SCENE), "-o", str(folder / "result")]))[0] != 0:
         raise SystemExit("reconstruct fails")
 
 
@@ -113,16 +115,23 @@ def torture_kills(folder: Path, kills: int, commands: Sequence[str]) -> list[str
         arguments, again = COMMANDS[name]
         whole = folder / "whole"
         whole.mkdir()
-        started = time.monotonic()
-        if _forked(arguments(whole)) != 0:
+        modules = folder / "modules.json"
+        _ended(_started(arguments(whole), modules))
+        for module in json.loads(modules.read_text()):
+            with contextlib.suppress(Exception):
+                importlib.import_module(module)  # or most kills would fall into imports
+        shutil.rmtree(whole)
+        whole.mkdir()
+        status, cpu_s = _ended(_started(arguments(whole)))
+        if status != 0:
             raise SystemExit(f"{name} fails without being killed")
-        seconds, expected = time.monotonic() - started, _contents(whole, name)
+        expected = _contents(whole, name)
         killed = wrong = 0
         for _ in range(kills):
             out = folder / "killed"
             out.mkdir()
-            killed += _forked(arguments(out), rng.random() * seconds) == -signal.SIGKILL
-            status = _forked([*arguments(out), *again])
+            killed += _killed(_started(arguments(out)), rng.random() * cpu_s)
+            status, _ = _ended(_started([*arguments(out), *again]))
             wrong += status != 0 or _contents(out, name) != expected
             shutil.rmtree(out)
         shutil.rmtree(whole)
@@ -131,8 +140,8 @@ def torture_kills(folder: Path, kills: int, commands: Sequence[str]) -> list[str
     return rows
 
 
-def _forked(arguments: Sequence[str], kill_after_s: float | None = None) -> int:
-    """Run a command in a forked process, perhaps killed after some time, and return its exit status."""
+def _started(arguments: Sequence[str], modules: Path | None = None) -> int:
+    """Run a command in a forked process and return its id; at the end it writes the names of its modules to a file."""
     child = os.fork()
     if not child:
         os.setsid()
@@ -142,13 +151,27 @@ def _forked(arguments: Sequence[str], kill_after_s: float | None = None) -> int:
         status = 1
         with contextlib.suppress(BaseException):
             command_line(list(arguments))
+            if modules is not None:
+                modules.write_text(json.dumps(list(sys.modules)))
             status = 0
         os._exit(status)
-    if kill_after_s is not None:
-        time.sleep(kill_after_s)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
+
+
+def _ended(child: int) -> tuple[int, float]:
+    """Wait for a process and return its exit status, and the seconds that it computed."""
+    _, status, used = os.wait4(child, 0)
+    return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
+
+
+def _killed(child: int, after_s: float) -> bool:
+    """Kill a process, and those that it has started, once it has computed for some seconds; return whether it lived."""
+    process = psutil.Process(child)
+    with contextlib.suppress(psutil.Error, ProcessLookupError):
+        while process.status() != psutil.STATUS_ZOMBIE and sum(process.cpu_times()[:4]) < after_s:
+            time.sleep(0.002)
+        os.killpg(child, signal.SIGKILL)
+    return _ended(child)[0] == -signal.SIGKILL
 
 
 TIMES = ("seconds", "minutes", "peak_memory_bytes", "stored")

@@ -1,5 +1,6 @@
 """From a visitor's files to the scene, its pictures, notes and downloads, without Gradio."""
 
+import errno
 import io
 import logging
 import zipfile
@@ -195,6 +196,10 @@ def test_messages_of_this_thread_are_collected_once(caplog):
         (QvggtError("a.jpg is damaged"), "a.jpg is damaged."),
         (MemoryError(), "Out of memory: give fewer or smaller photographs."),
         (RuntimeError("CUDA out of memory. Tried 2 GiB"), "Out of memory: give fewer or smaller photographs."),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/tmp/secret"),
+            "The disk of the machine that runs the app is full: tell whoever runs it.",
+        ),
     ],
 )
 def test_every_error_is_one_sentence(error, read):

@@ -282,7 +282,7 @@ class Viewer:
         try:
             with _waiting(client):
                 work(client)
-        except (QvggtError, TimeoutError, RuntimeError) as error:
+        except (QvggtError, OSError, RuntimeError) as error:  # of the system: a browser that is too slow, a full disk
             client.add_notification("Not done", str(error), color="red", auto_close_seconds=12)
 
 

@@ -12,14 +12,11 @@ from matplotlib.axes import Axes
 from qvggt.export.depth_images import NO_DEPTH_COLOR, DepthRange, depth_color_map, depth_frames
 from qvggt.export.points import PointCloud
 from qvggt.export.scene_views import draw_views, ink_on
-from qvggt.export.sheet import DPI, FAINT, FONT, Sheet
+from qvggt.export.sheet import FAINT, FONT, Sheet
 from qvggt.options import Unit
 from qvggt.postprocess.frames import frame_colors, frame_photo_mask, to_uint8
+from qvggt.postprocess.overview_layout import DPI, GAP, MARGIN, MAX_SHOWN, NAME, TITLE, VIEW_WIDTH, Grid, shown_frames
 from qvggt.types import PathLike, Prediction
-
-MAX_SHOWN = 8
-_MARGIN, _TITLE, _HEADER, _GAP, _NAME, _BAR = 0.35, 0.95, 0.32, 0.09, 0.24, 0.62
-_MIN_VIEW_SIZE = 6.6
 
 
 @dataclass(frozen=True)
@@ -30,45 +27,6 @@ class _Tile:
     pictures: np.ndarray
     bar: np.ndarray | None = None
     ticks: tuple[str, str, str] = ("", "", "")
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Layout of the pictures in inches: a row per frame, or for one or two frames a column per frame."""
-
-    frames: int
-    kinds: int
-    cell: tuple[float, float]
-    left: float = _MARGIN
-    top: float = 0.0
-
-    @classmethod
-    def fitting(cls, frames: int, kinds: int, image_hw: tuple[int, ...]) -> _Grid:
-        rows = kinds if frames <= 2 else frames
-        height = float(np.clip(9.0 / rows - _NAME, 1.1, 2.3))
-        width = min(height * image_hw[1] / image_hw[0], 3.6)
-        return cls(frames, kinds, (width, width * image_hw[0] / image_hw[1]))
-
-    @property
-    def across(self) -> bool:
-        return self.frames <= 2
-
-    @property
-    def size(self) -> tuple[float, float]:
-        left, top = self.place(self.frames - 1, self.kinds - 1)
-        bar = (0.55, _NAME) if self.across else (0.0, _NAME + _BAR)
-        return left - self.left + self.cell[0] + _GAP + bar[0], top - self.top + self.cell[1] + bar[1]
-
-    def place(self, frame: int, kind: int) -> tuple[float, float]:
-        """Return the left and top edge of a picture."""
-        column, row = (frame, kind) if self.across else (kind, frame)
-        gap = _NAME + 0.22 if self.across else _NAME
-        return self.left + column * (self.cell[0] + _GAP), self.top + _HEADER + row * (self.cell[1] + gap)
-
-
-def shown_frames(count: int, limit: int = MAX_SHOWN) -> np.ndarray:
-    """Return the indices of at most ``limit`` evenly spaced frames, including the first and the last."""
-    return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int))
 
 
 def write_overview(
@@ -102,18 +60,17 @@ def write_overview(
     shown = shown_frames(len(prediction.images))
     tiles = _tiles(prediction, shown)
     has_view = cloud is not None or prediction.cam_from_world is not None
-    grid = _Grid.fitting(len(shown), len(tiles), prediction.images.shape[-2:])
-    content = max(grid.size[1], _MIN_VIEW_SIZE if has_view else 0.0)
-    view_left, view_width = 2 * _MARGIN + grid.size[0], content * 1.05
-    width = view_left + view_width + _MARGIN if has_view else view_left
-    sheet = Sheet(max(width, 7.0), _TITLE + content + _MARGIN)
+    grid = Grid.fitting(len(shown), len(tiles), prediction.images.shape[-2:])
+    content = grid.content(has_view)
+    sheet = Sheet(*grid.page(has_view))
     _draw_title(sheet, prediction, cloud, title, caption=caption)
-    _draw_tiles(sheet, prediction, shown, tiles, grid=replace(grid, top=_TITLE + (content - grid.size[1]) / 2))
+    _draw_tiles(sheet, prediction, shown, tiles, grid=replace(grid, top=TITLE + (content - grid.size[1]) / 2))
     if has_view:
-        draw_views(sheet, prediction, cloud, shown, place=(view_left, _TITLE, view_width, content), unit=unit)
+        place = (2 * MARGIN + grid.size[0], TITLE, content * VIEW_WIDTH, content)
+        draw_views(sheet, prediction, cloud, shown, place=place, unit=unit)
     if badges:
-        text = sheet.printable("  ·  ".join(badges), int((sheet.width - 2 * _MARGIN) * 6))
-        sheet.badge(sheet.width - _MARGIN, 0.61, text)
+        text = sheet.printable("  ·  ".join(badges), int((sheet.width - 2 * MARGIN) * 6))
+        sheet.badge(sheet.width - MARGIN, 0.61, text)
     sheet.save(path)
 
 
@@ -159,14 +116,14 @@ def _draw_title(sheet: Sheet, prediction: Prediction, cloud: PointCloud | None, 
     facts += [f"{len(cloud):,} points"] if cloud is not None else []
     facts += [f"{MAX_SHOWN} of {count} images shown"] if count > MAX_SHOWN else []
     line = "  ·  ".join(facts)
-    room = int((sheet.width - 2 * _MARGIN) * 11)
-    sheet.text(_MARGIN, 0.22, sheet.printable(title or "Reconstruction", room // 2), fontsize=17, fontweight="bold")
-    sheet.text(sheet.width - _MARGIN, 0.28, line, fontsize=11, color=FAINT, ha="right")
+    room = int((sheet.width - 2 * MARGIN) * 11)
+    sheet.text(MARGIN, 0.22, sheet.printable(title or "Reconstruction", room // 2), fontsize=17, fontweight="bold")
+    sheet.text(sheet.width - MARGIN, 0.28, line, fontsize=11, color=FAINT, ha="right")
     if caption:
-        sheet.text(_MARGIN, 0.58, sheet.printable(caption, room), fontsize=10.5, color=FAINT)
+        sheet.text(MARGIN, 0.58, sheet.printable(caption, room), fontsize=10.5, color=FAINT)
 
 
-def _draw_tiles(sheet: Sheet, prediction: Prediction, shown: np.ndarray, tiles: list[_Tile], grid: _Grid) -> None:
+def _draw_tiles(sheet: Sheet, prediction: Prediction, shown: np.ndarray, tiles: list[_Tile], grid: Grid) -> None:
     width, height = grid.cell
     colors = frame_colors(len(prediction.images))
     for k, tile in enumerate(tiles):
@@ -185,10 +142,10 @@ def _draw_tiles(sheet: Sheet, prediction: Prediction, shown: np.ndarray, tiles: 
         if tile.bar is None:
             continue
         if grid.across:
-            right = grid.place(len(shown) - 1, k)[0] + width + _GAP
+            right = grid.place(len(shown) - 1, k)[0] + width + GAP
             sheet.color_bar((right, top, 0.13, height), tile.bar, tile.ticks)
         else:
-            bottom = grid.place(len(shown) - 1, k)[1] + height + _NAME
+            bottom = grid.place(len(shown) - 1, k)[1] + height + NAME
             sheet.color_bar((left, bottom, width, 0.13), tile.bar, tile.ticks)
 
 

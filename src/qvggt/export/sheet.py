@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from qvggt.files import new_file
+from qvggt.postprocess.overview_layout import DPI
 from qvggt.types import PathLike
 
-DPI = 120
 FONT = "DejaVu Sans"
 BACKGROUND, PANEL, TEXT, FAINT = "#15171c", "#1d2027", "#eef0f4", "#9aa1ad"
 WARNING = "#f2b040"

@@ -24,6 +24,7 @@ from qvggt.inference.memory_sums import (
 from qvggt.inference.process_memory import mapped_files, resident_memory_bytes, size_text
 from qvggt.model import VGGT, VGGTConfig
 from qvggt.options import Compute, GlobalAttention
+from qvggt.postprocess.overview_layout import MAX_SHOWN, page_pixels
 from qvggt.types import AttentionPlan, PathLike, QvggtError
 
 CHUNKS = (1 << 13, 1 << 12, 1 << 11, 1 << 10, 1 << 9)
@@ -39,12 +40,12 @@ _LOADER_BYTES, _READER_BYTES, _TENSOR_BYTES = 3_000_000, 6_000_000, 3_000
 _CAMERA_WEIGHTS, _RETAINED_CAMERA_WEIGHTS = 1.8, 5
 """Expanded weights of the camera head's widest layer in half precision: while it runs, and if freed ones stay."""
 
-_WRITER_BYTES, _SHOWN_BYTES, _DRAWN_BYTES = 38_000_000, 5_300_000, 150_000
-"""Memory that writing files needs at any size: matplotlib, fonts and a page; for each frame and camera on that page."""
+_WRITER_BYTES, _PAGE_PIXEL_BYTES, _DRAWN_BYTES = 21_500_000, 15, 150_000
+"""Memory that writing files needs: matplotlib and fonts, for a pixel of the overview page, and for a camera on it."""
 _POINT_BYTES, _COPIED_POINT_BYTES = 19, 24
 """Bytes of a point with its color and confidence, and of its copy in a file's layout."""
-_SHOWN_FRAMES, _SHOWN_PIXEL_BYTES, _SORTED_PIXEL_BYTES = 8, 22, 9
-"""Frames on the overview page, bytes of a pixel on it, and bytes of a pixel while confidences are sorted."""
+_SHOWN_PIXEL_BYTES, _SORTED_PIXEL_BYTES = 22, 9
+"""Bytes of a frame's pixel that is shown on the overview page, and of one while confidences are sorted."""
 
 _DEPTH_IMAGE_BYTES, _FILE_POINT_BYTES, _PAGE_BYTES = 1, 35, 500_000
 """Of the files, at least: bytes of a pixel in depth images, of a point in two files, and of all others."""
@@ -240,12 +241,13 @@ def _writing(size: PassSize, most_points: int, held_bytes: int) -> StageMemory:
     frames, frame_pixels = size.frames + size.other_frames + size.stored_frames, size.height_px * size.width_px
     points = min(most_points, frames * frame_pixels)
     passing = max(
-        min(frames, _SHOWN_FRAMES) * frame_pixels * _SHOWN_PIXEL_BYTES,
+        min(frames, MAX_SHOWN) * frame_pixels * _SHOWN_PIXEL_BYTES,
         frame_pixels * _SORTED_PIXEL_BYTES,
         points * _COPIED_POINT_BYTES,
     )
     numbers = (1 if size.stored_frames else frames) * frame_pixels * FLOAT_BYTES
-    page = _WRITER_BYTES + _SHOWN_BYTES * min(frames, _SHOWN_FRAMES) + _DRAWN_BYTES * frames
+    pixels = page_pixels(frames, (size.height_px, size.width_px), kinds=3 if output_channels(size.heads) else 1)
+    page = _WRITER_BYTES + _PAGE_PIXEL_BYTES * pixels + _DRAWN_BYTES * frames
     layers = page + points * _POINT_BYTES + passing + held_bytes
     return StageMemory(
         "writing files", images=3 * numbers, layers=layers, answers=output_channels(size.heads) * numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 import shutil
@@ -162,5 +163,7 @@ def sentence(error: Exception) -> str:
         return _as_sentence(str(error))
     if is_out_of_memory(error):
         return "Out of memory: give fewer or smaller photographs."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk of the machine that runs the app is full: tell whoever runs it."
     log.error("an error that the app does not know", exc_info=error)
     return "Something went wrong that is not your fault; the log of the server says what."
