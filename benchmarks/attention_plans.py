@@ -55,12 +55,9 @@ def main() -> None:
             change = paired_difference([figures.results], base.results)
             low, high = change.intervals["auc30"]
             against = "" if plan == options.plans[0] else f"{change.metrics['auc30']:+.2f} ({low:+.2f} to {high:+.2f})"
-            found = figures.summary.metrics
-            print(
-                f"| {frames} | {plan} | {found['auc30']:.2f} | {against} | {found['auc5']:.2f} | {found['absrel']:.4f} | "
-                f"{spent[plan]:.3f} |",
-                flush=True,
-            )
+            metrics = figures.summary.metrics
+            values = f"{metrics['auc30']:.2f} | {against} | {metrics['auc5']:.2f} | {metrics['absrel']:.4f}"
+            print(f"| {frames} | {plan} | {values} | {spent[plan]:.3f} |", flush=True)
 
 
 if __name__ == "__main__":
