@@ -4,7 +4,7 @@
 #   docker build -t qvggt-app --target app .                  with the app
 #   docker build -t qvggt-cuda --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu128 .
 #
-# Not built where the project is developed, where no container runs.
+# docs/install.md says how far it was tried.
 
 ARG PYTHON=3.12
 
