@@ -93,6 +93,7 @@ class Viewer:
         if comparison is not None:
             look = replace(look, color="difference", layout="side by side", top=comparison.top)
         server.gui.configure_theme(show_logo=False, show_share_button=False, brand_color=(46, 109, 180))
+        server.scene.configure_default_lights(cast_shadow=False)  # nothing here is lit, and drawing shadows takes long
         self.scene = Scene(server, self._enter)
         self._pace = Pace(self._rest)
         self.scene.look = look

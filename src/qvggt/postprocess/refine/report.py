@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -81,7 +81,8 @@ class RefineReport:
         tracks: points that the adjustment saw.
         held_out_tracks: points that judged it.
         error_before_px: median reprojection error of held-out observations, in pixels of the photographs; None without.
-        error_after_px: the same with the refined cameras.
+        error_after_px: the same with the refined cameras, which are pinholes.
+        error_undistorted_px: the same with the distortion of their lenses; None if they have none.
         frames: one for each frame.
     """
 
@@ -91,6 +92,7 @@ class RefineReport:
     held_out_tracks: int
     error_before_px: float | None
     error_after_px: float | None
+    error_undistorted_px: float | None
     frames: tuple[FrameReport, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -112,9 +114,11 @@ def summary(report: Mapping[str, Any]) -> list[str]:
     ]
     bent = [frame["radial_distortion"] for frame in frames if frame.get("lens_focal_px")]
     if bent:
+        with_it = report.get("error_undistorted_px")
+        error = "" if with_it is None else f", with which the error is {with_it:.2f} px"
         lines.append(
-            f"lens distortion of {np.median(bent):.3g} in {len(bent)} frames, in r (1 + k r^2): exports to COLMAP and "
-            "nerfstudio undistort their images"
+            f"lens distortion of {np.median(bent):.3g} in {len(bent)} frames, in r (1 + k r^2){error}: exports "
+            "undistort images and points"
         )
     return [*lines, f"cameras kept, as matches do not determine better ones: {', '.join(left)}"] if left else lines
 
@@ -137,6 +141,8 @@ def make_report(
     rotation_deg = np.degrees(np.arccos(np.clip((turned - 1) / 2, -1, 1))) * outcome.frames
     focal_percent = 100 * (outcome.views.focal / old.focal - 1).mean(1)
     radial = np.round(outcome.lenses.radial * outcome.frames, 6)
+    focal = np.where(outcome.frames[:, None], outcome.lenses.focal, outcome.views.focal)
+    lenses = replace(outcome.views, focal=focal, radial=radial)
     frames = tuple(
         FrameReport(
             name=prediction.names[index],
@@ -160,6 +166,7 @@ def make_report(
         held_out_tracks=held_out.count,
         error_before_px=_median(before),
         error_after_px=_median(after),
+        error_undistorted_px=_median(errors_px(lenses, held_out) * enlarged[held_out.frame]) if radial.any() else None,
         frames=frames,
     )
 
