@@ -22,7 +22,7 @@ from qvggt.data.rooms.family import SPLITS, load_rooms, room_scene
 from qvggt.eval.evaluators import model_evaluator
 from qvggt.eval.protocols import PROTOCOLS
 from qvggt.eval.report import Evaluation
-from qvggt.eval.results import Summary, summarize
+from qvggt.eval.stats import Summary, summarize
 from qvggt.eval.store import default_store
 from qvggt.model import VGGTConfig
 from qvggt.options import QuantizeOptions, RunOptions, Selection
@@ -34,6 +34,7 @@ HEADS = {
     "auc30": "AUC@30",
     "auc15": "AUC@15",
     "auc5": "AUC@5",
+    "auc3": "AUC@3",
     "absrel": "AbsRel",
     "delta1": "δ < 1.25",
     "point_error": "points",

@@ -23,9 +23,16 @@ from qvggt.quant.scheme import Scheme
 PAGE = Path(__file__).parent / "results.md"
 COLUMNS = {
     "auc30": ("AUC@30", 1),
+    "auc5": ("AUC@5", 1),
+    "auc3": ("AUC@3", 1),
     "absrel": ("AbsRel", 4),
     "point_error": ("points", 4),
     "consistency": ("consistency", 4),
+}
+FIDELITY = {
+    "fidelity_auc30": "to float: @30",
+    "fidelity_auc5": "@5",
+    "fidelity_auc3": "@3",
 }
 BASELINES = ("rtn", "awq", "gptq", "smoothquant", "quarot")
 LADDER = ("awq", "qvggt-filter-compensate-task", "qvggt-compensate-task", "qvggt-compensate", "qvggt")
@@ -88,8 +95,8 @@ def main() -> None:
 def make_table(name: str, what: TableOf, scenes: int | None) -> str:
     """Compare, draw the picture, and return the table."""
     titles = [title for title, _ in COLUMNS.values()]
-    lines = [f"| method | {titles[0]} | lost, paired | {' | '.join(titles[1:])} | bits, linear | bytes | min |"]
-    lines.append("|---|" + "--:|" * (len(titles) + 4))
+    heads = [titles[0], "lost, paired", *titles[1:], *FIDELITY.values(), "bits, linear", "bytes", "min"]
+    lines = [f"| method | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
     for count, supervision in itertools.product(what.scenes, what.supervision):
         base = qvggt.QuantizeOptions(
             Scheme(what.bits), supervision=supervision, calibration=CalibrationOptions(scenes=count)
@@ -99,7 +106,7 @@ def make_table(name: str, what: TableOf, scenes: int | None) -> str:
         if what.picture:
             write_comparison_picture(PAGE.parent / "images" / f"compare-{name}.png", report)
         told = [f"{count} scenes"] * (len(what.scenes) > 1) + [supervision] * (len(what.supervision) > 1)
-        rows = report.rows if len(lines) == 2 else report.rows[1:]
+        rows = report.rows if len(lines) == 2 else report.quantized
         lines += [table_row(row, ", ".join([row.method, *told] if row.bits else [row.method])) for row in rows]
     return "\n".join(lines)
 
@@ -107,13 +114,15 @@ def make_table(name: str, what: TableOf, scenes: int | None) -> str:
 def table_row(row: ComparisonRow, title: str) -> str:
     """Return a method's figures with their intervals, and where there are several seeds what is lost with each."""
     if row.summary is None:
-        return f"| {title} |" + " |" * (len(COLUMNS) + 4)
+        return f"| {title} |" + " |" * (len(COLUMNS) + len(FIDELITY) + 4)
     cells = [title]
     for metric, (_, digits) in COLUMNS.items():
         low, high = row.summary.intervals[metric]
         cells.append(f"{row.summary.metrics[metric]:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})")
         if metric == "auc30":
             cells.append(lost(row, metric))
+    against = None if row.fidelity is None else row.fidelity.metrics
+    cells += ["" if against is None else f"{against[name]:.1f}" for name in FIDELITY]
     bits = "" if row.linear_bits is None else f"{row.linear_bits:.2f}"
     size = "" if row.checkpoint_bytes is None else f"{row.checkpoint_bytes / 1e6:.2f} MB"
     minutes = "" if row.minutes is None else f"{row.minutes:.1f}"

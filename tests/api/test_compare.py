@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 import qvggt
-from qvggt import CalibrationOptions, CompareOptions, QuantizeOptions, QvggtError, Scheme, Selection
+from qvggt import CalibrationOptions, CompareOptions, QuantizeOptions, QvggtError, RunOptions, Scheme, Selection
 from qvggt.api.checkpoint_cache import CheckpointStore
 from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import open_checkpoint
@@ -18,9 +18,9 @@ BASE = QuantizeOptions(Scheme(4, 32), calibration=CalibrationOptions(scenes=2, f
 FEW = Selection(frames=2, scenes=2)
 
 
-def compare(store, *methods, on_progress=None, **options):
-    options = CompareOptions(methods, base=options.pop("base", BASE), **options)
-    return qvggt.compare(MODEL, options, selection=FEW, store=store, on_progress=on_progress)
+def compare(store, *methods, on_progress=None, run=None, **options):
+    options = CompareOptions(methods, base=options.pop("base", BASE), half=options.pop("half", ()), **options)
+    return qvggt.compare(MODEL, options, selection=FEW, store=store, run=run, on_progress=on_progress)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,36 @@ def test_figures_are_those_of_evaluate_on_the_same_frames(made):
         assert row.summary.metrics["absrel"] - alone.metrics["absrel"] == pytest.approx(
             row.difference.metrics["absrel"]
         )
+
+
+def test_every_model_is_compared_with_the_float_models_cameras_too(made):
+    rows = made[1].rows
+    assert rows[0].fidelity is None
+    for row in rows[1:]:
+        assert {"fidelity_auc30", "fidelity_auc3", "fidelity_rotation_deg"} <= row.fidelity.metrics.keys()
+    kept = CheckpointStore(made[0] / "compare", MODEL, rows[0].trials[0].figures.card.hash).get("rtn", BASE)
+    against = qvggt.evaluate(kept.folder, selection=FEW, fidelity_to=MODEL).fidelity.summary
+    shared = rows[1].fidelity.metrics.keys()
+    assert {name: against.metrics[name] for name in shared} == rows[1].fidelity.metrics
+    assert json.loads(json.dumps(made[1].to_json()))["rows"][1]["fidelity"]["metrics"].keys() == shared
+
+
+def test_the_float_model_is_measured_in_float32_and_in_half_precision(made, tmp_path):
+    report = compare(tmp_path, "rtn", half=("float16",), run=RunOptions(compute="bfloat16"))
+    base, *halves, rtn = report.rows
+    assert [(row.method, row.bits) for row in halves] == [("float16", None), ("bfloat16", None)]
+    assert base.summary == made[1].float_row.summary  # whose run was in float32
+    for row in halves:
+        assert row.checkpoint_bytes == base.checkpoint_bytes
+        assert row.summary.metrics["absrel"] != base.summary.metrics["absrel"]
+        assert row.difference.metrics["absrel"] == pytest.approx(
+            row.summary.metrics["absrel"] - base.summary.metrics["absrel"]
+        )
+        assert row.fidelity.metrics["fidelity_rotation_deg"] > 0
+        assert not row.optimal
+    assert rtn.optimal
+    assert report.quantized == (rtn,)
+    assert (report.on.machine["compute"], report.on.machine["float_compute"]) == ("bfloat16", "float32")
 
 
 def test_bits_and_bytes_are_the_checkpoints_own(made):
@@ -177,6 +207,7 @@ def test_a_damaged_checkpoint_is_made_again(tmp_path):
         ({"bits": ()}, "at least one width"),
         ({"bits": (4, 9)}, "from 2 to 8"),
         ({"seeds": ()}, "at least one seed"),
+        ({"half": ("bfloat8",)}, "half type"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_any_work(change, words):

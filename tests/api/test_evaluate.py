@@ -146,3 +146,35 @@ def test_chance_can_be_the_baseline(checkpoint):
     assert evaluation.baseline is not None
     assert evaluation.baseline.card == ModelCard("chance", method="chance")
     assert evaluation.chance is None
+
+
+def test_the_float_model_computes_in_float32_whatever_the_model_does(tmp_path):
+    some = replace(FEW, scenes=1)
+
+    def far(model, compute, store=None):
+        run = RunOptions(store, compute=compute)
+        return qvggt.evaluate(model, selection=some, fidelity_to="seeded:micro", run=run)
+
+    assert far("seeded:micro", "float32").fidelity.summary.metrics["fidelity_auc3"] == 100
+    half = far("seeded:micro", "bfloat16", tmp_path)
+    differences = half.fidelity.summary.metrics
+    assert differences["fidelity_depth_rel"] > 0
+    assert differences["fidelity_rotation_deg"] > 0.001
+    assert half.on.machine["compute"] == "bfloat16"
+    assert half.on.machine["float_compute"] == "float32"
+    assert [json.loads(path.read_text())["reference"]["compute"] for path in settings_with_reference(tmp_path)] == [
+        "float32"
+    ]
+
+
+def settings_with_reference(store):
+    return [path for path in store.glob("*/settings.json") if '"reference"' in path.read_text()]
+
+
+def test_notes_of_the_model_and_of_its_fidelity_stand_side_by_side():
+    broken = qvggt.load("seeded:micro")
+    broken.camera_head.pose_branch.fc2.bias.fill_(float("nan"))
+    evaluation = qvggt.evaluate(broken, selection=replace(FEW, scenes=1), fidelity_to="seeded:micro")
+    assert evaluation.fidelity.summary.metrics["fidelity_auc30"] == 0
+    (notes,) = evaluation.notes.values()
+    assert {note.partition(":")[0] for note in notes} >= {"pose-standard", "fidelity"}

@@ -10,6 +10,7 @@ import pytest
 import qvggt
 from qvggt import QvggtError
 from qvggt.api import fidelity as model_fidelity
+from qvggt.eval.metrics.pose import auc
 from qvggt.images.preprocess import load_images
 from qvggt.options import QuantizeOptions
 from qvggt.quant.scheme import Scheme
@@ -61,6 +62,27 @@ def test_a_model_is_no_distance_from_itself():
         assert measure.mean == pytest.approx(0, abs=1e-5)
 
 
+def test_auc_is_over_all_pairs_with_the_first_models_cameras_as_the_truth(report):
+    pairs = model_fidelity.differences_between(report.prediction, report.other_prediction).pairs
+    values = report.to_json()
+    assert values["pairs"] == report.pairs == len(pairs.joint_deg) == 28
+    assert values["auc"] == {f"auc{degrees}": auc(pairs.joint_deg, degrees) for degrees in (30, 15, 5, 3)}
+    assert 100 > values["auc"]["auc30"] > values["auc"]["auc3"] > 0
+
+
+def test_the_first_model_computes_in_float32_whatever_the_second_does(monkeypatch):
+    computes = []
+
+    def load(model, device, compute, revision):
+        computes.append(compute)
+        return qvggt.load(model, device, compute, revision)
+
+    monkeypatch.setattr(model_fidelity, "load", load)
+    report = qvggt.fidelity(MICRO, MICRO, sample_images()[:2], compute="bfloat16")
+    assert computes == ["float32", "bfloat16"]
+    assert all(measure.mean > 0 for measure in report.measures)
+
+
 def test_json_has_units_in_its_keys_and_no_nan(report):
     values = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert (values["frames"], values["height_px"], values["width_px"]) == (8, 70, 84)
@@ -86,6 +108,7 @@ def test_one_image_has_no_cameras_to_compare(checkpoints):
     report = qvggt.fidelity("nano", checkpoints / "nano-4bit", sample_images()[0])
     assert report.to_json()["means"]["rotation_deg"] is report.to_json()["means"]["translation_deg"] is None
     assert report.to_json()["means"]["depth_percent"] > 0
+    assert report.to_json()["auc"]["auc30"] is None
     words = report.in_words()
     assert "cameras cannot be compared on one image" in words
     assert "nan" not in words.replace("nano", "")

@@ -127,7 +127,7 @@ EXPECTED = {
     "compare": {
         **MEASURED,
         **{name: value for name, value in calibration(CalibrationOptions).items() if name != "seed"},
-        **fields(CompareOptions, "methods", "bits", "seeds"),
+        **fields(CompareOptions, "methods", "bits", "seeds", "half"),
         **fields(RunOptions, "store", "ray", "workers", "threads", "device", "compute"),
         "group_size": Scheme.group_size,
         "supervision": QuantizeOptions.supervision,

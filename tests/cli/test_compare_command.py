@@ -23,13 +23,19 @@ def test_table_picture_and_json(qvggt, tmp_path, cache):
     assert (done.status, done.err) == (0, "")
     lines = [line.split() for line in done.out.splitlines() if line.strip()]
     assert lines[1][:4] == ["method", "bits", "AUC@30", "AUC@30"]
-    assert [tuple(line[:2]) for line in lines if line[0] in ("rtn", "smoothquant")] == [
+    assert lines[1][4:6] == ["AUC@5", "AUC@3"]
+    assert [tuple(line[:2]) for line in lines if line[0] in ("rtn", "smoothquant")] == 2 * [
         ("rtn", "4"), ("smoothquant", "4"), ("rtn", "3"), ("smoothquant", "3"),
     ]  # fmt: skip
+    assert [line[0] for line in lines].count("bfloat16") == 2
+    assert "against the cameras of the float model, without ground truth:" in done.out
     for needed in ("loss of", "AbsRel", "points", "consistency", "bits,", "95 %", "pose-standard", "2 scenes of 2"):
         assert needed in done.out
     values = json.loads((tmp_path / "c.json").read_text())
-    assert [row["method"] for row in values["rows"]] == ["float", "rtn", "smoothquant", "rtn", "smoothquant"]
+    assert [row["method"] for row in values["rows"]] == [
+        "float", "bfloat16", "rtn", "smoothquant", "rtn", "smoothquant",
+    ]  # fmt: skip
+    assert {"fidelity_auc30", "fidelity_auc5", "fidelity_auc3"} <= values["rows"][2]["fidelity"]["metrics"].keys()
     with Image.open(tmp_path / "deep" / "c.png") as picture:
         assert picture.format == "PNG"
     assert len(list((cache / "compare").glob("*/checkpoint"))) == 4
@@ -41,13 +47,26 @@ def test_table_picture_and_json(qvggt, tmp_path, cache):
 
 def test_several_seeds_and_a_place_of_ones_own(qvggt, tmp_path, cache):
     store, figures = tmp_path / "store", tmp_path / "c.json"
-    told = ("--methods", "smoothquant", "--seeds", "0", "3", "--supervision", "truth", "--store", store)
+    told = (
+        "--methods",
+        "smoothquant",
+        "--half",
+        "float16",
+        "--seeds",
+        "0",
+        "3",
+        "--supervision",
+        "truth",
+        "--store",
+        store,
+    )
     done = qvggt("compare", MODEL, *told, *FEW, "--json", figures)
     assert done.status == 0
     assert " .. " in done.out
     assert "seeds 0 3, supervised by the truth" in done.out
     values = json.loads(figures.read_text())
-    assert [each["seed"] for each in values["rows"][1]["seeds"]] == [0, 3]
+    assert [each["seed"] for each in values["rows"][2]["seeds"]] == [0, 3]
+    assert values["rows"][1]["method"] == "float16"
     assert sorted(path.name for path in store.iterdir()) == ["compare", "eval"]
     assert not cache.exists()
 
@@ -56,7 +75,7 @@ def test_photographs_of_ones_own(qvggt, photos, tmp_path):
     told = ("--methods", "rtn", "smoothquant", "--calib", photos, "--json", tmp_path / "c.json")
     assert qvggt("compare", MODEL, *told, *FEW).status == 0
     values = json.loads((tmp_path / "c.json").read_text())
-    assert values["rows"][2]["seeds"][0]["calibration"]["photographs"] == str(photos)
+    assert values["rows"][3]["seeds"][0]["calibration"]["photographs"] == str(photos)
 
 
 def test_a_method_that_fails_is_said_after_the_table(qvggt, photos, tmp_path):
@@ -67,7 +86,7 @@ def test_a_method_that_fails_is_said_after_the_table(qvggt, photos, tmp_path):
     assert "no ground truth" in done.sentence
     assert "\nrtn " in done.out
     rows = json.loads((tmp_path / "c.json").read_text())["rows"]
-    assert [bool(row["errors"]) for row in rows] == [False, False, True]
+    assert [bool(row["errors"]) for row in rows] == [False, False, False, True]
 
 
 @pytest.mark.parametrize(

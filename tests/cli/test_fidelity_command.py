@@ -17,6 +17,9 @@ def test_table_sentence_figures_and_picture(qvggt, photos, intact_checkpoint, tm
     assert (values["model"], values["other"], values["frames"]) == (MODEL, str(intact_checkpoint), 2)
     assert set(values["means"]) == {"rotation_deg", "translation_deg", "depth_percent", "point_percent"}
     assert values["per_frame"]["names"] == ["p0.jpg", "p1.jpg"]
+    assert values["pairs"] == 1
+    assert tuple(values["auc"]) == ("auc30", "auc15", "auc5", "auc3")
+    assert f"pose AUC against {MODEL}, 1 pair: {values['auc']['auc30']:.2f} @30, " in done.out
     assert values["seconds"] > 0
     assert values["peak_memory_bytes"] > 50e6
     lines = done.out.splitlines()
@@ -34,6 +37,7 @@ def test_one_image_says_that_cameras_cannot_be_compared(qvggt, photos, intact_ch
     done = qvggt("fidelity", MODEL, intact_checkpoint, photos / "p0.jpg")
     assert done.status == 0
     assert "cameras cannot be compared on one image" in done.out
+    assert "pose AUC" not in done.out
     assert "nan" not in done.out
     assert "None" not in done.out
 
@@ -92,6 +96,7 @@ def test_card__gets_the_means_and_their_conditions(qvggt, photos, checkpoint, tm
     assert f"model card: {checkpoint / 'README.md'}" in done.out
     card, means = (checkpoint / "README.md").read_text(), json.loads(figures.read_text())["means"]
     assert f"| depth | {means['depth_percent']:.2f} % |" in card
+    assert f"| pose AUC@3 | {json.loads(figures.read_text())['auc']['auc3']:.1f} |" in card
     assert f"| camera rotation | {means['rotation_deg']:.2f} deg |" in card
     assert "Measured on 2 photographs of 56x56 px with compute `float32` on `" in card
     assert qvggt("inspect", checkpoint, "--verify").status == 0

@@ -205,12 +205,12 @@ def test_missing_truth_and_heads_are_named(scene, perfect):
         measure(scene, unchecked(perfect, world_points=perfect.world_points[:, ::2]), [ConsistencyProtocol()])
 
 
-def test_fidelity_makes_a_result_too(perfect):
-    result = measure_fidelity("bumps", perfect, perfect)
+def test_fidelity_makes_a_result_too(scene, perfect):
+    result = measure_fidelity(scene, perfect, perfect)
     assert result.protocols == ("fidelity",)
     assert summarize([result]).metrics["fidelity_depth_rel"] == 0
     with pytest.raises(QvggtError, match="share no head"):
-        measure_fidelity("bumps", perfect, replace(perfect, cam_from_world=None, depth=None, world_points=None))
+        measure_fidelity(scene, perfect, replace(perfect, cam_from_world=None, depth=None, world_points=None))
 
 
 def test_names_are_unique_and_say_what_differs():

@@ -16,6 +16,7 @@ def test_scene_result_survives_json_with_equal_bits():
         (1 / 3, math.nan),
         {"absrel": math.inf, "x": math.nan},
         ("why",),
+        ((1 / 3, math.nan), (math.inf, 0.1)),
     )
     text = json.dumps(before.to_json(), allow_nan=False)
     after = SceneResult.from_json(json.loads(text))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from qvggt.api.checkpoint_cache import CheckpointStore, KeptCheckpoint
 from qvggt.api.evaluate import on_usable_device, subject_of
@@ -14,12 +15,22 @@ from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.eval.code_hash import code_hash
 from qvggt.eval.comparison import FLOAT, ComparisonReport, ComparisonRow, Trial, headline, optimal_rows
 from qvggt.eval.evaluate import References, Subject, evaluate_plan
+from qvggt.eval.fidelity import camera_fidelity
 from qvggt.eval.plan import EvaluationPlan, plan_evaluation
 from qvggt.eval.report import Evaluation
 from qvggt.eval.stats import paired_difference, summarize_runs
 from qvggt.files import user_cache
 from qvggt.methods.registry import find_method, parse_variant
-from qvggt.options import DATASET, CompareOptions, QuantizeOptions, RunOptions, Selection
+from qvggt.options import (
+    DATASET,
+    REFERENCE_COMPUTE,
+    CompareOptions,
+    Compute,
+    HalfType,
+    QuantizeOptions,
+    RunOptions,
+    Selection,
+)
 from qvggt.options.checks import check_arguments
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.types import OnProgress, PathLike, QvggtError
@@ -78,6 +89,8 @@ def compare(
 
     Checkpoints and results of scenes are kept as they come: an interrupted call resumes where it stopped, and results
     of the same options are reused. A method that fails gets a row with the reason; the others are still compared.
+    The float model computes in float32, and again in each type of ``options.half`` and in that of ``run`` if it is one
+    of half precision. Every other row is compared with the cameras of the first too, without running a model again.
 
     Args:
         model: whatever ``load`` takes as a float model.
@@ -104,21 +117,43 @@ def compare(
     plan = plan_evaluation(dataset, split, protocols, selection or Selection())
     if not plan.protocols:
         raise QvggtError(f"{dataset} has no default protocol: name one (--protocol)")
-    subject = subject_of(model, run, revision)
-    if subject.card.method != FLOAT:
-        raise QvggtError(f"{str(model)!r} is quantized already: compare methods on the float model instead")
+    subject = _float_subject(model, run, REFERENCE_COMPUTE, revision)
     checkpoints = CheckpointStore(root / "compare", model, subject.card.hash, revision, device=run.device)
-    work = _Work(checkpoints, plan=plan, run=run, tasks=tasks, on_progress=on_progress)
-    base = work.measure(subject)
-    trial = Trial(base.model, linear_bits=subject.card.average_bits)
-    rows = [ComparisonRow(FLOAT, None, (trial,), base.model.summary)]
+    halves = [half for half in dict.fromkeys((*options.half, run.compute)) if half in get_args(HalfType)]
+    work = _Work(checkpoints, plan=plan, run=run, tasks=tasks, halves=len(halves), on_progress=on_progress)
+    base = work.measure(subject, REFERENCE_COMPUTE)
+    rows = [ComparisonRow(FLOAT, None, (_float_trial(base),), base.model.summary)]
+    rows += [_half_row(_float_subject(model, run, half, revision), half, work, base) for half in halves]
     for key in dict.fromkeys((task.bits, task.variant) for task in tasks):
         rows.append(_row([task for task in tasks if (task.bits, task.variant) == key], work, base))
-    front = {1 + index for index in optimal_rows(rows[1:], headline(base.model.summary))}
-    rows = [replace(row, optimal=index in front) for index, row in enumerate(rows)]
-    return ComparisonReport(
-        tuple(rows), on=base.on, quantization=options.to_json(), chance=base.chance, reused=len(work.kept)
-    )
+    on = replace(base.on, machine={**base.on.machine, "compute": run.compute, "float_compute": REFERENCE_COMPUTE})
+    marked = _with_front(rows, headline(base.model.summary))
+    return ComparisonReport(marked, on=on, quantization=options.to_json(), chance=base.chance, reused=len(work.kept))
+
+
+def _float_subject(model: PathLike, run: RunOptions, compute: Compute, revision: str | None) -> Subject:
+    """Return the float model, to be opened to compute in a type, or raise if it is quantized."""
+    subject = subject_of(model, replace(run, compute=compute), revision)
+    if subject.card.method != FLOAT:
+        raise QvggtError(f"{str(model)!r} is quantized already: compare methods on the float model instead")
+    return subject
+
+
+def _with_front(rows: Sequence[ComparisonRow], metric: str) -> tuple[ComparisonRow, ...]:
+    """Return the rows with those of the Pareto front marked; the float model is never one of them."""
+    quantized = [index for index, row in enumerate(rows) if row.bits is not None]
+    front = {quantized[index] for index in optimal_rows([rows[index] for index in quantized], metric)}
+    return tuple(replace(row, optimal=index in front) for index, row in enumerate(rows))
+
+
+def _half_row(subject: Subject, half: Compute, work: _Work, base: Evaluation) -> ComparisonRow:
+    """Measure the float model, opened in a half-precision type."""
+    named = replace(subject, card=replace(subject.card, name=f"{subject.card.name} in {half}"))
+    return _measured(ComparisonRow(half, None, (_float_trial(work.measure(named, half)),)), base)
+
+
+def _float_trial(measured: Evaluation) -> Trial:
+    return Trial(measured.model, linear_bits=measured.model.card.average_bits)
 
 
 def _row(tasks: Sequence[_Task], work: _Work, base: Evaluation) -> ComparisonRow:
@@ -134,10 +169,20 @@ def _row(tasks: Sequence[_Task], work: _Work, base: Evaluation) -> ComparisonRow
         trials.append(work.trial(task, kept))
     first = tasks[0]
     row = ComparisonRow(first.variant, first.bits, tuple(trials), errors=tuple(errors))
-    if not trials:
-        return row
-    runs = [trial.figures.results for trial in trials]
-    return replace(row, summary=summarize_runs(runs), difference=paired_difference(runs, base.model.results))
+    return _measured(row, base) if trials else row
+
+
+def _measured(row: ComparisonRow, base: Evaluation) -> ComparisonRow:
+    """Return a row with the summary of its trials, and how far they are from the float model."""
+    runs = [trial.figures.results for trial in row.trials]
+    float_results = base.model.results
+    against = [found for run in runs if (found := camera_fidelity(float_results, run))]
+    return replace(
+        row,
+        summary=summarize_runs(runs),
+        difference=paired_difference(runs, float_results),
+        fidelity=summarize_runs(against) if against else None,
+    )
 
 
 class _Work:
@@ -149,6 +194,7 @@ class _Work:
         plan: EvaluationPlan,
         run: RunOptions,
         tasks: Sequence[_Task],
+        halves: int,
         on_progress: OnProgress | None,
     ) -> None:
         self.checkpoints, self.plan, self.run = checkpoints, plan, run
@@ -160,13 +206,14 @@ class _Work:
         calibration = tasks[0].options.calibration
         images = calibration.scenes * calibration.frames
         self.measuring = sum(len(task.frames) for task in plan.tasks) / images
-        self.done, self.total = 0.0, self.measuring * (1 + len(tasks)) + sum(map(self._quantizing, tasks))
+        self.done, self.total = 0.0, self.measuring * (1 + halves + len(tasks)) + sum(map(self._quantizing, tasks))
 
-    def measure(self, subject: Subject) -> Evaluation:
-        """Measure a model."""
+    def measure(self, subject: Subject, compute: Compute | None = None) -> Evaluation:
+        """Measure a model that was opened to compute in a type, by default in that of the run."""
+        run = self.run if compute is None else replace(self.run, compute=compute)
         with self._part("", self.measuring) as update:
             return evaluate_plan(
-                subject, self.plan, References(), self.run, code=code_hash(subject_of.__module__), on_progress=update
+                subject, self.plan, References(), run, code=code_hash(subject_of.__module__), on_progress=update
             )
 
     def quantize(self, task: _Task) -> KeptCheckpoint:

@@ -16,7 +16,7 @@ from qvggt.eval.plan import plan_evaluation
 from qvggt.eval.report import Evaluation
 from qvggt.inference.memory_plan import model_size
 from qvggt.model import VGGT
-from qvggt.options import DATASET, RunOptions, Selection, attention_of
+from qvggt.options import DATASET, REFERENCE_COMPUTE, RunOptions, Selection, attention_of
 from qvggt.options.checks import check_arguments
 from qvggt.types import OnProgress, PathLike
 
@@ -44,7 +44,8 @@ def evaluate(
         protocols: names in ``qvggt.eval.protocols.PROTOCOLS``, at most one of a kind; none for the dataset's default.
         selection: folder, frames, scenes and seed.
         baseline: another model to measure on the same frames, or ``chance``.
-        fidelity_to: a float model to compare the model's predictions with.
+        fidelity_to: a float model to compare the model's predictions with. Given by name it computes in float32 on the
+            same device, whatever ``run`` says of the model, so that the figures hold what half precision alone costs.
         run: device, threads, engine, and a folder in which results are kept as they come.
         revision: of ``model``, if it is a hub id.
         on_progress: called with the number of scenes done and the share of all work done.
@@ -61,7 +62,7 @@ def evaluate(
     plan = plan_evaluation(dataset, split, protocols, selection or Selection())
     subject = subject_of(model, run, revision)
     other = "chance" if baseline == "chance" else None if baseline is None else subject_of(baseline, run)
-    reference = None if fidelity_to is None else subject_of(fidelity_to, run)
+    reference = None if fidelity_to is None else subject_of(fidelity_to, replace(run, compute=REFERENCE_COMPUTE))
     return evaluate_plan(
         subject, plan, References(other, reference), run, code=code_hash(__name__), on_progress=on_progress
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from qvggt.images.preprocess import load_images
 from qvggt.images.sources import ImageSource
 from qvggt.inference.predict import predict
 from qvggt.model import VGGT, VGGTConfig
-from qvggt.options import Compute, ImageMode, ImageOptions, InferenceOptions, RunOptions
+from qvggt.options import REFERENCE_COMPUTE, Compute, ImageMode, ImageOptions, InferenceOptions, RunOptions
 from qvggt.options.checks import check_arguments
 from qvggt.postprocess.frames import photo_mask
 from qvggt.types import ImageSet, OnProgress, PathLike, Prediction, QvggtError
@@ -98,6 +98,19 @@ class FidelityReport:
         return tuple(measures)
 
     @property
+    def auc(self) -> dict[str, float]:
+        """Pose AUC of ``other`` over all pairs of frames, with the cameras of ``model`` as the truth, 0..100.
+
+        Keyed ``auc30``, ``auc15``, ``auc5`` and ``auc3``; NaN for a single image.
+        """
+        return self.differences.auc()
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs of frames."""
+        return len(self.names) * (len(self.names) - 1) // 2
+
+    @property
     def typical_frame(self) -> int:
         """The frame of median depth difference (the lower one of an even number)."""
         depth = self.differences.depth_rel
@@ -128,13 +141,17 @@ class FidelityReport:
     def for_card(self, device: str, compute: Compute) -> tuple[str, str]:
         """Return the means as a table for a model card, and the conditions under which they were measured."""
         known = [each for each in self.measures if np.isfinite(each.mean)]
-        rows = "\n".join(f"| {each.title} | {each.mean:.2f} {each.unit} |" for each in known)
+        rows = "\n".join(
+            [f"| {each.title} | {each.mean:.2f} {each.unit} |" for each in known]
+            + [f"| pose AUC@{name[3:]} | {value:.1f} |" for name, value in self.auc.items() if np.isfinite(value)]
+        )
         height, width = self.prediction.images.shape[-2:]
         return (
             f"| mean difference from {self.short_names[0]} | |\n|---|--:|\n{rows}",
             f"Measured on {len(self.names)} photographs of {width}x{height} px with compute `{compute}` on `{device}`: "
-            "angles between the cameras relative to the first one, relative differences of depth, and distances of "
-            "points relative to their mean distance from the origin.",
+            "angles between the cameras relative to the first one, relative differences of depth, distances of points "
+            "relative to their mean distance from the origin, and pose AUC over all pairs with the cameras of "
+            f"{self.short_names[0]} in {REFERENCE_COMPUTE} as the truth.",
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -148,6 +165,8 @@ class FidelityReport:
             "height_px": height,
             "width_px": width,
             "means": {each.key: _or_none(each.mean) for each in self.measures},
+            "pairs": self.pairs,
+            "auc": {name: _or_none(value) for name, value in self.auc.items()},
             "per_frame": {"names": list(self.names), **per_frame},
         }
 
@@ -169,7 +188,9 @@ def fidelity(
 
     Models given by name are loaded one after the other, never together. Cameras are compared relative to the first
     frame, so they need at least two; depth and points are compared without alignment, in the models' own unit, on the
-    photographs but not on the padding around them.
+    photographs but not on the padding around them. Pose AUC is over all pairs of frames, with the first model's cameras
+    as the truth. That model computes in float32, if it is given by name: comparing a model with itself in ``bfloat16``
+    says what half precision alone costs.
 
     Args:
         model: the model to compare with, usually the float one: a model, or whatever ``load`` takes.
@@ -183,7 +204,7 @@ def fidelity(
         dense_frames: most frames that the dense heads process at a time: fewer need less memory.
         on_progress: called with the stage and the share done of both models' work.
         revision: branch, tag or commit of ``model``, if it is a hub id.
-        compute: arithmetic of products of models given by name; see ``load``.
+        compute: arithmetic of products of ``other``, if it is given by name; see ``load``.
 
     Raises:
         QvggtError: a model or the images cannot be read, the models take images of different size or patch, or an
@@ -197,7 +218,8 @@ def fidelity(
     size, patch = config.image_size, config.patch_size
     warn_of_photographs(config, images)
     pictures = load_images(images, ImageOptions(size, patch, mode, fps=fps, frames=frames))
-    ours = _predict(model, pictures, run, _half(report, 0), revision=revision)
+    reference = replace(run, compute=REFERENCE_COMPUTE)
+    ours = _predict(model, pictures, reference, _half(report, 0), revision=revision)
     theirs = _predict(other, pictures, run, _half(report, 1))
     far = differences_between(ours, theirs, photo_mask(ours))
     return FidelityReport(_name(model), other=_name(other), differences=far, prediction=ours, other_prediction=theirs)

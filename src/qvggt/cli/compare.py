@@ -13,6 +13,7 @@ from qvggt.options import (
     DATASET,
     CalibrationOptions,
     CompareOptions,
+    HalfType,
     QuantizeOptions,
     RunOptions,
     Selection,
@@ -33,6 +34,10 @@ Seeds = Annotated[
         metavar="N",
         help="random seeds of the calibration scenes; each method is quantized per seed",
     ),
+]
+Half = Annotated[
+    tuple[HalfType, ...],
+    tyro.conf.arg(help="measure the float model in these types too: what half precision alone costs"),
 ]
 Store = Annotated[Path | None, given.option("DIR", "keep checkpoints and results here", "(default: the user's cache)")]
 
@@ -56,6 +61,7 @@ def compare(
     calib_frames: given.CalibFrames = CalibrationOptions.frames,
     seeds: Seeds = CompareOptions.seeds,
     supervision: given.Supervision = QuantizeOptions.supervision,
+    half: Half = CompareOptions.half,
     store: Store = None,
     ray: given.Ray = RunOptions.ray,
     workers: given.Workers = RunOptions.workers,
@@ -68,8 +74,9 @@ def compare(
 ) -> None:
     """Quantize with several methods and measure all of them on the same frames.
 
-    Checkpoints and results are kept: an interrupted run resumes where it stopped, and results of the same options are
-    reused.
+    The float model computes in float32, --compute is of the others. Each is compared with the true cameras, and with
+    the float model's. Checkpoints and results are kept: an interrupted run resumes where it stopped, and results of the
+    same options are reused.
     """
     from qvggt.api.compare import compare as run_comparison
     from qvggt.cli.show import check_figures, check_picture, progress, save_figures, say
@@ -83,7 +90,7 @@ def compare(
     started = time.perf_counter()
     with progress(model) as update:
         report = run_comparison(
-            model, CompareOptions(methods, bits, seeds, base), dataset, split, protocols=protocol,
+            model, CompareOptions(methods, bits, seeds, base, half=half), dataset, split, protocols=protocol,
             selection=Selection(data_root, frames, scenes=scenes), store=store,
             run=run, revision=revision, on_progress=update,
         )  # fmt: skip

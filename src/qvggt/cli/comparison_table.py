@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -10,15 +10,26 @@ from rich.text import Text
 
 from qvggt.cli.show import count_text, say, say_table
 from qvggt.eval.comparison import ComparisonReport, ComparisonRow
+from qvggt.eval.stats import Summary
 from qvggt.inference.process_memory import size_text
 
 _COLUMNS = {
     "auc30": "AUC@30",
+    "auc5": "AUC@5",
+    "auc3": "AUC@3",
     "absrel": "AbsRel",
     "point_error": "points",
     "accuracy": "accuracy",
     "completeness": "completeness",
     "consistency": "consistency",
+}
+_FIDELITY = {
+    "fidelity_auc30": "AUC@30",
+    "fidelity_auc15": "AUC@15",
+    "fidelity_auc5": "AUC@5",
+    "fidelity_auc3": "AUC@3",
+    "fidelity_rotation_deg": "rotation, deg",
+    "fidelity_translation_deg": "direction, deg",
 }
 _LOSS_OF = "auc30"
 _HASH_CHARACTERS = len("sha256:") + 12
@@ -27,30 +38,39 @@ _HASH_CHARACTERS = len("sha256:") + 12
 def print_comparison(report: ComparisonReport) -> None:
     """Print a comparison."""
     shown = [name for name in _COLUMNS if name in report.summary.metrics]
-    table = Table("method", "bits", box=None, header_style="bold", pad_edge=False)
+    titles = []
     for name in shown:
-        table.add_column(_COLUMNS[name], justify="right")
-        if name == _LOSS_OF:
-            table.add_column(f"loss of\n{_COLUMNS[name]}", justify="right")
-    for title in ("bits,\nlinear", "bits,\nall", "size", "min"):
-        table.add_column(title, justify="right")
-    for index, row in enumerate(report.rows):
-        if index and row.bits != report.rows[index - 1].bits:
-            table.add_row()
-        if row.summary is not None:
-            table.add_row(*_cells(row, shown))
-        else:
-            table.add_row(row.method, str(row.bits), *["-"] * (len(table.columns) - 2))
-    say_table(table)
+        titles += [_COLUMNS[name]] + [f"loss of\n{_COLUMNS[name]}"] * (name == _LOSS_OF)
+    titles += ["bits,\nlinear", "bits,\nall", "size", "min"]
+    _print_rows(report.rows, titles, lambda row: _cells(row, shown))
+    if compared := [row for row in report.rows if row.fidelity is not None]:
+        say("\nagainst the cameras of the float model, without ground truth:")
+        _print_rows(compared, list(_FIDELITY.values()), _fidelity_cells)
     say("")
     for line in _facts(report):
         say(line)
 
 
+def _print_rows(
+    rows: Sequence[ComparisonRow], titles: Sequence[str], cells: Callable[[ComparisonRow], Sequence[Text | str]]
+) -> None:
+    """Print a table of figures, with a space between widths."""
+    table = Table("method", "bits", box=None, header_style="bold", pad_edge=False)
+    for title in titles:
+        table.add_column(title, justify="right")
+    for index, row in enumerate(rows):
+        if index and row.bits != rows[index - 1].bits:
+            table.add_row()
+        bits = "" if row.bits is None else str(row.bits)
+        table.add_row(row.method, bits, *(["-"] * len(titles) if row.summary is None else cells(row)))
+    say_table(table)
+
+
 def _cells(row: ComparisonRow, shown: list[str]) -> list[Text | str]:
-    cells: list[Text | str] = [row.method, "" if row.bits is None else str(row.bits)]
+    assert row.summary is not None
+    cells: list[Text | str] = []
     for name in shown:
-        cells.append(_figure(row, name))
+        cells.append(_figure(row.summary, name, row.seed_ranges.get(name)))
         if name == _LOSS_OF:
             cells.append(_loss(row, name))
     for bits in (row.linear_bits, row.average_bits):
@@ -60,15 +80,19 @@ def _cells(row: ComparisonRow, shown: list[str]) -> list[Text | str]:
     return cells
 
 
-def _figure(row: ComparisonRow, name: str) -> Text:
+def _fidelity_cells(row: ComparisonRow) -> list[Text | str]:
+    assert row.fidelity is not None
+    return [_figure(row.fidelity, name) for name in _FIDELITY]
+
+
+def _figure(summary: Summary, name: str, seed_range: tuple[float, float] | None = None) -> Text:
     """Return a value with its interval and its range over seeds below it."""
-    assert row.summary is not None
     number = _format(name)
-    text = Text(number(row.summary.metrics[name]))
-    low, high = row.summary.intervals[name]
+    text = Text(number(summary.metrics[name]))
+    low, high = summary.intervals[name]
     text.append(f"\n[{number(low)}, {number(high)}]", style="dim")
-    if name in row.seed_ranges:
-        least, most = row.seed_ranges[name]
+    if seed_range is not None:
+        least, most = seed_range
         text.append(f"\n{number(least)} .. {number(most)}", style="dim")
     return text
 
@@ -83,7 +107,7 @@ def _loss(row: ComparisonRow, name: str) -> Text:
 
 
 def _format(name: str) -> Callable[[float], str]:
-    digits = 2 if name.startswith("auc") else 4
+    digits = 2 if name.startswith(("auc", "fidelity_auc")) or name.endswith("_deg") else 4
     return lambda value: "-" if value != value else f"{value:.{digits}f}"  # NaN alone differs from itself
 
 
@@ -99,6 +123,7 @@ def _facts(report: ComparisonReport) -> list[str]:
         f"({on.frames}; seed {on.seed}), {summary.pairs} pairs, images {on.image_size_px} px wide",
         f"protocols: {', '.join(summary.protocols)}; in brackets 95 % by bootstrap over scenes, of losses paired: "
         "the same scenes for both models",
+        f"computed on {on.machine['device']} in {on.machine['compute']}, float in {on.machine['float_compute']}",
     ]
     if any(row.seed_ranges for row in report.rows):
         lines.append("with several seeds: mean, its interval, and below it the minimum and maximum")

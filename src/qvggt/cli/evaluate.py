@@ -23,7 +23,7 @@ def evaluate(
     scenes: Annotated[int | None, option("N", "most scenes, chosen by the seed")] = Selection.scenes,
     landmarks: Annotated[float | None, option("0..1", "of rooms: visual landmarks, see docs/rooms.md")] = None,
     baseline: Annotated[str | None, option("MODEL", "also measure this model on the same frames, or chance")] = None,
-    fidelity_to: Annotated[str | None, option("MODEL", "also compare predictions with this float model's")] = None,
+    fidelity_to: Annotated[str | None, option("MODEL", "also compare with this float model in float32")] = None,
     store: Annotated[Path | None, option("DIR", "keep results of scenes here", "(default: the user's cache)")] = None,
     fresh: Annotated[bool, Flag, flag("measure stored results again")] = RunOptions.fresh,
     engine: Annotated[Engine, option("NAME", "this process, or a Ray cluster", None)] = RunOptions.engine,

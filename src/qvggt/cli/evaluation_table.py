@@ -13,6 +13,7 @@ from qvggt.cli.show import console, say
 from qvggt.eval.report import Evaluation, Figures, ModelCard
 from qvggt.eval.stats import Summary
 from qvggt.inference.process_memory import size_text
+from qvggt.options import REFERENCE_COMPUTE
 
 _LABELS = {
     "auc30": "AUC@30",
@@ -28,6 +29,10 @@ _LABELS = {
     "normal_consistency": "normal consistency",
     "point_error": "point error",
     "consistency": "points against depth",
+    "fidelity_auc30": "AUC@30",
+    "fidelity_auc15": "AUC@15",
+    "fidelity_auc5": "AUC@5",
+    "fidelity_auc3": "AUC@3",
     "fidelity_rotation_deg": "rotation, deg",
     "fidelity_translation_deg": "direction, deg",
     "fidelity_depth_rel": "relative depth",
@@ -35,14 +40,15 @@ _LABELS = {
 }
 _WIDTH = 100
 _HASH_CHARACTERS = len("sha256:") + 12
-_LEFT_OUT = ("rra", "rta")  # in the JSON only
+_LEFT_OUT = ("rra", "rta", "fidelity_rra", "fidelity_rta")  # in the JSON only
+_SHARES = ("auc", "fidelity_auc")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print an evaluation."""
     _print_table([evaluation.model, evaluation.baseline], evaluation.chance)
     if evaluation.fidelity is not None and evaluation.fidelity_to is not None:
-        say(f"\nagainst {evaluation.fidelity_to.name}, without ground truth:")
+        say(f"\nagainst {evaluation.fidelity_to.name} in {REFERENCE_COMPUTE}, without ground truth:")
         _print_table([evaluation.fidelity])
     say("")
     for line in _facts(evaluation):
@@ -120,7 +126,7 @@ def _stored(count: int) -> str:
 def _number(name: str, value: float) -> str:
     if math.isnan(value):
         return "-"
-    return f"{value:.2f}" if name.startswith("auc") or name.endswith("_deg") else f"{value:.4f}"
+    return f"{value:.2f}" if name.startswith(_SHARES) or name.endswith("_deg") else f"{value:.4f}"
 
 
 def _with_interval(name: str, summary: Summary) -> str:

@@ -38,7 +38,8 @@ def fidelity(
 
     For every frame: the angles between the cameras' rotations and between their translations, both relative to the
     first frame, the mean relative difference of depth, and the mean distance between points in percent of their mean
-    distance from the origin. No ground truth is needed. Only one model is in memory at a time.
+    distance from the origin; and pose AUC over all pairs of frames with MODEL_A's cameras as the truth. No ground
+    truth is needed. MODEL_A computes in float32, --compute is of MODEL_B. Only one model is in memory at a time.
     """
     from qvggt.api.fidelity import fidelity as measure
     from qvggt.api.fidelity import open_for_card
@@ -74,7 +75,7 @@ def fidelity(
 def _print(report: FidelityReport) -> None:
     from rich.table import Table
 
-    from qvggt.cli.show import say, say_table
+    from qvggt.cli.show import count_text, say, say_table
 
     measures = report.measures
     table = Table("", "image", box=None, header_style="bold", pad_edge=False)
@@ -86,6 +87,9 @@ def _print(report: FidelityReport) -> None:
     table.add_row("", "mean", *(_cell(each.mean) for each in measures), style="bold")
     say_table(table)
     say("")
+    if report.pairs:
+        scores = ", ".join(f"{value:.2f} @{name.removeprefix('auc')}" for name, value in report.auc.items())
+        say(f"pose AUC against {report.short_names[0]}, {count_text(report.pairs, 'pair')}: {scores}")
     say(report.in_words())
 
 

@@ -13,7 +13,7 @@ from qvggt.eval.stats import Difference, Summary
 FLOAT = "float"
 
 HIGHER_IS_BETTER = ("auc", "rra", "rta", "delta", "normal_consistency")
-"""Prefixes of metrics where higher is better; for all others lower is better."""
+"""Prefixes of metrics where higher is better, those of fidelity too; for all others lower is better."""
 
 SAME_SIZE = 0.005
 """Relative difference up to which checkpoint sizes count as equal."""
@@ -49,14 +49,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One method at one width.
+    """One method at one width, or the float model.
 
     Attributes:
-        method: its name; ``float`` for the float model that the others were quantized from.
+        method: its name; ``float`` for the float model that the others were quantized from, in float32; ``bfloat16``
+            or ``float16`` for the float model computing in that type.
         bits: requested width; None for the float model.
         trials: one per seed; empty if the method failed with every seed.
         summary: the mean over trials, with intervals over scenes; None without trials.
         difference: from the float model on the same scenes; None for the float model itself, or without trials.
+        fidelity: pose metrics with the float model's cameras as the truth, ``fidelity_auc30`` and so on, the mean over
+            trials; None for the float model itself, without trials, or if no protocol needs cameras.
         errors: why trials failed, one sentence each.
         optimal: whether the row is on the Pareto front of size and the report's headline metric.
     """
@@ -66,6 +69,7 @@ class ComparisonRow:
     trials: tuple[Trial, ...]
     summary: Summary | None = None
     difference: Difference | None = None
+    fidelity: Summary | None = None
     errors: tuple[str, ...] = ()
     optimal: bool = False
 
@@ -111,6 +115,7 @@ class ComparisonRow:
             "metrics": found["metrics"],
             "intervals": found["intervals"],
             "difference_to_float": None if self.difference is None else self.difference.to_json(),
+            "fidelity": None if self.fidelity is None else self.fidelity.to_json(),
             "seed_ranges": {name: [to_json_number(x) for x in pair] for name, pair in self.seed_ranges.items()},
             "seeds": [trial.to_json() for trial in self.trials],
             "optimal": self.optimal,
@@ -123,7 +128,7 @@ class ComparisonReport:
     """All rows of a comparison and what they have in common.
 
     Attributes:
-        rows: the float model first, then by width, methods in the requested order.
+        rows: the float model first, then in half-precision types, then by width, methods in the requested order.
         on: data and machine of all evaluations.
         quantization: options that all methods share, JSON-ready.
         chance: figures of chance on the same frames; None if it was not evaluated.
@@ -140,6 +145,11 @@ class ComparisonReport:
     def float_row(self) -> ComparisonRow:
         """The float model's row."""
         return self.rows[0]
+
+    @property
+    def quantized(self) -> tuple[ComparisonRow, ...]:
+        """The rows of methods."""
+        return tuple(row for row in self.rows if row.bits is not None)
 
     @property
     def summary(self) -> Summary:
@@ -180,7 +190,7 @@ def is_higher_better(metric: str) -> bool:
     >>> is_higher_better("auc30"), is_higher_better("absrel")
     (True, False)
     """
-    return metric.startswith(HIGHER_IS_BETTER)
+    return metric.removeprefix("fidelity_").startswith(HIGHER_IS_BETTER)
 
 
 def optimal_rows(rows: Sequence[ComparisonRow], metric: str) -> list[int]:

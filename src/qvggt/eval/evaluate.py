@@ -14,17 +14,15 @@ from qvggt.data.splits import check_disjoint
 from qvggt.eval.evaluators import LoadModel, chance_evaluator, fidelity_evaluator, model_evaluator, passed_heads
 from qvggt.eval.plan import EvaluationPlan
 from qvggt.eval.report import CHANCE, Evaluation, EvaluationSetup, Figures, ModelCard
-from qvggt.eval.results import SceneResult
+from qvggt.eval.results import FIDELITY, SceneResult
 from qvggt.eval.run import EvaluationPass, run, run_settings
 from qvggt.eval.stats import summarize
 from qvggt.inference.memory_plan import ModelSize
 from qvggt.inference.scenes import worker_bytes
 from qvggt.model import VGGTConfig
-from qvggt.options import ALL_HEADS, Head, ImageOptions, RunOptions
+from qvggt.options import ALL_HEADS, REFERENCE_COMPUTE, Head, ImageOptions, RunOptions
 from qvggt.types import OnProgress, QvggtError
 from qvggt.version import __version__
-
-FLOAT, FIDELITY = "float", "fidelity"
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,8 @@ class References:
 
     Attributes:
         baseline: another model, evaluated on the same frames, or chance.
-        fidelity_to: the float model whose predictions the model's are compared with.
+        fidelity_to: the float model whose predictions the model's are compared with; it computes in
+            ``REFERENCE_COMPUTE``, whatever the options say.
     """
 
     baseline: Subject | Literal["chance"] | None = None
@@ -104,7 +103,7 @@ def evaluate_plan(
     assert main is not None
     return Evaluation(
         model=main,
-        on=_setup(subject, plan, options),
+        on=_setup(subject, plan, references, options),
         baseline=chance if baseline == "chance" else baseline_figures,
         chance=None if baseline == "chance" else chance,
         fidelity=fidelity if model is not None else None,
@@ -138,7 +137,8 @@ class _Passes:
 
     def fidelity(self, subject: Subject, reference: Subject) -> Figures:
         make = partial(fidelity_evaluator, subject.load, reference.load, self.options.inference)
-        identity = {"model": _identity(subject), "reference": _identity(reference), "protocols": [FIDELITY]}
+        against = {**_identity(reference), "compute": REFERENCE_COMPUTE}
+        identity = {"model": _identity(subject), "reference": against, "protocols": [FIDELITY]}
         needed = self._memory_bytes(subject, ALL_HEADS, reference)
         return self._run(subject.card, subject.images, make, identity, memory_bytes=needed)
 
@@ -174,7 +174,8 @@ class _Passes:
 
         evaluation = EvaluationPass(self.plan.reader, images, make_evaluator, memory_bytes)
         results = run(evaluation, tasks, self.options, settings, on_result=on_result)
-        self.notes.setdefault(card.name, {}).update({r.scene: r.notes for r in results if r.notes})
+        notes = self.notes.setdefault(card.name, {})
+        notes |= {each.scene: (*notes.get(each.scene, ()), *each.notes) for each in results if each.notes}
         return Figures(card, summarize(results), tuple(results))
 
 
@@ -202,7 +203,7 @@ def _check(subject: Subject, plan: EvaluationPlan, references: References) -> No
             check_disjoint(other.card.name, other.card.calibration, plan.reader.name, plan.reader.split, scenes=scenes)
 
 
-def _setup(subject: Subject, plan: EvaluationPlan, options: RunOptions) -> EvaluationSetup:
+def _setup(subject: Subject, plan: EvaluationPlan, references: References, options: RunOptions) -> EvaluationSetup:
     counts = [len(task.frames) for task in plan.tasks]
     machine = {
         "device": options.device,
@@ -213,6 +214,7 @@ def _setup(subject: Subject, plan: EvaluationPlan, options: RunOptions) -> Evalu
         "python": platform.python_version(),
         "processor": platform.machine(),
     }
+    machine |= {} if references.fidelity_to is None else {"float_compute": REFERENCE_COMPUTE}
     return EvaluationSetup(
         dataset=plan.dataset,
         split=plan.reader.split,

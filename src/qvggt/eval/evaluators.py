@@ -66,7 +66,7 @@ def fidelity_evaluator(
 
     def compare(scene: Scene) -> SceneResult:
         wanted, found = (predict_scene(each, scene, ALL_HEADS, options) for each in (reference, model))
-        return measure_fidelity(scene.name, wanted, found)
+        return measure_fidelity(scene, wanted, found)
 
     return compare
 

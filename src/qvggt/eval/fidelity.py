@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from qvggt.eval.metrics.pose import relative_to_first, rotation_angle_deg, translation_angle_deg
+from qvggt.eval.metrics.pose import (
+    THRESHOLDS_DEG,
+    PairErrors,
+    auc,
+    relative_poses,
+    relative_to_first,
+    rotation_angle_deg,
+    translation_angle_deg,
+)
+from qvggt.eval.results import FIDELITY, SceneResult
 from qvggt.types import Prediction
+
+STILL = 1e-3
+"""Two cameras of the float model count as one place if they are at most this share of its longest baseline apart."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fidelity:
-    """Differences per frame; fields of a head that either prediction lacks are None.
+    """Differences per frame, and of cameras per pair too; fields of a head that either prediction lacks are None.
 
-    Cameras are compared relative to each model's first camera, so the first frame is NaN. Values that are not finite in
-    the quantized model's prediction count as infinite differences.
+    Cameras of frames are compared relative to each model's first camera, so the first frame is NaN. Values that are not
+    finite in the quantized model's prediction count as infinite differences.
 
     Attributes:
         rotation_deg: [S] angle between the cameras' rotations, 0..180.
@@ -23,6 +36,8 @@ class Fidelity:
         depth_rel: [S] mean |d - d_float| / d_float.
         point_rel: [S] mean distance between the points over the mean norm of the float model's.
         point_rel_pooled: the same with both means over all frames.
+        pairs: errors of the relative poses of all pairs of frames, with the float model's as the truth; see
+            ``pair_differences``.
     """
 
     rotation_deg: np.ndarray | None = None
@@ -30,6 +45,15 @@ class Fidelity:
     depth_rel: np.ndarray | None = None
     point_rel: np.ndarray | None = None
     point_rel_pooled: float | None = None
+    pairs: PairErrors | None = None
+
+    def auc(self) -> dict[str, float]:
+        """Return pose AUC with the float model's cameras as the truth, 0..100, keyed ``auc30`` .. ``auc3``.
+
+        NaN for a single frame; empty if there are no cameras.
+        """
+        pairs = self.pairs
+        return {} if pairs is None else {f"auc{t}": auc(pairs.joint_deg, t) for t in THRESHOLDS_DEG}
 
     def means(self) -> dict[str, float]:
         """Return the means over frames, keyed ``fidelity_rotation_deg`` and so on.
@@ -58,14 +82,81 @@ def fidelity(reference: Prediction, other: Prediction, valid: np.ndarray | None 
     Raises:
         ValueError: the two differ in frames or size, or a frame has no pixel to compare.
     """
-    rotation = translation = depth = points = pooled = None
+    rotation = translation = depth = points = pooled = pairs = None
     if reference.cam_from_world is not None and other.cam_from_world is not None:
         rotation, translation = camera_difference_deg(reference.cam_from_world, other.cam_from_world)
+        pairs = pair_differences(reference.cam_from_world, other.cam_from_world)
     if reference.depth is not None and other.depth is not None:
         depth = depth_difference(reference.depth, other.depth, valid)
     if reference.world_points is not None and other.world_points is not None:
         points, pooled = point_difference(reference.world_points, other.world_points, valid)
-    return Fidelity(rotation, translation_deg=translation, depth_rel=depth, point_rel=points, point_rel_pooled=pooled)
+    return Fidelity(rotation, translation, depth, points, point_rel_pooled=pooled, pairs=pairs)
+
+
+def fidelity_result(scene: str, group: str, frames: int, far: Fidelity) -> SceneResult:
+    """Return the differences on one scene as its result, from which tables are pooled."""
+    pairs = far.pairs or PairErrors(np.empty(0), np.empty(0))
+    broken = int(np.isnan(pairs.joint_deg).sum())
+    return SceneResult(
+        scene=scene,
+        group=group,
+        protocols=(FIDELITY,),
+        frames=frames,
+        rotation_deg=tuple(pairs.rotation_deg.tolist()),
+        translation_deg=tuple(pairs.translation_deg.tolist()),
+        values=far.means(),
+        notes=(f"{FIDELITY}: {broken} pairs are not finite and count as wrong",) if broken else (),
+    )
+
+
+def camera_fidelity(reference: Sequence[SceneResult], other: Sequence[SceneResult]) -> tuple[SceneResult, ...]:
+    """Compare the cameras that two models predicted, scene by scene, without running them again.
+
+    Args:
+        reference: the float model's results.
+        other: a model's results of the same scenes and frames.
+
+    Returns:
+        One result for each scene; none if either model predicted no cameras.
+
+    Raises:
+        ValueError: the scenes or their frames differ.
+    """
+    wanted = {result.scene: result for result in reference}
+    if wanted.keys() != {result.scene for result in other}:
+        raise ValueError("expected results of the same scenes of both models")
+    if not all(result.cameras for result in (*reference, *other)):
+        return ()
+    found = []
+    for result in other:
+        cameras = [np.array(each.cameras).reshape(-1, 3, 4) for each in (wanted[result.scene], result)]
+        far = Fidelity(*camera_difference_deg(*cameras), pairs=pair_differences(*cameras))
+        found.append(fidelity_result(result.scene, result.group, result.frames, far))
+    return tuple(found)
+
+
+def pair_differences(reference: np.ndarray, other: np.ndarray) -> PairErrors:
+    """Return the errors of relative poses over all pairs of frames, with a model's own cameras as the truth.
+
+    Relative poses are those of the protocol ``pose-standard``. Where the reference has not moved, at most ``STILL`` of
+    the longest baseline of its cameras, direction is rounding noise (two copies of one photograph, for example):
+    translations of such pairs are 0 degrees apart, so that their rotation alone counts. A pair is NaN, which counts as
+    the worst in every metric, where either prediction is not finite.
+
+    Args:
+        reference: [S, 3, 4] ``cam_from_world`` of the float model.
+        other: [S, 3, 4] of the model that is compared with it, in any world frame and unit.
+
+    Raises:
+        ValueError: the shapes differ, or are not those of cameras.
+    """
+    _check_same(reference, other, "cameras")
+    theirs, ours = relative_poses(reference), relative_poses(other)
+    rotation = rotation_angle_deg(ours[..., :3], theirs[..., :3])
+    translation = translation_angle_deg(ours[..., 3], theirs[..., 3])
+    baseline = np.linalg.norm(theirs[..., 3], axis=-1)
+    still = (baseline <= STILL * baseline.max(initial=0)) & ~np.isnan(translation)
+    return PairErrors(rotation, np.where(still, 0.0, translation))
 
 
 def camera_difference_deg(reference: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

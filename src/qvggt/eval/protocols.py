@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from qvggt.eval.fidelity import fidelity
+from qvggt.eval.fidelity import fidelity, fidelity_result
 from qvggt.eval.ground_truth import check_frames, require, true_mask
 from qvggt.eval.metrics.depth import DepthAlignment, depth_errors, depth_errors_per_image, resize_bicubic
 from qvggt.eval.metrics.pose import PairErrors, PoseVariant, pose_errors
@@ -122,15 +122,20 @@ def measure(scene: Scene, prediction: Prediction, protocols: Sequence[Protocol])
         translation_deg=tuple(pairs.translation_deg.tolist()),
         values=values,
         notes=tuple(notes),
+        cameras=_rows_of(prediction.cam_from_world),
     )
 
 
-def measure_fidelity(scene: str, reference: Prediction, other: Prediction) -> SceneResult:
+def measure_fidelity(scene: Scene, reference: Prediction, other: Prediction) -> SceneResult:
     """Score a quantized model's prediction against the float model's (``reference``) on the same images."""
-    values = fidelity(reference, other).means()
-    if not values:
-        raise QvggtError(f"the predictions of {scene} share no head: run the same heads of both models")
-    return SceneResult(scene=scene, group="", protocols=("fidelity",), frames=len(reference.images), values=values)
+    far = fidelity(reference, other)
+    if not far.means():
+        raise QvggtError(f"the predictions of {scene.name} share no head: run the same heads of both models")
+    return fidelity_result(scene.name, scene.group, len(scene.images), far)
+
+
+def _rows_of(cameras: np.ndarray | None) -> tuple[tuple[float, ...], ...]:
+    return () if cameras is None else tuple(map(tuple, cameras.reshape(len(cameras), -1).tolist()))
 
 
 def _measure_values(scene: Scene, prediction: Prediction, protocol: Protocol) -> tuple[dict[str, float], str]:

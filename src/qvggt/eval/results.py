@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+FIDELITY = "fidelity"
+"""Protocol of results that compare a model with the float model instead of ground truth."""
+
 
 @dataclass(frozen=True)
 class SceneResult:
@@ -24,6 +27,8 @@ class SceneResult:
         values: metric -> value; NaN if the scene has no ground truth for it, infinite if the prediction was not
             finite.
         notes: why values are NaN or infinite, one sentence each.
+        cameras: predicted ``cam_from_world``, the 12 numbers of each frame's [3, 4] by rows; empty if the model
+            predicted none.
     """
 
     scene: str
@@ -34,6 +39,7 @@ class SceneResult:
     translation_deg: tuple[float, ...] = ()
     values: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    cameras: tuple[tuple[float, ...], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON-ready values: NaN becomes null, infinity the string ``inf``."""
@@ -46,6 +52,7 @@ class SceneResult:
             "translation_deg": [to_json_number(x) for x in self.translation_deg],
             "values": {name: to_json_number(x) for name, x in self.values.items()},
             "notes": list(self.notes),
+            "cameras": [[to_json_number(x) for x in camera] for camera in self.cameras],
         }
 
     @classmethod
@@ -60,6 +67,7 @@ class SceneResult:
             translation_deg=tuple(_from_json_number(x) for x in stored["translation_deg"]),
             values={name: _from_json_number(x) for name, x in stored["values"].items()},
             notes=tuple(stored["notes"]),
+            cameras=tuple(tuple(_from_json_number(x) for x in camera) for camera in stored["cameras"]),
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from qvggt.eval.metrics.pose import THRESHOLDS_DEG, PairErrors, auc_credit
-from qvggt.eval.results import SceneResult, to_json_number
+from qvggt.eval.results import FIDELITY, SceneResult, to_json_number
 
 ModelResults = Sequence[SceneResult]
 """Results of one model, one per scene."""
@@ -26,7 +26,8 @@ class Summary:
         scenes: number of scenes.
         pairs: number of pairs of frames.
         metrics: ``auc30`` .. ``auc3``, ``rra30`` .., ``rta30`` .. in 0..100; ``rotation_deg`` and ``translation_deg``,
-            means over pairs; and the mean of every value of the scenes (``absrel``, ``accuracy``, ...).
+            means over pairs; and the mean of every value of the scenes (``absrel``, ``accuracy``, ...). Of fidelity
+            the shares are ``fidelity_auc30`` and so on, and the means of angles are over frames.
         intervals: [low, high] of each metric.
         unmeasured: metric -> number of scenes without it.
     """
@@ -104,23 +105,30 @@ def _pair_columns(results: Sequence[SceneResult]) -> dict[str, Column]:
     weights = np.array([len(result.rotation_deg) for result in results], dtype=float)
     if not weights.any():
         return {}
-    rows = [
-        _pair_credits(PairErrors(np.array(result.rotation_deg, float), np.array(result.translation_deg, float)))
-        for result in results
-    ]
+    pairs = [PairErrors(np.array(each.rotation_deg, float), np.array(each.translation_deg, float)) for each in results]
+    if results[0].protocols == (FIDELITY,):
+        rows = [{f"fidelity_{name}": credit for name, credit in _pair_shares(each).items()} for each in pairs]
+    else:
+        rows = [_pair_shares(each) | _pair_angles(each) for each in pairs]
     return {name: (np.array([row[name].sum() for row in rows]), weights) for name in rows[0]}
 
 
-def _pair_credits(errors: PairErrors) -> dict[str, np.ndarray]:
-    """Return each pair's contribution to each pooled mean."""
+def _pair_shares(errors: PairErrors) -> dict[str, np.ndarray]:
+    """Return each pair's contribution to each pooled share."""
     rotation, translation = errors.rotation_deg, errors.translation_deg
     credits = {f"auc{t}": 100 * auc_credit(errors.joint_deg, t) for t in THRESHOLDS_DEG}
     credits |= {f"rra{t}": 100.0 * (rotation < t) for t in THRESHOLDS_DEG}
     credits |= {f"rta{t}": 100.0 * (translation < t) for t in THRESHOLDS_DEG}
-    # A pose that is not finite counts as the largest error.
-    credits["rotation_deg"] = np.where(np.isnan(rotation), 180.0, rotation)
-    credits["translation_deg"] = np.where(np.isnan(translation), 90.0, translation)
     return credits
+
+
+def _pair_angles(errors: PairErrors) -> dict[str, np.ndarray]:
+    """Return each pair's angles; a pose that is not finite counts as the largest error."""
+    rotation, translation = errors.rotation_deg, errors.translation_deg
+    return {
+        "rotation_deg": np.where(np.isnan(rotation), 180.0, rotation),
+        "translation_deg": np.where(np.isnan(translation), 90.0, translation),
+    }
 
 
 def _value_columns(results: Sequence[SceneResult]) -> dict[str, Column]:

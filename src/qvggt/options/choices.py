@@ -20,6 +20,9 @@ packed weights, layer by layer, to the dtype of the activations; "float" is its 
 dequantize to that type and multiply in it, with float32 sums. "int8" multiplies integers: activations of linear layers
 are quantized to 8 bits per token; backends with integer convolution and attention use at least 10 bits there."""
 
+REFERENCE_COMPUTE: Compute = "float32"
+"""Arithmetic of the float model that others are compared with, whatever theirs is."""
+
 HalfType = Literal["bfloat16", "float16"]
 """Floating-point types of 16 bits."""
 

@@ -13,6 +13,7 @@ from qvggt.options.choices import (
     DATASET,
     SENSITIVITY_BITS,
     Granularity,
+    HalfType,
     Rounding,
     Supervision,
     check_choice,
@@ -156,6 +157,8 @@ class CompareOptions:
         bits: widths of linear layers' weights, each for every method.
         seeds: random seeds of the choice of calibration scenes; every calibrated method is quantized once per seed.
         base: all other options, the same for all methods; its width and seed are replaced by those above.
+        half: types of 16 bits in which the float model is measured too: what half precision alone costs. Published
+            code runs VGGT in bfloat16, so that is the default.
 
     Raises:
         QvggtError: there is nothing to compare, or a width is out of range.
@@ -165,9 +168,12 @@ class CompareOptions:
     bits: tuple[int, ...] = (Scheme.bits,)
     seeds: tuple[int, ...] = (CalibrationOptions.seed,)
     base: QuantizeOptions = QuantizeOptions()
+    half: tuple[HalfType, ...] = ("bfloat16",)
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for half in self.half:
+            check_choice("half type", half, HalfType)
         for name, values in (("method", self.methods), ("width", self.bits), ("seed", self.seeds)):
             if not values:
                 raise QvggtError(f"there is nothing to compare: give at least one {name}")

@@ -53,7 +53,7 @@ def write_comparison_picture(path: PathLike, report: ComparisonReport) -> None:
         QvggtError: if the file cannot be written.
     """
     metrics = [name for name in _TITLES if name in report.summary.metrics][:_MOST_PANELS] or [report.headline]
-    names = list(dict.fromkeys(row.method for row in report.rows[1:]))
+    names = list(dict.fromkeys(row.method for row in report.quantized))
     rows_of_legend = math.ceil((len(names) + 1) / (4 * len(metrics)))
     width = 2 * _MARGIN + _AXIS + len(metrics) * _PANEL[0] + (len(metrics) - 1) * (_GAP + _AXIS / 2)
     top = _TITLE + _LEGEND * rows_of_legend + 0.42
@@ -103,7 +103,7 @@ def _draw_legend(sheet: Sheet, names: Sequence[str], points: Sequence[_Point], w
 
 def _points(report: ComparisonReport, names: Sequence[str]) -> list[_Point]:
     """Return a point for every row with a size, in order of size."""
-    rows = [row for row in report.rows[1:] if row.summary is not None and row.checkpoint_bytes]
+    rows = [row for row in report.quantized if row.summary is not None and row.checkpoint_bytes]
     rows.sort(key=lambda row: (row.checkpoint_bytes or 0, names.index(row.method)))
     widths = sorted({row.bits for row in rows if row.bits is not None}, reverse=True)
     points = []
@@ -152,7 +152,8 @@ def _draw_panel(
     low, high = axes.get_xlim()
     lefts = _side_by_side([point.size / scale for point in shown], _SIDE_BY_SIDE / _PANEL[0] * (high - low))
     places = {id(point.row): (x, _value(point.row, metric)) for point, x in zip(shown, lefts, strict=True)}
-    front = [report.rows[1:][index] for index in optimal_rows(report.rows[1:], metric)]
+    quantized = report.quantized
+    front = [quantized[index] for index in optimal_rows(quantized, metric)]
     _draw_front(axes, [places[id(row)] for row in front if id(row) in places])
     for point in shown:
         x, y = places[id(point.row)]
