@@ -40,7 +40,7 @@ _LOADER_BYTES, _READER_BYTES, _TENSOR_BYTES = 3_000_000, 6_000_000, 3_000
 _CAMERA_WEIGHTS, _RETAINED_CAMERA_WEIGHTS = 1.8, 5
 """Expanded weights of the camera head's widest layer in half precision: while it runs, and if freed ones stay."""
 
-_WRITER_BYTES, _PAGE_PIXEL_BYTES, _DRAWN_BYTES = 21_500_000, 15, 150_000
+_WRITER_BYTES, _PAGE_PIXEL_BYTES, _DRAWN_BYTES = 21_500_000, 15, 20_000
 """Memory that writing files needs: matplotlib and fonts, for a pixel of the overview page, and for a camera on it."""
 _POINT_BYTES, _COPIED_POINT_BYTES = 19, 24
 """Bytes of a point with its color and confidence, and of its copy in a file's layout."""
