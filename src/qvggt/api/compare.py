@@ -119,7 +119,8 @@ def compare(
         raise QvggtError(f"{dataset} has no default protocol: name one (--protocol)")
     subject = _float_subject(model, run, REFERENCE_COMPUTE, revision)
     checkpoints = CheckpointStore(root / "compare", model, subject.card.hash, revision, device=run.device)
-    halves = [half for half in dict.fromkeys((*options.half, run.compute)) if half in get_args(HalfType)]
+    modes: tuple[Compute, ...] = (*options.half, run.compute)
+    halves = [mode for mode in dict.fromkeys(modes) if mode in get_args(HalfType)]
     work = _Work(checkpoints, plan=plan, run=run, tasks=tasks, halves=len(halves), on_progress=on_progress)
     base = work.measure(subject, REFERENCE_COMPUTE)
     rows = [ComparisonRow(FLOAT, None, (_float_trial(base),), base.model.summary)]
