@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 from qvggt.api.checkpoint_cache import CheckpointStore, KeptCheckpoint
 from qvggt.api.evaluate import on_usable_device, subject_of
+from qvggt.backends.plain import HALF_DTYPES
 from qvggt.calibration.size import storage_of
 from qvggt.checkpoint.folder import open_checkpoint
 from qvggt.eval.code_hash import code_hash
@@ -26,7 +26,6 @@ from qvggt.options import (
     REFERENCE_COMPUTE,
     CompareOptions,
     Compute,
-    HalfType,
     QuantizeOptions,
     RunOptions,
     Selection,
@@ -119,8 +118,8 @@ def compare(
         raise QvggtError(f"{dataset} has no default protocol: name one (--protocol)")
     subject = _float_subject(model, run, REFERENCE_COMPUTE, revision)
     checkpoints = CheckpointStore(root / "compare", model, subject.card.hash, revision, device=run.device)
-    modes: tuple[Compute, ...] = (*options.half, run.compute)
-    halves = [mode for mode in dict.fromkeys(modes) if mode in get_args(HalfType)]
+    modes = dict.fromkeys((*options.half, run.compute))
+    halves: list[Compute] = [mode for mode in modes if mode in HALF_DTYPES]
     work = _Work(checkpoints, plan=plan, run=run, tasks=tasks, halves=len(halves), on_progress=on_progress)
     base = work.measure(subject, REFERENCE_COMPUTE)
     rows = [ComparisonRow(FLOAT, None, (_float_trial(base),), base.model.summary)]
