@@ -17,8 +17,8 @@ _LINE = re.compile(r"(?:\$ )?(?:\w+=\S+ )?(?:docker run .*? )?qvggt (?=[a-z-])(.
 _SHELLS = ("", "sh", "bash", "console")
 
 WORDS = {
-    "facebook/VGGT-1B": "nano", "seeded:vggt-1b": "seeded:nano", "MODEL": "nano", "FLOAT_MODEL": "nano",
-    "WEIGHTS": "weights.safetensors", "RESULT": "house", "IMAGES": "photos", "FOLDER": "photos", "MASKS": "masks",
+    "facebook/VGGT-1B": "nano", "seeded:vggt-1b": "nano", "MODEL": "nano", "FLOAT_MODEL": "nano",
+    "RESULT": "house", "IMAGES": "photos", "FOLDER": "photos", "MASKS": "masks",
     "OUT": "out", "DIR": "out", "FILE": "report.json", "N": "5", "K": "4", "MODE": "float32", "SIZE": "8GB",
     "SOURCE": "a.jpg:b.jpg=1.5m",
     "video.mp4": "walk.mp4", "USER/vggt-4bit": "me/vggt-4bit",
@@ -31,21 +31,21 @@ NAMES = {"--format": "ply", "--method": "rtn"}
 """What NAME stands for, by the option before it."""
 
 MOST = {
-    "--frames": 6, "--scenes": 1, "--window": 5, "--number": 3, "--repeats": 1, "--size": 84, "--seconds": 0.2,
-    "--calib-scenes": 2, "--calib-frames": 2, "--samples": 1,
+    "--frames": 6, "--scenes": 1, "--window": 5, "--number": 3, "--repeats": 1, "--size": 84, "--seconds": 0.5,
+    "--calib-scenes": 2, "--calib-frames": 3, "--samples": 1,
 }  # fmt: skip
 """The largest number that an option keeps."""
 
 ADDED = {
     "evaluate": {"--scenes": "1"},
-    "compare": {"--scenes": "1", "--frames": "2", "--calib-scenes": "2", "--calib-frames": "1"},
+    "quantize qvggt+": {"--without": "select tune"},
     "quantize --method": {"--calib-scenes": "2", "--calib-frames": "1"},
     "sensitivity": {"--calib-scenes": "2", "--calib-frames": "1", "--bits": "4"},
     "reconstruct": {"--files": "prediction.npz"},
-    "bench": {"--size": "28", "--repeats": "1"},
+    "bench": {"--size": "28", "--repeats": "1", "--against": "nano"},
     "render": {"--frames": "2", "--size": "56", "--scenes": "1"},
-    "train": {"--minutes": "0.001"},
     "plan": {"--frames": "2"},
+    "view --turntable": {"--seconds": "0.5", "--size": "84"},
 }
 """Options that make a command short, by how it begins; for those that it does not have itself."""
 
@@ -59,19 +59,13 @@ PARSED = {
     r" --ray\b": "starts a Ray cluster: tests/api/test_scenes_on_ray.py has one",
     r" --dataset co3d\b": "reads a dataset that is not here: tests/data/test_co3d.py writes a small one",
     r" clipped\b": "takes a package that is not installed: tests/methods/test_method_package.py has it",
+    r"^train\b": "takes half a minute: tests/cli/test_train_command.py trains by a small recipe",
+    r"^compare\b": "takes half a minute: tests/cli/test_compare_command.py compares the quickest methods",
     r"^export-model\b": "takes half a minute of a core: tests/onnx/test_export_model.py exports the smallest models",
     r"^demo\b": "tests/cli/test_demo_command.py runs it",
     r"^doctor\b(?!.*--quick)": "tests/api/test_self_test.py runs the self test, which takes seconds",
 }
 """Commands that are not run here, by pattern, and why."""
-
-
-TRIED = (
-    r"^inspect ", r"^doctor --quick", r"^plan vggt-4bit photos/ --memory",
-    r"^reconstruct (vggt-4bit (walk|drive)|USER/)",
-    r"^reconstruct .* --scale ", r"^scale house ", r"^fidelity .* --plot ", r"^bench vggt-4bit --against facebook",
-)  # fmt: skip
-"""Patterns of the commands that are run; all others are parsed, those of ``PARSED`` for its reasons."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +91,7 @@ class Documented:
     @property
     def why_not_run(self) -> str | None:
         """Why the command is only parsed; None if it is run."""
-        why = next((why for pattern, why in PARSED.items() if re.search(pattern, self.text)), None)
-        return why or (None if any(re.search(pattern, self.text) for pattern in TRIED) else "not tried here yet")
+        return next((why for pattern, why in PARSED.items() if re.search(pattern, self.text)), None)
 
     @property
     def small(self) -> list[str]:
@@ -114,9 +107,11 @@ class Documented:
             found.append(WORDS.get(word, word))
         for start, options in ADDED.items():
             if found[0] == start.split()[0] and all(word in found for word in start.split()):
-                found += [each for name, value in options.items() if name not in found for each in (name, value)]
-        costly = "--calib-scenes" in found
-        return [SMALLEST if costly and word in ("nano", "seeded:nano") else word for word in found]
+                found += [
+                    each for name, value in options.items() if name not in found for each in (name, *value.split())
+                ]
+        costly = "--calib-scenes" in found and "--attention" not in found
+        return [SMALLEST if costly and word == "nano" else word for word in found]
 
 
 def documented() -> list[Documented]:
