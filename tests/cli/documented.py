@@ -32,7 +32,7 @@ NAMES = {"--format": "ply", "--method": "rtn"}
 
 MOST = {
     "--frames": 6, "--scenes": 1, "--window": 5, "--number": 3, "--repeats": 1, "--size": 84, "--seconds": 0.5,
-    "--calib-scenes": 2, "--calib-frames": 3, "--samples": 1,
+    "--calib-scenes": 2, "--calib-frames": 3, "--samples": 1, "--threads": 1,
 }  # fmt: skip
 """The largest number that an option keeps."""
 
