@@ -31,7 +31,7 @@ def test_rooms_are_rendered_and_a_second_run_keeps_them(qvggt, tmp_path):
         (("--scenes", "100000"), "at most"),
         (("--baseline", "-1"), "from 0 to 10"),
         (("--landmarks", "2"), "0..1"),
-        (("--frames", "0"), "at least 1"),
+        (("--frames", "0"), "1 to 1000 frames"),
         (("--split", "train"), "too many"),
         (("--seed", "-5"), "seed must lie"),
     ],

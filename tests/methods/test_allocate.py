@@ -142,11 +142,11 @@ def test_allocate__infinite_losses_are_never_chosen():
 def test_allocate__too_small_a_budget_names_the_least_that_fits():
     with pytest.raises(QvggtError, match="at least") as refusal:
         allocate(REPORT, STORAGE, Budget(average_bits=1.0))
-    least = float(str(refusal.value).partition("at least ")[2].partition(",")[0])
+    least = float(str(refusal.value).partition("at least ")[2].split(",")[0].split()[0])
     assert allocate(REPORT, STORAGE, Budget(average_bits=least)).average_bits == pytest.approx(least, abs=2e-3)
     with pytest.raises(QvggtError, match="at least") as refusal:
         allocate(REPORT, STORAGE, Budget(max_bytes=1000))
-    least = int(str(refusal.value).partition("at least ")[2].partition(",")[0])
+    least = int(str(refusal.value).partition("at least ")[2].split(",")[0].split()[0])
     assert allocate(REPORT, STORAGE, Budget(max_bytes=least)).checkpoint_bytes == least
     for impossible in ({}, {"average_bits": 4, "max_bytes": 5}, {"average_bits": 0.0}, {"max_bytes": -1}):
         with pytest.raises(QvggtError, match="budget"):

@@ -215,7 +215,7 @@ def test_method__refuses_to_leave_out_an_unknown_stage(method):
 
 @pytest.mark.parametrize("method", CALIBRATED)
 def test_method__refuses_a_rotated_scheme(method):
-    with pytest.raises(QvggtError, match="choose quarot"):
+    with pytest.raises(QvggtError, match="choose --method quarot"):
         METHODS[method](with_options(scheme=Scheme(rotation=True)))
 
 

@@ -59,7 +59,8 @@ def test_it_is_compared(in_turns, tmp_path, capsys):
     store, figures = tmp_path / "store", tmp_path / "c.json"
     arguments = ("--methods", "rtn", "in-turns", "--scenes", "2", "--frames", "2", *CALIBRATION)
     main(["compare", "seeded:micro", *arguments, "--store", str(store), "--json", str(figures)])
-    assert [row["method"] for row in json.loads(figures.read_text())["rows"]] == ["float", "rtn", "in-turns"]
+    methods = [row["method"] for row in json.loads(figures.read_text())["rows"]]
+    assert methods == ["float", "bfloat16", "rtn", "in-turns"]
     assert "\nin-turns" in capsys.readouterr().out
 
 

@@ -27,7 +27,7 @@ THRESHOLDS_DEG = (30, 15, 5, 3)
 _EPS = 1e-15
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PairErrors:
     """Errors of the relative poses of all pairs i < j of a sequence, in the order (0, 1), (0, 2), ..., (1, 2), ...
 
