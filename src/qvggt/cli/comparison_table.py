@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from qvggt.cli.evaluation_table import HASH_CHARACTERS, LABELS
 from qvggt.cli.show import count_text, say, say_table
 from qvggt.eval.comparison import ComparisonReport, ComparisonRow
 from qvggt.eval.stats import Summary
@@ -23,16 +24,15 @@ _COLUMNS = {
     "completeness": "completeness",
     "consistency": "consistency",
 }
-_FIDELITY = {
-    "fidelity_auc30": "AUC@30",
-    "fidelity_auc15": "AUC@15",
-    "fidelity_auc5": "AUC@5",
-    "fidelity_auc3": "AUC@3",
-    "fidelity_rotation_deg": "rotation, deg",
-    "fidelity_translation_deg": "direction, deg",
-}
+_FIDELITY = (
+    "fidelity_auc30",
+    "fidelity_auc15",
+    "fidelity_auc5",
+    "fidelity_auc3",
+    "fidelity_rotation_deg",
+    "fidelity_translation_deg",
+)
 _LOSS_OF = "auc30"
-_HASH_CHARACTERS = len("sha256:") + 12
 
 
 def print_comparison(report: ComparisonReport) -> None:
@@ -45,7 +45,7 @@ def print_comparison(report: ComparisonReport) -> None:
     _print_rows(report.rows, titles, lambda row: _cells(row, shown))
     if compared := [row for row in report.rows if row.fidelity is not None]:
         say("\nagainst the cameras of the float model, without ground truth:")
-        _print_rows(compared, list(_FIDELITY.values()), _fidelity_cells)
+        _print_rows(compared, [LABELS[name] for name in _FIDELITY], _fidelity_cells)
     say("")
     for line in _facts(report):
         say(line)
@@ -118,7 +118,7 @@ def _facts(report: ComparisonReport) -> list[str]:
     frames = str(most) if least == most else f"{least} to {most}"
     landmarks = "" if on.landmarks is None else f", landmarks {on.landmarks:g}"
     lines = [
-        f"model: {Path(card.name).name} ({card.hash[:_HASH_CHARACTERS]})",
+        f"model: {Path(card.name).name} ({card.hash[:HASH_CHARACTERS]})",
         f"data: {on.dataset}, split {on.split}{landmarks}: {count_text(summary.scenes, 'scene')} of {frames} frames "
         f"({on.frames}; seed {on.seed}), {summary.pairs} pairs, images {on.image_size_px} px wide",
         f"protocols: {', '.join(summary.protocols)}; in brackets 95 % by bootstrap over scenes, of losses paired: "

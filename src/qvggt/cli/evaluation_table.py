@@ -15,7 +15,7 @@ from qvggt.eval.stats import Summary
 from qvggt.inference.process_memory import size_text
 from qvggt.options import REFERENCE_COMPUTE
 
-_LABELS = {
+LABELS = {
     "auc30": "AUC@30",
     "auc15": "AUC@15",
     "auc5": "AUC@5",
@@ -38,8 +38,10 @@ _LABELS = {
     "fidelity_depth_rel": "relative depth",
     "fidelity_point_rel": "relative points",
 }
+"""Names of metrics in tables."""
 _WIDTH = 100
-_HASH_CHARACTERS = len("sha256:") + 12
+HASH_CHARACTERS = len("sha256:") + 12
+"""Of a model's hash that are shown."""
 _LEFT_OUT = ("rra", "rta", "fidelity_rra", "fidelity_rta")  # in the JSON only
 _SHARES = ("auc", "fidelity_auc")
 
@@ -67,7 +69,7 @@ def _print_table(models: Sequence[Figures | None], chance: Figures | None = None
             continue
         cells = [_with_interval(name, figures.summary) for figures in shown]
         cells += [] if chance is None else [_number(name, chance.summary.metrics.get(name, math.nan))]
-        table.add_row(_LABELS.get(name, name.replace("_", " ")), *cells)
+        table.add_row(LABELS.get(name, name.replace("_", " ")), *cells)
     # A figure that is cut off is worse than a long line.
     console.print(table, width=max(console.width, _WIDTH), crop=False, no_wrap=True)
 
@@ -91,7 +93,7 @@ def _facts(evaluation: Evaluation) -> list[str]:
         f"{machine['qvggt']}, torch {machine['torch']}" + _stored(evaluation.stored)
     )
     for name, count in summary.unmeasured.items():
-        lines.append(f"{count} scenes have no {_LABELS.get(name, name)}")
+        lines.append(f"{count} scenes have no {LABELS.get(name, name)}")
     if evaluation.notes:
         scene, notes = next(iter(evaluation.notes.items()))
         lines.append(f"{len(evaluation.notes)} scenes have a note, {scene} for one: {notes[0]}")
@@ -100,7 +102,7 @@ def _facts(evaluation: Evaluation) -> list[str]:
 
 def _card(card: ModelCard) -> str:
     size = "no file" if card.checkpoint_bytes is None else size_text(card.checkpoint_bytes)
-    parts = [f"{card.name} ({card.hash[:_HASH_CHARACTERS]})", card.method + _options(card.options)]
+    parts = [f"{card.name} ({card.hash[:HASH_CHARACTERS]})", card.method + _options(card.options)]
     parts += [f"{card.average_bits:.2f} bits a weight on average", size] if card.average_bits is not None else []
     parts.append(f"calibrated on {_flat(card.calibration)}" if card.calibration else "no calibration")
     return ", ".join(parts) + (f", made of {card.source}" if card.source else "")

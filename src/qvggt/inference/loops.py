@@ -78,7 +78,7 @@ class LoopFinder:
         None if the pass does not show the camera back at the same place.
         """
         frames = back.first_frames[offset::2], back.second_frames[offset::2]
-        found, count = self._run(self._chosen([*frames[0], *frames[1]])), len(frames[0])
+        found, count = self._run(chosen_frames(self._images, [*frames[0], *frames[1]])), len(frames[0])
         if not _is_back(found, count):
             return None
         parts = range(count), range(count, len(found.names))
@@ -87,10 +87,6 @@ class LoopFinder:
             for wanted, part in zip((earlier, later), parts, strict=True)
         )
         return to_earlier @ to_later.inverse
-
-    def _chosen(self, frames: list[int]) -> ImageSet:
-        maps, names = [self._images.maps[frame] for frame in frames], [self._images.names[frame] for frame in frames]
-        return ImageSet(self._images.images[frames], tuple(maps), tuple(names))
 
 
 def _is_back(found: Prediction, count: int) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from matplotlib import colormaps
 
 from qvggt.images.files import suggestion
-from qvggt.types import FrameMap, Prediction, QvggtError
+from qvggt.types import FrameMap, ImageSet, Prediction, QvggtError
+
+Frames = TypeVar("Frames", ImageSet, Prediction)
 
 GLTF_FROM_OPENCV = np.diag([1.0, -1.0, -1.0])
 """Rotation from OpenCV axes (x right, y down, z forward) to glTF axes (x right, y up, z backward)."""
@@ -67,15 +69,15 @@ def frame_index(prediction: Prediction, name: str) -> int:
     raise QvggtError(f"there is no frame {name!r}: {suggestion(prediction.names, name)}")
 
 
-def chosen_frames(prediction: Prediction, indices: Sequence[int]) -> Prediction:
-    """Return a prediction of some frames, in the order of ``indices``."""
-    values = {field.name: getattr(prediction, field.name) for field in fields(Prediction)}
+def chosen_frames(whole: Frames, indices: Sequence[int]) -> Frames:
+    """Return a prediction, or images, of some frames, in the order of ``indices``."""
+    values = {field.name: getattr(whole, field.name) for field in fields(whole)}
     parts: dict[str, Any] = {
         name: tuple(value[i] for i in indices) if isinstance(value, tuple) else value[list(indices)]
         for name, value in values.items()
         if value is not None
     }
-    return Prediction(**parts)
+    return type(whole)(**parts)
 
 
 def original_intrinsics(intrinsics: np.ndarray, frame: FrameMap) -> np.ndarray:

@@ -34,9 +34,7 @@ typedef struct {
     uint32_t *weights; /* [panels][channels / 2][PANEL], pairs of inputs */
     uint16_t *lines;   /* [SIDE][group] */
     int8_t *levels;    /* [group] */
-#ifdef TILES
-    uint16_t *rows;    /* [channels / 32][TILE][32] */
-#endif
+    uint16_t *rows;    /* [channels / 32][TILE][32], for products in tiles */
 } Scratch;
 
 /* Transpose 16 rows of 16 pairs, `from_step` pairs apart, to rows PANEL pairs apart. */
@@ -178,8 +176,8 @@ void qvggt_multiply_bfloat16(HalfProduct *p) {
 #ifdef TILES
     s.rows = aligned_alloc(64, (size_t)p->channels * TILE * 2);
     failed |= !s.rows;
-    begin_tiles();
 #endif
+    begin_tiles();
     if (failed) atomic_store(&p->job.failed, 1);
     for (int task; !failed && (task = take(&p->job, (int64_t)columns * parts)) >= 0;) {
         const int first = task % columns * panels, last = first + panels < all ? first + panels : all;
@@ -193,11 +191,8 @@ void qvggt_multiply_bfloat16(HalfProduct *p) {
             multiply_rows(p, &s, at, first, last);
         }
     }
-    free(s.weights), free(s.lines), free(s.levels);
-#ifdef TILES
     end_tiles();
-    free(s.rows);
-#endif
+    free(s.weights), free(s.lines), free(s.levels), free(s.rows);
 }
 
 #endif

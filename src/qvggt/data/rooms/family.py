@@ -178,7 +178,7 @@ def load_rooms(
 
 
 def check_frames(frames: int | None) -> None:
-    """Raise QvggtError if a room cannot have so many frames; None is its split's own number."""
+    """Raise QvggtError unless a room can have this number of frames; None stands for the split's own number."""
     if frames is not None and not 1 <= frames <= MOST_FRAMES:
         raise QvggtError(f"a room has 1 to {MOST_FRAMES} frames, not {frames} (--frames, --calib-frames)")
 
