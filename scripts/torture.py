@@ -89,7 +89,8 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
 """Commands that write: arguments for an output folder, and what a repeated run is given besides."""
 
 RECIPE = {"model": "micro", "phases": [{"steps": 6, "image_px": 28, "images_per_step": 4, "frames": [2]}],
-          "cooldown_steps": 2, "validate_steps": 100, "checkpoint_minutes": 0.0}  # fmt: skip
+          "cooldown_steps": 2, "validate_steps": 100, "checkpoint_minutes": 0.0,
+          "validate_landmarks": [1.0]}  # fmt: skip
 
 
 def _write_inputs(folder: Path) -> None:

@@ -69,7 +69,7 @@ def train(
             weights). With a checkpoint of the same recipe in it the run goes on to the bit.
         device: where to train and render.
         start_from: weights to begin with in place of random ones; the warm-up rebuilds the optimizers' state.
-        minutes: stop after this long, with a checkpoint.
+        minutes: stop after this long, with a checkpoint: after one step at least, or none if it is 0.
         on_progress: called every few steps, and at the end.
         render_apart: render on the CPU in a process of its own, steps ahead; the weights are the same to the bit.
 
@@ -94,8 +94,9 @@ def train(
     rooms = rendered_apart(recipe, run.step) if render_apart and device == "cpu" else rendered_here(recipe, device)
     with lock_folder(folder), rooms as renderer:
         remove_temporaries(folder)
+        least = run.step + (minutes != 0)
         try:
-            while run.step < recipe.steps and time.monotonic() < deadline:
+            while run.step < recipe.steps and (run.step < least or time.monotonic() < deadline):
                 run.advance(renderer)
                 if run.step % REPORT_STEPS == 0:
                     on_progress(run.report())
