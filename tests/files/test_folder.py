@@ -1,5 +1,6 @@
 """Output folders are filled, never replaced, and whole after a kill at any moment."""
 
+import errno
 import os
 import shutil
 import stat
@@ -148,6 +149,18 @@ def test_new_folder_refuses_a_second_command(tmp_path, old):
     assert files(tmp_path) == {f"out/{name}": text for name, text in OLD.items()}
     with lock_folder(old), pytest.raises(QvggtError, match="another command"):
         make(old, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("refused", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EACCES, "permission is denied")]
+)
+def test_a_lock_that_the_system_refuses_is_one_sentence(refused, words, tmp_path, monkeypatch):
+    def acquire(self):
+        raise OSError(refused, "refused")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    with pytest.raises(QvggtError, match=words), lock_folder(tmp_path):
+        pass
 
 
 def interrupted_write(path):

@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from qvggt.files.read import read_json_object, reading
-from qvggt.files.write import made_parents, sync, system_errors, write_json
+from qvggt.files.write import explain, made_parents, sync, system_errors, write_json
 from qvggt.types import PathLike, QvggtError
 
 MANIFEST, JOURNAL, LOCK = ".qvggt-manifest.json", ".qvggt-journal.json", ".qvggt-lock"
@@ -145,7 +145,7 @@ def lock_folder(folder: PathLike) -> Iterator[None]:
     """Hold the lock of an output folder: inside it, or beside it while it does not exist.
 
     Raises:
-        QvggtError: another command holds it.
+        QvggtError: another command holds it, or it cannot be written.
     """
     target = Path(folder)
     with held_lock(target / LOCK if target.is_dir() else target.with_name(f".{target.name}{LOCK}"), target):
@@ -161,7 +161,7 @@ def held_lock(path: Path, target: Path) -> Iterator[None]:
         target: what it guards, for the sentence.
 
     Raises:
-        QvggtError: another command holds it.
+        QvggtError: another command holds it, or it cannot be written.
     """
     from filelock import FileLock, SoftFileLock, Timeout
 
@@ -177,6 +177,10 @@ def held_lock(path: Path, target: Path) -> Iterator[None]:
             lock.acquire()
         except Timeout:
             raise QvggtError(f"{busy}; if there is none, remove {path}") from None
+        except OSError as error:
+            raise explain(error, target, "write") from error
+    except OSError as error:
+        raise explain(error, target, "write") from error
     try:
         yield
     finally:
