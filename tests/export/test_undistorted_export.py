@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from qvggt import cli
 from qvggt.api.export import export
+from qvggt.app.cloud import display_cloud
+from qvggt.app.compare import compare_results
 from qvggt.export.gltf import linear_from_srgb
-from qvggt.export.result import Result, ResultInfo, open_result, save_result, write_result
+from qvggt.export.page import PAGE_POINTS, write_page
+from qvggt.export.points import frame_points, select_points
+from qvggt.export.result import Result, ResultInfo, as_shown, open_result, save_result, write_result
 from qvggt.export.splat import SH_DEGREE_0
 from qvggt.export.views import undistorted_image
 from qvggt.options import ExportOptions, FormatOptions
@@ -128,6 +133,50 @@ def test_the_files_of_a_result_have_the_points_of_its_exports(room, tmp_path):
     for kind, name in (("ply", "points.ply"), ("glb", "scene.glb")):
         export(replace(opened, info=info), tmp_path / kind, kind, FormatOptions(max_points=ExportOptions.max_points))
         assert (tmp_path / kind / name).read_bytes() == (tmp_path / "written" / name).read_bytes()
+
+
+def test_a_lens_takes_points_of_the_head_with_it_as_those_of_depth(room, tmp_path):
+    opened = result(room, tmp_path, -0.1)
+    depth = select_points(*shown(opened), max_points=10**6, drop_percent=0).points
+    points = np.stack([frame_points(opened.prediction, "depth", frame) for frame in range(2)])
+    headed = replace(opened.prediction, world_points=points, depth=None, depth_conf=None)
+    info = replace(opened.info, points_from="head")
+    head = select_points(*shown(replace(opened, prediction=headed, info=info)), max_points=10**6, drop_percent=0).points
+    np.testing.assert_allclose(head, depth, atol=1e-5)
+
+
+def test_viewer_and_page_show_the_points_of_exports(room, tmp_path):
+    trimesh = pytest.importorskip("trimesh")
+    opened = result(room, tmp_path, -0.1)
+    (tmp_path / "house").mkdir()
+    save_result(opened.prediction, replace(opened.info, drop_percent=0.0), tmp_path / "house")
+    export(tmp_path / "house", tmp_path / "out", "ply", FormatOptions(drop_percent=0, max_points=10**6))
+    exported = np.asarray(trimesh.load(tmp_path / "out" / "points.ply").vertices)
+    prediction, source = shown(open_result(tmp_path / "house"))
+    np.testing.assert_allclose(display_cloud(prediction, source, 10**6).points, exported, rtol=1e-6)
+    cli.main(["view", str(tmp_path / "house"), "--html", str(tmp_path / "house.html")])
+    write_page(
+        tmp_path / "exported.html", {"house": prediction}, ExportOptions(source, PAGE_POINTS, 0.0, title="house")
+    )
+    assert (tmp_path / "house.html").read_bytes() == (tmp_path / "exported.html").read_bytes()
+    write_page(tmp_path / "pinholes.html", {"house": opened.prediction}, ExportOptions("depth", PAGE_POINTS, 0.0))
+    assert (tmp_path / "house.html").read_bytes() != (tmp_path / "pinholes.html").read_bytes()
+
+
+def test_results_of_which_one_has_a_distorted_lens_are_compared_pixel_by_pixel(room, tmp_path):
+    opened = result(room, tmp_path, -0.1)
+    pinholes = replace(opened, info=replace(opened.info, details={}))
+    differences = compare_results(*as_shown([opened, pinholes])).differences
+    center = tuple(side // 2 for side in differences.shape[1:])
+    assert differences[0][center] < 1e-3
+    assert differences[0, 0, 0] > 0.03  # the rays of the corner differ by the distortion
+    np.testing.assert_allclose(differences[1], differences[1].mean(), atol=0.02)
+    assert np.nanmax(compare_results(*as_shown([opened, opened])).differences) < 1e-5
+
+
+def shown(opened):
+    (found,) = as_shown([opened])
+    return found.prediction, found.info.points_from
 
 
 def test_distortion_can_be_kept_and_then_files_are_copied(room, tmp_path):

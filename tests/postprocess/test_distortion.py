@@ -103,3 +103,17 @@ def test_what_was_cut_off_has_no_depth_and_frames_without_a_lens_stay():
     missing = np.isnan(straight.depth[1])
     assert missing.mean() < 0.2
     np.testing.assert_array_equal(missing, np.isnan(straight.world_points[1]).all(-1))
+
+
+@pytest.mark.parametrize("radial", [-0.1, 0.0, 0.12])
+def test_rays_of_a_lens_are_those_that_it_sees_at_a_pixel(radial):
+    lens = Lens(np.array([90.0, 92.0]), np.array([52.0, 44.0]), radial, SIZE)
+    pixels = np.random.default_rng(0).uniform(0, SIZE, (200, 2))
+    np.testing.assert_allclose(lens.sources(lens.center + lens.focal * lens.rays(pixels), lens.focal), pixels)
+    np.testing.assert_array_equal(lens.rays(lens.center[None]), 0)
+
+
+def test_beyond_the_edge_of_a_strong_distortion_there_is_no_ray():
+    lens = Lens(np.full(2, 50.0), np.full(2, 50.0), -0.5, (100, 100))
+    rays = lens.rays(np.array([[50.0, 50.0], [75.0, 50.0], [90.0, 90.0]]))
+    assert np.isfinite(rays).all(1).tolist() == [True, True, False]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qvggt.export.points import frame_points, gather_points, thinned, usable_pixels
+from qvggt.export.points import gather_points, thinned, usable_pixels
 from qvggt.options import PointsFrom
 from qvggt.types import Prediction, QvggtError
 
@@ -109,11 +109,3 @@ def needed_level(count: int, scene_px: float, per_pixel: float = 2.0) -> int:
 def affordable_level(count: int, limit: int) -> int:
     """Return the highest level with which about ``limit`` of ``count`` points are drawn at most, or 0."""
     return next((level for level in range(LEVELS - 1, 0, -1) if level_count(count, level) <= limit), 0)
-
-
-def pixel_points(prediction: Prediction, source: PointsFrom = "depth") -> np.ndarray:
-    """Return the points [S, H, W, 3] float32 of all pixels, NaN where there is none."""
-    usable, _ = usable_pixels(prediction, source)
-    points = np.stack([frame_points(prediction, source, frame) for frame in range(len(usable))])
-    points[~usable] = np.nan
-    return points

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qvggt.app.cloud import pixel_points
 from qvggt.export.colors import heat_limit
+from qvggt.export.points import pixel_points
 from qvggt.export.result import Result
 from qvggt.geometry import Similarity
+from qvggt.options import PointsFrom
 from qvggt.postprocess.similarity import aligned
 from qvggt.types import Prediction
 
@@ -42,18 +43,21 @@ class Comparison:
 def compare_results(first: Result, second: Result) -> Comparison:
     """Align the second result with the first, by cameras and depth, and compare them pixel by pixel.
 
+    Compared are the points that the first is said to have; see ``as_shown``.
+
     Raises:
         QvggtError: they are of different images, or lack cameras or depth.
     """
     second_aligned, by = aligned(first.prediction, second.prediction)
-    return Comparison(second_aligned, by, point_differences(first.prediction, second_aligned))
+    differences = point_differences(first.prediction, second_aligned, first.info.points_from)
+    return Comparison(second_aligned, by, differences)
 
 
-def point_differences(first: Prediction, second: Prediction) -> np.ndarray:
+def point_differences(first: Prediction, second: Prediction, source: PointsFrom = "depth") -> np.ndarray:
     """Return [S, H, W] float32: distances between the points of two predictions in one world, over the first's depth.
 
     NaN where either has no point.
     """
     assert first.depth is not None
-    distance = np.linalg.norm(pixel_points(first) - pixel_points(second), axis=-1)
+    distance = np.linalg.norm(pixel_points(first, source) - pixel_points(second, source), axis=-1)
     return np.divide(distance, first.depth, out=np.full_like(distance, np.nan), where=first.depth > 0)

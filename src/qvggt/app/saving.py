@@ -14,7 +14,7 @@ from PIL import Image
 
 from qvggt.app.picking import orbit
 from qvggt.export import select_points, write_cameras, write_glb, write_ply
-from qvggt.export.result import Result, result_folder, write_result
+from qvggt.export.result import Result, as_shown, result_folder, write_result
 from qvggt.postprocess.metric_scale import MetricScale, scaled
 from qvggt.types import Prediction, QvggtError
 
@@ -63,7 +63,9 @@ def file_bytes(result: Result, name: str, max_points: int) -> bytes:
     prediction, info = result.prediction, result.info
 
     def cloud():
-        return select_points(prediction, info.points_from, max_points=max_points, drop_percent=info.drop_percent)
+        (shown,) = as_shown([result])
+        source = shown.info.points_from
+        return select_points(shown.prediction, source, max_points=max_points, drop_percent=info.drop_percent)
 
     writers: dict[str, Callable[[Path], None]] = {
         "points.ply": lambda path: write_ply(path, cloud(), info.unit),

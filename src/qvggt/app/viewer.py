@@ -22,7 +22,7 @@ from qvggt.app.saving import file_bytes, frame_pictures, in_meters, save_as, scr
 from qvggt.app.scene import RADIUS, Layer, Look, Scene
 from qvggt.app.server import serving, url_of
 from qvggt.export.moving import FRAMES_PER_SECOND, moving_kind, moving_picture
-from qvggt.export.result import Result
+from qvggt.export.result import Result, as_shown
 from qvggt.options import PointsFrom, ViewOptions
 from qvggt.postprocess.ground import find_ground
 from qvggt.types import Prediction, QvggtError
@@ -56,7 +56,7 @@ def view(results: Sequence[Result], options: ViewOptions, on_ready: Callable[[st
     Raises:
         QvggtError: viser is not installed, no port is free, a result has no points, or two cannot be compared.
     """
-    comparison = compare_results(*results) if len(results) == 2 else None
+    comparison = compare_results(*as_shown(results)) if len(results) == 2 else None
     with serving(options) as server, closing(Viewer(server, options, results[0].folder, comparison)) as viewer:
         viewer.show(results)
         with suppress(KeyboardInterrupt):
@@ -105,11 +105,12 @@ class Viewer:
 
     def show(self, results: Sequence[Result]) -> None:
         """Show one result, or the two that were compared, in place of what is shown."""
-        info = results[0].info
-        layers = [self._layer(result.prediction, info.points_from, self._options.max_points) for result in results]
+        first_shown, *_ = as_shown(results)
+        info, shown = first_shown.info, [first_shown.prediction]
         if self._comparison is not None:
-            second = self._layer(self._comparison.aligned, info.points_from, self._options.max_points)
-            layers = [replace(layer, heat=self._comparison.differences) for layer in (layers[0], second)]
+            shown.append(self._comparison.aligned)
+        heat = None if self._comparison is None else self._comparison.differences
+        layers = [replace(self._layer(each, info.points_from, self._options.max_points), heat=heat) for each in shown]
         with self._lock:
             first = not self.scene.layers
             self._results = results

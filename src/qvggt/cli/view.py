@@ -102,11 +102,14 @@ def _write_turntable(path: Path, results: list[Result], max_points: int, options
 
 def _shown(results: list[Result], max_points: int) -> tuple[dict[str, Prediction], ExportOptions]:
     """Return the predictions by the names of their folders, and what is shown of them."""
-    info = results[0].info
+    from qvggt.export.result import as_shown
+
     names = [result.folder.resolve().name for result in results]
     if len(set(names)) < len(names):
         names = [str(result.folder) for result in results]
     if len(set(names)) < len(names):
         names = ["first", "second"]
+    shown = as_shown(results)
+    info = shown[0].info
     options = ExportOptions(info.points_from, max_points, info.drop_percent, title=" and ".join(names), unit=info.unit)
-    return dict(zip(names, (result.prediction for result in results), strict=True)), options
+    return dict(zip(names, (result.prediction for result in shown), strict=True)), options

@@ -11,9 +11,10 @@ from qvggt.export.depth_images import write_depth_images
 from qvggt.export.glb import write_glb
 from qvggt.export.overview import write_overview
 from qvggt.export.ply import write_ply
-from qvggt.export.points import PointCloud, has_points, select_points
+from qvggt.export.points import PointCloud, has_points, select_points, with_lens_points
 from qvggt.files import make_folder
 from qvggt.options import ExportOptions, ResultFile
+from qvggt.postprocess.distortion import Lens
 from qvggt.types import PathLike, Prediction
 
 __all__ = [
@@ -43,7 +44,7 @@ def write_all(
     options: ExportOptions | None = None,
     caption: str = "",
     badges: Sequence[str] = (),
-    straight: Prediction | None = None,
+    lenses: Sequence[Lens | None] = (),
 ) -> dict[str, Path]:
     """Write every file for which the prediction has the required outputs.
 
@@ -57,7 +58,7 @@ def write_all(
         options: see ``ExportOptions``.
         caption: line below the title of ``overview.png``.
         badges: warnings of a few words that stand beside it.
-        straight: the prediction without distortion of its lenses, for the points; None if they have none.
+        lenses: of the photographs in which a distortion was found, None for pinholes; empty if all are pinholes.
 
     Returns:
         The path of each file, keyed by its name inside ``folder``, in the order of writing.
@@ -68,8 +69,7 @@ def write_all(
     """
     options = options or ExportOptions()
     folder = make_folder(folder)
-    scene = straight or prediction
-    cloud = None if _OF_POINTS.isdisjoint(options.files) else _cloud(scene, options)
+    cloud = None if _OF_POINTS.isdisjoint(options.files) else _cloud(prediction, options, lenses)
     written: dict[str, Path] = {}
 
     def write(name: ResultFile, writer: Callable[[Path], None]) -> None:
@@ -80,7 +80,7 @@ def write_all(
     if cloud is not None:
         write("points.ply", lambda path: write_ply(path, cloud, options.unit))
     if cloud is not None or prediction.cam_from_world is not None:
-        write("scene.glb", lambda path: write_glb(path, scene, cloud, options.unit))
+        write("scene.glb", lambda path: write_glb(path, prediction, cloud, options.unit))
     if prediction.cam_from_world is not None:
         write("cameras.json", lambda path: write_cameras(path, prediction, options.unit))
     if prediction.depth is not None and "depth" in options.files:
@@ -94,13 +94,16 @@ def write_all(
     return written
 
 
-def _cloud(prediction: Prediction, options: ExportOptions) -> PointCloud | None:
+def _cloud(prediction: Prediction, options: ExportOptions, lenses: Sequence[Lens | None]) -> PointCloud | None:
     if not any(has_points(prediction, source) for source in ("depth", "head")):
         _log.info("no points.ply: neither depth with cameras nor world points were predicted")
         return None
+    source = options.points_from
+    if any(lenses):
+        prediction, source = with_lens_points(prediction, lenses, source), "head"
     return select_points(
         prediction,
-        options.points_from,
+        source,
         max_points=options.max_points,
         drop_percent=options.drop_percent,
         seed=options.seed,

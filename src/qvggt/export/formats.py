@@ -16,7 +16,7 @@ from qvggt.export.depth_images import write_depth_images
 from qvggt.export.glb import write_glb
 from qvggt.export.nerfstudio import write_nerfstudio
 from qvggt.export.ply import write_ply
-from qvggt.export.points import PointCloud, select_points
+from qvggt.export.points import PointCloud, select_points, with_lens_points
 from qvggt.export.result import Result
 from qvggt.export.splat import write_splat
 from qvggt.export.tracks import find_tracks
@@ -46,7 +46,7 @@ class ExportReport:
         format: of the files.
         unit: unit of lengths, ``model`` (unknown scale) or ``meter``.
         frames: number of frames.
-        undistorted: number of images that were undistorted, or whose points are those of the undistorted image.
+        undistorted: number of images that were undistorted, or whose points are where their distorted lens saw them.
         cameras: number of distinct cameras of a COLMAP model.
         points: number of points.
         observations: number of observations of the points by images.
@@ -98,12 +98,6 @@ class ExportJob:
         """The lens of each photograph that is undistorted."""
         none: list[Lens | None] = [None] * len(self.result.prediction.names)
         return none if self.options.keep_distortion else self.result.lenses()
-
-    @cached_property
-    def prediction(self) -> Prediction:
-        """The prediction, of lenses with distortion as if it were of undistorted photographs."""
-        prediction = self.result.prediction
-        return undistorted(prediction, self.lenses) if any(self.lenses) else prediction
 
     @property
     def unit(self) -> Unit:
@@ -161,7 +155,7 @@ def _write_colmap(job: ExportJob, folder: Path) -> ExportReport:
 
 def _write_nerfstudio(job: ExportJob, folder: Path) -> ExportReport:
     prediction, views = _write_images(job, folder)
-    cloud = _cloud(job, prediction)
+    cloud = _cloud(job, prediction, job.points_from)
     write_nerfstudio(folder, views, cloud, job.unit, has_masks=prediction.mask is not None)
     return replace(_report(job), undistorted=_undistorted(job), points=len(cloud))
 
@@ -172,7 +166,9 @@ def _undistorted(job: ExportJob) -> int | None:
 
 def _write_images(job: ExportJob, folder: Path) -> tuple[Prediction, list[View]]:
     """Write images and masks, and return the prediction with the intrinsics to export, and a view of each image."""
-    prediction, masks = job.prediction, None
+    prediction, masks = job.result.prediction, None
+    if any(job.lenses):
+        prediction = undistorted(prediction, job.lenses)
     if job.options.shared_camera:
         prediction = with_shared_intrinsics(prediction)
     if job.options.resolution == "processed":
@@ -184,20 +180,23 @@ def _write_images(job: ExportJob, folder: Path) -> tuple[Prediction, list[View]]
     return prediction, views
 
 
-def _cloud(job: ExportJob, prediction: Prediction) -> PointCloud:
+def _cloud(job: ExportJob, prediction: Prediction, source: PointsFrom) -> PointCloud:
     return select_points(
-        prediction, job.points_from, max_points=job.max_points, drop_percent=job.drop_percent, seed=job.options.seed
+        prediction, source, max_points=job.max_points, drop_percent=job.drop_percent, seed=job.options.seed
     )
 
 
 def _write_points(job: ExportJob, folder: Path) -> ExportReport:
-    cloud = _cloud(job, job.prediction)
+    prediction, source = job.result.prediction, job.points_from
+    if any(job.lenses):
+        prediction, source = with_lens_points(prediction, job.lenses, source), "head"
+    cloud = _cloud(job, prediction, source)
     if job.format == "ply":
         write_ply(folder / "points.ply", cloud, job.unit)
     elif job.format == "splat":
         write_splat(folder / "splat.ply", cloud, job.unit)
     else:
-        write_glb(folder / "scene.glb", job.prediction, cloud, job.unit)
+        write_glb(folder / "scene.glb", prediction, cloud, job.unit)
     return replace(_report(job), undistorted=_undistorted(job), points=len(cloud))
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from qvggt.geometry import unproject
 from qvggt.options import ExportOptions, PointsFrom
+from qvggt.postprocess.distortion import Lens, on_lens_rays
 from qvggt.postprocess.frames import cameras_of, frame_photo_mask, to_uint8
 from qvggt.postprocess.percentiles import percentiles
 from qvggt.types import PointCloud, Prediction, QvggtError
@@ -212,6 +214,33 @@ def frame_points(prediction: Prediction, source: PointsFrom, frame: int) -> np.n
     intrinsics = prediction.intrinsics[frame] - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
     arrays = (prediction.depth[frame], intrinsics, prediction.cam_from_world[frame])
     return unproject(*(torch.from_numpy(np.ascontiguousarray(a, np.float32)) for a in arrays)).numpy()
+
+
+def pixel_points(prediction: Prediction, source: PointsFrom = "depth") -> np.ndarray:
+    """Return the points [S, H, W, 3] float32 of all pixels, NaN where there is none."""
+    usable, _ = usable_pixels(prediction, source)
+    points = np.stack([frame_points(prediction, source, frame) for frame in range(len(usable))])
+    points[~usable] = np.nan
+    return points
+
+
+def with_lens_points(prediction: Prediction, lenses: Sequence[Lens | None], source: PointsFrom) -> Prediction:
+    """Return the prediction with the points of ``source``, where the lenses saw them, as those of its point head.
+
+    Args:
+        prediction: with cameras, which are pinholes.
+        lenses: one per frame, of the photograph; None for pinholes.
+        source: of the points; those that are returned are of the source ``head``.
+
+    Raises:
+        QvggtError: outputs that ``source`` needs, or cameras, are missing.
+    """
+    points, (_, confidence) = pixel_points(prediction, source), usable_pixels(prediction, source)
+    cameras, intrinsics = cameras_of(prediction)
+    for index, (lens, frame) in enumerate(zip(lenses, prediction.maps, strict=True)):
+        if lens is not None:
+            points[index] = on_lens_rays(points[index], cameras[index], intrinsics[index], lens, frame=frame)
+    return replace(prediction, world_points=points, world_points_conf=confidence)
 
 
 def bounds_of_most(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

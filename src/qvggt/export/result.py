@@ -14,13 +14,13 @@ import numpy as np
 
 from qvggt.export import CONTENTS, write_all
 from qvggt.export.npz import load_prediction, save_prediction
-from qvggt.export.points import has_points
+from qvggt.export.points import has_points, with_lens_points
 from qvggt.files import new_folder, write_json
 from qvggt.files.read import read_json_object, reading
 from qvggt.images.files import quote
 from qvggt.options import RESULT_FILES, ExportOptions, ImageMode, PointsFrom, ResultFile, Unit
 from qvggt.options.checks import check_arguments
-from qvggt.postprocess.distortion import Lens, undistorted
+from qvggt.postprocess.distortion import Lens
 from qvggt.postprocess.frames import cameras_of, original_intrinsics
 from qvggt.postprocess.quality import assess, quality_details
 from qvggt.types import OnProgress, PathLike, Prediction, QvggtError
@@ -146,6 +146,26 @@ def open_result(path: PathLike) -> Result:
     return Result(folder, prediction, _read_info(folder / INFO))
 
 
+def as_shown(results: Sequence[Result]) -> list[Result]:
+    """Return results of the same images as pictures and files of points show them: with points where lenses saw them.
+
+    They are for showing, not for saving: if a refinement found a distortion in any of them, the points of all are
+    replaced, and are of the source ``head``. The first result says which of its points are meant.
+
+    Raises:
+        QvggtError: a ``result.json`` is damaged, or outputs are missing.
+    """
+    lenses = [each.lenses() for each in results]
+    if not any(lens for each in lenses for lens in each):
+        return list(results)
+    source = results[0].info.points_from
+    shown = []
+    for each, found in zip(results, lenses, strict=True):
+        prediction = with_lens_points(each.prediction, found, source)
+        shown.append(replace(each, prediction=prediction, info=replace(each.info, points_from="head")))
+    return shown
+
+
 def _lenses(prediction: Prediction, info: ResultInfo, folder: PathLike) -> list[Lens | None]:
     found: list[Lens | None] = [None] * len(prediction.names)
     with reading(Path(folder) / INFO, "refine again"):
@@ -193,7 +213,7 @@ def write_result(
 ) -> list[str]:
     """Write the files of a reconstruction into a folder and return their names; ``result.json`` is always written.
 
-    ``points.ply`` and ``scene.glb`` are free of the distortion that refinement found in lenses, as exports are.
+    The points are where the lenses saw them for which refinement found a distortion, as those of exports are.
 
     Raises:
         QvggtError: outputs that ``info.points_from`` needs are missing, or a file cannot be written.
@@ -206,8 +226,7 @@ def write_result(
         save_prediction(prediction, Path(folder) / name, overwrite=True)
     _write_info(info, folder)
     lenses = _lenses(prediction, info, folder)
-    straight = undistorted(prediction, lenses) if any(lenses) else None
-    return [*whole, INFO, *write_all(prediction, folder, options, caption, badges=_badges(info), straight=straight)]
+    return [*whole, INFO, *write_all(prediction, folder, options, caption, badges=_badges(info), lenses=lenses)]
 
 
 def save_files(

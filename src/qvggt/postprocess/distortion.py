@@ -14,6 +14,7 @@ from qvggt.postprocess.frames import cameras_of
 from qvggt.types import FrameMap, Prediction
 
 _ZOOMS, _ROUNDS, _BORDER = (0.25, 4.0), 40, 129
+_NEWTON_STEPS = 20
 _STEP = 0.02
 """Relative change of depth between a pixel and its neighbors from which on it is a step."""
 
@@ -54,6 +55,22 @@ class Lens:
     def sources(self, pixels: np.ndarray, focal: np.ndarray) -> np.ndarray:
         """Return where in the photograph pixels [N, 2] of an undistorted one with some focal lengths [2] are."""
         return self._seen((pixels - self.center) / focal)
+
+    def rays(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the points [N, 2] of the image plane at depth 1 that pixels [N, 2] see; NaN where there is none."""
+        seen = (pixels - self.center) / self.focal
+        far = np.linalg.norm(seen, axis=1)
+        radius = np.minimum(far, self._farthest)
+        for _ in range(_NEWTON_STEPS):
+            radius = radius - (radius * (1 + self.radial * radius**2) - far) / (1 + 3 * self.radial * radius**2)
+            radius = np.clip(radius, 0, self._farthest)
+        found = np.isclose(radius * (1 + self.radial * radius**2), far, rtol=1e-6, atol=1e-9)
+        return seen * np.where(found, np.divide(radius, far, out=np.ones_like(far), where=far > 0), np.nan)[:, None]
+
+    @property
+    def _farthest(self) -> float:
+        """Radius on the image plane within which no two points are seen at one pixel."""
+        return np.inf if self.radial >= 0 else 0.999 * float(np.sqrt(-1 / (3 * self.radial)))
 
     def _seen(self, rays: np.ndarray) -> np.ndarray:
         return self.center + self.focal * rays * (1 + self.radial * (rays**2).sum(1, keepdims=True))
@@ -106,6 +123,24 @@ def undistorted(prediction: Prediction, lenses: Sequence[Lens | None]) -> Predic
     lens32, camera32 = torch.from_numpy(intrinsics).float(), torch.from_numpy(cameras).float()
     encoding = cameras_to_pose_encoding(camera32, lens32, (height, width)).numpy()
     return replace(prediction, **parts, intrinsics=lens32.numpy(), pose_enc=encoding)
+
+
+def on_lens_rays(
+    points: np.ndarray, camera: np.ndarray, intrinsics: np.ndarray, lens: Lens, frame: FrameMap
+) -> np.ndarray:
+    """Return the points [H, W, 3] of a frame's pixels where its lens saw them; NaN where it saw none.
+
+    Args:
+        points: [H, W, 3] in the world, on the rays of a pinhole.
+        camera: [3, 4] of the pinhole, camera from world.
+        intrinsics: [3, 3] of the pinhole, in pixels of the processed image.
+        lens: of the photograph.
+        frame: from the photograph to the processed image.
+    """
+    height, width = points.shape[:2]
+    pixels = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), -1).reshape(-1, 2)
+    moved = lens.rays((pixels - frame.offset) / frame.scale) - _rays(intrinsics, pixels)
+    return _shifted(points, camera, moved.reshape(height, width, 2)).astype(np.float32)
 
 
 def _sources(lens: Lens, frame: FrameMap, pixels: np.ndarray, focal: np.ndarray) -> np.ndarray:
