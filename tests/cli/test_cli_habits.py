@@ -13,7 +13,7 @@ import warnings
 import pytest
 from commands import MODEL, finish, process
 
-from qvggt.cli import COMMANDS
+from qvggt.cli import COMMANDS, main
 from qvggt.cli.examples import EXAMPLES
 from qvggt.cli.parsing import SHELLS, completion, parse
 from qvggt.types import QvggtError
@@ -196,3 +196,12 @@ def test_the_library_logs_and_does_not_print(capfd, photos, tmp_path):
     qvggt.save(qvggt.quantize(MODEL), tmp_path / "packed")
     qvggt.save_prediction(qvggt.reconstruct(model, photos), tmp_path / "prediction.npz")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_an_output_that_the_caller_closed_ends_well(closed, monkeypatch):
+    monkeypatch.setattr(sys, closed, None)  # what Python makes of `>&-`
+    main(["inspect", MODEL])
+    with pytest.raises(SystemExit) as stopped:
+        main(["inspect", "absent"])
+    assert stopped.value.code == 1

@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: with that status.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_outputs()
     if hasattr(sys.stdout, "reconfigure"):  # file names may not be valid in the terminal's encoding
         sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     try:
@@ -94,6 +95,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not is_out_of_memory(error):
             raise
         fail(f"{OUT_OF_MEMORY}; qvggt doctor says what fits here", 1)
+
+
+def _open_closed_outputs() -> None:
+    """Let what goes to an output that the caller closed (``>&-``) vanish; no other file takes its number."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
 
 
 def run(arguments: Sequence[str]) -> None:
