@@ -1,5 +1,6 @@
 import threading
 
+import numpy as np
 import pytest
 
 from qvggt.app import pace
@@ -63,6 +64,39 @@ def test_a_browser_that_draws_slowly_is_given_time(clock):
     clock.now = 9.1  # at most five seconds
     clock.timers[1].function()
     assert not view.moving
+
+
+def test_a_slow_browser_is_not_taken_for_one_that_rests_between_two_pictures(clock):
+    rested = []
+    view = Pace(lambda: rested.append(clock.now), clock)
+    for now in (0.0, 0.01, 3.0, 3.02, 6.0, 6.01, 9.0, 12.0):  # seconds for a picture, and two reports of each
+        for step in np.arange(clock.now, now, 0.1):
+            clock.now = step
+            if view.moving:
+                clock.timers[-1].function()
+        clock.now = now
+        view.moved()
+    assert len(rested) == 2  # before it was known to be slow
+    assert view.slow
+    clock.now = 17.1
+    clock.timers[-1].function()
+    assert not view.moving
+
+
+def test_a_pause_between_two_moves_does_not_make_a_browser_slow(clock):
+    view = Pace(lambda: None, clock)
+    for start in (0.0, 3.0, 7.0):
+        for step in range(20):
+            clock.now = start + 0.03 * step
+            view.moved()
+            assert not view.slow
+    for clock.now in (8.0, 9.0, 10.0):
+        view.moved()
+    assert view.slow
+    for step in range(4):
+        clock.now = 10.1 + 0.03 * step
+        view.moved()
+    assert not view.slow
 
 
 def test_a_real_timer_calls_once():

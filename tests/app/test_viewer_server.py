@@ -134,7 +134,7 @@ def test_a_running_reconstruction_shows_its_windows_as_they_come(room, tmp_path,
         assert "9,408 points of 4 frames" in viewer.controls.status.content
 
 
-def test_sliders_hide_parts_of_the_cloud(room, tmp_path):
+def test_sliders_hide_parts_of_the_cloud(room, tmp_path, monkeypatch):
     pytest.importorskip("viser")
     with serving(ViewOptions(port=8700)) as server:
         viewer = Viewer(server, ViewOptions(), tmp_path)
@@ -157,5 +157,8 @@ def test_sliders_hide_parts_of_the_cloud(room, tmp_path):
         assert shown() == count  # few enough
         viewer.scene.apply(replace(look, moving_points=count // 4))
         assert shown() == pytest.approx(count / 4, rel=0.01)
+        monkeypatch.setattr("qvggt.app.scene.FEWEST_MOVING", count // 8)
+        viewer.scene.refine(4, moving=True, slow=True)
+        assert shown() == pytest.approx(count / 8, rel=0.02)
         viewer.scene.refine(4, moving=False)
         assert shown() == count

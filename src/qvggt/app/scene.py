@@ -30,6 +30,9 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 RADIUS = 3.0
 """Median distance of the points from the center of the scene in the browser's unit."""
 
+FEWEST_MOVING = 60_000
+"""About the most points that are drawn while the view of a slow browser moves."""
+
 _PHOTO_PX = 256
 _SECOND_COLOR = (60, 60, 66)
 """Of the frustums of a second result; those of the first have the colors of their frames."""
@@ -92,6 +95,7 @@ class Scene:
         unit: length in the browser of one unit of the predictions.
         detail: level of detail that the browsers' distances from the scene call for.
         moving: whether a browser's view moves.
+        slow: whether that browser draws slowly.
         on_move: called when points are drawn in another place.
     """
 
@@ -102,7 +106,7 @@ class Scene:
         self.look = Look()
         self.unit = 1.0
         self.detail = LEVELS - 1
-        self.moving = False
+        self.moving = self.slow = False
         self.on_move: Callable[[], None] = lambda: None
         self._ground: Ground | None = None
         self._drawn: list[_DrawnLayer] = []
@@ -157,10 +161,10 @@ class Scene:
         self._grid.section_size = self.unit / meters
         self._grid.cell_size = self.unit / meters / 2
 
-    def refine(self, detail: int, moving: bool) -> None:
-        """Show the level of detail that the browsers' cameras call for."""
+    def refine(self, detail: int, moving: bool, slow: bool = False) -> None:
+        """Show the level of detail that the browsers' cameras call for, or that a moving view can have."""
         before = self._finest()
-        self.detail, self.moving = detail, moving
+        self.detail, self.moving, self.slow = detail, moving, slow
         if before != self._finest():
             self.apply(self.look)
 
@@ -169,7 +173,8 @@ class Scene:
         if not self.moving:
             return self.detail
         count = sum(len(layer.cloud) for index, layer in enumerate(self.layers) if self.shown(index))
-        return min(self.detail, affordable_level(count, self.look.moving_points))
+        limit = min(self.look.moving_points, FEWEST_MOVING) if self.slow else self.look.moving_points
+        return min(self.detail, affordable_level(count, limit))
 
     def shown(self, index: int) -> bool:
         """Return whether a layer is visible."""

@@ -200,7 +200,7 @@ class Viewer:
         self._pace.moved()
         with self._lock:
             count = sum(len(layer.cloud) for layer in self.scene.layers)
-            self.scene.refine(needed_level(count, max(pixels, default=np.inf)), self._pace.moving)
+            self.scene.refine(needed_level(count, max(pixels, default=np.inf)), self._pace.moving, self._pace.slow)
             entered = self._entered.get(camera.client.client_id)
             if entered is not None and np.linalg.norm(camera.position - entered[2]) > 0.1 * RADIUS:
                 del self._entered[camera.client.client_id]
@@ -209,7 +209,7 @@ class Viewer:
     def _rest(self) -> None:
         """Draw all points again."""
         with self._lock:
-            self.scene.refine(self.scene.detail, moving=False)
+            self.scene.refine(self.scene.detail, moving=False, slow=self._pace.slow)
 
     def _enter(self, layer: int, frame: int, client: ClientHandle) -> None:
         """Fly to a camera, and show its photograph beside its depth, unless the click was to pick a point."""
