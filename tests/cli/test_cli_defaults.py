@@ -108,6 +108,7 @@ EXPECTED = {
         **SCHEME,
         **calibration(CalibrationOptions),
         **fields(QuantizeOptions, "activation_bits", "average_bits", "max_bytes", "sensitivities", "layers"),
+        **fields(QuantizeOptions, "select_by"),
         **fields(QuantizeOptions, "float_type", "tokens", "without", "supervision", "attention_plan"),
         "method": METHOD,
         "scale_rule": Scheme.scale_rule,
@@ -139,7 +140,7 @@ EXPECTED = {
     },
     "sensitivity": {
         **calibration(SENSITIVITY_CALIBRATION),
-        **fields(SensitivityOptions, "granularity", "rounding", "supervision"),
+        **fields(SensitivityOptions, "granularity", "rounding", "supervision", "by"),
         "bits": SENSITIVITY_BITS,
         "group_size": Scheme.group_size,
         "zero_points": not Scheme.symmetric,

@@ -50,10 +50,27 @@ def test_photographs_of_ones_own(qvggt, photos, tmp_path):
     assert json.loads(first.read_text())["supervision"] == "teacher"
 
 
+def test_gradients_give_a_report_that_quantize_takes(qvggt, photos, tmp_path):
+    few = ("--calib", photos, "--calib-scenes", "2", "--calib-frames", "1")
+    report, folder = tmp_path / "x.json", tmp_path / "out"
+    done = qvggt("sensitivity", MODEL, "-o", report, *few, "--bits", "3", "8", "--group-size", "32", "--by", "gradient")
+    assert (done.status, done.err) == (0, "")
+    values = json.loads(report.read_text())
+    assert (values["by"], values["granularity"], values["version"]) == ("gradient", "part", 1)
+    assert {row["scheme"]["bits"] for row in values["rows"]} == {3, 8}
+    method = ("--method", "qvggt", "--without", "task", "compensate", "--group-size", "32", *few)
+    given = ("--sensitivities", report, "--average-bits", "6.5")
+    assert qvggt("quantize", MODEL, "-o", folder, *method, *given).status == 0
+    recipe = json.loads((folder / "recipe.json").read_text())
+    assert {values["bits"] for values in recipe["layers"].values()} >= {3, 8}
+    assert recipe["provenance"]["sensitivities"]["granularity"] == "part"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("nowhere",), "'nowhere' not found"),
+        ((MODEL, "--by", "gradient", "--supervision", "truth"), "--by measurement"),
         ((MODEL, "--plot", "x.pdf"), ".png"),
         ((MODEL, "--bits", "9"), "from 2 to 8"),
         ((MODEL, "--calib-scenes", "1"), "at least 2 scenes"),

@@ -15,6 +15,7 @@ from qvggt.calibration.task import make_task
 from qvggt.methods import qvggt as module
 from qvggt.methods.base import MethodContext
 from qvggt.methods.compensate import Compensation
+from qvggt.methods.gptq import Gptq
 from qvggt.methods.qvggt import Qvggt, QvggtPlus, candidate_schemes
 from qvggt.methods.tune import Tuned
 from qvggt.model import VGGT
@@ -102,6 +103,30 @@ def test_choose_schemes__shared_sensitivities_are_measured_once(monkeypatch):
     assert measured == [False, True, False]
     Qvggt(with_options()).choose_schemes(replace(context, sensitivities={}))
     assert measured == [False, True, False, False]
+
+
+def test_choose_schemes__by_gradient_nothing_is_measured(monkeypatch):
+    monkeypatch.setattr(module, "measure_sensitivity", None)
+    context = context_for(small_model())
+    choice = Qvggt(with_options(select_by="gradient")).choose_schemes(context)
+    assert choice.notes["additivity"] == "squares"
+    assert set(choice.schemes) == set(context.shapes)
+    assert len(context.sensitivities) == 1
+
+
+def test_options__say_how_schemes_were_selected_if_not_as_usual():
+    assert "select_by" not in with_options().to_json()
+    assert with_options(select_by="gradient").to_json()["select_by"] == "gradient"
+
+
+def test_options__gradients_do_not_tell_of_ground_truth():
+    with pytest.raises(QvggtError, match=r"\(--select-by measurement\)$"):
+        with_options(select_by="gradient", supervision="truth")
+
+
+def test_methods_without_a_budget_refuse_how_to_select():
+    with pytest.raises(QvggtError, match="choose qvggt or qvggt"):
+        Gptq(with_options(select_by="gradient"))
 
 
 def test_qvggt__refuses_an_unreadable_report_before_anything_is_done(tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 from qvggt.api.reconstruct import load
 from qvggt.calibration.attention_sensitivity import AttentionReport, AttentionRow, measure_attention
 from qvggt.calibration.data import check_truth, load_calibration
+from qvggt.calibration.gradient_sensitivity import estimate_sensitivity
 from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, measure_sensitivity
 from qvggt.calibration.task import Task, make_task
 from qvggt.checkpoint.open import check_float
@@ -35,7 +36,7 @@ def sensitivity(
     revision: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> SensitivityReport:
-    """Quantize one part of a model at a time and measure the loss of its cameras, depth and points.
+    """Quantize one part of a model at a time and measure, or estimate, the loss of its cameras, depth and points.
 
     A quarter of the scenes is held out, as in quantization, and is not used here.
 
@@ -61,8 +62,10 @@ def sensitivity(
         report_to(f"{row.item.name} at {row.scheme.bits} bits", share)
 
     rounder = second_order_rounder(TOKEN_CLASSES) if options.rounding == "second-order" else None
-    report = measure_sensitivity(network, task, options.schemes, options.granularity, on_row=on_row, rounder=rounder)
-    about = {"model": _name(model), "rounding": options.rounding, **_about(task, options.supervision)}
+    find = estimate_sensitivity if options.by == "gradient" else measure_sensitivity
+    report = find(network, task, options.schemes, options.granularity, on_row=on_row, rounder=rounder)
+    about = {"model": _name(model), "rounding": options.rounding, "by": options.by}
+    about |= _about(task, options.supervision)
     return replace(report, about=about | {"calibration": provenance})
 
 

@@ -243,7 +243,7 @@ def measure_sensitivity(
                 with fake_quantized(model, nearest), weights_replaced(model, own):
                     loss = tail.loss(model, 0, states)
                 done += len(tail.units) / (len(schemes) * sum(work))
-                rows.append(_row_of(item, scheme, loss, baseline, storage=storage))
+                rows.append(sensitivity_row(item, scheme, loss, baseline, storage=storage))
                 on_row(rows[-1], min(done, 1.0))
     return SensitivityReport(granularity, baseline, tuple(rows))
 
@@ -271,7 +271,10 @@ def unit_inputs(model: VGGT, task: Task, cache: ActivationCache) -> Iterator[tup
         yield unit, states
 
 
-def _row_of(item: Item, scheme: LayerScheme, loss: TaskLoss, baseline: TaskLoss, storage: Storage) -> SensitivityRow:
+def sensitivity_row(
+    item: Item, scheme: LayerScheme, loss: TaskLoss, baseline: TaskLoss, storage: Storage
+) -> SensitivityRow:
+    """Return the row of an item with which the model has some loss, given the float model's."""
     increase = TaskLoss(**{name: value - getattr(baseline, name) for name, value in asdict(loss).items()})
     size = sum(storage.layer_bytes(layer, scheme) for layer in item.layers)
     total = increase.total if all(map(math.isfinite, asdict(increase).values())) else math.inf

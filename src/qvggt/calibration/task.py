@@ -51,6 +51,16 @@ class Task:
         targets = tuple(target.first(count) for target, count in zip(self.targets, counts, strict=False))
         return replace(self, batches=batches, targets=targets)
 
+    def by_scene(self) -> Task:
+        """Return the task with one scene in each batch."""
+        batches, targets = [], []
+        for batch, target in zip(self.batches, self.targets, strict=True):
+            for scene in range(batch.scenes):
+                batches.append(SceneBatch(batch.images[scene : scene + 1]))
+                own = {name: value[scene : scene + 1] for name, value in vars(target).items()}
+                targets.append(replace(target, **own))
+        return replace(self, batches=tuple(batches), targets=tuple(targets))
+
     def total(self, model: VGGT, first: int = 0, states: Sequence[ForwardState] | None = None) -> float:
         """Return the sum of the parts of ``loss``."""
         return self.loss(model, first, states).total

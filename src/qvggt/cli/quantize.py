@@ -11,7 +11,7 @@ import tyro
 
 from qvggt.cli import arguments as given
 from qvggt.cli.arguments import Flag, flag, number, option
-from qvggt.options import METHOD, CalibrationOptions, QuantizeOptions, RunOptions
+from qvggt.options import METHOD, CalibrationOptions, QuantizeOptions, RunOptions, SensitivityBy
 from qvggt.quant.scheme import FloatScheme, FloatType, ScaleRule, Scheme
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ MaxBytes = Annotated[int | None, number("budget for the whole checkpoint, instea
 Sensitivities = Annotated[
     Path | None,
     option("FILE.json", "report of qvggt sensitivity on this model, for qvggt and qvggt+", "(default: measure it)"),
+]
+SelectBy = Annotated[
+    SensitivityBy,
+    tyro.conf.arg(help="how qvggt and qvggt+ find sensitivities: part after part, or all from gradients"),
 ]
 Layers = Annotated[
     tuple[str, ...],
@@ -69,6 +73,7 @@ def quantize(
     average_bits: AverageBits = QuantizeOptions.average_bits,
     max_bytes: MaxBytes = QuantizeOptions.max_bytes,
     sensitivities: Sensitivities = None,
+    select_by: SelectBy = QuantizeOptions.select_by,
     layers: Layers = QuantizeOptions.layers,
     float_type: OtherType = QuantizeOptions.float_type,
     tokens: Tokens = QuantizeOptions.tokens,
@@ -103,7 +108,7 @@ def quantize(
         layers=layers, float_type=float_type, tokens=tokens, supervision=supervision,
         calibration=CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed),
         activation_bits=activation_bits, average_bits=average_bits, max_bytes=max_bytes,
-        sensitivities=sensitivities, without=without, attention_plan=attention_plan,
+        sensitivities=sensitivities, select_by=select_by, without=without, attention_plan=attention_plan,
     )  # fmt: skip
     started = time.perf_counter()
     with progress(model) as update:

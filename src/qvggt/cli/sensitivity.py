@@ -18,6 +18,7 @@ from qvggt.options import (
     Granularity,
     Rounding,
     RunOptions,
+    SensitivityBy,
     SensitivityOptions,
     Supervision,
     sensitivity_schemes,
@@ -35,6 +36,11 @@ Report = Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE.json", help
 Items = Annotated[
     Granularity,
     tyro.conf.arg(help="quantize one block or head at a time, the layers of one kind in it, or a single layer"),
+]
+Rounded = Annotated[Rounding, tyro.conf.arg(help="round to nearest, or by second order as gptq and qvggt+ do")]
+By = Annotated[
+    SensitivityBy,
+    tyro.conf.arg(help="measure part after part, or estimate all from gradients in the time of a few measurements"),
 ]
 
 
@@ -67,9 +73,8 @@ def sensitivity(
     group_size: given.GroupSize = Scheme.group_size,
     zero_points: given.ZeroPoints = not Scheme.symmetric,
     granularity: Items = SensitivityOptions.granularity,
-    rounding: Annotated[
-        Rounding, tyro.conf.arg(help="round to nearest, or by second order as gptq and qvggt+ do")
-    ] = SensitivityOptions.rounding,
+    rounding: Rounded = SensitivityOptions.rounding,
+    by: By = SensitivityOptions.by,
     calib: given.Calib = SENSITIVITY_CALIBRATION.source,
     calib_root: given.CalibRoot = None,
     calib_scenes: given.CalibScenes = SENSITIVITY_CALIBRATION.scenes,
@@ -85,8 +90,8 @@ def sensitivity(
     """Measure how much each part of a model loses when it is quantized.
 
     One part at a time is quantized to few bits, the rest stays float, and the loss of the whole model is measured:
-    of cameras, depth, points, and of points against depth and cameras. `qvggt quantize --sensitivities` uses the
-    report to distribute a budget of bits.
+    of cameras, depth, points, and of points against depth and cameras. With --by gradient, one forward and one backward
+    pass estimate all of that. `qvggt quantize --sensitivities` uses the report to distribute a budget of bits.
 
     With --attention, each global block attends to less instead, and the report has a plan that --global-attention and
     `qvggt quantize --attention-plan` take; the options of quantization do not count.
@@ -105,7 +110,7 @@ def sensitivity(
         save_figures(json, found)
         return
     schemes = sensitivity_schemes(bits, group_size, not zero_points)
-    options = SensitivityOptions(schemes, granularity, rounding, supervision)
+    options = SensitivityOptions(schemes, granularity, rounding, supervision, by=by)
     started = time.perf_counter()
     with progress(model) as update:
         report = measure(model, options, calibration, device=device, revision=revision, on_progress=update)

@@ -19,8 +19,9 @@ def current_versions() -> dict[str, str]:
 
 
 def refuse_budget(options: QuantizeOptions) -> None:
-    """Raise QvggtError if the options set a budget or sensitivities."""
-    if options.average_bits is not None or options.max_bytes is not None or options.sensitivities is not None:
+    """Raise QvggtError if the options set a budget or sensitivities, or how to find them."""
+    given = (options.average_bits, options.max_bytes, options.sensitivities)
+    if any(value is not None for value in given) or options.select_by != QuantizeOptions.select_by:
         raise QvggtError(
             "this method gives every layer the same scheme and cannot use a budget or sensitivities: "
             "choose qvggt or qvggt+ for that (--method)"

@@ -15,6 +15,7 @@ from typing import ClassVar
 from torch import nn
 
 from qvggt.calibration.fingerprint import fingerprint
+from qvggt.calibration.gradient_sensitivity import estimate_sensitivity
 from qvggt.calibration.run import QuantizationResult, UnitContext, apply
 from qvggt.calibration.sensitivity import Rounder, SensitivityReport, measure_sensitivity, read_sensitivity
 from qvggt.calibration.size import storage_of
@@ -68,7 +69,7 @@ class Qvggt(Method):
         return None
 
     def choose_schemes(self, context: MethodContext) -> SchemeChoice:
-        """Measure the sensitivity of every part of every block, and minimize the predicted loss within the budget."""
+        """Find the sensitivity of every part of every block, and minimize the predicted loss within the budget."""
         uniform = uniform_schemes(context.shapes, self.options)
         base = self.options.scheme
         if not self.has("select") or not isinstance(base, Scheme):
@@ -97,9 +98,11 @@ class Qvggt(Method):
         targets = [tensor for target in task.targets for tensor in vars(target).values()]
         tensors = [*context.model.state_dict().values(), *(batch.images for batch in few), *targets]
         rounding = None if self.rounder is None else self.token_classes
-        key = fingerprint(tensors, schemes, self.options.supervision, rounding)
+        by = self.options.select_by
+        key = fingerprint(tensors, schemes, self.options.supervision, rounding, by)
         if key not in context.sensitivities:
-            context.sensitivities[key] = measure_sensitivity(
+            find = estimate_sensitivity if by == "gradient" else measure_sensitivity
+            context.sensitivities[key] = find(
                 context.model,
                 task,
                 schemes,

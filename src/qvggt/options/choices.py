@@ -47,6 +47,10 @@ Granularity = Literal["unit", "part", "layer"]
 Rounding = Literal["nearest", "second-order"]
 """How sensitivity rounds linear layers: to nearest, or by second order as gptq and qvggt+ do."""
 
+SensitivityBy = Literal["measurement", "gradient"]
+"""How sensitivities are found: measured by running the model with one part quantized after the other, or estimated from
+gradients, by one forward and one backward pass."""
+
 Engine = Literal["local", "ray"]
 """Where an evaluation runs: in this process, or on a Ray cluster."""
 

@@ -15,6 +15,7 @@ from qvggt.options.choices import (
     Granularity,
     HalfType,
     Rounding,
+    SensitivityBy,
     Supervision,
     check_choice,
     parse_token_classes,
@@ -59,6 +60,16 @@ SENSITIVITY_CALIBRATION = CalibrationOptions(scenes=8, frames=4)
 """Scenes that sensitivity is measured on if none are given: each part is measured on all of them, so they are fewer."""
 
 
+def _check_by(by: SensitivityBy, supervision: Supervision, option: str) -> None:
+    """Raise QvggtError if there is no such way to find sensitivities, or if it cannot use the supervision."""
+    check_choice("way to find sensitivities", by, SensitivityBy)
+    if by == "gradient" and supervision == "truth":
+        raise QvggtError(
+            "gradients estimate what is lost against the float model, not against ground truth: "
+            f"measure that instead ({option} measurement)"
+        )
+
+
 @dataclass(frozen=True)
 class QuantizeOptions:
     """Options of every quantization method; uncalibrated methods ignore those from ``tokens`` on.
@@ -77,14 +88,15 @@ class QuantizeOptions:
         average_bits: budget over all linear layers, for methods that choose schemes; None for theirs.
         max_bytes: budget for the whole checkpoint, instead of ``average_bits``.
         sensitivities: a report of ``qvggt sensitivity`` on the same model, for methods that choose schemes; if None
-            they measure it themselves.
+            they make it themselves.
+        select_by: how they make it, see ``SensitivityOptions.by``.
         without: stages of a method to leave out, so that their effect can be measured.
         attention_plan: of the global attention, which the checkpoint states; quantization itself runs exact attention.
             A plan, a name in ``ATTENTION_PRESETS``, or a JSON file.
         memory_bytes: most memory for activations; beyond it they are kept in temporary files.
 
     Raises:
-        QvggtError: a token class does not exist, or two budgets are given.
+        QvggtError: a token class does not exist, two budgets are given, or gradients are to tell of ground truth.
     """
 
     scheme: LayerScheme = Scheme()
@@ -98,6 +110,7 @@ class QuantizeOptions:
     average_bits: float | None = None
     max_bytes: int | None = None
     sensitivities: PathLike | None = None
+    select_by: SensitivityBy = "measurement"
     without: tuple[str, ...] = ()
     attention_plan: GlobalAttention | None = None
     memory_bytes: int = 4 << 30
@@ -107,6 +120,7 @@ class QuantizeOptions:
         if self.tokens is not None:
             parse_token_classes(self.tokens)
         check_choice("supervision", self.supervision, Supervision)
+        _check_by(self.select_by, self.supervision, "--select-by")
         if self.attention_plan is not None and not isinstance(attention_of(self.attention_plan), AttentionPlan):
             raise QvggtError(
                 f"expected an attention plan, got {self.attention_plan!r}: give a preset or a file (--attention-plan)"
@@ -129,6 +143,8 @@ class QuantizeOptions:
         """Return all fields as JSON-ready values, without calibration scenes, which provenance lists separately."""
         apart = ("calibration", "memory_bytes", "attention_plan")
         values = {name: value for name, value in asdict(self).items() if name not in apart}
+        if self.select_by == QuantizeOptions.select_by:
+            del values["select_by"]  # recipes and cached results of earlier versions have no such option
         measured = None if self.sensitivities is None else str(self.sensitivities)
         plan = {} if self.attention_plan is None else {"attention_plan": attention_json(self.attention_plan)}
         return {**values, "sensitivities": measured, **plan, **self.layers_json()}
@@ -210,16 +226,19 @@ class SensitivityOptions:
             single layer (``layer``).
         rounding: of linear layers: to nearest, or by second order, as gptq and qvggt+ do. What a layer loses with one
             predicts little of what it loses with the other.
+        by: ``measurement`` runs the model once for every item and scheme; ``gradient`` estimates all of them from one
+            forward and one backward pass, against the float model's predictions only.
         supervision: against the float model's predictions (``teacher``), or against ground truth (``truth``).
 
     Raises:
-        QvggtError: there are no schemes, or a choice does not exist.
+        QvggtError: there are no schemes, a choice does not exist, or gradients are to tell of ground truth.
     """
 
     schemes: Sequence[LayerScheme] = sensitivity_schemes()
     granularity: Granularity = "part"
     rounding: Rounding = "nearest"
     supervision: Supervision = "teacher"
+    by: SensitivityBy = "measurement"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -228,3 +247,4 @@ class SensitivityOptions:
         check_choice("granularity", self.granularity, Granularity)
         check_choice("rounding", self.rounding, Rounding)
         check_choice("supervision", self.supervision, Supervision)
+        _check_by(self.by, self.supervision, "--by")

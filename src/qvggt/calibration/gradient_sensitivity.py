@@ -1,0 +1,143 @@
+"""Sensitivities of all items under all schemes, estimated from one forward and one backward pass.
+
+Against the float model's own predictions the objective is zero at the float weights, and so is its gradient: what a
+rounding error ΔW loses is how far it moves the outputs. Its mean square is E⟨g, ΔW⟩² over the gradients g of random
+probes (``calibration/probes.py``). Rounding errors of different weights are almost independent of each other, so that
+it is Σ E[g²] ΔW²: squared gradients are summed once per weight, and serve every scheme. (HAWQ and Fisher-based methods
+take the same diagonal, of other losses.)
+
+The model runs unit by unit: forward with the inputs of every unit kept, then backward, with every unit run once more
+on its inputs. Gradients exist for one unit and scene at a time, their sums of squares for one unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from qvggt.calibration.activation_cache import ActivationCache
+from qvggt.calibration.objective import TaskLoss, mean_loss, task_losses
+from qvggt.calibration.probes import Pull, Squares, add_squares, output_probes, pull_back
+from qvggt.calibration.sensitivity import (
+    OnRow,
+    Rounder,
+    SensitivityReport,
+    SensitivityRow,
+    items_of,
+    sensitivity_row,
+    unit_inputs,
+)
+from qvggt.calibration.size import storage_of
+from qvggt.calibration.task import Task
+from qvggt.calibration.units import HEADS, ForwardState, Unit
+from qvggt.model import VGGT
+from qvggt.nn.fake import fake_quantize
+from qvggt.options import Granularity
+from qvggt.quant.scheme import LayerScheme, Scheme
+from qvggt.types import BlockId, LayerId, QvggtError
+
+SquaredErrors = Mapping[str, float]
+"""Mean squared errors of the heads' outputs, by head, as ``output_probes`` weights them."""
+
+
+@torch.no_grad()
+def estimate_sensitivity(
+    model: VGGT,
+    task: Task,
+    schemes: Sequence[LayerScheme],
+    granularity: Granularity = "part",
+    on_row: OnRow = lambda row, share: None,
+    memory_bytes: int = 4 << 30,
+    rounder: Rounder | None = None,
+    seed: int = 0,
+) -> SensitivityReport:
+    """Estimate the loss of the whole model with exactly one item quantized, for all items and schemes.
+
+    Args:
+        model: the float model; it is not changed.
+        task: the objective of matching the float model's outputs, with its scenes.
+        schemes: schemes to estimate; they may not change layers' inputs.
+        granularity: of the items.
+        on_row: called with each row as soon as it is estimated, those of the last unit first.
+        memory_bytes: memory budget for activations; the rest is kept in temporary files.
+        rounder: quantizes linear layers; they are rounded to nearest if None, as convolutions always are.
+        seed: random seed of the probes.
+
+    Raises:
+        ValueError: no scheme is given.
+        QvggtError: weights are not finite, or a scheme would change a layer's input.
+    """
+    schemes, single = _checked(schemes), task.by_scene()
+    inputs = list(unit_inputs(model, single, ActivationCache(memory_bytes)))
+    ends = [(state.outputs, target) for state, target in zip(inputs[-1][1], single.targets, strict=True)]
+    storage, signs = storage_of(model.config), torch.Generator().manual_seed(seed)
+    baseline = mean_loss([task_losses(*end) for end in ends], [1] * len(ends))
+    pulls = [output_probes(*end, signs) for end in ends]
+    rows: dict[BlockId, list[SensitivityRow]] = {}
+    while inputs:
+        unit, states = inputs.pop()
+        squares = _squares(model, unit, states, pulls)
+        errors = {}
+        for scheme in schemes:
+            rounded = {} if rounder is None else rounder(model, unit, states, scheme)
+            for layer in (*unit.linear, *unit.conv):
+                errors[layer, scheme] = _errors(squares, layer, _change(model, layer, scheme, rounded))
+        rows[unit.id] = []
+        for item in items_of(unit, granularity):
+            for scheme in schemes:
+                loss = _loss([errors[layer, scheme] for layer in item.layers], baseline)
+                rows[unit.id].append(sensitivity_row(item, scheme, loss, baseline, storage=storage))
+                on_row(rows[unit.id][-1], len(rows) / len(task.units))
+    ordered = [row for unit in task.units for row in rows[unit.id]]
+    return SensitivityReport(granularity, baseline, tuple(ordered))
+
+
+def _checked(schemes: Sequence[LayerScheme]) -> tuple[LayerScheme, ...]:
+    """Return schemes without repetition, or raise if there are none or gradients cannot tell what they lose."""
+    if not schemes:
+        raise ValueError("expected at least one scheme")
+    if any(isinstance(scheme, Scheme) and not scheme.weights_only for scheme in schemes):
+        raise QvggtError(
+            "gradients tell nothing of rounded or rotated inputs: measure the sensitivities of such schemes instead "
+            "(--by measurement)"
+        )
+    return tuple(dict.fromkeys(schemes))
+
+
+def _squares(
+    model: VGGT, unit: Unit, states: Sequence[ForwardState], pulls: list[dict[str, Pull]]
+) -> dict[str, Squares]:
+    """Take the probes of every scene, in place, back over a unit, and return the mean squares by head."""
+    total: dict[str, Squares] = {}
+    for scene, state in enumerate(states):
+        pulls[scene], squares = pull_back(model, unit, state, pulls[scene])
+        for head, found in squares.items():
+            add_squares(total.setdefault(head, {}), found)
+    for found in total.values():
+        for squares in found.values():
+            squares.div_(len(states))
+    return total
+
+
+def _errors(squares: Mapping[str, Squares], layer: LayerId, change: Tensor) -> SquaredErrors:
+    return {head: float((found[layer] * change.square()).sum()) for head, found in squares.items() if layer in found}
+
+
+def _change(model: VGGT, layer: LayerId, scheme: LayerScheme, rounded: Mapping[LayerId, Tensor]) -> Tensor:
+    weight = model.get_parameter(f"{layer}.weight").detach()
+    values = rounded[layer].view(weight.shape) if layer in rounded else fake_quantize(weight, scheme)
+    return values - weight
+
+
+def _loss(errors: Sequence[SquaredErrors], baseline: TaskLoss) -> TaskLoss:
+    """Return the objective with the errors of several layers, which are independent of each other."""
+    camera, depth, point = (math.sqrt(sum(found.get(head, 0.0) for found in errors)) for head in HEADS)
+    return TaskLoss(
+        baseline.camera + camera,
+        baseline.depth + depth,
+        baseline.point + point,
+        math.sqrt(baseline.geometry**2 + depth**2 + point**2),
+    )

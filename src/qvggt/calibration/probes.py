@@ -1,0 +1,166 @@
+"""Gradients of random probes of a model's outputs, unit by unit from the last to the first.
+
+A probe is ⟨s, outputs⟩ with random signs s, each times the root of its output's weight in the objective. If a change ΔW
+of the weights moves the outputs by J·ΔW, the probe's gradient g = Jᵀs has E⟨g, ΔW⟩² = the weighted ‖J·ΔW‖².
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from qvggt.calibration.objective import Target
+from qvggt.calibration.units import HEADS, ForwardState, Unit, advance
+from qvggt.model import VGGT
+from qvggt.types import LayerId
+
+Pull = Mapping[str, Tensor]
+"""Gradient of a probe with respect to tensors of a state, by the names of ``_tensors``."""
+
+Squares = dict[LayerId, Tensor]
+"""Sum of the squared gradients of each layer's weight, in its shape."""
+
+
+def output_probes(outputs: Mapping[str, Tensor], target: Target, generator: torch.Generator) -> dict[str, Pull]:
+    """Return a probe of each head's output on one scene, as its gradient with respect to that output.
+
+    The mean square of a probe's change is the mean squared error of the head's part of the objective: of the pose
+    encoding, or of depth or points weighted by confidence, all in units of the scene's size.
+
+    Args:
+        outputs: of the model; ``pose_enc`` [1, S, 9], ``depth`` [1, S, H, W, 1], ``world_points`` [1, S, H, W, 3].
+        target: of the scene.
+        generator: of the signs, on the CPU.
+
+    Returns:
+        By head, and by the output's name.
+    """
+    pose, depth, points = (outputs[name] for name in ("pose_enc", "depth", "world_points"))
+    per_pixel = depth[..., 0].numel() * target.scale[0] ** 2
+    translation = torch.arange(pose.shape[-1], device=pose.device) < 3
+    in_size = torch.where(translation, 1 / target.scale[0], 1.0)  # [9]
+    return {
+        "camera": {"pose_enc": _signs(pose, generator) * in_size / pose.numel() ** 0.5},
+        "depth": {"depth": _signs(depth, generator) * (target.depth_weight / per_pixel).sqrt()[..., None]},
+        "point": {"world_points": _signs(points, generator) * (target.point_weight / per_pixel).sqrt()[..., None]},
+    }
+
+
+def pull_back(
+    model: VGGT, unit: Unit, state: ForwardState, pulls: Mapping[str, Pull]
+) -> tuple[dict[str, Pull], dict[str, Squares]]:
+    """Run a unit on one scene and take probes' gradients from the state after it to the state before it.
+
+    A dense head runs one frame at a time. Its gradients are squared frame by frame: as signs are independent, the
+    expected sum is the same.
+
+    Args:
+        model: the model.
+        unit: the unit.
+        state: before the unit, of one scene.
+        pulls: gradient of each probe with respect to the state after the unit and to outputs, by head.
+
+    Returns:
+        The gradients with respect to the state before it, and their squares with respect to the unit's weights, by
+        head; of the heads whose probe reaches the unit.
+    """
+    if unit.kind not in HEADS:
+        return _pull_back(model, unit, state, pulls)
+    head = unit.kind
+    if head == "camera":
+        before, squares = _pull_back(model, unit, state, {head: pulls[head]})
+        return {**pulls, **before}, squares
+    frames: list[Pull] = []
+    total: Squares = {}
+    for index in range(state.images.shape[1]):
+        pull = {name: tensor[:, index : index + 1] for name, tensor in pulls[head].items()}
+        before, squares = _pull_back(model, unit, _frame(state, index), {head: pull})
+        frames.append(before[head])
+        add_squares(total, squares[head])
+    joined = {name: torch.cat([frame[name] for frame in frames], 1) for name in frames[0]}
+    return {**pulls, head: joined}, {head: total}
+
+
+def _pull_back(
+    model: VGGT, unit: Unit, state: ForwardState, pulls: Mapping[str, Pull]
+) -> tuple[dict[str, Pull], dict[str, Squares]]:
+    layers = (*unit.linear, *unit.conv)
+    weights = [model.get_parameter(f"{layer}.weight") for layer in layers]
+    before: dict[str, Pull] = {}
+    squares: dict[str, Squares] = {}
+    with torch.enable_grad(), _differentiable(weights):
+        inputs = {name: tensor.detach().requires_grad_(True) for name, tensor in _tensors(state).items()}
+        after = advance(model, unit, _with_tensors(state, inputs))
+        results = {name: tensor for name, tensor in _tensors(after).items() if tensor is not inputs.get(name)}
+        results |= after.outputs
+        for left, (head, pull) in zip(reversed(range(len(pulls))), pulls.items(), strict=True):
+            asked = [name for name in pull if name in results]
+            gradients = torch.autograd.grad(
+                [results[name] for name in asked],
+                [*inputs.values(), *weights],
+                [pull[name] for name in asked],
+                retain_graph=left > 0,
+                allow_unused=True,
+            )
+            passed = {name: tensor for name, tensor in pull.items() if name not in results}
+            before[head] = _added(passed, dict(zip(inputs, gradients, strict=False)))
+            found = zip(layers, gradients[len(inputs) :], strict=True)
+            squares[head] = {layer: gradient.square_() for layer, gradient in found if gradient is not None}
+    return before, squares
+
+
+def add_squares(total: Squares, more: Squares) -> None:
+    """Add squared gradients to a sum, in place."""
+    for layer, squares in more.items():
+        total[layer] = total[layer].add_(squares) if layer in total else squares
+
+
+def _tensors(state: ForwardState) -> dict[str, Tensor]:
+    """Return what a state has of tokens, by names that are the same before and after a unit."""
+    named = {"tokens": state.tokens, **{f"pairs/{layer}": tokens for layer, tokens in state.pairs.items()}}
+    if state.in_frame is not None:
+        named["in_frame"] = state.in_frame
+    return {name: tensor for name, tensor in named.items() if tensor.numel()}
+
+
+def _with_tensors(state: ForwardState, tensors: Mapping[str, Tensor]) -> ForwardState:
+    return replace(
+        state,
+        tokens=tensors.get("tokens", state.tokens),
+        in_frame=tensors.get("in_frame"),
+        pairs={layer: tensors[f"pairs/{layer}"] for layer in state.pairs},
+        outputs={},
+    )
+
+
+def _frame(state: ForwardState, index: int) -> ForwardState:
+    """Return what a dense head reads of a scene's frame."""
+    pairs = {layer: tokens[:, index : index + 1] for layer, tokens in state.pairs.items()}
+    return ForwardState(state.images[:, index : index + 1], state.tokens.new_empty(0), None, pairs)
+
+
+def _added(first: Pull, second: Mapping[str, Tensor | None]) -> Pull:
+    present = {name: tensor for name, tensor in second.items() if tensor is not None}
+    return {**first, **{name: first[name] + tensor if name in first else tensor for name, tensor in present.items()}}
+
+
+def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
+    signs = torch.randint(0, 2, like.shape, generator=generator) * 2 - 1
+    return signs.to(like)
+
+
+@contextmanager
+def _differentiable(weights: Sequence[Tensor]) -> Iterator[None]:
+    """Let gradients be taken of weights inside the ``with``."""
+    kept = [weight.requires_grad for weight in weights]
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for weight, before in zip(weights, kept, strict=True):
+            weight.requires_grad_(before)

@@ -1,0 +1,159 @@
+"""Sensitivities from gradients equal what all gradients at once give, and predict what is measured."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from qvggt.calibration.data import SceneBatch
+from qvggt.calibration.gradient_sensitivity import estimate_sensitivity
+from qvggt.calibration.probes import output_probes
+from qvggt.calibration.sensitivity import items_of, measure_sensitivity
+from qvggt.calibration.size import storage_of
+from qvggt.calibration.task import make_task
+from qvggt.calibration.units import HEADS, run_units, start
+from qvggt.methods.allocate import Budget, allocate
+from qvggt.methods.testing import SMALL
+from qvggt.model import VGGT
+from qvggt.nn.fake import fake_quantize
+from qvggt.quant.scheme import FloatScheme, Scheme
+from qvggt.types import QvggtError
+
+SCHEMES = (Scheme(3, 16), Scheme(8, 16))
+
+
+@pytest.fixture(scope="module")
+def model():
+    generator = torch.Generator().manual_seed(0)
+    model = VGGT(SMALL).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(std=0.1, generator=generator)
+    return model
+
+
+@pytest.fixture(scope="module")
+def task(model):
+    generator = torch.Generator().manual_seed(1)
+    batches = [SceneBatch(torch.rand(*size, generator=generator)) for size in ((2, 2, 3, 28, 42), (1, 3, 3, 28, 28))]
+    return make_task(model, batches, "teacher")
+
+
+@pytest.fixture(scope="module")
+def report(model, task):
+    return estimate_sensitivity(model, task, SCHEMES, "layer")
+
+
+def squares_at_once(model, task, seed):
+    """Return the mean squared gradients of every layer's weight by head, from whole backward passes."""
+    single, signs = task.by_scene(), torch.Generator().manual_seed(seed)
+    layers = [layer for unit in task.units for layer in (*unit.linear, *unit.conv)]
+    weights = [model.get_parameter(f"{layer}.weight").requires_grad_(True) for layer in layers]
+    own = {layer: unit.kind for unit in task.units if unit.kind in HEADS for layer in (*unit.linear, *unit.conv)}
+    total = {head: {layer: torch.zeros(()) for layer in layers} for head in HEADS}
+    for batch, target in zip(single.batches, single.targets, strict=True):
+        outputs = run_units(model, task.units, start(batch.images)).outputs
+        for head, pull in output_probes(outputs, target, signs).items():
+            ((name, pulled),) = pull.items()
+            frames = [torch.zeros_like(pulled) for _ in range(pulled.shape[1])]
+            for index, frame in enumerate(frames):
+                frame[:, index] = pulled[:, index]
+            for probe, counts in [(pulled, False), *((frame, True) for frame in frames)]:
+                found = torch.autograd.grad(outputs[name], weights, probe, retain_graph=True, allow_unused=True)
+                for layer, gradient in zip(layers, found, strict=True):
+                    by_frame = head != "camera" and own.get(layer) == head
+                    if gradient is not None and by_frame == counts:
+                        total[head][layer] = total[head][layer] + gradient.square() / len(single.batches)
+    for weight in weights:
+        weight.requires_grad_(False)
+    return total
+
+
+def test_unit_by_unit_equals_all_gradients_at_once(model, task, report):
+    squares = squares_at_once(model, task, seed=0)
+    for row in report.rows:
+        (layer,) = row.item.layers
+        weight = model.get_parameter(f"{layer}.weight")
+        change = (fake_quantize(weight, row.scheme) - weight).square()
+        for head in HEADS:
+            expected = math.sqrt(float((squares[head][layer] * change).sum()))
+            assert getattr(row.increase, head) == pytest.approx(expected, rel=1e-3, abs=1e-6), (row.item.name, head)
+
+
+def test_every_item_and_scheme_has_its_row_in_execution_order(model, task, report):
+    expected = [(item, scheme) for unit in task.units for item in items_of(unit, "layer") for scheme in SCHEMES]
+    assert [(row.item, row.scheme) for row in report.rows] == expected
+
+
+def test_errors_of_layers_add_up_as_squares(model, task, report):
+    layers = {(row.item.name, row.scheme): row.increase for row in report.rows}
+    for row in estimate_sensitivity(model, task, SCHEMES, "part").rows:
+        for head in HEADS:
+            parts = [getattr(layers[layer, row.scheme], head) for layer in row.item.layers]
+            assert getattr(row.increase, head) == pytest.approx(math.hypot(*parts), rel=1e-4, abs=1e-6)
+
+
+def test_small_changes_lose_what_is_predicted(model, task):
+    """On average over the items: one draw of signs per scene is a noisy estimate of each."""
+    schemes = (Scheme(8, 16),)
+    estimated, measured = (find(model, task, schemes).rows for find in (estimate_sensitivity, measure_sensitivity))
+    ratios = [
+        math.log(one.total / other.total)
+        for one, other in zip(estimated, measured, strict=True)
+        if other.total > 1e-5  # far above the noise of sums
+    ]
+    assert len(ratios) > 10
+    assert abs(sum(ratios) / len(ratios)) < 0.7
+
+
+def test_float_weights_lose_nothing(model, task):
+    assert all(row.total == 0 for row in estimate_sensitivity(model, task, [FloatScheme("float32")], "unit").rows)
+
+
+def test_the_model_is_left_as_it_was_and_the_estimate_repeats_to_the_bit(model, task, report):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert estimate_sensitivity(model, task, SCHEMES, "layer", memory_bytes=0) == report
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_given_weights_are_those_that_are_judged(model, task):
+    def rounder(model, unit, states, scheme):
+        return {layer: model.get_parameter(f"{layer}.weight") * 1.5 for layer in unit.linear}
+
+    rows = {row.item.name: row for row in estimate_sensitivity(model, task, SCHEMES[:1], "part", rounder=rounder).rows}
+    twice = {
+        row.item.name: row
+        for row in estimate_sensitivity(
+            model,
+            task,
+            SCHEMES[:1],
+            "part",
+            rounder=lambda *args: {layer: weight * 4 / 3 for layer, weight in rounder(*args).items()},
+        ).rows
+    }
+    for name in ("frame/0 qkv", "camera fc1"):
+        assert twice[name].increase.camera == pytest.approx(2 * rows[name].increase.camera, rel=1e-4)
+
+
+def test_allocation_takes_the_report(model, report):
+    storage = storage_of(model.config)
+    budget = Budget(average_bits=storage.average_bits(dict.fromkeys(storage.shapes, Scheme(4, 16))))
+    found = allocate(report, storage, budget)
+    assert found.additivity == "squares"
+    assert set(SCHEMES) <= set(found.schemes.values())
+    assert found.predicted_increase is not None
+
+
+def test_progress_rises_to_one(model, task):
+    shares = []
+    estimate_sensitivity(model, task, SCHEMES[:1], on_row=lambda row, share: shares.append(share))
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+
+
+def test_what_gradients_cannot_tell_is_refused(model, task):
+    with pytest.raises(ValueError, match="at least one"):
+        estimate_sensitivity(model, task, ())
+    with pytest.raises(QvggtError, match=r"--by measurement"):
+        estimate_sensitivity(model, task, [replace(SCHEMES[0], activation_bits=8)])
