@@ -30,6 +30,15 @@ def test_with_known_cameras__a_number_is_in_pixels_of_the_photographs(room):
     assert found.details["focal"]["frames"] == 4
 
 
+def test_with_known_cameras__an_unlikely_focal_length_is_said(room, caplog):
+    true = float(room.intrinsics[0, 0, 0]) / room.maps[0].scale[0]
+    qvggt.with_known_cameras(room, qvggt.KnownCameras(focal=1.1 * true))
+    assert caplog.text == ""
+    qvggt.with_known_cameras(room, qvggt.KnownCameras(focal=2 * true))
+    assert "0.50 times the known ones" in caplog.text
+    assert "--focal" in caplog.text
+
+
 def test_with_known_cameras__focal_length_from_exif(room, tmp_path):
     """26 mm of a full frame (43.27 mm diagonal) on 224x168 px, whose diagonal is 280 px."""
     images = write_photos(tmp_path, room.names, 26)

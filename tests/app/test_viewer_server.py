@@ -6,8 +6,10 @@ import urllib.error
 import urllib.request
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 
+from qvggt.app.compare import compare_results
 from qvggt.app.live import live_view
 from qvggt.app.server import free_port, is_own_page, serving, url_of
 from qvggt.app.viewer import Viewer
@@ -132,6 +134,21 @@ def test_a_running_reconstruction_shows_its_windows_as_they_come(room, tmp_path,
         assert [len(layer.prediction.names) for layer in viewer.scene.layers] == [4]
         assert viewer.controls.look.drop_percent == 50
         assert "9,408 points of 4 frames" in viewer.controls.status.content
+
+
+def test_two_results_stand_side_by_side_where_a_browser_looks_at_first(room, tmp_path):
+    pytest.importorskip("viser")
+    results = [Result(tmp_path, room, ResultInfo())] * 2
+    with serving(ViewOptions(port=8700)) as server:
+        viewer = Viewer(server, ViewOptions(), tmp_path, compare_results(*results))
+        viewer.show(results)
+        place, target = viewer.start()
+        apart = viewer.scene.positions(1)[0] - viewer.scene.positions(0)[0]
+        ahead = (target - place) * (1, 1, 0)
+        assert abs(apart @ ahead) < 1e-6 * np.linalg.norm(apart) * np.linalg.norm(ahead)
+        assert np.cross(ahead, apart)[2] < 0  # to the right
+        widths = [np.ptp(viewer.scene.positions(index) @ apart) / np.linalg.norm(apart) for index in (0, 1)]
+        assert 0.8 * widths[0] < np.linalg.norm(apart) < 1.2 * widths[0]
 
 
 def test_sliders_hide_parts_of_the_cloud(room, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ def test_export_prints_what_its_json_says(qvggt, result, tmp_path):
     assert (done.status, done.err) == (0, "")
     figures = json.loads((tmp_path / "figures.json").read_text())
     error = f"mean reprojection error {figures['reprojection_error_px']:.2f} px"
-    each = f"{figures['observations'] / 300:.1f} observations of each"
+    each = f"each seen in {figures['observations'] / 300:.1f} images on average"
     assert done.out.splitlines()[0] == (
         f"4 frames, 1 camera, 300 points, {each}, {error}; lengths in the unit of the model"
     )

@@ -44,7 +44,7 @@ def with_known_cameras(prediction: Prediction, known: KnownCameras, images: Sequ
     """Return a prediction with known focal lengths, poses or a rig in the place of predicted ones.
 
     VGGT takes no cameras as input: known values do not change what it predicts, they replace it. Depth and points
-    follow (docs/known-values.md).
+    follow (docs/known-values.md). A warning says so if known focal lengths differ from predicted ones by over a fifth.
 
     Args:
         prediction: with cameras.
@@ -59,6 +59,12 @@ def with_known_cameras(prediction: Prediction, known: KnownCameras, images: Sequ
     if known.focal is not None:
         lenses = _intrinsics(prediction, known.focal, images)
         prediction, details["focal"] = with_intrinsics(prediction, lenses)
+        ratio = details["focal"]["median_predicted_over_known"]
+        if abs(ratio - 1) > _UNLIKELY:
+            log.warning(
+                "predicted focal lengths are %.2f times the known ones in the median: check that those are of these "
+                "photographs, and in their pixels (--focal)", ratio,
+            )  # fmt: skip
     if known.poses is not None:
         poses, unit = read_poses(known.poses, prediction.names)
         prediction, details["poses"] = with_poses(prediction, poses)

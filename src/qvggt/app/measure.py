@@ -63,8 +63,8 @@ class Ruler:
         self.draw()
 
     def draw(self) -> None:
-        """Draw the points that are picked, and the line between them with its length."""
-        scene, size = self._server.scene, max(0.01 * RADIUS, 0.6 * self._scene.point_size)
+        """Draw the points that are picked and their distance: a double arrow, so thick that it rises from a surface."""
+        scene, size = self._server.scene, max(0.012 * RADIUS, self._scene.point_size)
         for each in self._drawn:
             each.remove()
         self._drawn = [
@@ -73,9 +73,12 @@ class Ruler:
         ]
         if self.distance is not None:
             ends = np.stack([place for place, _ in self._picked])
-            line = ends[None].astype(np.float32)
+            halves = np.stack([(ends.mean(0), end) for end in ends]).astype(np.float32)
+            head = min(3 * size, 0.2 * float(np.linalg.norm(ends[1] - ends[0])))
             self._drawn += [
-                scene.add_line_segments("/ruler/line", line, _COLOR, thickness=4.0, thickness_units="screen"),
+                scene.add_arrows(
+                    "/ruler/line", halves, _COLOR, shaft_radius=0.6 * size, head_radius=1.2 * size, head_length=head
+                ),
                 scene.add_label("/ruler/label", self.text, position=ends.mean(0), anchor="bottom-center"),
             ]
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from qvggt.app.cloud import DROP_STEP, LEVELS, DisplayCloud, affordable_level
 from qvggt.app.colors import ColorMode, point_colors
+from qvggt.app.picking import looking
 from qvggt.geometry import Similarity, matrix_to_quaternion
 from qvggt.postprocess.frames import camera_centers, cameras_of, frame_colors, level_rotation, to_uint8
 from qvggt.postprocess.ground import Z_UP_FROM_GLTF, Ground
@@ -193,11 +194,18 @@ class Scene:
             return ground
         return Similarity(1.0, Z_UP_FROM_GLTF @ level_rotation(self.layers[0].prediction.cam_from_world), np.zeros(3))
 
+    def facing(self) -> np.ndarray:
+        """Return the rotation [3, 3], camera to browser, of a level view that looks as the cameras do in the mean."""
+        cameras = self.layers[0].prediction.cam_from_world
+        forward = np.zeros(3) if cameras is None else self.placement().rotation @ cameras[:, 2, :3].sum(0)
+        forward = forward * np.array([1.0, 1.0, 0.0])
+        return looking(forward if np.linalg.norm(forward) > 1e-6 else np.array([0.0, 1.0, 0.0]))
+
     def _shift(self, index: int) -> np.ndarray:
         """Return where in the world of the predictions a layer is drawn, beside the first one."""
         if index == 0 or self.look.layout != "side by side" or len(self.layers) != 2:
             return np.zeros(3)
-        right = self.placement().rotation[0]
+        right = self.facing()[:, 0] @ self.placement().rotation
         low, high = np.percentile(self.layers[0].cloud.points @ right, (1, 99))
         return 1.15 * (high - low) * right
 

@@ -17,7 +17,6 @@ from qvggt.app.compare import Comparison, compare_results
 from qvggt.app.controls import Controls, Tools
 from qvggt.app.measure import Ruler
 from qvggt.app.pace import Pace
-from qvggt.app.picking import looking
 from qvggt.app.saving import file_bytes, frame_pictures, in_meters, save_as, screenshot, turntable
 from qvggt.app.scene import RADIUS, Layer, Look, Scene
 from qvggt.app.server import serving, url_of
@@ -158,8 +157,7 @@ class Viewer:
         cameras = []
         if prediction.cam_from_world is not None:
             cameras = [self.scene.camera(0, frame) for frame in range(len(prediction.names))]
-        forward = np.sum([rotation[:, 2] for _, rotation in cameras], axis=0) * np.array([1.0, 1.0, 0.0])
-        level = looking(forward if np.linalg.norm(forward) > 1e-6 else np.array([0.0, 1.0, 0.0]))
+        level = self.scene.facing()
         behind = max((float((target - place) @ level[:, 2]) for place, _ in cameras), default=0.0) + 0.3 * RADIUS
         low, high = np.percentile((points - target) @ level[:, 0], (2, 98))
         distance = max(behind, float(max(-low, high)) / _HALF_WIDTH, RADIUS)

@@ -43,6 +43,7 @@ def export(
     """Write a reconstruction for other programs: COLMAP, nerfstudio, splats, PLY, GLB, trajectories, depth maps."""
     from qvggt.api.export import export as api
     from qvggt.cli.show import check_figures, progress, save_figures, say
+    from qvggt.inference.process_memory import size_text
 
     check_figures(json)
     options = FormatOptions(
@@ -54,7 +55,7 @@ def export(
             result, output, format, options, images=images, overwrite=overwrite, masks=masks, on_progress=update
         )
     say(_sentence(report))
-    say(f"{output}: {_places(report)}, {report.bytes / 1e6:.1f} MB")
+    say(f"{output}: {_places(report)}, {size_text(report.bytes)}")
     save_figures(json, report.to_json())
 
 
@@ -63,13 +64,13 @@ def _sentence(report: ExportReport) -> str:
 
     parts = [count_text(report.frames, "frame")]
     if report.undistorted is not None:
-        parts.append(f"{count_text(report.undistorted, 'image')} undistorted")
+        parts.append(f"lens distortion removed in {count_text(report.undistorted, 'frame')}")
     if report.cameras is not None:
         parts.append(count_text(report.cameras, "camera"))
     if report.points is not None:
         parts.append(count_text(report.points, "point"))
     if report.observations is not None and report.points:
-        parts.append(f"{report.observations / report.points:.1f} observations of each")
+        parts.append(f"each seen in {report.observations / report.points:.1f} images on average")
         parts.append(f"mean reprojection error {report.reprojection_error_px:.2f} px")
     if report.times is not None:
         parts.append(f"timestamps {'in seconds of the video' if report.times == 'video' else 'are frame numbers'}")
