@@ -8,9 +8,10 @@ import torch
 
 from qvggt.calibration.data import SceneBatch
 from qvggt.calibration.gradient_sensitivity import estimate_sensitivity
-from qvggt.calibration.probes import output_probes
+from qvggt.calibration.probes import heads_of_scene, output_probes
 from qvggt.calibration.sensitivity import items_of, measure_sensitivity
 from qvggt.calibration.size import storage_of
+from qvggt.calibration.statistics import observe, pooled
 from qvggt.calibration.task import make_task
 from qvggt.calibration.units import HEADS, run_units, start
 from qvggt.methods.allocate import Budget, allocate
@@ -51,9 +52,11 @@ def squares_at_once(model, task, seed):
     weights = [model.get_parameter(f"{layer}.weight").requires_grad_(True) for layer in layers]
     own = {layer: unit.kind for unit in task.units if unit.kind in HEADS for layer in (*unit.linear, *unit.conv)}
     total = {head: {layer: torch.zeros(()) for layer in layers} for head in HEADS}
-    for batch, target in zip(single.batches, single.targets, strict=True):
+    scenes = len(single.batches)
+    asked = [heads_of_scene(scene, scenes) for scene in range(scenes)]
+    for batch, target, heads in zip(single.batches, single.targets, asked, strict=True):
         outputs = run_units(model, task.units, start(batch.images)).outputs
-        for head, pull in output_probes(outputs, target, signs).items():
+        for head, pull in output_probes(outputs, target, signs, heads).items():
             ((name, pulled),) = pull.items()
             frames = [torch.zeros_like(pulled) for _ in range(pulled.shape[1])]
             for index, frame in enumerate(frames):
@@ -63,21 +66,32 @@ def squares_at_once(model, task, seed):
                 for layer, gradient in zip(layers, found, strict=True):
                     by_frame = head != "camera" and own.get(layer) == head
                     if gradient is not None and by_frame == counts:
-                        total[head][layer] = total[head][layer] + gradient.square() / len(single.batches)
+                        mean = gradient.square() / sum(head in each for each in asked)
+                        total[head][layer] = total[head][layer] + mean
     for weight in weights:
         weight.requires_grad_(False)
     return total
 
 
-def test_unit_by_unit_equals_all_gradients_at_once(model, task, report):
+@pytest.mark.parametrize("scenes", [1, 3])
+def test_unit_by_unit_equals_all_gradients_at_once(model, task, scenes):
+    task = task.first(scenes)
     squares = squares_at_once(model, task, seed=0)
-    for row in report.rows:
+    for row in estimate_sensitivity(model, task, SCHEMES, "layer").rows:
         (layer,) = row.item.layers
         weight = model.get_parameter(f"{layer}.weight")
         change = (fake_quantize(weight, row.scheme) - weight).square()
         for head in HEADS:
             expected = math.sqrt(float((squares[head][layer] * change).sum()))
             assert getattr(row.increase, head) == pytest.approx(expected, rel=1e-3, abs=1e-6), (row.item.name, head)
+
+
+@pytest.mark.parametrize("scenes", [1, 2, 3, 8])
+def test_every_head_is_probed_and_every_scene_by_one_if_there_are_enough(scenes):
+    asked = [heads_of_scene(scene, scenes) for scene in range(scenes)]
+    assert {head for heads in asked for head in heads} == set(HEADS)
+    assert all(heads for heads in asked)
+    assert scenes < 3 or all(len(heads) == 1 for heads in asked)
 
 
 def test_every_item_and_scheme_has_its_row_in_execution_order(model, task, report):
@@ -134,6 +148,27 @@ def test_given_weights_are_those_that_are_judged(model, task):
     }
     for name in ("frame/0 qkv", "camera fc1"):
         assert twice[name].increase.camera == pytest.approx(2 * rows[name].increase.camera, rel=1e-4)
+
+
+def test_given_errors_that_cancel_in_a_layers_output_count_little(model, task):
+    def rounder_along(largest):
+        def rounder(model, unit, states, scheme):
+            changed = {}
+            for layer, found in observe(model, unit, states).items():
+                weight = model.get_parameter(f"{layer}.weight")
+                directions = torch.linalg.eigh(pooled(found).gram).eigenvectors  # least first
+                chosen = directions[:, -4:] if largest else directions[:, :4]
+                changed[layer] = weight + 0.1 * weight[:, :4] @ chosen.T
+            return changed
+
+        return rounder
+
+    least, most = (
+        estimate_sensitivity(model, task, SCHEMES[:1], rounder=rounder_along(largest)).rows for largest in (False, True)
+    )
+    for one, other in zip(least, most, strict=True):
+        if one.item.part in ("qkv", "fc1", "fc2") and one.item.unit != "camera":  # of many tokens
+            assert one.total < 0.1 * other.total
 
 
 def test_allocation_takes_the_report(model, report):

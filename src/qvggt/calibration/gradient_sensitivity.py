@@ -2,9 +2,11 @@
 
 Against the float model's own predictions the objective is zero at the float weights, and so is its gradient: what a
 rounding error ΔW loses is how far it moves the outputs. Its mean square is E⟨g, ΔW⟩² over the gradients g of random
-probes (``calibration/probes.py``). Rounding errors of different weights are almost independent of each other, so that
-it is Σ E[g²] ΔW²: squared gradients are summed once per weight, and serve every scheme. (HAWQ and Fisher-based methods
-take the same diagonal, of other losses.)
+probes (``calibration/probes.py``). Errors of rounding to nearest are almost independent of each other, so that it is
+Σ E[g²] ΔW²: squared gradients are summed once per weight, and serve every scheme. (HAWQ and Fisher-based methods take
+the same diagonal, of other losses.) Second-order rounding makes the errors of a row depend on each other, so that they
+cancel in the layer's output; then the squared error of each output is what counts, by the sum of its row's E[g²].
+With three scenes or more, each scene is probed by one head.
 
 The model runs unit by unit: forward with the inputs of every unit kept, then backward, with every unit run once more
 on its inputs. Gradients exist for one unit and scene at a time, their sums of squares for one unit.
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from qvggt.calibration.activation_cache import ActivationCache
 from qvggt.calibration.objective import TaskLoss, mean_loss, task_losses
-from qvggt.calibration.probes import Pull, Squares, add_squares, output_probes, pull_back
+from qvggt.calibration.probes import Pull, Squares, add_squares, heads_of_scene, output_probes, pull_back
 from qvggt.calibration.sensitivity import (
     OnRow,
     Rounder,
@@ -31,6 +33,7 @@ from qvggt.calibration.sensitivity import (
     unit_inputs,
 )
 from qvggt.calibration.size import storage_of
+from qvggt.calibration.statistics import observe, pooled
 from qvggt.calibration.task import Task
 from qvggt.calibration.units import HEADS, ForwardState, Unit
 from qvggt.model import VGGT
@@ -75,16 +78,18 @@ def estimate_sensitivity(
     ends = [(state.outputs, target) for state, target in zip(inputs[-1][1], single.targets, strict=True)]
     storage, signs = storage_of(model.config), torch.Generator().manual_seed(seed)
     baseline = mean_loss([task_losses(*end) for end in ends], [1] * len(ends))
-    pulls = [output_probes(*end, signs) for end in ends]
+    pulls = [output_probes(*end, signs, heads_of_scene(scene, len(ends))) for scene, end in enumerate(ends)]
     rows: dict[BlockId, list[SensitivityRow]] = {}
     while inputs:
         unit, states = inputs.pop()
         squares = _squares(model, unit, states, pulls)
+        grams = {} if rounder is None or not unit.linear else _grams(model, unit, states)
         errors = {}
         for scheme in schemes:
             rounded = {} if rounder is None else rounder(model, unit, states, scheme)
             for layer in (*unit.linear, *unit.conv):
-                errors[layer, scheme] = _errors(squares, layer, _change(model, layer, scheme, rounded))
+                gram = grams.get(layer) if layer in rounded else None
+                errors[layer, scheme] = _errors(squares, layer, _change(model, layer, scheme, rounded), gram)
         rows[unit.id] = []
         for item in items_of(unit, granularity):
             for scheme in schemes:
@@ -116,14 +121,29 @@ def _squares(
         pulls[scene], squares = pull_back(model, unit, state, pulls[scene])
         for head, found in squares.items():
             add_squares(total.setdefault(head, {}), found)
-    for found in total.values():
+    for head, found in total.items():
         for squares in found.values():
-            squares.div_(len(states))
+            squares.div_(sum(head in pull for pull in pulls))
     return total
 
 
-def _errors(squares: Mapping[str, Squares], layer: LayerId, change: Tensor) -> SquaredErrors:
-    return {head: float((found[layer] * change.square()).sum()) for head, found in squares.items() if layer in found}
+def _errors(
+    squares: Mapping[str, Squares], layer: LayerId, change: Tensor, gram: Tensor | None = None
+) -> SquaredErrors:
+    """Return the squared errors of outputs by a change of a layer's weight.
+
+    Given the ``gram`` [in, in] of the layer's inputs, errors of a row may depend on each other: squared gradients are
+    taken as the product of one factor per row and the mean squares of the inputs.
+    """
+    found = {head: each[layer] for head, each in squares.items() if layer in each}
+    if gram is None:
+        return {head: float((each * change.square()).sum()) for head, each in found.items()}
+    outputs = ((change @ gram) * change).sum(1).clamp(min=0) / gram.trace().clamp(min=1e-30)
+    return {head: float((each.sum(1) * outputs).sum()) for head, each in found.items()}
+
+
+def _grams(model: VGGT, unit: Unit, states: Sequence[ForwardState]) -> dict[LayerId, Tensor]:
+    return {layer: pooled(found).gram for layer, found in observe(model, unit, states).items()}
 
 
 def _change(model: VGGT, layer: LayerId, scheme: LayerScheme, rounded: Mapping[LayerId, Tensor]) -> Tensor:

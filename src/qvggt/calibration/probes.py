@@ -6,7 +6,7 @@ of the weights moves the outputs by J·ΔW, the probe's gradient g = Jᵀs has E
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -25,7 +25,14 @@ Squares = dict[LayerId, Tensor]
 """Sum of the squared gradients of each layer's weight, in its shape."""
 
 
-def output_probes(outputs: Mapping[str, Tensor], target: Target, generator: torch.Generator) -> dict[str, Pull]:
+def heads_of_scene(scene: int, scenes: int) -> tuple[str, ...]:
+    """Return the heads that are probed on a scene: every head on some, and each scene by one if there are enough."""
+    return tuple(head for index, head in enumerate(HEADS) if (scene - index) % min(len(HEADS), scenes) == 0)
+
+
+def output_probes(
+    outputs: Mapping[str, Tensor], target: Target, generator: torch.Generator, heads: Collection[str] = HEADS
+) -> dict[str, Pull]:
     """Return a probe of each head's output on one scene, as its gradient with respect to that output.
 
     The mean square of a probe's change is the mean squared error of the head's part of the objective: of the pose
@@ -35,18 +42,22 @@ def output_probes(outputs: Mapping[str, Tensor], target: Target, generator: torc
         outputs: of the model; ``pose_enc`` [1, S, 9], ``depth`` [1, S, H, W, 1], ``world_points`` [1, S, H, W, 3].
         target: of the scene.
         generator: of the signs, on the CPU.
+        heads: which to probe.
 
     Returns:
         By head, and by the output's name.
     """
-    pose, depth, points = (outputs[name] for name in ("pose_enc", "depth", "world_points"))
-    per_pixel = depth[..., 0].numel() * target.scale[0] ** 2
+    pose = outputs["pose_enc"]
+    per_pixel = outputs["depth"].numel() * target.scale[0] ** 2
     translation = torch.arange(pose.shape[-1], device=pose.device) < 3
     in_size = torch.where(translation, 1 / target.scale[0], 1.0)  # [9]
+    roots = {
+        "camera": ("pose_enc", in_size / pose.numel() ** 0.5),
+        "depth": ("depth", (target.depth_weight / per_pixel).sqrt()[..., None]),
+        "point": ("world_points", (target.point_weight / per_pixel).sqrt()[..., None]),
+    }
     return {
-        "camera": {"pose_enc": _signs(pose, generator) * in_size / pose.numel() ** 0.5},
-        "depth": {"depth": _signs(depth, generator) * (target.depth_weight / per_pixel).sqrt()[..., None]},
-        "point": {"world_points": _signs(points, generator) * (target.point_weight / per_pixel).sqrt()[..., None]},
+        head: {name: _signs(outputs[name], generator) * root} for head, (name, root) in roots.items() if head in heads
     }
 
 
@@ -71,6 +82,8 @@ def pull_back(
     if unit.kind not in HEADS:
         return _pull_back(model, unit, state, pulls)
     head = unit.kind
+    if head not in pulls:
+        return {**pulls}, {}
     if head == "camera":
         before, squares = _pull_back(model, unit, state, {head: pulls[head]})
         return {**pulls, **before}, squares
