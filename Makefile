@@ -12,7 +12,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What is imported is compiled then; most files of the packages never are.
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 TORCH ?=
 
 .PHONY: demo test test-fast test-slow torture check bench bench-gpu matrix docs clean
@@ -62,19 +63,19 @@ $(VENV)/.torch:
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml
-	$(PIP) install --quiet --editable .
+	$(INSTALL) --editable .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
-	$(PIP) install --quiet --editable ".[dev]"
+	$(INSTALL) --editable ".[dev]"
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-docs: $(VENV)/.torch pyproject.toml
-	$(PIP) install --quiet --editable ".[docs]"
+	$(INSTALL) --editable ".[docs]"
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: $(VENV)/.torch pyproject.toml
-	$(PIP) install --quiet --editable ".[bench]"
+	$(INSTALL) --editable ".[bench]"
 	touch $@ $(VENV)/.installed
 
 docs: $(VENV)/.installed-docs

@@ -105,7 +105,7 @@ def is_blank(picture):
     return np.ptp(inside, axis=0).max() < 60
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["desktop", pytest.param("phone", marks=pytest.mark.slow)])
 def test_from_upload_to_turning_the_scene_and_saving_it(open_page, tmp_path, size):
     page = open_page(size)
     page.locator("#files input[type=file]").set_input_files(sample_images()[:4])
@@ -139,6 +139,7 @@ def test_from_upload_to_turning_the_scene_and_saving_it(open_page, tmp_path, siz
     assert (tmp_path / "points.ply").read_bytes().startswith(b"ply\n")
 
 
+@pytest.mark.slow
 def test_the_example_scene_is_one_click_away(open_page):
     page = open_page()
     button(page, "Use the example scene").click()
@@ -161,6 +162,7 @@ def test_an_error_is_one_sentence_and_the_scene_stays(open_page, tmp_path):
     assert "Traceback" not in page.content()
 
 
+@pytest.mark.slow
 def test_stop_ends_a_reconstruction(open_page, monkeypatch):
     from qvggt.app.web import job
 
@@ -183,6 +185,7 @@ def test_stop_ends_a_reconstruction(open_page, monkeypatch):
     wait_for(lambda: notes(page) == "The reconstruction was stopped.")
 
 
+@pytest.mark.slow
 def test_the_camera_of_the_device_adds_photographs(open_page):
     page = open_page("phone")
     page.get_by_text("Take photographs with the camera").click()
@@ -201,6 +204,7 @@ def test_the_queue_is_bounded(tmp_path):
     assert page.blocks._queue.max_size == 3
 
 
+@pytest.mark.slow
 def test_a_password_is_asked_for_and_nothing_is_left(browser, tmp_path, monkeypatch):
     pytest.importorskip("gradio", reason="needs gradio")
     import tempfile

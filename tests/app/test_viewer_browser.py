@@ -97,6 +97,7 @@ def test_sliders_and_colors_change_what_is_drawn(opened, room):
     wait_for(lambda: difference(before, drawn(client)) > 1)
 
 
+@pytest.mark.slow
 def test_a_click_on_a_camera_flies_there_and_shows_its_photograph(opened, room):
     viewer, client, page = opened(room)
     viewer._enter(0, 2, client)
@@ -144,6 +145,7 @@ def test_two_results_side_by_side_and_overlaid(opened, room):
     assert not any(map(is_blank, pictures))
 
 
+@pytest.mark.slow
 def test_screenshot_and_turntable(opened, room):
     import io
 

@@ -1,3 +1,4 @@
+import importlib
 import os
 import shutil
 import subprocess
@@ -6,6 +7,20 @@ import pytest
 from commands import MODEL, Done, contents, draw
 
 from qvggt.cli import main
+
+
+@pytest.fixture
+def full_pictures():
+    """Ask for overviews as a user gets them."""
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(request, monkeypatch):
+    """Draw overviews with few pixels, for most of a command's time would go into them, where nobody looks at them."""
+    if "full_pictures" in request.fixturenames:
+        return
+    for module in ("export.sheet", "export.scene_views", "export.overview", "postprocess.overview_layout"):
+        monkeypatch.setattr(importlib.import_module(f"qvggt.{module}"), "DPI", 30)  # qvggt.export is a function
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def wait_for_work(folder, running):
     ("command", "signals", "status", "word"),
     [
         ("reconstruct", [signal.SIGINT], 130, "interrupted"),
-        ("quantize", [signal.SIGTERM, signal.SIGTERM, signal.SIGTERM], 143, "terminated"),
+        pytest.param("quantize", [signal.SIGTERM] * 3, 143, "terminated", marks=pytest.mark.slow),
     ],
     ids=["ctrl-c", "impatient"],
 )
@@ -83,10 +83,10 @@ def on_a_terminal(*arguments):
 
 
 def test_progress__a_terminal_shows_it_and_a_file_does_not(qvggt, photos, tmp_path):
-    images = [photos / f"p{index % 2}.jpg" for index in range(60)]
+    images = [photos / f"p{index % 2}.jpg" for index in range(24)]
     status, shown = on_a_terminal("reconstruct", SLOW, *images, "-o", tmp_path / "a")
     assert status == 0
-    assert re.search(r"seeded:nano: 60 frames, (patch embedding|attention|depth maps) .* % +\d:\d\d:\d\d left", shown)
+    assert re.search(r"seeded:nano: 24 frames, (patch embedding|attention|depth maps) .* % +\d:\d\d:\d\d left", shown)
     assert "writing files" in shown
     done = qvggt("reconstruct", MODEL, *images[:2], "-o", tmp_path / "b", "--heads", "camera")
     assert done.status == 0

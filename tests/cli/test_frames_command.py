@@ -28,6 +28,7 @@ def video(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
+@pytest.mark.usefixtures("full_pictures")
 def test_frames_of_a_video(qvggt, video, tmp_path, kind):
     out = tmp_path / "out"
     done = qvggt("frames", video, "-o", out, "--number", 5, "--format", kind, "--json", tmp_path / "figures.json")

@@ -16,7 +16,7 @@ WITHOUT_MODEL = {
     "train": ["micro", "-o", "trained", "--minutes", "0.001"],
     "frames": ["walk.avi", "-o", "frames", "--number", "2"],
 }
-SLOW = {"demo", "doctor"}
+SLOW = {"demo", "doctor", "export-model"}
 OF_A_RESULT = {
     "view": ["--html", "page.html"],
     "scale": ["--scale", "p0.jpg:p1.jpg=1m"],

@@ -76,7 +76,16 @@ def test_plan_refuses_what_cannot_be(qvggt, arguments, sentence):
 
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the process keeps what it frees")
-@pytest.mark.parametrize(("frames", "limit"), [(2, ()), (8, ()), (8, ("--memory", "470MB"))])
+@pytest.mark.parametrize(
+    ("frames", "limit"),
+    [
+        (8, ()),
+        *(
+            pytest.param(frames, limit, marks=pytest.mark.slow)
+            for frames, limit in [(2, ()), (8, ("--memory", "470MB"))]
+        ),
+    ],
+)
 def test_the_peak_of_the_whole_command_is_within_5_percent_of_the_plan(tmp_path, frames, limit):
     def figures(*command):
         images = sample_images()[0].parent

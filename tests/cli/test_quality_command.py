@@ -23,6 +23,7 @@ def sample(tmp_path_factory):
     return folder
 
 
+@pytest.mark.usefixtures("full_pictures")
 def test_a_picture_of_something_else_is_named(qvggt, sample, tmp_path):
     done = qvggt("reconstruct", "nano", sample, "-o", tmp_path / "out", "--json", tmp_path / "f.json")
     (line,) = (line for line in done.out.splitlines() if line.startswith("quality:"))

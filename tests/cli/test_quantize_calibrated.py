@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 from commands import MODEL, contents, finish, process
@@ -96,7 +97,7 @@ def test_interrupted_resumed_and_begun_anew(qvggt, refused, tmp_path):
     command = ("quantize", MODEL, "-o", folder, "--method", "gptq", *FEW)
     running = process(*command)
     while not len(list(work.glob("[!.]*.safetensors"))) > 1 and running.poll() is None:
-        pass
+        time.sleep(0.01)
     running.terminate()
     done = finish(running)
     assert done.status == 143

@@ -90,6 +90,7 @@ def test_run_ray_names_a_scene_that_kills_every_worker(tmp_path):
         run(mortal, PLAN.tasks[:1], OPTIONS, SETTINGS)
 
 
+@pytest.mark.slow
 def test_run_ray_raises_the_error_of_a_worker():
     with pytest.raises(QvggtError, match=r"^the model is missing: check its path$"):
         run(with_evaluator(missing_model), PLAN.tasks[:1], replace(OPTIONS, workers=1), SETTINGS)

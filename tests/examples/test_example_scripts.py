@@ -7,9 +7,12 @@ import pytest
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("0*.py"))
 NEEDS = {"07_onnx": ("onnx", "onnxscript", "onnxruntime")}
+SLOW = ("07_onnx",)
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else (), id=path.stem) for path in EXAMPLES]
+)
 def test_an_example_runs_and_is_short(path, tmp_path, monkeypatch, capsys):
     for package in NEEDS.get(path.stem, ()):
         pytest.importorskip(package)

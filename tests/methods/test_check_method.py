@@ -18,7 +18,12 @@ from qvggt.quant.affine import Grid
 PACKAGE = Path(__file__).parents[2] / "examples" / "method-package"
 
 
-@pytest.mark.parametrize("name", METHODS)
+SLOW = ("qvggt", "qvggt+")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in METHODS]
+)
 def test_check_method__our_methods_pass(name, monkeypatch):
     shorten(monkeypatch)
     check_method(METHODS[name])
