@@ -64,7 +64,7 @@ def download(hub_id: str, revision: str | None = None, on_progress: OnProgress |
     try:
         files = {file.rfilename for file in HfApi().model_info(hub_id, revision=revision).siblings or ()}
         wanted = [*_SMALL, *_patterns(choose_file(files, hub_id))]
-        bar = {} if on_progress is None else {"tqdm_class": _reporting_bar(hub_id, on_progress)}
+        bar: dict[str, Any] = {} if on_progress is None else {"tqdm_class": _reporting_bar(hub_id, on_progress)}
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted, **bar))
     except HFValidationError as error:
         raise QvggtError(f"{hub_id} is not a hub id: {error}") from None
