@@ -1,7 +1,7 @@
 """How fluid a moving view is: pictures a second of viewer and page in headless Chromium, which draws in software.
 
 A room of eight exact images of 518x392 px is dragged with the mouse. A script in the browser counts the pictures, and
-the points that are drawn in each: thinned while the view moves, as always, and all of them for comparison.
+the points that are drawn in each: thinned while the view moves, as always, and for comparison as many as at rest.
 
 python benchmarks/drawing.py [--points N ...] [--shows NAME ...] [--seconds S] [--json FILE]
 """
@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +37,9 @@ SIZE_HW = (392, 518)
 WIDTH, HEIGHT = 1000, 800
 """Of the window, in pixels."""
 
-WARM_S = 3.0
-"""Dragged before counting, so that thinning has found its share."""
+WARM_S, WARM_PICTURES, PICTURES, LONGEST_S = 3.0, 5, 3, 60.0
+"""Least seconds and pictures before counting, so that thinning has found its share; least pictures that are counted;
+and most seconds of each."""
 
 TIMEOUT_MS = 300_000
 ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -140,21 +141,37 @@ def opened(browser: Browser, url: str, ready: str) -> Page:
 
 
 def dragged(page: Page, seconds: float) -> tuple[float, float]:
-    """Drag the view to and fro, and return pictures a second and points in each."""
+    """Drag the view to and fro, and return pictures a second and points in each.
+
+    Args:
+        page: with the counter.
+        seconds: that are counted at least.
+    """
     x, y = WIDTH / 2 - 100, HEIGHT / 2
     page.mouse.move(x, y)
     page.mouse.down()
-    before, started, step = None, time.monotonic(), 0
-    begun = started
-    while before is None or time.monotonic() - started < seconds:
-        step += 1
-        page.mouse.move(x + 100 * math.sin(step / 8), y + 20 * math.cos(step / 8))
-        if before is None and time.monotonic() - begun > WARM_S:
-            before, started = page.evaluate("({ ...counted })"), time.monotonic()
-    after, took = page.evaluate("counted"), time.monotonic() - started
+    warmed = _drag_on(page, (x, y), WARM_S, WARM_PICTURES)
+    counted = _drag_on(page, (x, y), seconds, PICTURES)
     page.mouse.up()
-    pictures, points = (after[name] - before[name] for name in ("pictures", "points"))
+    took, pictures, points = (after - before for before, after in zip(warmed, counted, strict=True))
     return pictures / took, points / max(pictures, 1)
+
+
+def _drag_on(page: Page, place: tuple[float, float], seconds: float, pictures: int) -> tuple[float, int, int]:
+    """Drag for some seconds and pictures at least, and return the time, and the pictures and points drawn so far."""
+    now = started, first, _ = _so_far(page)
+    while (now[0] - started < seconds or now[1] - first < pictures) and now[0] - started < LONGEST_S:
+        for _ in range(10):
+            turn = 5 * time.monotonic()
+            page.mouse.move(place[0] + 100 * math.sin(turn), place[1] + 20 * math.cos(turn))
+        now = _so_far(page)
+    return now
+
+
+def _so_far(page: Page) -> tuple[float, int, int]:
+    """Return the time, and the pictures and points drawn."""
+    counted = page.evaluate("({ ...counted })")
+    return time.monotonic(), counted["pictures"], counted["points"]
 
 
 def viewer_rates(browser: Browser, room: Prediction, points: int, seconds: float) -> list[Rate]:
@@ -165,7 +182,10 @@ def viewer_rates(browser: Browser, room: Prediction, points: int, seconds: float
         page = opened(browser, url_of(server), "text=Points")
         look = viewer.scene.look
         for thinned in (True, False):
-            viewer.scene.apply(look if thinned else replace(look, moving_points=points))
+            if not thinned:
+                viewer.scene.refine = lambda *_, **__: None
+                viewer.scene.moving = viewer.scene.slow = False
+                viewer.scene.apply(look)
             per_s, drawn = dragged(page, seconds)
             rates.append(Rate("viewer", points, thinned, drawn=round(drawn), per_s=per_s))
         page.close()
@@ -195,14 +215,15 @@ SHOWN: dict[str, Callable[[Browser, Prediction, int, float], list[Rate]]] = {
 
 
 def table(rates: list[Rate]) -> str:
-    """Return a line for each number of points: pictures a second, and the points in each, thinned and whole."""
+    """Return a line for each number of points: pictures a second and points in each, thinned and as at rest."""
     lines = [
-        "| | points | moving, thinned: pictures a second | points in each | not thinned: pictures a second |",
-        "|---|--:|--:|--:|--:|",
+        "| | points | thinned: drawn | pictures a second | as at rest: drawn | pictures a second |",
+        "|---|" + 5 * "--:|",
     ]
     for rate in (each for each in rates if each.thinned):
-        whole = next(each for each in rates if (each.shows, each.points) == (rate.shows, rate.points) and each != rate)
-        lines.append(f"| {rate.shows} | {rate.points:,} | {rate.per_s:.1f} | {rate.drawn:,} | {whole.per_s:.1f} |")
+        rest = next(each for each in rates if (each.shows, each.points) == (rate.shows, rate.points) and each != rate)
+        figures = (f"{each.drawn:,} | {each.per_s:.1f}" for each in (rate, rest))
+        lines.append(f"| {rate.shows} | {rate.points:,} | {' | '.join(figures)} |")
     return "\n".join(lines)
 
 

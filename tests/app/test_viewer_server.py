@@ -177,5 +177,7 @@ def test_sliders_hide_parts_of_the_cloud(room, tmp_path, monkeypatch):
         monkeypatch.setattr("qvggt.app.scene.FEWEST_MOVING", count // 8)
         viewer.scene.refine(4, moving=True, slow=True)
         assert shown() == pytest.approx(count / 8, rel=0.02)
+        viewer.scene.refine(4, moving=False, slow=True)
+        assert shown() == pytest.approx(count / 4, rel=0.01)
         viewer.scene.refine(4, moving=False)
         assert shown() == count

@@ -49,7 +49,7 @@ class Controls:
             self._level = self._gui.add_slider("Number", 0, LEVELS - 1, 1, look.level, marks=marks)
             self._moving = self._gui.add_slider(
                 "While moving, thousands", 20, 1000, 10, round(look.moving_points / 1000),
-                hint="most points while the view moves; all follow when it rests",
+                hint="most points while the view moves, all when it rests; a slow browser gets as many at rest",
             )  # fmt: skip
             self._size = self._gui.add_slider("Size", 0.25, 4.0, 0.05, look.point_size)
         for widget in (self._color, self._drop, self._level, self._moving, self._size):

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-_REST_S, _LONGEST_REST_S = 0.4, 5.0
+_REST_S, _LONGEST_REST_S = 0.4, 10.0
 _INTERVALS = 4.0
 """Intervals between changes without one, after which a view rests: a browser that draws slowly reports seldom."""
 _RECENT, _LONGEST_GAP_S = 4, 10.0
@@ -63,8 +63,8 @@ class Pace:
 
     @property
     def _interval(self) -> float:
-        """Second longest of the recent gaps, 0 before there are two: the longest may be a pause between two moves."""
-        return sorted(self._gaps)[-2] if len(self._gaps) > 1 else 0.0
+        """Longest of the recent gaps; a pause between two moves is soon none of them."""
+        return max(self._gaps, default=0.0)
 
     def _rest(self) -> float:
         return min(max(_REST_S, _INTERVALS * self._interval), _LONGEST_REST_S)

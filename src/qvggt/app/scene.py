@@ -48,7 +48,7 @@ class Look:
         top: the difference at the last color of the heat map, relative to depth.
         drop_percent: percentage of points, the least confident, that are hidden.
         level: finest level of detail that is shown.
-        moving_points: about the most points that are drawn while a browser's view moves.
+        moving_points: about the most points that are drawn while a browser's view moves; in a slow browser, at rest.
         point_size: size of a point relative to the mean spacing of pixels.
         frustum_size: size of the cameras, 0 to hide them.
         upright: what is level.
@@ -171,10 +171,12 @@ class Scene:
 
     def _finest(self) -> int:
         """Return the finest level of detail that is drawn now."""
-        if not self.moving:
+        if not self.moving and not self.slow:
             return self.detail
         count = sum(len(layer.cloud) for index, layer in enumerate(self.layers) if self.shown(index))
-        limit = min(self.look.moving_points, FEWEST_MOVING) if self.slow else self.look.moving_points
+        limit = self.look.moving_points
+        if self.moving and self.slow:
+            limit = min(limit, FEWEST_MOVING)
         return min(self.detail, affordable_level(count, limit))
 
     def shown(self, index: int) -> bool:
