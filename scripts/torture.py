@@ -133,7 +133,10 @@ def torture_kills(folder: Path, kills: int, commands: Sequence[str]) -> list[str
             out.mkdir()
             killed += _killed(_started(arguments(out)), rng.random() * cpu_s)
             status, _ = _ended(_started([*arguments(out), *again]))
-            wrong += status != 0 or _contents(out, name) != expected
+            differing = sorted({path for path, _ in expected.items() ^ _contents(out, name).items()})
+            if status != 0 or differing:
+                wrong += 1
+                sys.stderr.write(f"{name}: status {status}, differing: {', '.join(differing)}\n")
             shutil.rmtree(out)
         shutil.rmtree(whole)
         rows.append(f"{name} | {kills} runs, {killed} killed | {wrong} differ from an uninterrupted run")

@@ -1,12 +1,14 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvggt.files import explain, make_folder, new_file, new_folder, remove_temporaries, write_json
+from qvggt.files import explain, make_folder, new_file, new_folder, write, write_json
 from qvggt.types import QvggtError
 
 
@@ -87,8 +89,42 @@ def test_json_refuses_what_it_cannot_hold(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_remove_temporaries_takes_what_a_killed_process_was_writing(tmp_path):
-    for name in (".qvggt-0123abcd.pt", ".qvggt-manifest.json", "mine"):
+def test_what_a_killed_process_was_writing_goes_with_the_next_file(tmp_path):
+    write._remove_temporaries.cache_clear()
+    machine, process = write._machine(), write._PROCESS
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    kept = [
+        "mine",
+        ".qvggt-manifest.json",
+        f".qvggt-{machine}-notes.json",
+        f".qvggt-{machine}-{os.getpid()}-{process}-00000000.json",  # of another thread
+        f".qvggt-{machine}-{os.getppid()}-0123abcd-00000000.json",  # of a process that runs
+        f".qvggt-ffffffff-{killed.pid}-0123abcd-00000000.json",  # of another machine
+    ]
+    gone = [
+        f".qvggt-{machine}-{killed.pid}-0123abcd-00000000.json",
+        f".qvggt-{machine}-{os.getpid()}-0123abcd-00000000.pt",  # the number of a process came again
+    ]
+    for name in (*kept, *gone):
         (tmp_path / name).write_text("x")
-    remove_temporaries(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".qvggt-manifest.json", "mine"]
+    write_json(tmp_path / "a.json", 1)
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, "a.json"}
+
+
+@pytest.mark.process
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGKILL")
+def test_a_process_that_is_killed_while_it_writes_a_file_leaves_nothing_for_ever(tmp_path):
+    write._remove_temporaries.cache_clear()
+    code = """
+import os, signal, sys
+from qvggt.files import new_file
+with new_file(sys.argv[1]) as temporary:
+    temporary.write_text("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.json")], check=False, env=environment)
+    assert [path.name[:7] for path in tmp_path.iterdir()] == [".qvggt-"]
+    write_json(tmp_path / "a.json", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

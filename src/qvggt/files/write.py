@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import atexit
 import errno
+import hashlib
 import json
 import logging
 import os
+import platform
+import re
 import shutil
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from qvggt.types import PathLike, QvggtError
 
 log = logging.getLogger(__name__)
+
+_PROCESS = uuid.uuid4().hex[:8]
+"""Of this process and its forks: the number of a process comes again."""
 
 
 def user_cache() -> Path:
@@ -97,8 +104,10 @@ def new_file(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
     if os.path.exists(target) and not overwrite:
         raise QvggtError(f"{path} exists already: choose another name, or allow overwriting (--overwrite)")
     # A short name of its own: the target's may already be as long as the file system allows.
-    temporary = target.with_name(f".qvggt-{uuid.uuid4().hex[:8]}{target.suffix}")
+    owner = f"{_machine()}-{os.getpid()}-{_PROCESS}"
+    temporary = target.with_name(f".qvggt-{owner}-{uuid.uuid4().hex[:8]}{target.suffix}")
     with system_errors(target), made_parents(target):
+        _remove_temporaries(target.parent)
         try:
             yield temporary
             sync(temporary)
@@ -109,13 +118,34 @@ def new_file(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
         sync(target.parent)
 
 
-def remove_temporaries(folder: PathLike) -> None:
+@lru_cache(maxsize=1024)  # a process that writes many files into a folder looks at it once
+def _remove_temporaries(folder: Path) -> None:
     """Remove files that ``new_file`` was writing directly in a folder when its process was killed.
 
-    Call it under the folder's lock, or files that another process is writing would go.
+    Their names say who writes them: files of processes that run, or of other machines and containers, are left.
     """
-    for path in Path(folder).glob(f".qvggt-{'[0-9a-f]' * 8}*"):
-        path.unlink(missing_ok=True)
+    for path in folder.glob(f".qvggt-{_machine()}-*"):
+        owner = re.match(r"(\d+)-([0-9a-f]{8})-", path.name.removeprefix(f".qvggt-{_machine()}-"))
+        if owner is not None and not _is_running(int(owner[1]), owner[2]):
+            with suppress(OSError):
+                path.unlink()
+
+
+def _is_running(pid: int, process: str) -> bool:
+    if pid == os.getpid():
+        return process == _PROCESS  # or an earlier one had the same number, as in a container
+    import psutil
+
+    return psutil.pid_exists(pid)
+
+
+@lru_cache
+def _machine() -> str:
+    """Return 8 letters for the machine, or the container, in which numbers of processes mean the same."""
+    with suppress(OSError):
+        namespace = os.readlink("/proc/self/ns/pid")
+        return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:8]
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def make_folder(folder: PathLike) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from qvggt.checkpoint.tensors import TensorFileWriter
-from qvggt.files import check_space, lock_folder, make_folder, new_file, remove_temporaries
+from qvggt.files import check_space, lock_folder, make_folder, new_file
 from qvggt.files.read import read_json_lines, reading
 from qvggt.model import VGGT
 from qvggt.train.feed import Renderer, rendered_apart, rendered_here
@@ -93,7 +93,6 @@ def train(
     deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
     rooms = rendered_apart(recipe, run.step) if render_apart and device == "cpu" else rendered_here(recipe, device)
     with lock_folder(folder), rooms as renderer:
-        remove_temporaries(folder)
         least = run.step + (minutes != 0)
         try:
             while run.step < recipe.steps and (run.step < least or time.monotonic() < deadline):
