@@ -84,7 +84,9 @@ def say_known(details: Mapping[str, Any]) -> None:
     if scale is not None:
         lost = f"; rejected {', '.join(scale['rejected'])}" if scale["rejected"] else ""
         noun = {"depth": "pixel", "gps": "GPS position"}.get(scale["source"], str(scale["source"]))
-        say(
-            f"scale: {scale['meters_per_unit']:.4g} m per unit, from {count_text(scale['used'], noun)}; residual "
-            f"{scale['median_residual_m']:.3g} m in the median, {scale['worst_residual_m']:.3g} m at most{lost}"
+        fit = (
+            f"residual {scale['median_residual_m']:.3g} m in the median, {scale['worst_residual_m']:.3g} m at most"
+            if scale["used"] > 1
+            else "a second one would show how well they agree"
         )
+        say(f"scale: {scale['meters_per_unit']:.4g} m per unit, from {count_text(scale['used'], noun)}; {fit}{lost}")
