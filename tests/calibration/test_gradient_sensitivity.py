@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from qvggt.calibration.data import SceneBatch
-from qvggt.calibration.gradient_sensitivity import estimate_sensitivity
+from qvggt.calibration.gradient_sensitivity import estimate_sensitivity, expected_huber
+from qvggt.calibration.objective import POSE_HUBER
 from qvggt.calibration.probes import heads_of_scene, output_probes
 from qvggt.calibration.sensitivity import items_of, measure_sensitivity
 from qvggt.calibration.size import storage_of
@@ -48,9 +49,8 @@ def report(model, task):
 def squares_at_once(model, task, seed):
     """Return the mean squared gradients of every layer's weight by head, from whole backward passes."""
     single, signs = task.by_scene(), torch.Generator().manual_seed(seed)
-    layers = [layer for unit in task.units for layer in (*unit.linear, *unit.conv)]
+    layers = [layer for unit in task.units if unit.kind not in HEADS for layer in (*unit.linear, *unit.conv)]
     weights = [model.get_parameter(f"{layer}.weight").requires_grad_(True) for layer in layers]
-    own = {layer: unit.kind for unit in task.units if unit.kind in HEADS for layer in (*unit.linear, *unit.conv)}
     total = {head: {layer: torch.zeros(()) for layer in layers} for head in HEADS}
     scenes = len(single.batches)
     asked = [heads_of_scene(scene, scenes) for scene in range(scenes)]
@@ -58,32 +58,42 @@ def squares_at_once(model, task, seed):
         outputs = run_units(model, task.units, start(batch.images)).outputs
         for head, pull in output_probes(outputs, target, signs, heads).items():
             ((name, pulled),) = pull.items()
-            frames = [torch.zeros_like(pulled) for _ in range(pulled.shape[1])]
-            for index, frame in enumerate(frames):
-                frame[:, index] = pulled[:, index]
-            for probe, counts in [(pulled, False), *((frame, True) for frame in frames)]:
-                found = torch.autograd.grad(outputs[name], weights, probe, retain_graph=True, allow_unused=True)
-                for layer, gradient in zip(layers, found, strict=True):
-                    by_frame = head != "camera" and own.get(layer) == head
-                    if gradient is not None and by_frame == counts:
-                        mean = gradient.square() / sum(head in each for each in asked)
-                        total[head][layer] = total[head][layer] + mean
+            found = torch.autograd.grad(outputs[name], weights, pulled, retain_graph=True)
+            for layer, gradient in zip(layers, found, strict=True):
+                total[head][layer] = total[head][layer] + gradient.square() / sum(head in each for each in asked)
     for weight in weights:
         weight.requires_grad_(False)
     return total
 
 
 @pytest.mark.parametrize("scenes", [1, 3])
-def test_unit_by_unit_equals_all_gradients_at_once(model, task, scenes):
+def test_unit_by_unit_equals_all_gradients_at_once(model, task, scenes, monkeypatch):
     task = task.first(scenes)
+    report = estimate_sensitivity(model, task, SCHEMES, "layer")
+    monkeypatch.setattr(model.camera_head, "differentiable_iterations", True)
     squares = squares_at_once(model, task, seed=0)
-    for row in estimate_sensitivity(model, task, SCHEMES, "layer").rows:
+    blocks = [row for row in report.rows if row.item.unit not in HEADS]
+    assert len(blocks) == len(SCHEMES) * len(squares["camera"])
+    for row in blocks:
         (layer,) = row.item.layers
         weight = model.get_parameter(f"{layer}.weight")
         change = (fake_quantize(weight, row.scheme) - weight).square()
-        for head in HEADS:
-            expected = math.sqrt(float((squares[head][layer] * change).sum()))
-            assert getattr(row.increase, head) == pytest.approx(expected, rel=1e-3, abs=1e-6), (row.item.name, head)
+        camera, depth, point = (math.sqrt(float((squares[head][layer] * change).sum())) for head in HEADS)
+        expected = (
+            expected_huber(camera, POSE_HUBER) / POSE_HUBER,
+            depth * math.sqrt(2 / math.pi),  # mean magnitude of a normal number
+            point * math.sqrt(8 / (3 * math.pi)),  # mean norm of three
+        )
+        found = (row.increase.camera, row.increase.depth, row.increase.point)
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-6), row.item.name
+
+
+def test_heads_are_measured(model, task, report):
+    measured = measure_sensitivity(model, task.by_scene(), SCHEMES, "layer").rows
+    for row, other in zip(report.rows, measured, strict=True):
+        assert row.item == other.item
+        if row.item.unit in HEADS:
+            assert row.total == pytest.approx(other.total, rel=1e-4, abs=1e-7)
 
 
 @pytest.mark.parametrize("scenes", [1, 2, 3, 8])
@@ -102,22 +112,21 @@ def test_every_item_and_scheme_has_its_row_in_execution_order(model, task, repor
 def test_errors_of_layers_add_up_as_squares(model, task, report):
     layers = {(row.item.name, row.scheme): row.increase for row in report.rows}
     for row in estimate_sensitivity(model, task, SCHEMES, "part").rows:
-        for head in HEADS:
-            parts = [getattr(layers[layer, row.scheme], head) for layer in row.item.layers]
-            assert getattr(row.increase, head) == pytest.approx(math.hypot(*parts), rel=1e-4, abs=1e-6)
+        if row.item.unit not in HEADS:
+            for head in ("depth", "point"):
+                parts = [getattr(layers[layer, row.scheme], head) for layer in row.item.layers]
+                assert getattr(row.increase, head) == pytest.approx(math.hypot(*parts), rel=1e-4, abs=1e-6)
 
 
 def test_small_changes_lose_what_is_predicted(model, task):
-    """On average over the items: one draw of signs per scene is a noisy estimate of each."""
-    schemes = (Scheme(8, 16),)
-    estimated, measured = (find(model, task, schemes).rows for find in (estimate_sensitivity, measure_sensitivity))
-    ratios = [
-        math.log(one.total / other.total)
-        for one, other in zip(estimated, measured, strict=True)
-        if other.total > 1e-5  # far above the noise of sums
-    ]
-    assert len(ratios) > 10
-    assert abs(sum(ratios) / len(ratios)) < 0.7
+    """On average over the blocks: one draw of signs per scene is a noisy estimate of each."""
+    estimated, measured = (
+        [row.increase.camera + row.increase.depth + row.increase.point for row in find(model, task, SCHEMES[1:]).rows]
+        for find in (estimate_sensitivity, measure_sensitivity)
+    )
+    pairs = [pair for pair in zip(estimated, measured, strict=True) if pair[1] > 5e-6]  # far above the noise of sums
+    assert len(pairs) > 10
+    assert abs(sum(math.log(one / other) for one, other in pairs) / len(pairs)) < 0.5
 
 
 def test_float_weights_lose_nothing(model, task):
@@ -129,6 +138,7 @@ def test_the_model_is_left_as_it_was_and_the_estimate_repeats_to_the_bit(model, 
     assert estimate_sensitivity(model, task, SCHEMES, "layer", memory_bytes=0) == report
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert not model.camera_head.differentiable_iterations
 
 
 def test_given_weights_are_those_that_are_judged(model, task):
@@ -146,8 +156,8 @@ def test_given_weights_are_those_that_are_judged(model, task):
             rounder=lambda *args: {layer: weight * 4 / 3 for layer, weight in rounder(*args).items()},
         ).rows
     }
-    for name in ("frame/0 qkv", "camera fc1"):
-        assert twice[name].increase.camera == pytest.approx(2 * rows[name].increase.camera, rel=1e-4)
+    for name in ("frame/0 qkv", "global/1 fc1"):
+        assert twice[name].increase.depth == pytest.approx(2 * rows[name].increase.depth, rel=1e-4)
 
 
 def test_given_errors_that_cancel_in_a_layers_output_count_little(model, task):

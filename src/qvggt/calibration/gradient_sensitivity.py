@@ -8,6 +8,9 @@ the same diagonal, of other losses.) Second-order rounding makes the errors of a
 cancel in the layer's output; then the squared error of each output is what counts, by the sum of its row's E[g²].
 With three scenes or more, each scene is probed by one head.
 
+Heads are measured: they run alone, which takes little time, and the camera head, which runs four times over, is far
+from linear in its weights.
+
 The model runs unit by unit: forward with the inputs of every unit kept, then backward, with every unit run once more
 on its inputs. Gradients exist for one unit and scene at a time, their sums of squares for one unit.
 """
@@ -16,12 +19,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from qvggt.calibration.activation_cache import ActivationCache
-from qvggt.calibration.objective import TaskLoss, mean_loss, task_losses
+from qvggt.calibration.objective import POSE_HUBER, TaskLoss, mean_loss, task_losses
 from qvggt.calibration.probes import Pull, Squares, add_squares, heads_of_scene, output_probes, pull_back
 from qvggt.calibration.sensitivity import (
     OnRow,
@@ -29,6 +33,7 @@ from qvggt.calibration.sensitivity import (
     SensitivityReport,
     SensitivityRow,
     items_of,
+    losses_of_unit,
     sensitivity_row,
     unit_inputs,
 )
@@ -37,10 +42,14 @@ from qvggt.calibration.statistics import observe, pooled
 from qvggt.calibration.task import Task
 from qvggt.calibration.units import HEADS, ForwardState, Unit
 from qvggt.model import VGGT
+from qvggt.model.camera_head import POSE_DIM
 from qvggt.nn.fake import fake_quantize
 from qvggt.options import Granularity
 from qvggt.quant.scheme import LayerScheme, Scheme
 from qvggt.types import BlockId, LayerId, QvggtError
+
+_MEAN_NORMAL = {1: math.sqrt(2 / math.pi), 3: math.sqrt(8 / (3 * math.pi))}
+"""Mean magnitude of a normal error in one and three dimensions over its root mean square."""
 
 SquaredErrors = Mapping[str, float]
 """Mean squared errors of the heads' outputs, by head, as ``output_probes`` weights them."""
@@ -83,19 +92,20 @@ def estimate_sensitivity(
     while inputs:
         unit, states = inputs.pop()
         squares = _squares(model, unit, states, pulls)
-        grams = {} if rounder is None or not unit.linear else _grams(model, unit, states)
-        errors = {}
-        for scheme in schemes:
-            rounded = {} if rounder is None else rounder(model, unit, states, scheme)
-            for layer in (*unit.linear, *unit.conv):
-                gram = grams.get(layer) if layer in rounded else None
-                errors[layer, scheme] = _errors(squares, layer, _change(model, layer, scheme, rounded), gram)
+        if unit.kind in HEADS:
+            alone = replace(single, units=(unit,))
+            losses = losses_of_unit(model, alone, states, schemes, granularity=granularity, rounder=rounder)
+        else:
+            errors = _errors_of_block(model, unit, states, schemes, squares=squares, rounder=rounder)
+            losses = (
+                (item, scheme, _loss([errors[layer, scheme] for layer in item.layers], baseline))
+                for item in items_of(unit, granularity)
+                for scheme in schemes
+            )
         rows[unit.id] = []
-        for item in items_of(unit, granularity):
-            for scheme in schemes:
-                loss = _loss([errors[layer, scheme] for layer in item.layers], baseline)
-                rows[unit.id].append(sensitivity_row(item, scheme, loss, baseline, storage=storage))
-                on_row(rows[unit.id][-1], len(rows) / len(task.units))
+        for item, scheme, loss in losses:
+            rows[unit.id].append(sensitivity_row(item, scheme, loss, baseline, storage=storage))
+            on_row(rows[unit.id][-1], len(rows) / len(task.units))
     ordered = [row for unit in task.units for row in rows[unit.id]]
     return SensitivityReport(granularity, baseline, tuple(ordered))
 
@@ -142,8 +152,25 @@ def _errors(
     return {head: float((each.sum(1) * outputs).sum()) for head, each in found.items()}
 
 
-def _grams(model: VGGT, unit: Unit, states: Sequence[ForwardState]) -> dict[LayerId, Tensor]:
-    return {layer: pooled(found).gram for layer, found in observe(model, unit, states).items()}
+def _errors_of_block(
+    model: VGGT,
+    unit: Unit,
+    states: Sequence[ForwardState],
+    schemes: Sequence[LayerScheme],
+    squares: Mapping[str, Squares],
+    rounder: Rounder | None,
+) -> dict[tuple[LayerId, LayerScheme], SquaredErrors]:
+    """Return the squared errors of outputs by every layer of a block under every scheme."""
+    grams: dict[LayerId, Tensor] = {}
+    if rounder is not None and unit.linear:
+        grams = {layer: pooled(found).gram for layer, found in observe(model, unit, states).items()}
+    errors = {}
+    for scheme in schemes:
+        rounded = {} if rounder is None else rounder(model, unit, states, scheme)
+        for layer in (*unit.linear, *unit.conv):
+            gram = grams.get(layer) if layer in rounded else None
+            errors[layer, scheme] = _errors(squares, layer, _change(model, layer, scheme, rounded), gram)
+    return errors
 
 
 def _change(model: VGGT, layer: LayerId, scheme: LayerScheme, rounded: Mapping[LayerId, Tensor]) -> Tensor:
@@ -155,9 +182,27 @@ def _change(model: VGGT, layer: LayerId, scheme: LayerScheme, rounded: Mapping[L
 def _loss(errors: Sequence[SquaredErrors], baseline: TaskLoss) -> TaskLoss:
     """Return the objective with the errors of several layers, which are independent of each other."""
     camera, depth, point = (math.sqrt(sum(found.get(head, 0.0) for found in errors)) for head in HEADS)
+    moved = depth**2 + point**2 + POSE_DIM * camera**2  # a number of the pose moves points about as much as itself
     return TaskLoss(
-        baseline.camera + camera,
-        baseline.depth + depth,
-        baseline.point + point,
-        math.sqrt(baseline.geometry**2 + depth**2 + point**2),
+        baseline.camera + expected_huber(camera, POSE_HUBER) / POSE_HUBER,
+        baseline.depth + depth * _MEAN_NORMAL[1],
+        baseline.point + point * _MEAN_NORMAL[3],
+        math.sqrt(baseline.geometry**2 + moved),
     )
+
+
+def expected_huber(deviation: float, threshold: float) -> float:
+    """Return the mean Huber loss of a normal error with a standard deviation and mean zero.
+
+    >>> round(expected_huber(1e-3, 1.0) / 1e-6, 6)
+    0.5
+    >>> round(expected_huber(1e3, 1.0) / 1e3, 3)
+    0.797
+    """
+    if deviation == 0:
+        return 0.0
+    ratio = threshold / deviation
+    density = math.exp(-(ratio**2) / 2) / math.sqrt(2 * math.pi)
+    beyond = math.erfc(ratio / math.sqrt(2))  # share of errors above the threshold
+    inside = deviation**2 / 2 * (1 - beyond - 2 * ratio * density)
+    return inside + threshold * (2 * deviation * density - threshold / 2 * beyond)

@@ -66,8 +66,7 @@ def pull_back(
 ) -> tuple[dict[str, Pull], dict[str, Squares]]:
     """Run a unit on one scene and take probes' gradients from the state after it to the state before it.
 
-    A dense head runs one frame at a time. Its gradients are squared frame by frame: as signs are independent, the
-    expected sum is the same.
+    A dense head runs one frame at a time.
 
     Args:
         model: the model.
@@ -76,8 +75,7 @@ def pull_back(
         pulls: gradient of each probe with respect to the state after the unit and to outputs, by head.
 
     Returns:
-        The gradients with respect to the state before it, and their squares with respect to the unit's weights, by
-        head; of the heads whose probe reaches the unit.
+        The gradients with respect to the state before it, and their squares with respect to a block's weights, by head.
     """
     if unit.kind not in HEADS:
         return _pull_back(model, unit, state, pulls)
@@ -85,27 +83,23 @@ def pull_back(
     if head not in pulls:
         return {**pulls}, {}
     if head == "camera":
-        before, squares = _pull_back(model, unit, state, {head: pulls[head]})
-        return {**pulls, **before}, squares
+        return {**pulls, **_pull_back(model, unit, state, {head: pulls[head]})[0]}, {}
     frames: list[Pull] = []
-    total: Squares = {}
     for index in range(state.images.shape[1]):
         pull = {name: tensor[:, index : index + 1] for name, tensor in pulls[head].items()}
-        before, squares = _pull_back(model, unit, _frame(state, index), {head: pull})
-        frames.append(before[head])
-        add_squares(total, squares[head])
+        frames.append(_pull_back(model, unit, _frame(state, index), {head: pull})[0][head])
     joined = {name: torch.cat([frame[name] for frame in frames], 1) for name in frames[0]}
-    return {**pulls, head: joined}, {head: total}
+    return {**pulls, head: joined}, {}
 
 
 def _pull_back(
     model: VGGT, unit: Unit, state: ForwardState, pulls: Mapping[str, Pull]
 ) -> tuple[dict[str, Pull], dict[str, Squares]]:
-    layers = (*unit.linear, *unit.conv)
+    layers = () if unit.kind in HEADS else (*unit.linear, *unit.conv)
     weights = [model.get_parameter(f"{layer}.weight") for layer in layers]
     before: dict[str, Pull] = {}
     squares: dict[str, Squares] = {}
-    with torch.enable_grad(), _differentiable(weights):
+    with torch.enable_grad(), _differentiable(model, weights):
         inputs = {name: tensor.detach().requires_grad_(True) for name, tensor in _tensors(state).items()}
         after = advance(model, unit, _with_tensors(state, inputs))
         results = {name: tensor for name, tensor in _tensors(after).items() if tensor is not inputs.get(name)}
@@ -167,13 +161,19 @@ def _signs(like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 @contextmanager
-def _differentiable(weights: Sequence[Tensor]) -> Iterator[None]:
-    """Let gradients be taken of weights inside the ``with``."""
-    kept = [weight.requires_grad for weight in weights]
+def _differentiable(model: VGGT, weights: Sequence[Tensor]) -> Iterator[None]:
+    """Let gradients be taken of weights inside the ``with``, through all iterations of the camera head.
+
+    An iteration corrects errors of the one before it; gradients that stop between them would not know.
+    """
+    head, kept = model.camera_head, [weight.requires_grad for weight in weights]
+    through = head.differentiable_iterations
     try:
+        head.differentiable_iterations = True
         for weight in weights:
             weight.requires_grad_(True)
         yield
     finally:
+        head.differentiable_iterations = through
         for weight, before in zip(weights, kept, strict=True):
             weight.requires_grad_(before)

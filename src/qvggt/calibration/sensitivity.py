@@ -233,19 +233,34 @@ def measure_sensitivity(
     storage, baseline = storage_of(model.config), task.loss(model)
     work = [len(items_of(unit, granularity)) * len(tail_of(task, index)) for index, unit in enumerate(task.units)]
     done, rows = 0.0, []
-    for index, (unit, states) in enumerate(unit_inputs(model, task, ActivationCache(memory_bytes))):
+    for index, (_, states) in enumerate(unit_inputs(model, task, ActivationCache(memory_bytes))):
         tail = replace(task, units=tail_of(task, index))
-        rounded = {} if rounder is None else {scheme: rounder(model, unit, states, scheme) for scheme in schemes}
-        for item in items_of(unit, granularity):
-            for scheme in schemes:
-                own = {layer: weight for layer, weight in rounded.get(scheme, {}).items() if layer in item.layers}
-                nearest: dict[str, LayerScheme] = {layer: scheme for layer in item.layers if layer not in own}
-                with fake_quantized(model, nearest), weights_replaced(model, own):
-                    loss = tail.loss(model, 0, states)
-                done += len(tail.units) / (len(schemes) * sum(work))
-                rows.append(sensitivity_row(item, scheme, loss, baseline, storage=storage))
-                on_row(rows[-1], min(done, 1.0))
+        losses = losses_of_unit(model, tail, states, schemes, granularity=granularity, rounder=rounder)
+        for item, scheme, loss in losses:
+            done += len(tail.units) / (len(schemes) * sum(work))
+            rows.append(sensitivity_row(item, scheme, loss, baseline, storage=storage))
+            on_row(rows[-1], min(done, 1.0))
     return SensitivityReport(granularity, baseline, tuple(rows))
+
+
+def losses_of_unit(
+    model: VGGT,
+    tail: Task,
+    states: Sequence[ForwardState],
+    schemes: Sequence[LayerScheme],
+    granularity: Granularity,
+    rounder: Rounder | None,
+) -> Iterator[tuple[Item, LayerScheme, TaskLoss]]:
+    """Yield the loss of the model with each item of a task's first unit quantized, given the states before the unit."""
+    unit = tail.units[0]
+    rounded = {} if rounder is None else {scheme: rounder(model, unit, states, scheme) for scheme in schemes}
+    for item in items_of(unit, granularity):
+        for scheme in schemes:
+            own = {layer: weight for layer, weight in rounded.get(scheme, {}).items() if layer in item.layers}
+            nearest: dict[str, LayerScheme] = {layer: scheme for layer in item.layers if layer not in own}
+            with fake_quantized(model, nearest), weights_replaced(model, own):
+                loss = tail.loss(model, 0, states)
+            yield item, scheme, loss
 
 
 def tail_of(task: Task, index: int) -> tuple[Unit, ...]:

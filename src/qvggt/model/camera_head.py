@@ -28,6 +28,7 @@ class CameraHead(nn.Module):
         self.pose_branch = Mlp(dim, dim // 2, POSE_DIM)
         self.register_parameter("compensation", None)
         self.compensation: nn.Parameter | None  # [1, 1, 2C], an additional token that some quantized models have
+        self.differentiable_iterations = False  # published training stops gradients between iterations
 
     def forward(self, camera_tokens: Tensor, iterations: int = 4) -> Tensor:
         """Map camera tokens [B, S, 2C] to the pose encodings after each iteration [iterations, B, S, 9].
@@ -49,6 +50,6 @@ class CameraHead(nn.Module):
             for block in self.trunk:
                 x = block(x)  # [B, S, 2C]
             pose = pose + self.pose_branch(self.trunk_norm(x))  # [B, S, 9]
-            given = pose.detach()
+            given = pose if self.differentiable_iterations else pose.detach()
             poses.append(torch.cat((pose[..., :7], F.relu(pose[..., 7:])), -1))  # [B, S, 9]
         return torch.stack(poses)[:, :, :frames]  # [iterations, B, S, 9]
