@@ -40,8 +40,10 @@ _LOADER_BYTES, _READER_BYTES, _TENSOR_BYTES = 3_000_000, 6_000_000, 3_000
 _CAMERA_WEIGHTS, _RETAINED_CAMERA_WEIGHTS = 1.8, 5
 """Expanded weights of the camera head's widest layer in half precision: while it runs, and if freed ones stay."""
 
-_WRITER_BYTES, _PAGE_PIXEL_BYTES, _DRAWN_BYTES = 21_500_000, 15, 20_000
+_WRITER_BYTES, _PAGE_PIXEL_BYTES, _DRAWN_BYTES = 38_500_000, 6, 10_000
 """Memory that writing files needs: matplotlib and fonts, for a pixel of the overview page, and for a camera on it."""
+_SHOWN_FRAME_BYTES, _WINDOWS_BYTES = 2_600_000, 4_000_000
+"""Memory of what draws a frame's pictures on the overview page, and of what reads finished windows from files."""
 _POINT_BYTES, _COPIED_POINT_BYTES = 19, 24
 """Bytes of a point with its color and confidence, and of its copy in a file's layout."""
 _SHOWN_PIXEL_BYTES, _SORTED_PIXEL_BYTES = 22, 9
@@ -248,6 +250,7 @@ def _writing(size: PassSize, most_points: int, held_bytes: int) -> StageMemory:
     numbers = (1 if size.stored_frames else frames) * frame_pixels * FLOAT_BYTES
     pixels = page_pixels(frames, (size.height_px, size.width_px), kinds=3 if output_channels(size.heads) else 1)
     page = _WRITER_BYTES + _PAGE_PIXEL_BYTES * pixels + _DRAWN_BYTES * frames
+    page += _SHOWN_FRAME_BYTES * min(frames, MAX_SHOWN) + _WINDOWS_BYTES * bool(size.stored_frames)
     layers = page + points * _POINT_BYTES + passing + held_bytes
     return StageMemory(
         "writing files", images=3 * numbers, layers=layers, answers=output_channels(size.heads) * numbers
