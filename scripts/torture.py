@@ -49,7 +49,10 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], tuple[str, ...]]] = {
         lambda out: ["reconstruct", MODEL, str(SAMPLE_SCENE), "-o", str(out / "w"), "--window", "3"], ("--overwrite",),
     ),
     "reconstruct, scenes": (
-        lambda out: ["reconstruct", MODEL, "--scenes", str(out.parent / "scenes" / "*"), "-o", str(out / "s")],
+        lambda out: [
+            "reconstruct", MODEL, "--scenes", str(out.parent / "scenes" / "*"), "-o", str(out / "s"),
+            "--files", "prediction.npz", "depth",
+        ],
         ("--overwrite",),
     ),
     "view, page": (
