@@ -1,0 +1,71 @@
+"""The benchmark of estimated sensitivities compares reports, chooses within a budget, and judges what follows."""
+
+from dataclasses import replace
+
+import pytest
+
+import sensitivity_variants
+from quantizing import small_model
+from quick_sensitivity import (
+    FINDERS,
+    Family,
+    chosen_schemes,
+    correlation,
+    judge,
+    pooled_report,
+    report_of,
+    run,
+    uniform,
+)
+from qvggt.calibration.size import storage_of
+from qvggt.calibration.task import make_task
+from qvggt.methods.qvggt import SPARE_BITS
+from qvggt.quant.scheme import Scheme
+from sensitivity_variants import WAYS, correlations
+
+pytestmark = pytest.mark.render
+
+
+@pytest.fixture(scope="module")
+def task():
+    return make_task(small_model(), Family(frames=2).scenes(1), "teacher")
+
+
+@pytest.fixture(scope="module")
+def report(task, tmp_path_factory):
+    model, folder = small_model(), tmp_path_factory.mktemp("reports")
+    found = report_of("gradient", model, task, "small", folder, widths=(3, 8))
+    assert report_of("gradient", model, task, "small", folder, widths=(3, 8)) == found
+    assert len(list(folder.iterdir())) == 1
+    return found
+
+
+def test_ranks_are_compared_at_one_width(report):
+    assert set(FINDERS) == {"measured", "gradient"}
+    assert correlation(report, report, 3, conv=True) == pytest.approx(1)
+    turned = replace(report, rows=tuple(replace(row, total=-row.total) for row in report.rows))
+    assert correlation(report, turned, 3, conv=False) == pytest.approx(-1)
+
+
+def test_the_worst_of_several_reports_counts(report):
+    twice = replace(report, rows=tuple(replace(row, total=2 * row.total) for row in report.rows))
+    assert [row.total for row in pooled_report([report, twice]).rows] == [
+        row.total for row in pooled_report([report]).rows
+    ]
+
+
+def test_choices_keep_the_budget_and_are_judged_against_the_float_model(task, report):
+    model = small_model()
+    storage, schemes = storage_of(model.config), chosen_schemes(model, report, 4)
+    assert storage.average_bits(schemes) <= storage.average_bits(uniform(model, 4)) + SPARE_BITS
+    exact = run(model, task, {})
+    assert judge(exact, exact, task).loss == 0
+    assert judge(exact, exact, task).fidelity3 == 100
+    assert judge(run(model, task, uniform(model, 2)), exact, task).fidelity3 < 100
+
+
+def test_variants_are_ranked_against_the_measurement(task, monkeypatch):
+    monkeypatch.setattr(sensitivity_variants, "PROBES", 1)
+    found = correlations(small_model(), task, Scheme(4), "second-order")
+    assert len(found) == len(WAYS) + 1
+    assert all(-1 <= value <= 1 for value in found)
