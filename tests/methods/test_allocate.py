@@ -1,7 +1,10 @@
 """Allocation under a budget, against brute force, and the size estimates that it relies on."""
 
+import ctypes
 import itertools
 import math
+import os
+import sys
 from dataclasses import replace
 
 import pytest
@@ -178,3 +181,19 @@ def test_average_bits__count_scales_of_linear_layers_only():
     groups = sum(s.rows * Scheme(4, 32).groups(s.width) for s in STORAGE.shapes.values() if s.kind == "linear")
     # A row whose codes do not fill whole words takes a little more: the camera head reads nine numbers.
     assert STORAGE.average_bits(schemes) == pytest.approx(4 + 16 * groups / STORAGE.linear_weights, abs=0.02)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="C's output is left alone there")
+def test_knapsack__what_the_solver_prints_is_dropped(monkeypatch, capfd):
+    module = sys.modules["qvggt.methods.allocate"]
+    whole = module.milp
+
+    def talking(*arguments, **options):
+        ctypes.CDLL(None).puts(b"a line of the solver's own")
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(module, "milp", talking)
+    assert knapsack([[1, 2]], [[1.0, 0.0]], 2) == [1]
+    ctypes.CDLL(None).fflush(None)
+    os.write(1, b"ours\n")
+    assert capfd.readouterr().out == "ours\n"

@@ -8,8 +8,12 @@ or decreases equally often, and the increases themselves add up.
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Collection, Mapping, Sequence
+import os
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Literal
@@ -28,6 +32,9 @@ Additivity = Literal["squares", "sum"]
 
 _COST_SCALE = 1e4
 """The largest loss after scaling, so that the solver's absolute tolerances (1e-6) are negligible."""
+
+_OUTPUT = threading.Lock()
+"""Held while standard output leads nowhere."""
 
 _NEGLIGIBLE_LOSS = 1e-4
 """Loss of depth and points, in units of the scene's size, that only reflects the order of floating-point sums."""
@@ -194,16 +201,17 @@ def knapsack(costs: Sequence[Sequence[int]], losses: Sequence[Sequence[float]], 
     objective += 1e-4 * flat_cost / max(sum(map(max, costs)), 1)
     allowed = limit // divisor
     while True:
-        solved = milp(
-            objective,
-            integrality=np.ones(len(flat_cost)),
-            bounds=Bounds(0, 1),
-            constraints=[
-                LinearConstraint(one_of_each, 1, 1),
-                LinearConstraint(flat_cost[None] / divisor, -np.inf, allowed),
-            ],
-            options={"mip_rel_gap": 1e-9},
-        )
+        with _solver_output_dropped():
+            solved = milp(
+                objective,
+                integrality=np.ones(len(flat_cost)),
+                bounds=Bounds(0, 1),
+                constraints=[
+                    LinearConstraint(one_of_each, 1, 1),
+                    LinearConstraint(flat_cost[None] / divisor, -np.inf, allowed),
+                ],
+                options={"mip_rel_gap": 1e-9},
+            )
         if solved.x is None:
             return [int(np.argmin(row)) for row in costs]
         starts = np.cumsum([0, *sizes[:-1]])
@@ -212,6 +220,28 @@ def knapsack(costs: Sequence[Sequence[int]], losses: Sequence[Sequence[float]], 
         if over <= 0:
             return chosen
         allowed -= -(-over // divisor)  # the solver's tolerance exceeded the limit: tighten it by the excess
+
+
+@contextmanager
+def _solver_output_dropped() -> Iterator[None]:
+    """Drop what HiGHS prints by itself: standard output may be JSON that another program reads."""
+    if os.name != "posix":
+        yield
+        return
+    library = ctypes.CDLL(None)
+    with _OUTPUT, ExitStack() as stack:
+        try:
+            saved = os.dup(1)
+        except OSError:  # standard output is closed
+            yield
+            return
+        stack.callback(os.close, saved)
+        library.fflush(None)
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        stack.callback(os.dup2, saved, 1)
+        stack.callback(library.fflush, None)  # C keeps what it printed until then
+        yield
 
 
 @dataclass(frozen=True)
