@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from qvggt.backends import choose
+from qvggt.backends.native.processors import features
 from qvggt.checkpoint.open import attention_in, open_model
 from qvggt.inference.memory_sums import (
     FLOAT_BYTES,
@@ -39,6 +40,8 @@ _LOADER_BYTES, _READER_BYTES, _TENSOR_BYTES = 3_000_000, 6_000_000, 3_000
 
 _CAMERA_WEIGHTS, _RETAINED_CAMERA_WEIGHTS = 1.8, 5
 """Expanded weights of the camera head's widest layer in half precision: while it runs, and if freed ones stay."""
+_TILES_CAMERA_WEIGHTS = 1.0
+"""The same while it runs on a CPU that multiplies tiles (AMX), where freed ones did not stay."""
 
 _WRITER_BYTES, _PAGE_PIXEL_BYTES, _DRAWN_BYTES = 38_500_000, 6, 10_000
 """Memory that writing files needs: matplotlib and fonts, for a pixel of the overview page, and for a camera on it."""
@@ -226,8 +229,10 @@ def _plan(
     if model.half and "camera" in size.heads:
         widest = 4 * (2 * model.config.embed_dim) ** 2 * FLOAT_BYTES
         images = 3 * (size.frames + size.other_frames) * size.height_px * size.width_px * FLOAT_BYTES
-        stages = (*stages, StageMemory("cameras", images=images, layers=round(_CAMERA_WEIGHTS * widest)))
-        working += _RETAINED_CAMERA_WEIGHTS * widest if retained else 0
+        has_tiles = "amx_bf16" in features()
+        weights = _TILES_CAMERA_WEIGHTS if has_tiles else _CAMERA_WEIGHTS
+        stages = (*stages, StageMemory("cameras", images=images, layers=round(weights * widest)))
+        working += _RETAINED_CAMERA_WEIGHTS * widest if retained and not has_tiles else 0
     return MemoryPlan(
         size,
         program_bytes=model.program_bytes,
