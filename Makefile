@@ -1,7 +1,7 @@
 # make demo         the whole way on the carried model: quantize, reconstruct, compare
 # make test         linters, types and tests, one process per core, each with one thread
 # make test-fast    unit tests of the core: numerics, model, layers, metrics
-# make torture      kills, full disks, damaged files, long runs, threads: writes docs/reliability.md (half an hour)
+# make torture      kills, full disks, damaged files, long runs, threads: writes docs/reliability.md (hours)
 # make bench        products, and pieces of the model through other engines: figures under out/
 # make bench-gpu    tests, products and whole models on this machine's CUDA GPU: figures in out/gpu.json
 # make matrix      wheel and sdist, and the wheel tried in a fresh environment of every Python at hand: one table
