@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -161,6 +162,25 @@ def test_a_lock_that_the_system_refuses_is_one_sentence(refused, words, tmp_path
     monkeypatch.setattr("filelock.FileLock.acquire", acquire)
     with pytest.raises(QvggtError, match=words), lock_folder(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_an_interrupt_as_soon_as_the_staging_folder_exists_leaves_nothing(exists, tmp_path, monkeypatch):
+    whole = Path.mkdir
+
+    def mkdir(self, *arguments, **options):
+        whole(self, *arguments, **options)
+        if "qvggt-staging" in self.name:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    if exists:
+        out.mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(KeyboardInterrupt), new_folder(out, CONTENTS, overwrite=True):
+        pass
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def interrupted_write(path):

@@ -57,8 +57,9 @@ def new_folder(folder: PathLike, contents: Collection[str], overwrite: bool = Fa
         if target.is_dir():
             _complete(target)
             _check_target(target, contents, overwrite)  # it may have been filled before the lock was taken
-        staging = _make_staging(target)
-        stack.callback(_discard, staging)
+        staging = _free_staging(target)
+        stack.callback(_discard, staging)  # an interrupt may come as soon as it exists
+        staging.mkdir()
         yield staging
         names = _files_below(staging)
         write_json(staging / MANIFEST, {"format": 1, "files": names})
@@ -189,20 +190,17 @@ def held_lock(path: Path, target: Path) -> Iterator[None]:
         lock.release()
 
 
-def _make_staging(target: Path) -> Path:
-    """Return a new staging folder, after removing those of processes that are gone."""
+def _free_staging(target: Path) -> Path:
+    """Return the place of a new staging folder, after removing those of processes that are gone."""
     name = uuid.uuid4().hex[:8]
     if target.is_dir():
         _clear_beside(target)
         for left in target.glob(f"{_STAGING}*"):
             shutil.rmtree(left, ignore_errors=True)
-        staging = target / f"{_STAGING}{name}"
-    else:
-        for left in _staging_beside(target):
-            shutil.rmtree(left, ignore_errors=True)
-        staging = target.with_name(f".{target.name}.{name}{_BESIDE}")
-    staging.mkdir()
-    return staging
+        return target / f"{_STAGING}{name}"
+    for left in _staging_beside(target):
+        shutil.rmtree(left, ignore_errors=True)
+    return target.with_name(f".{target.name}.{name}{_BESIDE}")
 
 
 def _staging_beside(target: Path) -> list[Path]:

@@ -46,8 +46,8 @@ def new_output(path: PathLike, overwrite: bool = False, others: Collection[str] 
             for left in target.parent.glob(f"{prefix}-*") if killed else ():
                 shutil.rmtree(left, ignore_errors=True)
             staging = target.with_name(f"{prefix}-{uuid.uuid4().hex[:8]}")
-            staging.mkdir()
             try:
+                staging.mkdir()
                 yield staging / target.name
                 for place in places:
                     sync(staging / place.name)
