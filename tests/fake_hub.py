@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -94,7 +95,12 @@ class Handler(BaseHTTPRequestHandler):
         ("batch", "POST", r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch"),
         ("store", "PUT", r"/lfs/([0-9a-f]{64})"),
         ("resolve", "HEAD|GET", r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)"),
+        ("unknown", "HEAD|GET|POST|PUT", r"/.*"),
     )
+
+    def on_unknown(self, body: bytes) -> Any:
+        """Refuse what the client asks for besides, such as its own newest version."""
+        raise Refused(404, "EntryNotFound", f"{self.path} not found")
 
     def answer(self) -> None:
         """Find the route, and send its answer or refusal."""
@@ -269,11 +275,21 @@ def _json(value: object) -> tuple[int, bytes, dict[str, str]]:
     return 200, json.dumps(value).encode(), {"Content-Type": "application/json"}
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing when a client closes its connection: standard error belongs to what is tested."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report errors other than of the connection."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def serve() -> tuple[FakeHub, ThreadingHTTPServer]:
     """Start a hub on a free port of this machine; ``shutdown`` and ``server_close`` end the server."""
     hub = FakeHub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("HubHandler", (Handler,), {"hub": hub}))
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), type("HubHandler", (Handler,), {"hub": hub}))
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return hub, server
