@@ -11,17 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headless import chromium
 from qvggt.app.server import serving, url_of
 from qvggt.app.viewer import Viewer
 from qvggt.data.rooms.family import load_rooms
@@ -42,7 +42,6 @@ WARM_S, WARM_PICTURES, PICTURES, LONGEST_S = 3.0, 5, 3, 60.0
 and most seconds of each."""
 
 TIMEOUT_MS = 300_000
-ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 COUNTER = """(() => {
   const counted = (window.counted = { pictures: 0, points: 0 }), gl = WebGL2RenderingContext.prototype;
   let points = null;
@@ -116,18 +115,6 @@ def exact_room() -> Prediction:
         depth=depth,
         depth_conf=np.ones_like(depth),
     )
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Run headless Chromium with its software renderer for the time of a ``with``."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 def opened(browser: Browser, url: str, ready: str) -> Page:

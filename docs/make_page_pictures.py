@@ -5,14 +5,14 @@ Run as ``qvggt demo && python docs/make_page_pictures.py out/demo/compare.html``
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+from headless import chromium
 
 IMAGES = Path(__file__).parent / "images"
-ARGUMENTS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader"]
 PICTURES = {
     "page.png": ({"width": 1280, "height": 800}, ("side by side", "image")),
     "page-difference.png": ({"width": 1280, "height": 800}, ("4-bit", "difference")),
@@ -21,8 +21,7 @@ PICTURES = {
 
 def main(page: Path) -> None:
     """Open the page once per picture, choose what it shows, and write what is seen."""
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=ARGUMENTS)
+    with chromium() as browser:
         for name, (size, choices) in PICTURES.items():
             tab = browser.new_page(viewport=size, reduced_motion="reduce", color_scheme="dark")
             tab.goto(page.resolve().as_uri())
@@ -31,7 +30,6 @@ def main(page: Path) -> None:
                 tab.locator("#panel label", has_text=choice).first.click()
             tab.wait_for_timeout(2000)
             tab.screenshot(path=IMAGES / name)
-        browser.close()
 
 
 if __name__ == "__main__":

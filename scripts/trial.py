@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,11 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+from headless import CHROMIUM, chromium
+
 ROOT = Path(__file__).parents[1]
 SKIPPED = 77
 QVGGT = str(Path(sysconfig.get_path("scripts")) / "qvggt")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-CHROMIUM_ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
 def qvggt(*arguments: str, **variables: str) -> None:
@@ -87,12 +88,11 @@ def app() -> None:
 
 def reconstruct_in_browser(url: str) -> None:
     """Upload the sample photographs and wait for the scene; the page is kept as app.png."""
-    from playwright.sync_api import expect, sync_playwright
+    from playwright.sync_api import expect
 
     from qvggt.weights.pretrained import sample_images
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(120_000)
         page.goto(url)
@@ -103,7 +103,6 @@ def reconstruct_in_browser(url: str) -> None:
         expect(notes).to_have_value(re.compile("frames of"), timeout=120_000)
         page.locator("#scene canvas").wait_for()
         page.screenshot(path="app.png")
-        browser.close()
 
 
 def hub() -> None:

@@ -1,6 +1,5 @@
 """The app in headless Chromium: from files to a scene that turns, on a desktop and on a phone."""
 
-import shutil
 import time
 from contextlib import ExitStack
 
@@ -9,15 +8,11 @@ import pytest
 from PIL import Image
 from waiting import wait_for
 
+from headless import CHROMIUM, chromium
 from qvggt.options import AppLimits, AppOptions
 from qvggt.weights.pretrained import sample_images
 
 pytestmark = pytest.mark.browser
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-ARGUMENTS = [
-    *("--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
-    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
-]
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 TIMEOUT_MS = 120_000
 
@@ -26,10 +21,9 @@ TIMEOUT_MS = 120_000
 def browser():
     if CHROMIUM is None:
         pytest.skip("no chromium in PATH")
-    with pytest.importorskip("playwright.sync_api", reason="needs playwright").sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with chromium("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream") as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

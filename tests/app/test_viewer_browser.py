@@ -1,29 +1,25 @@
 """The viewer in headless Chromium, drawn by its software renderer."""
 
-import shutil
-
 import numpy as np
 import pytest
 from waiting import wait_for
 
+from headless import CHROMIUM, chromium
 from qvggt.app.compare import compare_results
 from qvggt.export.result import Result, ResultInfo
 from qvggt.options import ViewOptions
 
 pytestmark = pytest.mark.browser
 RULER_COLOR = np.array([230, 30, 90])
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
 @pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None:
         pytest.skip("no chromium in PATH")
-    with pytest.importorskip("playwright.sync_api", reason="needs playwright").sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -1,31 +1,27 @@
 """The page in headless Chromium, drawn in software."""
 
 import io
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from headless import CHROMIUM, chromium
 from qvggt.export.page import write_page
 from qvggt.options import ExportOptions
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium in PATH"),
 ]
 TIMEOUT_MS = 120_000
-ARGUMENTS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-gl=angle", "--use-angle=swiftshader"]
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
