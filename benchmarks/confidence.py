@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 
 import qvggt
 from qvggt.data.rooms.family import load_rooms
@@ -115,7 +115,7 @@ def figures_of(scenes: Sequence[SceneErrors]) -> dict[str, Any]:
 
 
 def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+    return float(spearmanr(one, other, axis=None).statistic)
 
 
 def _by_tenths(scene: SceneErrors) -> list[float]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 
 import qvggt
 from qvggt import geometry
@@ -181,7 +181,7 @@ def correlation(one: SensitivityReport, other: SensitivityReport, bits: int, *, 
         [row.total for row in report.rows if row.scheme.bits == bits and (conv or row.item.part != "conv")]
         for report in (one, other)
     ]
-    return float(np.corrcoef(*map(rankdata, totals))[0, 1])
+    return float(spearmanr(*totals).statistic)
 
 
 def uniform(model: VGGT, bits: int) -> dict[LayerId, LayerScheme]:

@@ -8,8 +8,8 @@ Random probes of each head's output are taken three times on every room. By way:
 - ``tokens``: the squared error of each of a layer's outputs at each token, by the squared gradient there;
 - ``weights, one root``: as ``weights``, but the root of the sum over the heads in place of the sum of their roots.
 
-All gradients are held at once, so models have to be small. The library takes ``weights`` for rounding to nearest and
-``rows`` for second-order rounding.
+The gradients of all layers are kept in memory together, which only small models allow. ``qvggt sensitivity --by
+gradient`` uses ``weights`` for rounding to nearest and ``rows`` for second-order rounding.
 
 python benchmarks/sensitivity_variants.py [--model NAME] [--bits N ...]
 """
@@ -22,7 +22,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 import qvggt
@@ -158,8 +158,8 @@ def _keep(
 def ranked(measured: SensitivityReport, found: Mapping[str, np.ndarray]) -> list[float]:
     """Return the rank correlation of every way's losses with those measured."""
     losses = [np.sqrt(found[way]).sum(0) for way in WAYS] + [np.sqrt(found["weights"].sum(0))]
-    totals = rankdata([row.total for row in measured.rows])
-    return [float(np.corrcoef(rankdata(each), totals)[0, 1]) for each in losses]
+    totals = [row.total for row in measured.rows]
+    return [float(spearmanr(each, totals).statistic) for each in losses]
 
 
 if __name__ == "__main__":
