@@ -20,12 +20,14 @@ class Comparison:
     """Differences of a second result from a first one.
 
     Attributes:
+        first: the first result, with the points that were compared.
         aligned: the second prediction, in the world and unit of the first.
         by: the similarity transform that was applied to it.
         differences: [S, H, W] float32, distance between the two points of a pixel over its depth in the first result;
             NaN where either has no point.
     """
 
+    first: Result
     aligned: Prediction
     by: Similarity
     differences: np.ndarray
@@ -50,7 +52,7 @@ def compare_results(first: Result, second: Result) -> Comparison:
     """
     second_aligned, by = aligned(first.prediction, second.prediction)
     differences = point_differences(first.prediction, second_aligned, first.info.points_from)
-    return Comparison(second_aligned, by, differences)
+    return Comparison(first, second_aligned, by, differences)
 
 
 def point_differences(first: Prediction, second: Prediction, source: PointsFrom = "depth") -> np.ndarray:

@@ -104,12 +104,12 @@ class Viewer:
 
     def show(self, results: Sequence[Result]) -> None:
         """Show one result, or the two that were compared, in place of what is shown."""
-        first_shown, *_ = as_shown(results)
-        info, shown = first_shown.info, [first_shown.prediction]
-        if self._comparison is not None:
-            shown.append(self._comparison.aligned)
-        heat = None if self._comparison is None else self._comparison.differences
-        layers = [replace(self._layer(each, info.points_from, self._options.max_points), heat=heat) for each in shown]
+        if self._comparison is None:
+            (shown,), others, heat = as_shown(results), [], None
+        else:
+            shown, others, heat = self._comparison.first, [self._comparison.aligned], self._comparison.differences
+        info, most = shown.info, self._options.max_points
+        layers = [replace(self._layer(each, info.points_from, most), heat=heat) for each in (shown.prediction, *others)]
         with self._lock:
             first = not self.scene.layers
             self._results = results
