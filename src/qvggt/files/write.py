@@ -125,7 +125,7 @@ def _remove_temporaries(folder: Path) -> None:
     Their names say who writes them: files of processes that run, or of other machines and containers, are left.
     """
     for path in folder.glob(f".qvggt-{_machine()}-*"):
-        owner = re.match(r"(\d+)-([0-9a-f]{8})-", path.name.removeprefix(f".qvggt-{_machine()}-"))
+        owner = re.match(r"\.qvggt-[0-9a-f]{8}-(\d+)-([0-9a-f]{8})-", path.name)
         if owner is not None and not _is_running(int(owner[1]), owner[2]):
             with suppress(OSError):
                 path.unlink()
@@ -142,10 +142,10 @@ def _is_running(pid: int, process: str) -> bool:
 @lru_cache
 def _machine() -> str:
     """Return 8 letters for the machine, or the container, in which numbers of processes mean the same."""
-    with suppress(OSError):
+    namespace = ""
+    with suppress(OSError):  # only Linux has them
         namespace = os.readlink("/proc/self/ns/pid")
-        return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:8]
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    return hashlib.sha256(f"{platform.node()} {namespace}".encode()).hexdigest()[:8]
 
 
 def make_folder(folder: PathLike) -> Path:
