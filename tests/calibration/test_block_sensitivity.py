@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from noise import noise_model, noise_task
 
-from qvggt.calibration.data import SceneBatch
 from qvggt.calibration.sensitivity import PARTS, SensitivityReport, items_of, measure_sensitivity
-from qvggt.calibration.task import make_task
 from qvggt.calibration.units import model_units
 from qvggt.methods.gptq import second_order_rounder
-from qvggt.model import VGGT, VGGTConfig
+from qvggt.model import VGGTConfig
 from qvggt.nn.fake import fake_quantized
 from qvggt.options import TOKEN_CLASSES
 from qvggt.quant.scheme import FloatScheme, Scheme
@@ -23,18 +22,12 @@ SCHEMES = (Scheme(3, 32, scale_rule="mse"), Scheme(8, 32))
 
 @pytest.fixture(scope="module")
 def model():
-    generator = torch.Generator().manual_seed(0)
-    model = VGGT(VGGTConfig.micro()).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        parameter.normal_(std=0.08, generator=generator)
-    return model
+    return noise_model(VGGTConfig.micro(), std=0.08)
 
 
 @pytest.fixture(scope="module")
 def task(model):
-    generator = torch.Generator().manual_seed(1)
-    batches = [SceneBatch(torch.rand(1, 2, 3, *size, generator=generator)) for size in ((28, 42), (28, 28))]
-    return make_task(model, batches, "teacher")
+    return noise_task(model, (1, 2, 3, 28, 42), (1, 2, 3, 28, 28))
 
 
 @pytest.fixture(scope="module")

@@ -5,19 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from noise import noise_model, noise_task
 
-from qvggt.calibration.data import SceneBatch
 from qvggt.calibration.gradient_sensitivity import estimate_sensitivity, expected_huber
 from qvggt.calibration.objective import POSE_HUBER
 from qvggt.calibration.probes import heads_of_scene, output_probes
 from qvggt.calibration.sensitivity import items_of, measure_sensitivity
 from qvggt.calibration.size import storage_of
 from qvggt.calibration.statistics import observe, pooled
-from qvggt.calibration.task import make_task
 from qvggt.calibration.units import HEADS, run_units, start
 from qvggt.methods.allocate import Budget, allocate
 from qvggt.methods.testing import SMALL
-from qvggt.model import VGGT
 from qvggt.nn.fake import fake_quantize
 from qvggt.quant.scheme import FloatScheme, Scheme
 from qvggt.types import QvggtError
@@ -27,18 +25,12 @@ SCHEMES = (Scheme(3, 16), Scheme(8, 16))
 
 @pytest.fixture(scope="module")
 def model():
-    generator = torch.Generator().manual_seed(0)
-    model = VGGT(SMALL).eval().requires_grad_(False)
-    for parameter in model.parameters():
-        parameter.normal_(std=0.1, generator=generator)
-    return model
+    return noise_model(SMALL, std=0.1)
 
 
 @pytest.fixture(scope="module")
 def task(model):
-    generator = torch.Generator().manual_seed(1)
-    batches = [SceneBatch(torch.rand(*size, generator=generator)) for size in ((2, 2, 3, 28, 42), (1, 3, 3, 28, 28))]
-    return make_task(model, batches, "teacher")
+    return noise_task(model, (2, 2, 3, 28, 42), (1, 3, 3, 28, 28))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from torch import nn
 
 from quantizing import SMALL, context_of, scenes, shorten, small_model, with_options
 from qvggt.api.quantize import quantize
+from qvggt.calibration.gradient_sensitivity import FINDERS
 from qvggt.calibration.run import QuantizationResult
 from qvggt.calibration.sensitivity import measure_sensitivity
 from qvggt.calibration.task import make_task
@@ -78,7 +79,7 @@ def test_choose_schemes__uses_a_given_report(tmp_path, monkeypatch):
     expected = Qvggt(with_options()).choose_schemes(context)
     (report,) = context.sensitivities.values()
     (tmp_path / "report.json").write_text(json.dumps(report.to_json()))
-    monkeypatch.setattr(module, "measure_sensitivity", None)
+    monkeypatch.setitem(FINDERS, "measurement", None)
     found = Qvggt(with_options(sensitivities=tmp_path / "report.json")).choose_schemes(context)
     assert found.schemes == expected.schemes
     assert found.sensitivities == expected.sensitivities
@@ -91,7 +92,7 @@ def test_choose_schemes__shared_sensitivities_are_measured_once(monkeypatch):
         measured.append(options["rounder"] is not None)
         return measure_sensitivity(*args, **options)
 
-    monkeypatch.setattr(module, "measure_sensitivity", measure)
+    monkeypatch.setitem(FINDERS, "measurement", measure)
     context = context_for(small_model())
     choices = [Qvggt(with_options(without=without)).choose_schemes(context) for without in ((), ("filter", "task"))]
     assert choices[0] == choices[1]
@@ -106,7 +107,7 @@ def test_choose_schemes__shared_sensitivities_are_measured_once(monkeypatch):
 
 
 def test_choose_schemes__by_gradient_nothing_is_measured(monkeypatch):
-    monkeypatch.setattr(module, "measure_sensitivity", None)
+    monkeypatch.setitem(FINDERS, "measurement", None)
     context = context_for(small_model())
     choice = Qvggt(with_options(select_by="gradient")).choose_schemes(context)
     assert choice.notes["additivity"] == "squares"

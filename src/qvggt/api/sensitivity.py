@@ -8,8 +8,8 @@ from typing import Any
 from qvggt.api.reconstruct import load
 from qvggt.calibration.attention_sensitivity import AttentionReport, AttentionRow, measure_attention
 from qvggt.calibration.data import check_truth, load_calibration
-from qvggt.calibration.gradient_sensitivity import estimate_sensitivity
-from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow, measure_sensitivity
+from qvggt.calibration.gradient_sensitivity import FINDERS
+from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow
 from qvggt.calibration.task import Task, make_task
 from qvggt.checkpoint.open import check_float
 from qvggt.methods.gptq import second_order_rounder
@@ -62,8 +62,7 @@ def sensitivity(
         report_to(f"{row.item.name} at {row.scheme.bits} bits", share)
 
     rounder = second_order_rounder(TOKEN_CLASSES) if options.rounding == "second-order" else None
-    find = estimate_sensitivity if options.by == "gradient" else measure_sensitivity
-    report = find(network, task, options.schemes, options.granularity, on_row=on_row, rounder=rounder)
+    report = FINDERS[options.by](network, task, options.schemes, options.granularity, on_row=on_row, rounder=rounder)
     about = {"model": _name(model), "rounding": options.rounding, "by": options.by}
     about |= _about(task, options.supervision)
     return replace(report, about=about | {"calibration": provenance})

@@ -18,7 +18,7 @@ on its inputs. Gradients exist for one unit and scene at a time, their sums of s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -32,8 +32,10 @@ from qvggt.calibration.sensitivity import (
     Rounder,
     SensitivityReport,
     SensitivityRow,
+    distinct,
     items_of,
     losses_of_unit,
+    measure_sensitivity,
     sensitivity_row,
     unit_inputs,
 )
@@ -44,7 +46,7 @@ from qvggt.calibration.units import HEADS, ForwardState, Unit
 from qvggt.model import VGGT
 from qvggt.model.camera_head import POSE_DIM
 from qvggt.nn.fake import fake_quantize
-from qvggt.options import Granularity
+from qvggt.options import Granularity, SensitivityBy
 from qvggt.quant.scheme import LayerScheme, Scheme
 from qvggt.types import BlockId, LayerId, QvggtError
 
@@ -82,7 +84,8 @@ def estimate_sensitivity(
         ValueError: no scheme is given.
         QvggtError: weights are not finite, or a scheme would change a layer's input.
     """
-    schemes, single = _checked(schemes), task.by_scene()
+    schemes, single = distinct(schemes), task.by_scene()
+    _check_weights_only(schemes)
     inputs = list(unit_inputs(model, single, ActivationCache(memory_bytes)))
     ends = [(state.outputs, target) for state, target in zip(inputs[-1][1], single.targets, strict=True)]
     storage, signs = storage_of(model.config), torch.Generator().manual_seed(seed)
@@ -110,16 +113,20 @@ def estimate_sensitivity(
     return SensitivityReport(granularity, baseline, tuple(ordered))
 
 
-def _checked(schemes: Sequence[LayerScheme]) -> tuple[LayerScheme, ...]:
-    """Return schemes without repetition, or raise if there are none or gradients cannot tell what they lose."""
-    if not schemes:
-        raise ValueError("expected at least one scheme")
+FINDERS: Mapping[SensitivityBy, Callable[..., SensitivityReport]] = {
+    "measurement": measure_sensitivity,
+    "gradient": estimate_sensitivity,
+}
+"""Ways to find sensitivities, with the same arguments up to ``rounder``."""
+
+
+def _check_weights_only(schemes: Sequence[LayerScheme]) -> None:
+    """Raise QvggtError if gradients cannot tell what a scheme loses."""
     if any(isinstance(scheme, Scheme) and not scheme.weights_only for scheme in schemes):
         raise QvggtError(
             "gradients tell nothing of rounded or rotated inputs: measure the sensitivities of such schemes instead "
             "(--by measurement)"
         )
-    return tuple(dict.fromkeys(schemes))
 
 
 def _squares(

@@ -74,9 +74,9 @@ class Target:
     point_weight: Tensor
     scale: Tensor
 
-    def first(self, scenes: int) -> Target:
-        """Return the target of the first few scenes."""
-        return replace(self, **{name: value[:scenes] for name, value in vars(self).items()})
+    def of(self, scenes: slice) -> Target:
+        """Return the target of some of the scenes."""
+        return replace(self, **{name: value[scenes] for name, value in vars(self).items()})
 
 
 def make_target(teacher: Mapping[str, Tensor], truth: Truth | None = None) -> Target:

@@ -227,9 +227,7 @@ def measure_sensitivity(
         ValueError: no scheme is given.
         QvggtError: weights are not finite, or a scheme would change a convolution's input.
     """
-    if not schemes:
-        raise ValueError("expected at least one scheme")
-    schemes = tuple(dict.fromkeys(schemes))
+    schemes = distinct(schemes)
     storage, baseline = storage_of(model.config), task.loss(model)
     work = [len(items_of(unit, granularity)) * len(tail_of(task, index)) for index, unit in enumerate(task.units)]
     done, rows = 0.0, []
@@ -241,6 +239,13 @@ def measure_sensitivity(
             rows.append(sensitivity_row(item, scheme, loss, baseline, storage=storage))
             on_row(rows[-1], min(done, 1.0))
     return SensitivityReport(granularity, baseline, tuple(rows))
+
+
+def distinct(schemes: Sequence[LayerScheme]) -> tuple[LayerScheme, ...]:
+    """Return schemes without repetition; raise ValueError if there are none."""
+    if not schemes:
+        raise ValueError("expected at least one scheme")
+    return tuple(dict.fromkeys(schemes))
 
 
 def losses_of_unit(

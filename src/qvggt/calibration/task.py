@@ -48,18 +48,15 @@ class Task:
         """Return the task on the first few scenes."""
         counts = first_of_batches([batch.scenes for batch in self.batches], scenes)
         batches = tuple(batch.first(count) for batch, count in zip(self.batches, counts, strict=False))
-        targets = tuple(target.first(count) for target, count in zip(self.targets, counts, strict=False))
+        targets = tuple(target.of(slice(count)) for target, count in zip(self.targets, counts, strict=False))
         return replace(self, batches=batches, targets=targets)
 
     def by_scene(self) -> Task:
         """Return the task with one scene in each batch."""
-        batches, targets = [], []
-        for batch, target in zip(self.batches, self.targets, strict=True):
-            for scene in range(batch.scenes):
-                batches.append(SceneBatch(batch.images[scene : scene + 1]))
-                own = {name: value[scene : scene + 1] for name, value in vars(target).items()}
-                targets.append(replace(target, **own))
-        return replace(self, batches=tuple(batches), targets=tuple(targets))
+        images = [image for batch in self.batches for image in batch.images.split(1)]
+        pairs = zip(self.batches, self.targets, strict=True)
+        targets = tuple(target.of(slice(i, i + 1)) for batch, target in pairs for i in range(batch.scenes))
+        return replace(self, batches=tuple(map(SceneBatch, images)), targets=targets)
 
     def total(self, model: VGGT, first: int = 0, states: Sequence[ForwardState] | None = None) -> float:
         """Return the sum of the parts of ``loss``."""

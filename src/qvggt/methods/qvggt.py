@@ -15,9 +15,9 @@ from typing import ClassVar
 from torch import nn
 
 from qvggt.calibration.fingerprint import fingerprint
-from qvggt.calibration.gradient_sensitivity import estimate_sensitivity
+from qvggt.calibration.gradient_sensitivity import FINDERS
 from qvggt.calibration.run import QuantizationResult, UnitContext, apply
-from qvggt.calibration.sensitivity import Rounder, SensitivityReport, measure_sensitivity, read_sensitivity
+from qvggt.calibration.sensitivity import Rounder, SensitivityReport, read_sensitivity
 from qvggt.calibration.size import storage_of
 from qvggt.calibration.task import make_task
 from qvggt.calibration.unit_store import UnitResult
@@ -101,8 +101,7 @@ class Qvggt(Method):
         by = self.options.select_by
         key = fingerprint(tensors, schemes, self.options.supervision, rounding, by)
         if key not in context.sensitivities:
-            find = estimate_sensitivity if by == "gradient" else measure_sensitivity
-            context.sensitivities[key] = find(
+            context.sensitivities[key] = FINDERS[by](
                 context.model,
                 task,
                 schemes,
