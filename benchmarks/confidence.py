@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
 import qvggt
 from qvggt.data.rooms.family import load_rooms
 from qvggt.eval.metrics.depth import fit_depth
 from qvggt.model import VGGT
+from ranks import rank_correlation
 
 SPLITS = ("test", "test-landmarks0", "wide", "real-like")
 SIZE_HW = (84, 84)
@@ -104,18 +104,14 @@ def figures_of(scenes: Sequence[SceneErrors]) -> dict[str, Any]:
         ]
     return {
         "scenes": len(scenes),
-        "within": float(np.mean([_rank_correlation(scene.confidence, scene.error) for scene in scenes])),
-        "over": _rank_correlation(*(medians(name) for name in ("confidence", "error"))),
+        "within": float(np.mean([rank_correlation(scene.confidence, scene.error) for scene in scenes])),
+        "over": rank_correlation(*(medians(name) for name in ("confidence", "error"))),
         "tenths": np.mean([_by_tenths(scene) for scene in scenes], 0).tolist(),
         "dropped": {share: _mean_without(scenes, share, by_error=False) for share in DROPPED},
         "best": {share: _mean_without(scenes, share, by_error=True) for share in DROPPED},
         "confidence": np.percentile(confidence, (5, 25, 50, 75, 95)).tolist(),
         "above": above,
     }  # fmt: skip
-
-
-def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    return float(spearmanr(one, other, axis=None).statistic)
 
 
 def _by_tenths(scene: SceneErrors) -> list[float]:

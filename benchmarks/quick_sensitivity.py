@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
 import qvggt
 from qvggt import geometry
@@ -41,6 +40,7 @@ from qvggt.model import VGGT
 from qvggt.nn.fake import fake_quantize, fake_quantized
 from qvggt.quant.scheme import LayerScheme, Scheme
 from qvggt.types import LayerId
+from ranks import rank_correlation
 
 SIZE_HW = (84, 84)
 """Of nano's images."""
@@ -181,7 +181,7 @@ def correlation(one: SensitivityReport, other: SensitivityReport, bits: int, *, 
         [row.total for row in report.rows if row.scheme.bits == bits and (conv or row.item.part != "conv")]
         for report in (one, other)
     ]
-    return float(spearmanr(*totals).statistic)
+    return rank_correlation(*totals)
 
 
 def uniform(model: VGGT, bits: int) -> dict[LayerId, LayerScheme]:

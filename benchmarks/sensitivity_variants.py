@@ -22,7 +22,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 import qvggt
@@ -40,6 +39,7 @@ from qvggt.nn.fake import fake_quantize
 from qvggt.options import TOKEN_CLASSES, CalibrationOptions
 from qvggt.quant.scheme import Scheme
 from qvggt.types import LayerId
+from ranks import rank_correlation
 
 PROBES = 3
 """Of each head on each room."""
@@ -159,7 +159,7 @@ def ranked(measured: SensitivityReport, found: Mapping[str, np.ndarray]) -> list
     """Return the rank correlation of every way's losses with those measured."""
     losses = [np.sqrt(found[way]).sum(0) for way in WAYS] + [np.sqrt(found["weights"].sum(0))]
     totals = [row.total for row in measured.rows]
-    return [float(spearmanr(each, totals).statistic) for each in losses]
+    return [rank_correlation(each, totals) for each in losses]
 
 
 if __name__ == "__main__":
