@@ -3,12 +3,14 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qvggt.files import explain, make_folder, new_file, new_folder, write, write_json
+from qvggt.files import explain, make_folder, new_file, new_folder, new_output, write, write_json
 from qvggt.types import QvggtError
 
 
@@ -87,6 +89,29 @@ def test_json_refuses_what_it_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", [float("nan")])
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such pipes")
+@pytest.mark.parametrize("name", ["pipe", "link"])
+def test_what_is_no_file_stays_and_takes_what_is_written(name, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as team:
+        read = team.submit((tmp_path / "pipe").read_text)
+        write_json(tmp_path / name, [1, 2])
+        assert json.loads(read.result()) == [1, 2]
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(QvggtError, match="a device or a pipe"), new_output(tmp_path / name, overwrite=True):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "link"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="has no device that is full")
+def test_a_device_that_is_full_is_one_sentence(tmp_path):
+    (tmp_path / "link").symlink_to("/dev/full")
+    with pytest.raises(QvggtError, match="the disk is full"):
+        write_json(tmp_path / "link", list(range(10_000)))
+    assert Path("/dev/full").is_char_device()
 
 
 def test_what_a_killed_process_was_writing_goes_with_the_next_file(tmp_path):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qvggt.files.folder import held_lock
-from qvggt.files.write import made_parents, sync, system_errors
+from qvggt.files.write import is_special, made_parents, sync, system_errors
 from qvggt.types import PathLike, QvggtError
 
 
@@ -32,8 +32,10 @@ def new_output(path: PathLike, overwrite: bool = False, others: Collection[str] 
         The unfinished file's path; the caller creates it. Its folder takes other temporary files too.
 
     Raises:
-        QvggtError: a name is taken, another command is writing the file, or the system refuses to write.
+        QvggtError: a name is taken or of no file, another command is writing the file, or the system refuses to write.
     """
+    if is_special(path):
+        raise QvggtError(f"{path} is a device or a pipe: give the name of a file")
     target = Path(os.path.realpath(path))
     places = [*(target.with_name(name) for name in others), target]
     for place in places:

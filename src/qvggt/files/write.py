@@ -88,12 +88,15 @@ def private_folder(folder: Path) -> Path:
 def new_file(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
     """Write a temporary file and give it its name at the end; on any exception, Ctrl-C included, remove it.
 
+    What is no file, such as ``/dev/stdout``, a pipe or a device, stays, and what was written is copied into it.
+
     Args:
         path: the name; missing folders above it are made.
         overwrite: whether an existing file may be replaced.
 
     Yields:
-        The temporary file's path, on the same file system and with the same ending; the caller creates it.
+        The temporary file's path, on the same file system if it is renamed, and with the same ending; the caller
+        creates it.
 
     Raises:
         QvggtError: the name is taken, or the system refuses to write.
@@ -101,6 +104,13 @@ def new_file(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     if os.path.isdir(target):
         raise QvggtError(f"{path} is a folder: give the name of a file")
+    if is_special(path):
+        with system_errors(Path(path)), tempfile.TemporaryDirectory(prefix="qvggt-") as place:
+            temporary = Path(place) / f"file{target.suffix}"
+            yield temporary
+            with open(temporary, "rb") as source, open(path, "wb") as stream:
+                shutil.copyfileobj(source, stream)
+        return
     if os.path.exists(target) and not overwrite:
         raise QvggtError(f"{path} exists already: choose another name, or allow overwriting (--overwrite)")
     # A short name of its own: the target's may already be as long as the file system allows.
@@ -116,6 +126,11 @@ def new_file(path: PathLike, overwrite: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
             raise
         sync(target.parent)
+
+
+def is_special(path: PathLike) -> bool:
+    """Return whether a path is of something other than a file or folder: of a pipe, a device or a socket."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 @lru_cache(maxsize=1024)  # a process that writes many files into a folder looks at it once
