@@ -12,8 +12,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What is imported is compiled then; most files of the packages never are.
-INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
+INSTALL := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Of the many packages for tests, only what is imported is compiled, and kept: tests start hundreds of processes.
+LAZY := --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 TORCH ?=
 
 .PHONY: demo test test-fast test-slow torture check bench bench-gpu matrix docs clean
@@ -67,15 +69,15 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml
-	$(INSTALL) --editable ".[dev]"
+	$(INSTALL) $(LAZY) --editable ".[dev]"
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-docs: $(VENV)/.torch pyproject.toml
-	$(INSTALL) --editable ".[docs]"
+	$(INSTALL) $(LAZY) --editable ".[docs]"
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: $(VENV)/.torch pyproject.toml
-	$(INSTALL) --editable ".[bench]"
+	$(INSTALL) $(LAZY) --editable ".[bench]"
 	touch $@ $(VENV)/.installed
 
 docs: $(VENV)/.installed-docs

@@ -29,7 +29,7 @@ def main() -> int:
     folder = Path(sys.argv[1])
     if not (folder / "bin" / "python").exists():
         venv.create(folder, with_pip=True)
-    options = ["--disable-pip-version-check", "install", "--quiet", "--no-compile"]
+    options = ["--disable-pip-version-check", "install", "--quiet"]
     pip = [str(folder / "bin" / "python"), "-m", "pip", *options]
     has_torch = [str(folder / "bin" / "python"), "-c", "import torch"]
     if subprocess.run(has_torch, capture_output=True, check=False).returncode == 0:
