@@ -16,15 +16,20 @@ RUN pip install --no-cache-dir build && python -m build --wheel --outdir /wheels
 FROM python:${PYTHON}-slim AS command
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
-    && rm -rf /var/lib/apt/lists/*
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-# One layer, so that what is removed takes no space: PyTorch's C++ tests and headers, which nothing here uses.
+# What is installed and removed is in one layer, so that it takes no space: tests, C++ headers, and the names of functions
+# that only a debugger reads; nothing here uses them.
 RUN pip install --no-cache-dir torch --index-url "$TORCH_INDEX" \
-    && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torch" \
-    && rm -rf test include \
-    && find bin -type f ! -name torch_shm_manager -delete
+    && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    && rm -rf torch/test torch/include \
+    && find torch/bin -type f ! -name torch_shm_manager -delete \
+    && strip --strip-unneeded torch/lib/libtorch_*.so \
+    && find . -type d -name tests -prune -exec rm -rf {} +
 RUN --mount=type=bind,from=source,source=/wheels,target=/wheels \
-    pip install --no-cache-dir "$(ls /wheels/*.whl)[video,heic]"
+    pip install --no-cache-dir "$(ls /wheels/*.whl)[video,heic]" \
+    && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+    && find . -type d -name tests -prune -exec rm -rf {} +
 # Any user may run it (--user): all can write to this home, where each makes their own caches.
 RUN useradd --no-create-home --home-dir /home/qvggt --uid 1000 qvggt \
     && mkdir --mode 1777 /home/qvggt /data
