@@ -27,7 +27,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyrefly check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 test-fast: $(VENV)/.installed-dev
@@ -43,7 +43,7 @@ test-slow: $(VENV)/.installed-dev
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/pyright
+	$(BIN)/pyrefly check
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/kernels.py --json out/kernels.json

@@ -10,4 +10,4 @@ from scipy.stats import spearmanr
 
 def rank_correlation(one: Sequence[float] | np.ndarray, other: Sequence[float] | np.ndarray) -> float:
     """Return the rank correlation of two lists of numbers, -1..1."""
-    return float(spearmanr(one, other)[0])  # pyright: ignore[reportArgumentType]
+    return float(spearmanr(one, other)[0])

@@ -53,7 +53,7 @@ class Job:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Job:
         """Rebuild a job from ``to_json``."""
-        changed = {"workload": Workload(**values["workload"]), "folder": Path(values["folder"])}
+        changed: dict[str, Any] = {"workload": Workload(**values["workload"]), "folder": Path(values["folder"])}
         return cls(**{**values, **changed})
 
 

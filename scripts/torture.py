@@ -281,10 +281,10 @@ def torture_threads(threads: int = 8, runs: int = 25) -> list[str]:
     return [f"{threads} threads, {runs} passes each | {threads * runs} passes | {len(wrong)} outputs differ"]
 
 
-def _packed(compute: str) -> qvggt.model.VGGT:  # pyright: ignore[reportAttributeAccessIssue]
+def _packed(compute: str) -> qvggt.model.VGGT:
     with tempfile.TemporaryDirectory() as folder:
         qvggt.quantize_to(MODEL, f"{folder}/m", "rtn", qvggt.QuantizeOptions(qvggt.Scheme(4, 16)))
-        return qvggt.load(f"{folder}/m", compute=compute)  # pyright: ignore[reportArgumentType]
+        return qvggt.load(f"{folder}/m", compute=compute)
 
 
 def torture_compile(processes: int = 4) -> list[str]:

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NewType, get_args
+from typing import Any, Literal, NewType, cast, get_args
 
 import numpy as np
 
@@ -90,7 +90,7 @@ class BlockAttention:
         kind, _, side = text.partition(" ")
         if (kind in ("pooled", "sampled")) != side.isdecimal() or (side and kind in ("exact", "frame")):
             raise QvggtError(f"invalid attention {text!r}: {_KINDS}")
-        return cls(kind, int(side or 1))  # pyright: ignore[reportArgumentType]
+        return cls(cast(AttentionKind, kind), int(side or 1))
 
 
 EXACT_ATTENTION = BlockAttention()
@@ -174,9 +174,9 @@ class AttentionPlan:
 class ArrayFields:
     """Base of dataclasses with arrays, whose ``repr`` shows shapes; with ``eq=False`` each equals only itself."""
 
-    def __repr__(self) -> str:
+    def __repr__(self: Any) -> str:
         """Return names with shapes, for example ``ImageSet(images=[2, 3, 56, 56], maps=2 FrameMap, names=(...))``."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}  # pyright: ignore[reportArgumentType]
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         shown = ", ".join(f"{name}={_brief(value)}" for name, value in values.items() if value is not None)
         return f"{type(self).__name__}({shown})"
 

@@ -230,7 +230,7 @@ def test_a_quantized_model_is_refused(made):
 class Row(ComparisonRow):
     """A row of a size that no checkpoint has."""
 
-    checkpoint_bytes = property(lambda self: self.bits)  # pyright: ignore
+    checkpoint_bytes = property(lambda self: self.bits)
 
 
 def test_the_front_holds_what_nothing_beats():

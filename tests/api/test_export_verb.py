@@ -13,7 +13,7 @@ from qvggt.export.result import ResultInfo, save_result
 from qvggt.options import ExportFormat, FormatOptions
 from qvggt.types import Prediction, QvggtError
 
-FORMATS = ExportFormat.__args__  # pyright: ignore[reportAttributeAccessIssue]
+FORMATS = ExportFormat.__args__
 FILES = {
     "colmap": {"images", "sparse"},
     "nerfstudio": {"images", "transforms.json", "sparse_pc.ply"},
@@ -142,7 +142,7 @@ def test_export_says_which_output_is_missing(room, tmp_path, missing, kinds):
             qvggt.export(result, tmp_path / "out", kind)
         assert not (tmp_path / "out").exists()
     with pytest.raises(QvggtError, match=r"obj.*colmap"):
-        qvggt.export(result, tmp_path / "out", "obj")  # pyright: ignore[reportArgumentType]
+        qvggt.export(result, tmp_path / "out", "obj")
 
 
 def test_export_says_that_timestamps_are_frame_numbers(result, tmp_path, caplog):

@@ -76,4 +76,4 @@ def test_devices_without_integer_products_get_floats(caplog):
 
 def test_an_unknown_compute_mode_is_refused():
     with pytest.raises(QvggtError, match=r"'int3'.*float32, bfloat16, float16, int8"):
-        pick("cpu", "int3")  # pyright: ignore[reportArgumentType]
+        pick("cpu", "int3")

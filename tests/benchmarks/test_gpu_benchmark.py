@@ -51,7 +51,7 @@ def test_kernels_of__only_these_are_candidates_and_all_are_again_afterwards(monk
     monkeypatch.setattr(gpu_models.CudaBackend, "candidates", lambda *_: ways)
     way = gpu_models.Way("", packed=True, compute="bfloat16", kernels=kernels)
     with gpu_models.kernels_of(way, on_gpu=True):
-        found = gpu.CUDA.candidates(None, None, None)  # pyright: ignore[reportArgumentType]
+        found = gpu.CUDA.candidates(None, None, None)
         assert all(name.startswith(kernels) for name in found)
         assert found
-    assert gpu.CUDA.candidates(None, None, None) is ways  # pyright: ignore[reportArgumentType]
+    assert gpu.CUDA.candidates(None, None, None) is ways

@@ -41,7 +41,7 @@ def pixels(path: Path) -> np.ndarray:
 def sentence(source: object, options: ImageOptions = SMALL) -> str:
     """The error of loading: one line, no period at its end needed, but something in it."""
     with pytest.raises(QvggtError) as caught:
-        load_images(source, options)  # pyright: ignore[reportArgumentType]
+        load_images(source, options)
     text = str(caught.value)
     assert "\n" not in text
     assert len(text) > 20
@@ -417,4 +417,4 @@ def test_what_may_not_be_read(tmp_path, colors, monkeypatch):
 
 def test_a_list_of_something_else_is_refused():
     with pytest.raises(QvggtError, match=r"expected a path.*got int"):
-        load_images([1, 2])  # pyright: ignore[reportArgumentType]
+        load_images([1, 2])

@@ -112,7 +112,7 @@ def test_rotation_metadata_turns_the_frames(tmp_path, degrees, corner):
 
 def sentence(source: object, **options) -> str:
     with pytest.raises(QvggtError) as caught:
-        load_images(source, ImageOptions(size=56, **options))  # pyright: ignore[reportArgumentType]
+        load_images(source, ImageOptions(size=56, **options))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

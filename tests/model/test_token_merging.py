@@ -107,4 +107,4 @@ def test_load__chooses_global_attention():
     assert qvggt.load("nano").aggregator.global_attention == "exact"
     assert qvggt.load("nano", global_attention="merged").aggregator.global_attention == "merged"
     with pytest.raises(QvggtError, match="fast"):
-        qvggt.load("nano", global_attention="fast")  # pyright: ignore[reportArgumentType]
+        qvggt.load("nano", global_attention="fast")

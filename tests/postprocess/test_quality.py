@@ -156,7 +156,7 @@ def test_the_details_are_json_and_the_same_each_time(clean):
     assert json.loads(json.dumps(details, allow_nan=False)) == details
     assert details["frames"][2]["group"] == 1
     assert details["findings"][0]["kind"] == "misfit"
-    assert quality_details(assess(room)) == details  # pyright: ignore[reportArgumentType]
+    assert quality_details(assess(room)) == details
 
 
 def test_agreement_of_an_exact_room(clean):

@@ -25,7 +25,7 @@ def test_impossible_fields_are_refused_by_one_sentence_with_the_value(field, val
 
 def test_unknown_float_type_is_refused():
     with pytest.raises(QvggtError, match="float8"):
-        FloatScheme("float8")  # pyright: ignore[reportArgumentType]
+        FloatScheme("float8")
 
 
 @given(st.integers(1, 3000), st.integers(1, 300))
@@ -87,7 +87,7 @@ def test_examples_in_docstrings():
 def test_schemes_are_values():
     assert len({Scheme(), Scheme(4, 128), Scheme(4, 64)}) == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Scheme().bits = 8  # pyright: ignore[reportAttributeAccessIssue]
+        Scheme().bits = 8
 
 
 def test_layer_shape_flattens_kernels():

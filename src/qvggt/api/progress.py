@@ -38,7 +38,7 @@ def _notebook_display() -> Callable[..., Any] | None:
     shell = None if ipython is None else ipython.get_ipython()
     if not hasattr(shell, "kernel"):
         return None
-    from IPython.display import display  # pyright: ignore[reportMissingImports]
+    from IPython.display import display
 
     return display
 

@@ -164,7 +164,7 @@ def _as_sentences(repo: str) -> Iterator[None]:
     from huggingface_hub.errors import (
         HfHubHTTPError,
         HFValidationError,
-        HTTPError,  # of the network library beneath # pyright: ignore[reportPrivateImportUsage]
+        HTTPError,  # of the network library beneath
         OfflineModeIsEnabled,
     )
 

@@ -134,7 +134,7 @@ def reconstruct(
         QvggtError: model or images cannot be read, an option is impossible, memory too low, or a result not finite.
     """
     check_arguments(reconstruct, locals())
-    wanted: tuple[Head, ...] = (heads,) if isinstance(heads, str) else tuple(heads or ())  # pyright: ignore
+    wanted: tuple[Head, ...] = (heads,) if isinstance(heads, str) else tuple(heads or ())
     options = SceneOptions(
         wanted, points_from, mode=mode, fps=fps, frames=frames, windows=windows, dense_frames=dense_frames,
         memory_bytes=memory_bytes,

@@ -12,7 +12,7 @@ from PIL import Image
 from qvggt.export.result import ResultInfo
 from qvggt.images.decode import array_as_rgb, as_rgb
 from qvggt.images.originals import read_originals
-from qvggt.images.sources import ImageItem, ImageSource, items_of
+from qvggt.images.sources import ImageSource, items_of
 from qvggt.options import RefineOptions
 from qvggt.options.checks import check_arguments
 from qvggt.postprocess.refine.refinement import Refinement, refine_prediction
@@ -72,17 +72,18 @@ def refined_result(
     return found, replace(info, details={**info.details, "refinement": report})
 
 
-def _photographs(items: Sequence[ImageItem], prediction: Prediction) -> Iterator[Image.Image]:
-    places: list[PathLike] = [item for item in items if isinstance(item, (str, os.PathLike))]  # pyright: ignore
-    if len(places) == len(items):
+def _photographs(items: Sequence[PathLike | Image.Image | np.ndarray], prediction: Prediction) -> Iterator[Image.Image]:
+    places = [item for item in items if isinstance(item, (str, os.PathLike))]
+    pictures = [item for item in items if not isinstance(item, (str, os.PathLike))]
+    if not pictures:
         yield from read_originals(places, prediction.names, prediction.maps)
         return
     if places:
         raise QvggtError("paths and images are mixed: give either the place of the images, or all of them")
     if len(items) != len(prediction.names):
         raise QvggtError(f"{len(items)} images are given, and {len(prediction.names)} were reconstructed: give those")
-    for item, name, frame in zip(items, prediction.names, prediction.maps, strict=True):
-        image = array_as_rgb(item, name) if isinstance(item, np.ndarray) else as_rgb(item, name)  # pyright: ignore
+    for item, name, frame in zip(pictures, prediction.names, prediction.maps, strict=True):
+        image = array_as_rgb(item, name) if isinstance(item, np.ndarray) else as_rgb(item, name)
         if image.size != frame.original_size:
             was = "x".join(map(str, frame.original_size))
             raise QvggtError(f"{name} has {image.width}x{image.height} px, and {was} were reconstructed: give those")

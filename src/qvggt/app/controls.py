@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from qvggt.app.cloud import DROP_STEP, LEVELS
 from qvggt.app.colors import ColorMode, heat_legend
-from qvggt.app.saving import FILES
+from qvggt.app.saving import FILES, MOVING
 from qvggt.app.scene import LAYOUTS, UPRIGHT, Look, Scene
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Controls:
         """What the widgets say."""
         extra: dict[str, Any] = {"layout": self._layout.value, "top": self._top.value / 100} if self._compared else {}
         return Look(
-            color=cast(ColorMode, self._color.value),
+            color=self._color.value,
             drop_percent=self._drop.value,
             level=self._level.value,
             moving_points=1000 * self._moving.value,
@@ -124,7 +124,7 @@ class Tools:
             self.scale = gui.add_button("Use as scale", hint="lengths and saved files are in meters from then on")
         with gui.add_folder("Save", expand_by_default=False):
             self.screenshot = gui.add_button("Screenshot")
-            self.kind = gui.add_dropdown("Turntable as", ("MP4", "GIF", "WebP"))
+            self.kind = gui.add_dropdown("Turntable as", MOVING)
             self.seconds = gui.add_number("Seconds", 6.0, min=1.0, max=60.0, step=0.5)
             self.turntable = gui.add_button("Turntable")
             self.file = gui.add_dropdown("File", FILES)

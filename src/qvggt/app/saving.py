@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from viser import ClientHandle
 
 FILES: tuple[str, ...] = ("points.ply", "scene.glb", "cameras.json")
+MOVING: tuple[str, ...] = ("MP4", "GIF", "WebP")
 
 _TIMEOUT_S = 60.0
 _PANEL_PX = 560

@@ -76,11 +76,11 @@ def _own_pages_only() -> Iterator[None]:
 
         return serve(*args, process_request=checked, **options)
 
-    server.serve = guarded  # pyright: ignore[reportAttributeAccessIssue]
+    server.serve = guarded  # pyrefly: ignore[bad-assignment]
     try:
         yield
     finally:
-        server.serve = serve  # pyright: ignore[reportAttributeAccessIssue]
+        server.serve = serve
     if not used:
         raise QvggtError("this version of viser cannot be kept from foreign web pages: pip install 'qvggt[viewer]'")
 

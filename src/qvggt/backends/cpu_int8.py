@@ -44,7 +44,7 @@ class CpuInt8Backend(CpuBackend):
             return reason
         if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
             return "this build of torch has no integer products (oneDNN)"
-        if not torch.cpu._is_avx2_supported():  # pyright: ignore[reportAttributeAccessIssue]
+        if not torch.cpu._is_avx2_supported():
             return "this CPU has no fast integer products (AVX2 or later on x86)"
         return None
 
@@ -74,4 +74,4 @@ class CpuInt8Backend(CpuBackend):
 
 def largest_weight() -> int:
     """Return the largest weight code for which sums cannot overflow on this CPU."""
-    return 127 if torch.cpu._is_vnni_supported() else 63  # pyright: ignore[reportAttributeAccessIssue]
+    return 127 if torch.cpu._is_vnni_supported() else 63

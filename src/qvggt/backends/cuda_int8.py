@@ -66,6 +66,6 @@ class CudaInt8Backend(CudaBackend):
         codes, scale = per_token(x.flatten(0, -2), signed=True)
         tokens, inputs = codes.shape
         padded = F.pad(codes, (0, -inputs % _MULTIPLE, 0, max(0, _LEAST_TOKENS - tokens)))
-        sums = torch._int_mm(padded, weight.integers.T)  # pyright: ignore[reportPrivateImportUsage]
+        sums = torch._int_mm(padded, weight.integers.T)
         sums = sums[:tokens, : len(weight.scale)]
         return finish(sums * weight.scale, scale, bias).unflatten(0, x.shape[:-1]).to(x.dtype)

@@ -8,7 +8,7 @@ Weights are passed as the tensors of a ``PackedWeight`` and the width of its cod
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -61,9 +61,9 @@ def _is_compiled(weight: PackedWeight) -> bool:
     return products.supports(weight) and unavailable_reason() is None
 
 
-def _fake_matrix(width: int, packed: Tensor, *others: object) -> Tensor:
+def _fake_matrix(width: int, packed: Tensor, *others: Any) -> Tensor:
     dtype = others[-1]
-    return packed.new_empty(packed.shape[0], width, dtype=dtype)  # pyright: ignore[reportArgumentType]
+    return packed.new_empty(packed.shape[0], width, dtype=dtype)
 
 
 @_operator(f"dequantize(int width, {_WEIGHT}, ScalarType dtype)", _fake_matrix)
@@ -149,24 +149,24 @@ def rotate_bfloat16(
     return halves.rotate(x, weight, bias, eps, rope=(cos, sin))
 
 
-def _fake_convolution(x: Tensor, *arguments: object) -> Tensor:
+def _fake_convolution(x: Tensor, *arguments: Any) -> Tensor:
     geometry = _geometry(*arguments[-3:])
     return x.new_empty(len(x), *convolution.output_size(x, geometry), geometry.shape[0]).permute(0, 3, 1, 2)
 
 
-def _geometry(*lists: object) -> ConvGeometry:
-    return ConvGeometry(*map(tuple, lists))  # pyright: ignore[reportArgumentType]
+def _geometry(shape: Iterable[int], stride: Iterable[int], padding: Iterable[int]) -> ConvGeometry:
+    return ConvGeometry(tuple(shape), tuple(stride), tuple(padding))
 
 
 @_operator(f"conv2d_int16(Tensor x, Tensor matrix, Tensor? bias, {_GEOMETRY})", _fake_convolution)
-def conv2d_int16(x: Tensor, matrix: Tensor, bias: Tensor | None, *lists: object) -> Tensor:
+def conv2d_int16(x: Tensor, matrix: Tensor, bias: Tensor | None, *lists: Any) -> Tensor:
     """Convolve maps of 14 bits with kernels of 11 (``native.convolution.convolve``)."""
     geometry = _geometry(*lists)
     return convolution.convolve(x, convolution.round_kernel(matrix, geometry), bias, geometry)
 
 
 @_operator(f"conv2d_winograd(Tensor x, Tensor matrix, Tensor? bias, {_GEOMETRY})", _fake_convolution)
-def conv2d_winograd(x: Tensor, matrix: Tensor, bias: Tensor | None, *lists: object) -> Tensor:
+def conv2d_winograd(x: Tensor, matrix: Tensor, bias: Tensor | None, *lists: Any) -> Tensor:
     """Convolve in float32 by Winograd's algorithm (``native.convolution.convolve_floats``)."""
     geometry = _geometry(*lists)
     if unavailable_reason() is None:

@@ -6,6 +6,7 @@ Peak memory is one layer in the dtype of the activations; nothing dequantized ou
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ class PlainBackend:
         torch.mul(levels, weight.scale.float()[..., None], out=expanded)
         return expanded.flatten(1)
 
-    def prepare(self, weight: PackedWeight, tokens: int) -> PackedWeight:
+    def prepare(self, weight: PackedWeight, tokens: int) -> Any:
         """Return the weight unchanged: dequantizing it at each call is cheap, keeping it dequantized is not."""
         return weight
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,8 @@ def measure(run: BenchRun) -> Measurement:
     if torch.device(run.device).type == "cuda":
         peak += torch.cuda.max_memory_allocated()
     if run.outputs:
-        np.savez(run.outputs, **{name: sampled(value) for name, value in outputs.items()})  # pyright: ignore
+        kept: dict[str, Any] = {name: sampled(value) for name, value in outputs.items()}
+        np.savez(run.outputs, **kept)
     weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     parts = {**clock.seconds, "other": max(0.0, seconds - sum(clock.seconds.values()))}
     return Measurement(

@@ -16,6 +16,5 @@ def fingerprint(tensors: Iterable[Tensor], *facts: object) -> str:
     digest = hashlib.sha256(repr(facts).encode())
     for tensor in tensors:
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-        digest.update(memoryview(values))  # pyright: ignore[reportArgumentType]
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:_CHARACTERS]

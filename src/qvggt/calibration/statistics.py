@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -65,9 +66,9 @@ def observe(model: VGGT, unit: Unit, states: Sequence[ForwardState]) -> dict[Lay
     Raises:
         QvggtError: an input is NaN or infinite.
     """
+    widths = {layer: cast(nn.Linear, model.get_submodule(layer)).in_features for layer in unit.linear}
     sums: dict[LayerId, dict[TokenClass, _Sums]] = {
-        layer: {name: _Sums(model.get_submodule(layer).in_features) for name in TOKEN_CLASSES}  # pyright: ignore
-        for layer in unit.linear
+        layer: {name: _Sums(width) for name in TOKEN_CLASSES} for layer, width in widths.items()
     }
     for state in states:
         with _watched_inputs(model, unit, state.images, sums):

@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     _open_closed_outputs()
     if hasattr(sys.stdout, "reconfigure"):  # file names may not be valid in the terminal's encoding
-        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with messages_on_stderr(), clean_stop():
             run(arguments)

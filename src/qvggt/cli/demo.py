@@ -27,6 +27,7 @@ def demo(
     from qvggt.export.result import ResultInfo, judged, save_result
     from qvggt.inference.process_memory import size_text
     from qvggt.options import ExportOptions, QuantizeOptions
+    from qvggt.postprocess.frames import cameras_of
     from qvggt.weights.pretrained import sample_cameras, sample_images
 
     check_figures(json)
@@ -55,7 +56,7 @@ def demo(
         f"{100 * far['fidelity_depth_rel']:.1f} % of depth"
     )
     scores = {
-        name: auc(pose_errors(p.cam_from_world, sample_cameras()).joint_deg, 30) for name, p in predictions.items()
+        name: auc(pose_errors(cameras_of(p)[0], sample_cameras()).joint_deg, 30) for name, p in predictions.items()
     }
     say("pose AUC@30 against the true cameras: " + ", ".join(f"{name} {score:.1f}" for name, score in scores.items()))
     packed, whole = report.checkpoint_bytes, report.float_bytes

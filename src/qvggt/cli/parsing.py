@@ -134,7 +134,7 @@ def _call_of(command: Command) -> Callable[..., Call]:
     signature = inspect.signature(command, eval_str=True)
     added = inspect.signature(call, eval_str=True).parameters["verbosity"]
     parameters = [*signature.parameters.values(), added]
-    call.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore[reportFunctionMemberAccess]
+    call.__signature__ = signature.replace(parameters=parameters)  # pyrefly: ignore[missing-attribute]
     call.__annotations__ = {each.name: each.annotation for each in parameters}
     call.__doc__ = command.__doc__
     return call

@@ -127,7 +127,7 @@ def _run(
             clock.append(time.perf_counter())
             prediction = api.reconstruct_with(
                 options, network, images, masks=masks, on_progress=update,
-                on_window=live and live.add, folder=kept, output=output, written_points=points,
+                on_window=None if live is None else live.add, folder=kept, output=output, written_points=points,
             )  # fmt: skip
             clock.append(time.perf_counter())
             del network  # writing files needs its memory

@@ -38,7 +38,7 @@ def heads_for(protocols: Sequence[Protocol]) -> tuple[Head, ...]:
         elif isinstance(protocol, DepthProtocol):
             needed |= {"depth"}
         elif isinstance(protocol, PointProtocol):
-            needed |= {"point"} if protocol.head == "point" else {"camera", "depth"}
+            needed.update(("point",) if protocol.head == "point" else ("camera", "depth"))
         else:
             needed |= set(ALL_HEADS)
     return tuple(head for head in ALL_HEADS if head in needed)

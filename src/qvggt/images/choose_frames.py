@@ -123,5 +123,5 @@ def _way(track: VideoTrack) -> np.ndarray:
 
 def _shrunk(gray: np.ndarray) -> np.ndarray:
     share = _MOTION_PX / max(gray.shape)
-    size = tuple(max(1, round(length * share)) for length in gray.shape[::-1])
-    return np.asarray(Image.fromarray(gray).resize(size, Image.Resampling.BOX))  # pyright: ignore[reportArgumentType]
+    width, height = (max(1, round(length * share)) for length in gray.shape[::-1])
+    return np.asarray(Image.fromarray(gray).resize((width, height), Image.Resampling.BOX))

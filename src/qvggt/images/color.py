@@ -137,7 +137,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     space, output = _SPACES[mode]
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space != space:  # pyright: ignore[reportAttributeAccessIssue]
+        if source.profile.xcolor_space != space:
             return None
         # Gray is not optimized: the usual table of 33 entries is too coarse for dark levels.
         flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE

@@ -255,7 +255,7 @@ def _select_page(image: Image.Image, label: str) -> None:
         image.seek(pages[0])
         count = len(pages)
     elif image.format == "MPO":  # phones add previews and gain maps, stereo cameras a second view
-        entries = image.mpinfo.get(0xB002, ())  # pyright: ignore[reportAttributeAccessIssue]
+        entries = image.mpinfo.get(0xB002, ())  # pyrefly: ignore[missing-attribute]
         count = sum("Multi-Frame" in str(entry["Attribute"].get("MPType")) for entry in entries) or 1
     if count > 1:
         _warn_of_frames(count, label)
@@ -263,7 +263,7 @@ def _select_page(image: Image.Image, label: str) -> None:
 
 def _tiff_page_is_reduced(image: Image.Image, index: int) -> bool:
     image.seek(index)
-    return bool(image.tag_v2.get(_SUBFILE_TYPE, 0) & _REDUCED_PAGE)  # pyright: ignore[reportAttributeAccessIssue]
+    return bool(image.tag_v2.get(_SUBFILE_TYPE, 0) & _REDUCED_PAGE)  # pyrefly: ignore[missing-attribute]
 
 
 def _warn_of_frames(count: int, label: str) -> None:

@@ -125,7 +125,7 @@ def color_from_deep(image: Image.Image, white: WhiteLevel) -> Image.Image:
     if level == FULL_WHITE:
         return image
     low, result = _low_bytes(image), Image.new(image.mode, image.size)
-    opaque = white_for(int(image.getextrema()[-1][1]) * 256 + 255)  # pyright: ignore[reportIndexIssue]
+    opaque = white_for(int(np.array(image.getextrema())[-1, 1]) * 256 + 255)
     whites = np.array([level] * 3 + [opaque] * (len(image.getbands()) - 3), np.float32)
     for top in range(0, image.height, _BAND_ROWS):
         box = (0, top, image.width, min(top + _BAND_ROWS, image.height))
@@ -150,7 +150,7 @@ def _declared_white(image: Image.Image) -> int | None:
     if image.format in ("PPM", "JPEG2000"):
         return FULL_WHITE  # scaled by Pillow as the file says
     if image.format == "TIFF":
-        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]  # pyright: ignore[reportAttributeAccessIssue]
+        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (16,))[0]  # pyrefly: ignore[missing-attribute]
         return 2**bits - 1 if 8 < bits < 16 else None
     return None
 
@@ -175,7 +175,7 @@ def _peak(item: Path | Image.Image | np.ndarray) -> int:
 
 def _color_peak(image: Image.Image) -> int:
     """Return the largest 16-bit value that the high bytes of a decoded color image allow."""
-    return int(max(high for _, high in image.getextrema()[:3])) * 256 + 255  # pyright: ignore
+    return int(np.array(image.getextrema())[:3, 1].max()) * 256 + 255
 
 
 def _deep_tile(image: Image.Image) -> str | None:
@@ -197,7 +197,7 @@ def _low_bytes(image: Image.Image) -> Image.Image | None:
         if rawmode is None or rawmode.startswith("LA"):
             return None
         swapped = rawmode[:-4] + _OTHER_BYTE[rawmode[-4:]]
-        again.tile = [_with_rawmode(tile, swapped) for tile in again.tile]  # pyright: ignore
+        again.tile = [_with_rawmode(tile, swapped) for tile in again.tile]
         again.load()
         return again
 

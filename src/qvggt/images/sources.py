@@ -13,6 +13,7 @@ from qvggt.types import PathLike, QvggtError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import TypeIs
 
     ImageItem: TypeAlias = PathLike | Image.Image | np.ndarray | Tensor
     ImageSource: TypeAlias = ImageItem | Sequence[ImageItem]
@@ -34,14 +35,14 @@ def items_of(source: ImageSource) -> list[PathLike | Image.Image | np.ndarray]:
         QvggtError: an array or tensor of another shape, or something else.
     """
     if isinstance(source, (str, os.PathLike, Image.Image)):
-        return [source]  # pyright: ignore[reportReturnType]
+        return [source]
     if _is_tensor(source):
         return _frames_of(_channels_last(source))
     if isinstance(source, np.ndarray):
         return _frames_of(source)
     if not isinstance(source, Iterable):
         raise QvggtError(f"expected a path, a PIL image, an array, a tensor, or a list of them, got {source!r:.60}")
-    return [_channels_last(item) if _is_tensor(item) else item for item in source]  # pyright: ignore
+    return [_channels_last(item) if _is_tensor(item) else item for item in source]
 
 
 def _frames_of(array: np.ndarray) -> list[PathLike | Image.Image | np.ndarray]:
@@ -55,7 +56,7 @@ def _frames_of(array: np.ndarray) -> list[PathLike | Image.Image | np.ndarray]:
     return list(array)
 
 
-def _is_tensor(value: object) -> bool:
+def _is_tensor(value: object) -> TypeIs[Tensor]:
     """Return whether a value is a torch tensor, without importing torch."""
     return type(value).__module__.split(".")[0] == "torch" and hasattr(value, "detach")
 

@@ -100,7 +100,7 @@ class WindowsInFolder(WindowsInMemory):
         """Write a window's new frames, from frame ``start`` on, the loop that it closes, and that it is finished."""
         super().add(start, window, loop)
         self._store.sync()
-        progress = {"key": self._key, "finished": self.finished, "arrays": sorted(self._arrays)}
+        progress: dict[str, Any] = {"key": self._key, "finished": self.finished, "arrays": sorted(self._arrays)}
         progress["loops"] = [each.to_json() for each in self.loops]
         write_json(self._folder / _PROGRESS, progress)
 

@@ -89,7 +89,7 @@ def predict_windows(
             if index:
                 before = _frames(whole.prediction, window.start, done)
                 found = transformed(found, similarity(before, _frames(found, 0, shared)))
-            loop = finder and _loop(finder, index, whole.prediction, found, first=window.start, report=report)
+            loop = _loop(finder, index, whole.prediction, found, first=window.start, report=report) if finder else None
             whole.add(done, _frames(found, shared, len(window)), loop)
         if on_window is not None:
             on_window(_frames(whole.prediction, done, window.stop))

@@ -141,8 +141,8 @@ class Merging:
 
     def to(self, device: torch.device) -> Merging:
         """Return the same merging on a device."""
-        parts = (part and part.to(device) for part in (self.keys, self.queries, self.pooling))
-        return Merging(*parts)  # pyright: ignore[reportArgumentType]
+        keys, queries = (groups and groups.to(device) for groups in (self.keys, self.queries))
+        return Merging(keys, queries, self.pooling and self.pooling.to(device))
 
     def bias(self, dtype: torch.dtype) -> Tensor | None:
         """Return what is added to attention scores [..., M], so that a group of n tokens weighs as much as n tokens."""

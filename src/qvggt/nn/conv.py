@@ -57,7 +57,7 @@ class CastConv2d(nn.Conv2d):
         """Return a layer with a float layer's bias and its weights in the type ``stored`` (see ``CastLinear``)."""
         size = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         with torch.device("meta"):
-            new = cls(*size, layer.groups, layer.bias is not None, layer.padding_mode)  # pyright: ignore[reportArgumentType]
+            new = cls(*size, layer.groups, layer.bias is not None, layer.padding_mode)  # pyrefly: ignore[bad-argument-type]
         new.weight = nn.Parameter(layer.weight.detach().to(stored), requires_grad=False)
         new.bias, new.dtype = layer.bias, dtype
         return new.train(layer.training)
@@ -87,7 +87,7 @@ class CastConvTranspose2d(nn.ConvTranspose2d):
             raise QvggtError("transposed convolutions with groups or padded outputs have no half-precision form")
         sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
         with torch.device("meta"):
-            new = cls(*sizes, bias=layer.bias is not None)  # pyright: ignore[reportArgumentType]
+            new = cls(*sizes, bias=layer.bias is not None)  # pyrefly: ignore[bad-argument-type]
         new.weight = nn.Parameter(layer.weight.detach().to(stored), requires_grad=False)
         new.bias, new.dtype = layer.bias, dtype
         return new.train(layer.training)
@@ -102,7 +102,7 @@ class CastConvTranspose2d(nn.ConvTranspose2d):
             self.weight.to(x.dtype).to(dtype),
             bias,
             self.stride,
-            self.padding,  # pyright: ignore
+            self.padding,  # pyrefly: ignore[bad-argument-type]
         ).to(x.dtype)
 
 

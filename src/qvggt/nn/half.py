@@ -6,6 +6,8 @@ last layers of the dense heads) stay in float32.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,7 +63,7 @@ def use_half(model: VGGT, backend: Backend, keep_stored: bool) -> None:
             layer.arithmetic = Arithmetic(precise.attend, precise.cache_dtype)
         elif cast := next((cast for kind, cast in _CAST.items() if isinstance(layer, kind)), None):
             stored = layer.weight.dtype if keep_stored else dtype
-            replace_layer(model, name, cast.like(layer, stored, dtype))  # pyright: ignore[reportArgumentType]
+            replace_layer(model, name, cast.like(layer, stored, dtype))
 
 
 def _rotated(x: Tensor, norm: nn.Module, rope: RopeTable | None) -> Tensor:
@@ -72,7 +74,7 @@ def _rotated(x: Tensor, norm: nn.Module, rope: RopeTable | None) -> Tensor:
     return operators.rotate_bfloat16(x, weight, bias, eps or 0.0, cos=rope[0], sin=rope[1])
 
 
-_CAST = {nn.Linear: CastLinear, nn.Conv2d: CastConv2d, nn.ConvTranspose2d: CastConvTranspose2d}
+_CAST: dict[type, Any] = {nn.Linear: CastLinear, nn.Conv2d: CastConv2d, nn.ConvTranspose2d: CastConvTranspose2d}
 
 
 def replace_layer(model: nn.Module, name: str, new: nn.Module) -> None:

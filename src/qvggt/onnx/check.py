@@ -71,6 +71,7 @@ def check(path: Path, model: VGGT, heads: tuple[Head, ...], image_hw: tuple[int,
     run = open_session(path)
     images = torch.rand(1, frames, 3, *image_hw, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
     times: list[tuple[float, float]] = []
+    found, expected = {}, {}
     with torch.inference_mode():
         while len(times) < _RUNS and sum(map(sum, times)) < _ENOUGH_S:
             started = time.perf_counter()

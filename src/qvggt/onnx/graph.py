@@ -46,7 +46,7 @@ class WholePass(nn.Module):
         model.aggregator.global_attention = "exact"
         vit, (height, width) = model.aggregator.patch_embed, image_hw
         position = vit.position_embedding(height // vit.patch_size, width // vit.patch_size).detach()
-        vit.position_embedding = partial(_constant, position)  # pyright: ignore[reportAttributeAccessIssue]
+        vit.position_embedding = partial(_constant, position)
 
     @property
     def output_names(self) -> list[str]:

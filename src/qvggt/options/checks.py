@@ -26,10 +26,10 @@ _KINDS: dict[Any, Any] = {
 }  # fmt: skip
 
 
-def check_fields(options: object) -> None:
+def check_fields(options: Any) -> None:
     """Raise QvggtError unless every field of a dataclass has a value of its annotated type."""
     hints = _hints(type(options))
-    for field in fields(options):  # pyright: ignore[reportArgumentType]
+    for field in fields(options):
         _check(field.name, getattr(options, field.name), hints[field.name])
 
 

@@ -78,7 +78,7 @@ def residuals(fit: Similarity, source: np.ndarray, target: np.ndarray) -> np.nda
 
 def mean_rotation(rotations: np.ndarray) -> np.ndarray:
     """Return the mean [3, 3] of rotations [N, 3, 3]; those far from the others get little weight."""
-    weights = np.ones(len(rotations))
+    weights, mean = np.ones(len(rotations)), np.eye(3)
     for _ in range(_ROUNDS):
         left, _, right = np.linalg.svd(np.einsum("n,nij->ij", weights, rotations))
         mean = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
@@ -132,7 +132,7 @@ def _samples(points: np.ndarray, size: int) -> list[tuple[int, ...]]:
         samples = list(itertools.combinations(range(count), size))
     else:
         rng = np.random.default_rng(0)
-        samples = [tuple(rng.choice(count, size, replace=False).tolist()) for _ in range(_SAMPLES)]
+        samples = [tuple(map(int, rng.choice(count, size, replace=False))) for _ in range(_SAMPLES)]
     corners = points[np.array(samples)]  # [T, size, 3]
     around = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=-1).sum(1)
     least = max(0.25 * float(np.median(around)), 0.02 * float(around.max()))

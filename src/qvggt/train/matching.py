@@ -145,10 +145,11 @@ class Sketch(nn.Module):
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
-        self.maps = nn.ModuleList(nn.Linear(2 * config.embed_dim, 3) for _ in config.dpt_layers)
-        for each in self.maps:
-            nn.init.zeros_(each.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(each.bias)  # type: ignore[arg-type]
+        maps = [nn.Linear(2 * config.embed_dim, 3) for _ in config.dpt_layers]
+        self.maps = nn.ModuleList(maps)
+        for each in maps:
+            nn.init.zeros_(each.weight)
+            nn.init.zeros_(each.bias)
 
     def forward(self, tokens: Sequence[Tensor], points: Tensor) -> Tensor:
         """Return the mean distance of what tokens [B, S, P, 2C] of each pair tell from the true points [B, S, P, 3]."""

@@ -39,8 +39,7 @@ def initialize(model: VGGT, seed: int, camera_norm: float = 4.0, register_norm: 
         model.camera_head.pose_branch.fc2.weight.mul_(0.1)
         model.camera_head.pose_branch.fc2.bias.copy_(torch.tensor([0, 0, 0, 0, 0, 0, 0.25, 0.28, 0.28]))
         for head in (model.depth_head, model.point_head):
-            output = head.scratch.output_conv2[2]
-            output.weight.mul_(0.1)  # type: ignore[operator]
+            head.scratch.output_conv2.get_parameter("2.weight").mul_(0.1)
         width = model.config.embed_dim
         channels = torch.randperm(width, generator=generator)[:OUTLIER_CHANNELS]
         tokens = ((model.aggregator.camera_token, camera_norm), (model.aggregator.register_token, register_norm))

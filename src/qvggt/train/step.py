@@ -54,7 +54,7 @@ def render_step(recipe: TrainRecipe, step: int, device: str) -> tuple[RoomBatch,
     families = [family, *(draw_family(phase, rng) for _ in range(count - 1))]
     parts = np.array_split(np.arange(first, first + scenes), count)
     batches = [
-        render_rooms(part.tolist(), frames, size, family, device=device)
+        render_rooms(list(map(int, part)), frames, size, family, device=device)
         for part, family in zip(parts, families, strict=True)
     ]
     return join_batches(batches), rng

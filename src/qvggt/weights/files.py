@@ -169,6 +169,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _load_torch(path: Path) -> dict[str, Tensor]:
+    start = b""
     try:
         with path.open("rb") as file:
             start = file.read(len(_TORCH_LEGACY))

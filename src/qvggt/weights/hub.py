@@ -58,7 +58,7 @@ def download(hub_id: str, revision: str | None = None, on_progress: OnProgress |
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         HFValidationError,
-        HTTPError,  # of the network library beneath # pyright: ignore[reportPrivateImportUsage]
+        HTTPError,  # of the network library beneath
     )
 
     try:
@@ -81,7 +81,8 @@ def _reporting_bar(hub_id: str, on_progress: OnProgress) -> type[Any]:
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kwargs, "file": io.StringIO()})
+            kwargs["file"] = io.StringIO()
+            super().__init__(*args, **kwargs)
 
         def update(self, n: float | None = 1) -> bool | None:
             drawn = super().update(n)

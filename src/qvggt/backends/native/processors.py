@@ -71,7 +71,7 @@ ARM = Processor(
 def processor() -> Processor | None:
     """Return this machine's entry, or None if it is not supported."""
     machine = platform.machine().lower()
-    if machine in ("x86_64", "amd64") and torch.cpu._is_avx2_supported():  # pyright: ignore[reportAttributeAccessIssue]
+    if machine in ("x86_64", "amd64") and torch.cpu._is_avx2_supported():
         return X86
     return ARM if machine in ("aarch64", "arm64") else None
 

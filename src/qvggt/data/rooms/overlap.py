@@ -101,8 +101,8 @@ def place_cameras(
         cameras = CameraPath.stack(paths).cam_from_world()
         lenses = np.repeat(lens[pending][:, None], cameras.shape[1], 1)
         some = packed if len(pending) == len(rooms) else packed.select(pending)
-        as_tensor = (torch.from_numpy(a).to(device, torch.float32) for a in (cameras, lenses))
-        overlap, depth = (t.cpu().numpy() for t in measure_overlap(some, *as_tensor, image_hw))
+        poses, lens_rows = (torch.from_numpy(a).to(device, torch.float32) for a in (cameras, lenses))
+        overlap, depth = (t.cpu().numpy() for t in measure_overlap(some, poses, lens_rows, image_hw))
         good = connected(overlap, min_overlap)
         good &= (np.median(depth, (-1, -2)) > 1.2).all(-1) & ((depth < 0.7).mean((-1, -2)) < 0.2).all(-1)
         clear = [clearance(rooms[b], path.center).min() >= CLEARANCE_M for b, path in zip(pending, paths, strict=True)]

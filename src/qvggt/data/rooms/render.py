@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ def camera_rays(cam_from_world: Tensor, intrinsics: Tensor, u: Tensor, v: Tensor
     y = (v - intrinsics[..., 1, 2, None]) / focal_y
     r = world_from_cam[..., None]
     rays = tuple(r[..., i, 0, :] * x + r[..., i, 1, :] * y + r[..., i, 2, :] for i in range(3))
-    return world_from_cam[..., 3], rays  # pyright: ignore[reportReturnType]
+    return world_from_cam[..., 3], cast(Triple, rays)
 
 
 def hit_pixels(rooms: PackedRooms, cam_from_world: Tensor, intrinsics: Tensor, u: Tensor, v: Tensor):

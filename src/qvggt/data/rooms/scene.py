@@ -149,7 +149,7 @@ class Dice:
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
         """Return a number in low..high."""
         if not self._block:
-            self._block = self.rng.random(256).tolist()
+            self._block = self.rng.random(256).tolist()  # pyrefly: ignore[bad-assignment]
         return low + (high - low) * self._block.pop()
 
     def chance(self, probability: float) -> bool:

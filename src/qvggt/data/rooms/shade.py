@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -134,7 +135,7 @@ def _enter_panels(rooms: PackedRooms, hits: Hits, rays: Triple, chosen: Tensor) 
     )
     point = tuple(p + ray * step for p, ray in zip(hits.point, rays, strict=True))
     u, v = torch.lerp(hits.u, u + step * ray_n.abs() * reveal, some), torch.lerp(hits.v, v, some)
-    return Hits(hits.distance + step, point, normal, surface, u=u, v=v)  # pyright: ignore[reportArgumentType]
+    return Hits(hits.distance + step, cast(Triple, point), cast(Triple, normal), surface, u=u, v=v)
 
 
 def _sign(values: Tensor) -> Tensor:

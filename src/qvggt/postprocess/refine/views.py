@@ -108,7 +108,7 @@ def triangulate(views: Views, tracks: Tracks, robust_px: float = 4.0) -> tuple[n
     normal = views.rays(tracks)
     rows = (normal[:, :, None] * poses[:, 2:, :] - poses[:, :2, :]) * focal[:, :, None]  # [N, 2, 4]
     weights = np.ones(len(tracks.track))
-    points, errors = np.zeros((tracks.count, 3)), np.full(len(tracks.track), np.inf)
+    points, depth, errors = np.zeros((tracks.count, 3)), np.zeros_like(weights), np.full_like(weights, np.inf)
     for _ in range(_STEPS):
         points = _solved(rows, weights, tracks)
         depth = np.einsum("nj,nj->n", poses[:, 2, :3], points[tracks.track]) + poses[:, 2, 3]
