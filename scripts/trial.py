@@ -75,6 +75,7 @@ def app() -> None:
     """The app starts, reconstructs the sample photographs in a browser, and stops at Ctrl-C."""
     if CHROMIUM is None:
         sys.exit(SKIPPED)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may be told to ignore it
     server = subprocess.Popen([QVGGT, "app", "--port", "7940"], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
@@ -112,6 +113,7 @@ def hub() -> None:
 
     hub, server = serve()
     variables = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_me", "HF_HOME": str(Path("hub").absolute())}
+    variables |= {"HF_HUB_DISABLE_XET": "1"}  # a protocol with servers of its own
     load = "import qvggt; assert qvggt.load('me/nano-4bit').config"
     try:
         qvggt("quantize", "nano", "-o", "pushed", "--method", "rtn", "--overwrite")
