@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from qvggt.backends.base import ConvGeometry
-from qvggt.backends.native import attention, convolution, half_products, halves, products
+from qvggt.backends.native import attention, convolution, half_products, halves, passes, products
 from qvggt.backends.native.library import unavailable_reason
 from qvggt.backends.plain import PlainBackend
 from qvggt.quant.packing import PackedWeight
@@ -26,18 +26,22 @@ _WEIGHT = "Tensor packed, Tensor scale, Tensor? zero_point, int bits"
 _GEOMETRY = "int[] shape, int[] stride, int[] padding"
 
 
-def _operator(signature: str, fake: Callable[..., Tensor]) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+Kernel = Callable[..., Any]
+
+
+def _operator(signature: str, fake: Kernel, result: str = "Tensor") -> Callable[[Kernel], Kernel]:
     """Return a decorator that registers a CPU kernel as an operator and returns the operator.
 
     Args:
         signature: name and arguments in torch's schema language.
         fake: takes the same arguments and returns an uninitialized result of the same shape, dtype and strides.
+        result: in the same language.
     """
     name = signature.partition("(")[0]
-    torch.library.define(f"qvggt::{name}", f"{signature.removeprefix(name)} -> Tensor")
+    torch.library.define(f"qvggt::{name}", f"{signature.removeprefix(name)} -> {result}")
     torch.library.register_fake(f"qvggt::{name}", fake)
 
-    def register(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def register(kernel: Kernel) -> Kernel:
         torch.library.impl(f"qvggt::{name}", "CPU", kernel)
         return getattr(torch.ops.qvggt, name).default
 
@@ -147,6 +151,32 @@ def rotate_bfloat16(
 ) -> Tensor:
     """Normalize and rotate queries or keys in bfloat16 (``native.halves.rotate``)."""
     return halves.rotate(x, weight, bias, eps, rope=(cos, sin))
+
+
+def _fake_nothing(*_: object) -> None:
+    return None
+
+
+@_operator("gelu_bfloat16_(Tensor(a!) x)", _fake_nothing, result="()")
+def gelu_bfloat16_(x: Tensor) -> None:
+    """Replace x by its GELU (``native.passes.gelu_``)."""
+    passes.gelu_(x)
+
+
+@_operator("add_scaled_bfloat16(Tensor x, Tensor branch, Tensor gain, Tensor(a!) out)", _fake_nothing, result="()")
+def add_scaled_bfloat16(x: Tensor, branch: Tensor, gain: Tensor, out: Tensor) -> None:
+    """Write x + branch · gain to out (``native.passes.add_scaled``)."""
+    passes.add_scaled(x, branch, gain, out)
+
+
+def _fake_norm(x: Tensor, *_: object) -> Tensor:
+    return x.new_empty(x.shape, dtype=torch.bfloat16)
+
+
+@_operator("normalize_bfloat16(Tensor x, Tensor weight, Tensor bias, float eps)", _fake_norm)
+def normalize_bfloat16(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Return the layer norm of x in bfloat16 (``native.passes.normalize``)."""
+    return passes.normalize(x, weight, bias, eps)
 
 
 def _fake_convolution(x: Tensor, *arguments: Any) -> Tensor:

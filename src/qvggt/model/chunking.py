@@ -154,7 +154,7 @@ def run_block(
 
 def _mlp(mlp: Mlp, x: Tensor) -> Tensor:
     hidden = mlp.fc1(x)  # [n, hidden], the widest tensor of a block
-    return mlp.fc2(torch.ops.aten.gelu_(hidden))  # [n, C]
+    return mlp.fc2(mlp.gelu_(hidden))  # [n, C]
 
 
 def _narrowed(x: Tensor, dtype: torch.dtype | None) -> Tensor:

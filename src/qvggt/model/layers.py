@@ -118,6 +118,9 @@ class LayerScale(nn.Module):
 class Mlp(nn.Module):
     """Linear, exact GELU, linear."""
 
+    gelu_: Callable[[Tensor], Tensor] = torch.ops.aten.gelu_
+    """GELU in place, for ``chunking``; what replaces layers may replace it too."""
+
     def __init__(self, dim: int, hidden: int, out: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)

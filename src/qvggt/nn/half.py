@@ -14,9 +14,17 @@ from torch import Tensor, nn
 
 from qvggt.backends import Backend, operators
 from qvggt.backends.dense import is_inference
-from qvggt.backends.native import halves
+from qvggt.backends.native import halves, passes
 from qvggt.model import VGGT
-from qvggt.model.layers import Arithmetic, Attention, RopeTable, normalized_and_rotated, use_arithmetic
+from qvggt.model.layers import (
+    Arithmetic,
+    Attention,
+    LayerScale,
+    Mlp,
+    RopeTable,
+    normalized_and_rotated,
+    use_arithmetic,
+)
 from qvggt.model.units import is_precise
 from qvggt.nn.conv import CastConv2d, CastConvTranspose2d
 from qvggt.nn.linear import CastLinear, PackedLayer
@@ -37,7 +45,30 @@ class CastNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [..., C] of any floating type to [..., C]."""
+        if self.dtype == torch.bfloat16 and passes.supports(input, torch.float32) and is_inference(input):
+            return operators.normalize_bfloat16(input, self.weight, self.bias, self.eps)
         return F.layer_norm(input.float(), self.normalized_shape, self.weight, self.bias, self.eps).to(self.dtype)
+
+
+class HalfScale(LayerScale):
+    """A gain per channel on a residual branch of bfloat16, added to float32 tokens in one pass where there is one."""
+
+    @classmethod
+    def like(cls, layer: LayerScale) -> HalfScale:
+        """Return one with another's parameter."""
+        with torch.device("meta"):
+            new = cls(len(layer.gamma))
+        new.gamma = layer.gamma
+        return new.train(layer.training)
+
+    def forward(self, x: Tensor, branch: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return x [..., C] plus the scaled branch [..., C], written to ``out`` if given."""
+        compiled = passes.supports(branch, torch.bfloat16) and passes.supports(x, torch.float32)
+        if not (compiled and is_inference(x, branch) and (out is None or out.is_contiguous())):
+            return super().forward(x, branch, out)
+        out = torch.empty_like(x) if out is None else out
+        operators.add_scaled_bfloat16(x, branch, self.gamma, out)
+        return out
 
 
 def use_half(model: VGGT, backend: Backend, keep_stored: bool) -> None:
@@ -59,6 +90,10 @@ def use_half(model: VGGT, backend: Backend, keep_stored: bool) -> None:
             layer.backend = precise if is_precise(name) else layer.backend
         elif isinstance(layer, nn.LayerNorm) and not is_precise(name):
             replace_layer(model, name, CastNorm.like(layer, dtype))
+        elif isinstance(layer, LayerScale) and not is_precise(name):
+            replace_layer(model, name, HalfScale.like(layer))
+        elif isinstance(layer, Mlp):
+            layer.gelu_ = _gelu_
         elif isinstance(layer, Attention) and is_precise(name):
             layer.arithmetic = Arithmetic(precise.attend, precise.cache_dtype)
         elif cast := next((cast for kind, cast in _CAST.items() if isinstance(layer, kind)), None):
@@ -72,6 +107,14 @@ def _rotated(x: Tensor, norm: nn.Module, rope: RopeTable | None) -> Tensor:
         return normalized_and_rotated(x, norm, rope)
     weight, bias, eps = (getattr(norm, name, None) for name in ("weight", "bias", "eps"))
     return operators.rotate_bfloat16(x, weight, bias, eps or 0.0, cos=rope[0], sin=rope[1])
+
+
+def _gelu_(x: Tensor) -> Tensor:
+    """Replace x by its GELU, in a compiled pass where there is one."""
+    if not (passes.supports(x, torch.bfloat16) and is_inference(x)):
+        return torch.ops.aten.gelu_(x)
+    operators.gelu_bfloat16_(x)
+    return x
 
 
 _CAST: dict[type, Any] = {nn.Linear: CastLinear, nn.Conv2d: CastConv2d, nn.ConvTranspose2d: CastConvTranspose2d}

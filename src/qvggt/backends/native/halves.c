@@ -3,9 +3,9 @@
  * Products are summed by pairs in float32 (AVX-512 BF16, or AMX); statistics of softmax and norm are in float32. A block of keys
  * and values is packed once and reused by a part of the queries, with running maxima and sums, so that no matrix of scores
  * is stored. Numerators of the softmax are rounded to bfloat16 before they multiply the values. */
+#include "bfloat16.h"
 #include "job.h"
 #include "tiles.h"
-#include "vectors.h"
 
 #ifdef __AVX512BF16__
 
@@ -25,8 +25,6 @@
 #define VALID ((1 << GROUP) - 1) /* of the 16 queries of a vector */
 #define PART (704 / ROWS * ROWS)  /* most queries per task */
 #define HIDDEN -1e30f /* score of a key beyond the last */
-
-typedef __m512 Vector;
 
 typedef struct {
     Job job;
@@ -50,21 +48,6 @@ typedef struct {
 
 ALWAYS Vector multiply_add(Vector sum, uint32_t a, __m512i b) {
     return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)b);
-}
-
-/* 2^x to a relative error of 1e-4, a tenth of what rounding to bfloat16 costs; exact for whole numbers. */
-ALWAYS Vector power_of_two(Vector x) {
-    const Vector part = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); /* x less the whole below it */
-    Vector y = _mm512_fmadd_ps(part, _mm512_set1_ps(0.07706269f), _mm512_set1_ps(0.22764974f));
-    y = _mm512_fmadd_ps(part, y, _mm512_set1_ps(0.69511572f));
-    y = _mm512_fmadd_ps(part, y, _mm512_set1_ps(1.0f));
-    return _mm512_scalef_ps(y, x);
-}
-
-ALWAYS __m256i in_bfloat16(Vector x) { return (__m256i)_mm512_cvtneps_pbh(x); }
-
-ALWAYS Vector widened(const uint16_t *from) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16));
 }
 
 /* Pack `count` keys and values from index `first` on; the rest of the block is hidden. */

@@ -17,7 +17,7 @@ from qvggt.backends.native.processors import Processor, features, processor
 from qvggt.types import QvggtError
 
 FOLDER = Path(__file__).parent
-_HEADERS = ("convolution.h", "job.h", "neon.h", "pairs.h", "tiles.h", "unpack.h", "vectors.h", "wide.h")
+_HEADERS = ("bfloat16.h", "convolution.h", "job.h", "neon.h", "pairs.h", "tiles.h", "unpack.h", "vectors.h", "wide.h")
 HEADERS = tuple(FOLDER / name for name in _HEADERS)
 FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-fPIC", "-shared")
 _KEY_CHARACTERS = 16
