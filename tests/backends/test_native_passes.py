@@ -94,13 +94,13 @@ def test_layers__compute_the_same_with_and_without_passes(micro, monkeypatch):
         assert distance(found[name], expected[name]) < 5 * EPS
 
 
-def test_layers__gradients_go_the_usual_way():
-    scale = HalfScale.like(LayerScale(32))
-    x, branch = torch.randn(2, 32, requires_grad=True), torch.randn(2, 32).to(HALF)
-    scale(x, branch).sum().backward()
-    assert torch.equal(x.grad, torch.ones_like(x))
-    norm = CastNorm.like(nn.LayerNorm(32), HALF)
-    norm(x).float().sum().backward()
+@pytest.mark.parametrize("of_tokens", [True, False])
+def test_layers__gradients_go_the_usual_way(of_tokens):
+    x, branch = torch.randn(2, 32, requires_grad=of_tokens), torch.randn(2, 32).to(HALF)
+    scale, norm = HalfScale.like(LayerScale(32)), CastNorm.like(nn.LayerNorm(32), HALF)
+    (scale(x, branch) + norm(x)).sum().backward()
+    assert (x.grad is not None) == of_tokens
+    assert torch.equal(scale.gamma.grad, branch.float().sum(0))
     assert norm.weight.grad is not None
 
 

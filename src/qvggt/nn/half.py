@@ -45,7 +45,7 @@ class CastNorm(nn.LayerNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [..., C] of any floating type to [..., C]."""
-        if self.dtype == torch.bfloat16 and passes.supports(input, torch.float32) and is_inference(input):
+        if self.dtype == torch.bfloat16 and passes.supports(input, torch.float32) and is_inference(input, self.weight):
             return operators.normalize_bfloat16(input, self.weight, self.bias, self.eps)
         return F.layer_norm(input.float(), self.normalized_shape, self.weight, self.bias, self.eps).to(self.dtype)
 
@@ -64,7 +64,7 @@ class HalfScale(LayerScale):
     def forward(self, x: Tensor, branch: Tensor, out: Tensor | None = None) -> Tensor:
         """Return x [..., C] plus the scaled branch [..., C], written to ``out`` if given."""
         compiled = passes.supports(branch, torch.bfloat16) and passes.supports(x, torch.float32)
-        if not (compiled and is_inference(x, branch) and (out is None or out.is_contiguous())):
+        if not (compiled and is_inference(x, branch, self.gamma) and (out is None or out.is_contiguous())):
             return super().forward(x, branch, out)
         out = torch.empty_like(x) if out is None else out
         operators.add_scaled_bfloat16(x, branch, self.gamma, out)
@@ -103,9 +103,9 @@ def use_half(model: VGGT, backend: Backend, keep_stored: bool) -> None:
 
 def _rotated(x: Tensor, norm: nn.Module, rope: RopeTable | None) -> Tensor:
     """Compute ``normalized_and_rotated``, in one compiled pass where there is one."""
-    if rope is None or not (halves.supports(x) and is_inference(x)):
-        return normalized_and_rotated(x, norm, rope)
     weight, bias, eps = (getattr(norm, name, None) for name in ("weight", "bias", "eps"))
+    if rope is None or not (halves.supports(x) and is_inference(x, weight)):
+        return normalized_and_rotated(x, norm, rope)
     return operators.rotate_bfloat16(x, weight, bias, eps or 0.0, cos=rope[0], sin=rope[1])
 
 
