@@ -112,8 +112,12 @@ def hub() -> None:
     from fake_hub import serve
 
     hub, server = serve()
-    variables = {"HF_ENDPOINT": hub.url, "HF_TOKEN": "hf_me", "HF_HOME": str(Path("hub").absolute())}
-    variables |= {"HF_HUB_DISABLE_XET": "1"}  # a protocol with servers of its own
+    variables = {
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": "hf_me",
+        "HF_HOME": str(Path("hub").absolute()),
+        "HF_HUB_DISABLE_XET": "1",  # a protocol with servers of its own
+    }
     load = "import qvggt; assert qvggt.load('me/nano-4bit').config"
     try:
         qvggt("quantize", "nano", "-o", "pushed", "--method", "rtn", "--overwrite")

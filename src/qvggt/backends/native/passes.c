@@ -5,7 +5,15 @@
 
 #ifdef __AVX512BF16__
 
-#define PIECE 16384 /* numbers of a task */
+#define PIECE 16384 /* numbers of a task, at least a row */
+
+/* Take the next of some rows, from `begin` to before `end`; returns 0 if none are left. */
+ALWAYS int take_rows(Job *job, int64_t rows, int channels, int64_t *begin, int64_t *end) {
+    const int64_t piece = channels < PIECE ? PIECE / channels : 1;
+    const int task = take(job, (rows + piece - 1) / piece);
+    *begin = task * piece, *end = *begin + piece < rows ? *begin + piece : rows;
+    return task >= 0;
+}
 
 typedef struct {
     Job job;
@@ -28,11 +36,9 @@ ALWAYS Vector gelu(Vector x) {
 }
 
 void qvggt_gelu_bfloat16(Gelu *g) {
-    for (int task; (task = take(&g->job, (g->size + PIECE - 1) / PIECE)) >= 0;) {
-        const int64_t begin = (int64_t)task * PIECE, end = begin + PIECE < g->size ? begin + PIECE : g->size;
-        for (int64_t i = begin; i < end; i += 16)
+    for (int64_t begin, end; take_rows(&g->job, g->size / 16, 16, &begin, &end);)
+        for (int64_t i = 16 * begin; i < 16 * end; i += 16)
             _mm256_storeu_si256((__m256i *)(g->x + i), in_bfloat16(gelu(widened(g->x + i))));
-    }
 }
 
 typedef struct {
@@ -46,14 +52,11 @@ typedef struct {
 } ScaledSum;
 
 void qvggt_add_scaled_bfloat16(ScaledSum *s) {
-    const int64_t piece = s->channels < PIECE ? PIECE / s->channels : 1;
-    for (int task; (task = take(&s->job, (s->rows + piece - 1) / piece)) >= 0;) {
-        const int64_t end = (task + 1) * piece < s->rows ? (task + 1) * piece : s->rows;
-        for (int64_t row = task * piece; row < end; row++)
+    for (int64_t row, end; take_rows(&s->job, s->rows, s->channels, &row, &end);)
+        for (; row < end; row++)
             for (int64_t c = 0, i = row * s->channels; c < s->channels; c += 16, i += 16)
                 _mm512_storeu_ps(s->out + i, _mm512_fmadd_ps(widened(s->branch + i), _mm512_loadu_ps(s->gain + c),
                                                              _mm512_loadu_ps(s->x + i)));
-    }
 }
 
 typedef struct {
@@ -83,12 +86,8 @@ static void normalize_row(const Norm *n, const float *x, uint16_t *out) {
 }
 
 void qvggt_normalize_bfloat16(Norm *n) {
-    const int64_t piece = n->channels < PIECE ? PIECE / n->channels : 1;
-    for (int task; (task = take(&n->job, (n->rows + piece - 1) / piece)) >= 0;) {
-        const int64_t end = (task + 1) * piece < n->rows ? (task + 1) * piece : n->rows;
-        for (int64_t row = task * piece; row < end; row++)
-            normalize_row(n, n->x + row * n->channels, n->out + row * n->channels);
-    }
+    for (int64_t row, end; take_rows(&n->job, n->rows, n->channels, &row, &end);)
+        for (; row < end; row++) normalize_row(n, n->x + row * n->channels, n->out + row * n->channels);
 }
 
 #endif
