@@ -21,15 +21,14 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 # What is installed and removed is in one layer, so that it takes no space: tests, C++ headers, and the names of functions
 # that only a debugger reads; nothing here uses them.
 RUN pip install --no-cache-dir torch --index-url "$TORCH_INDEX" \
-    && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-    && rm -rf torch/test torch/include \
-    && find torch/bin -type f ! -name torch_shm_manager -delete \
-    && strip --strip-unneeded torch/lib/libtorch_*.so \
-    && find . -type d -name tests -prune -exec rm -rf {} +
+    && cd /usr/local/lib/python*/site-packages/torch \
+    && rm -rf test include \
+    && find bin -type f ! -name torch_shm_manager -delete \
+    && strip --strip-unneeded lib/libtorch_*.so \
+    && find /usr/local/lib -type d -name tests -prune -exec rm -rf {} +
 RUN --mount=type=bind,from=source,source=/wheels,target=/wheels \
     pip install --no-cache-dir "$(ls /wheels/*.whl)[video,heic]" \
-    && cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-    && find . -type d -name tests -prune -exec rm -rf {} +
+    && find /usr/local/lib -type d -name tests -prune -exec rm -rf {} +
 # Any user may run it (--user): all can write to this home, where each makes their own caches.
 RUN useradd --no-create-home --home-dir /home/qvggt --uid 1000 qvggt \
     && mkdir --mode 1777 /home/qvggt /data
@@ -42,7 +41,8 @@ CMD ["--help"]
 FROM command AS app
 USER root
 RUN --mount=type=bind,from=source,source=/wheels,target=/wheels \
-    pip install --no-cache-dir "$(ls /wheels/*.whl)[app]"
+    pip install --no-cache-dir "$(ls /wheels/*.whl)[app]" \
+    && find /usr/local/lib -type d -name tests -prune -exec rm -rf {} +
 USER qvggt
 EXPOSE 7860
 CMD ["app", "--host", "0.0.0.0"]
