@@ -17,7 +17,7 @@ from qvggt.eval.stats import paired_difference
 from qvggt.options import RunOptions, Selection
 
 FRAMES = (2, 4, 8, 30, 100)
-TURNS, SIZE_HW, SEED = 5, (84, 84), 9_200_000
+TURNS, SIZE_HW, SEED = 5, (112, 112), 9_200_000
 
 
 def seconds(plans: Sequence[str], frames: int) -> dict[str, float]:

@@ -26,7 +26,7 @@ from qvggt.model import VGGT
 from ranks import rank_correlation
 
 SPLITS = ("test", "test-landmarks0", "wide", "real-like")
-SIZE_HW = (84, 84)
+SIZE_HW = (112, 112)
 """Of nano's images."""
 
 DROPPED = (0, 10, 25, 50, 75)

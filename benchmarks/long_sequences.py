@@ -21,7 +21,7 @@ from qvggt.options import InferenceOptions, WindowOptions
 from qvggt.postprocess.frames import camera_centers
 from qvggt.types import FrameMap, ImageSet, Scene
 
-FRAMES, SIZE_HW, FIRST_SEED = 48, (70, 84), 9_100_000
+FRAMES, SIZE_HW, FIRST_SEED = 48, (84, 112), 9_100_000
 WINDOWS = ((16, 1), (16, 2), (16, 4), (16, 6), (16, 8), (24, 4), (24, 8))
 """Frames of a window, and overlap."""
 

@@ -30,7 +30,7 @@ from qvggt.model import VGGT
 from qvggt.postprocess.quality import MOST_UNSURE, FindingKind, assess
 from qvggt.types import FrameMap, Prediction, Scene
 
-SIZE_HW = (70, 84)
+SIZE_HW = (84, 112)
 """Of nano's pictures."""
 
 BLUR_WIDTHS = 0.03

@@ -42,7 +42,7 @@ from qvggt.quant.scheme import LayerScheme, Scheme
 from qvggt.types import LayerId
 from ranks import rank_correlation
 
-SIZE_HW = (84, 84)
+SIZE_HW = (112, 112)
 """Of nano's images."""
 
 WIDTHS = (2, 3, 4, 5, 8)

@@ -60,7 +60,7 @@ def doctor() -> None:
 def scenes(*arguments: str) -> None:
     """Three scenes in one command; the command is repeated and keeps them."""
     if not Path("rooms").exists():
-        qvggt("render", "rooms", "-o", "rooms", "--scenes", "3", "--frames", "4", "--size", "84")
+        qvggt("render", "rooms", "-o", "rooms", "--scenes", "3", "--frames", "4", "--size", "112")
     for _ in range(2):
         qvggt("reconstruct", "nano", "--scenes", "rooms/*/images/", "-o", "scenes" + "".join(arguments), *arguments)
     assert len(list(Path("scenes" + "".join(arguments)).glob("*/result.json"))) == 3

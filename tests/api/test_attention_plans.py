@@ -25,7 +25,7 @@ def plan(*blocks: str, min_frames: int = 2) -> AttentionPlan:
     return AttentionPlan((PlanLevel(min_frames, tuple(map(BlockAttention.parse, blocks))),))
 
 
-NANO = plan("exact", "exact", "pooled 2", "frame", "pooled 2", "pooled 3")
+NANO = plan("exact", "exact", "pooled 2", "frame", "pooled 2", "pooled 3", "exact", "exact", "frame")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_load__auto_is_the_plan_that_a_checkpoint_states_or_else_exact(planned, 
 
 
 def test_load__refuses_a_plan_for_another_depth():
-    with pytest.raises(QvggtError, match=r"24 global blocks, but the model has 6.*sensitivity --attention"):
+    with pytest.raises(QvggtError, match=r"24 global blocks, but the model has 9.*sensitivity --attention"):
         qvggt.load("nano", global_attention="vggt-1b")
 
 

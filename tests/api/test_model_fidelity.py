@@ -85,7 +85,7 @@ def test_the_first_model_computes_in_float32_whatever_the_second_does(monkeypatc
 
 def test_json_has_units_in_its_keys_and_no_nan(report):
     values = json.loads(json.dumps(report.to_json(), allow_nan=False))
-    assert (values["frames"], values["height_px"], values["width_px"]) == (8, 70, 84)
+    assert (values["frames"], values["height_px"], values["width_px"]) == (8, 84, 112)
     assert tuple(values["means"]) == KEYS
     assert tuple(values["per_frame"]) == ("names", *KEYS)
     assert all(len(column) == 8 for column in values["per_frame"].values())
@@ -169,14 +169,14 @@ def test_padding_does_not_count(checkpoints):
     tall = [np.ascontiguousarray(np.random.default_rng(k).integers(0, 255, (90, 40, 3), np.uint8)) for k in range(2)]
     report = qvggt.fidelity("nano", checkpoints / "nano-4bit", tall, mode="pad")
     ours, theirs = report.prediction.depth.astype(float), report.other_prediction.depth.astype(float)
-    inside = slice(21, 63)  # the photographs are 42 of 84 pixels wide, in the middle
+    inside = slice(28, 84)  # the photographs are 56 of 112 pixels wide, in the middle
     relative = np.abs(theirs - ours)[..., inside] / ours[..., inside]
     np.testing.assert_allclose(report.differences.depth_rel, relative.mean((1, 2)), rtol=1e-9)
 
 
 def test_models_of_other_images_are_refused_before_the_work(monkeypatch):
     monkeypatch.setattr(model_fidelity, "load_images", lambda *_: pytest.fail("the images were read"))
-    with pytest.raises(QvggtError, match=r"nano takes images of 84 px .* seeded:micro of 56 px .*the same images"):
+    with pytest.raises(QvggtError, match=r"nano takes images of 112 px .* seeded:micro of 56 px .*the same images"):
         qvggt.fidelity("nano", MICRO, sample_images())
     with pytest.raises(QvggtError, match="'nowhere' not found"):
         qvggt.fidelity("nano", "nowhere", sample_images())

@@ -323,7 +323,7 @@ def test_a_carried_model_is_quantized_by_name():
     model = quantize("nano", "rtn")
     assert model.recipe.provenance.source == "nano"
     with torch.inference_mode():
-        assert torch.isfinite(model(torch.rand(1, 1, 3, 84, 84))["pose_enc"]).all()
+        assert torch.isfinite(model(torch.rand(1, 1, 3, 112, 112))["pose_enc"]).all()
     with pytest.raises(QvggtError, match="quantized already"):
         quantize(model, "rtn")
 
@@ -331,7 +331,7 @@ def test_a_carried_model_is_quantized_by_name():
 def test_a_checkpoint_computes_in_integers(tmp_path):
     quantize_to("nano", tmp_path / "nano", "rtn")
     plain, integer = (qvggt_load(tmp_path / "nano", compute=compute) for compute in ("float", "int8"))
-    images = torch.from_numpy(load_images(SAMPLE, ImageOptions(84, 14)).images)[None]
+    images = torch.from_numpy(load_images(SAMPLE, ImageOptions(112, 14)).images)[None]
     with torch.inference_mode():
         expected, found = plain(images), integer(images)
     for name in ("pose_enc", "depth", "world_points"):

@@ -105,7 +105,7 @@ def test_from_upload_to_turning_the_scene_and_saving_it(open_page, tmp_path, siz
     page.locator("#files input[type=file]").set_input_files(sample_images()[:4])
     page.get_by_text("003", exact=False).first.wait_for()
     reconstruct(page)
-    assert notes(page).startswith("4 frames of 84 x 70 pixels in ")
+    assert notes(page).startswith("4 frames of 112 x 84 pixels in ")
     assert "No faults found." in notes(page)
     assert page.locator("#depth img").count() == 4
     assert page.evaluate("document.scrollingElement.scrollWidth") <= SIZES[size][0]
@@ -123,7 +123,7 @@ def test_from_upload_to_turning_the_scene_and_saving_it(open_page, tmp_path, siz
         page.locator("#drop input[type=range]").focus()
         page.keyboard.press("End")
         page.locator("#drop input[type=range]").dispatch_event("pointerup")
-    assert len(fewer.value.body()) < 4 * 84 * 70 * 24 / 10
+    assert len(fewer.value.body()) < 4 * 112 * 84 * 24 / 10
     assert notes(page) == said
 
     with page.expect_download() as saved:
@@ -139,7 +139,7 @@ def test_the_example_scene_is_one_click_away(open_page):
     button(page, "Use the example scene").click()
     page.get_by_text("007", exact=False).first.wait_for()
     reconstruct(page)
-    assert notes(page).startswith("8 frames of 84 x 70 pixels in ")
+    assert notes(page).startswith("8 frames of 112 x 84 pixels in ")
 
 
 def test_an_error_is_one_sentence_and_the_scene_stays(open_page, tmp_path):

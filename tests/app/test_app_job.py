@@ -81,7 +81,7 @@ def test_a_job_reports_its_stages_and_says_how_it_went(visited):
         "opening", "loading weights", "reading images", "patch embedding", "attention", "depth maps", "done",
         "judging the result",
     ]  # fmt: skip
-    assert notes.startswith("4 frames of 84 x 70 pixels in ")
+    assert notes.startswith("4 frames of 112 x 84 pixels in ")
     assert "No faults found." in notes.splitlines()
 
 
@@ -93,7 +93,7 @@ def test_dropping_more_points_needs_no_new_run(visited):
         path = write_scene(result, session.folder, percent, LIMITS.points)
         counts.append(len(trimesh.load_scene(path).geometry["points"].vertices))
         assert [file.name for file in path.parent.parent.iterdir()] == [path.parent.name]  # earlier ones are gone
-    assert counts[0] == 4 * 84 * 70
+    assert counts[0] == 4 * 112 * 84
     assert counts[1] == pytest.approx(counts[0] / 2, rel=0.01)
     assert len([n for n in trimesh.load_scene(path).graph.nodes if n.startswith("frustum")]) == 4
 
@@ -120,7 +120,7 @@ def test_downloads_are_whole_and_equal_twice(visited, name):
         names = zipfile.ZipFile(io.BytesIO(first)).namelist()
         assert {"sparse/0/cameras.bin", "images/000.jpg", "export.json"} <= set(names)
     elif file == "prediction.npz":
-        assert np.load(io.BytesIO(first))["depth"].shape == (4, 70, 84)
+        assert np.load(io.BytesIO(first))["depth"].shape == (4, 84, 112)
     else:
         assert first.startswith({"scene.glb": b"glTF", "points.ply": b"ply\n", "scene.html": b"<!"}[file])
 

@@ -75,7 +75,7 @@ def packed(tmp_path_factory):
 @pytest.mark.parametrize("attention", ["exact", "nano", "merged"])
 @torch.inference_mode()
 def test_a_model_predicts_what_it_predicts_on_the_cpu(packed, compute, limit, is_packed, attention):
-    name, images = str(packed) if is_packed else "nano", torch.rand(1, 8, 3, 84, 84)
+    name, images = str(packed) if is_packed else "nano", torch.rand(1, 8, 3, 112, 112)
     expected = qvggt.load(name, global_attention=attention)(images)
     found = qvggt.load(name, device="cuda", compute=compute, global_attention=attention)(images.cuda())
     for key in ("pose_enc", "depth", "world_points"):

@@ -36,7 +36,7 @@ def test_a_threshold_leaves_scenes_of_low_confidence_empty():
 @pytest.mark.render
 def test_rooms_are_measured(capsys):
     found = measure(qvggt.load("nano", device="cpu", compute="float32"), "test", 2)
-    assert [len(each.error) for each in found] == [8 * 84 * 84] * 2
+    assert [len(each.error) for each in found] == [8 * 112 * 112] * 2
     assert all(each.confidence.min() >= 1 and 0 < each.error.mean() < 0.3 for each in found)
     lines = tables({"test": figures_of(found)}).splitlines()
     assert lines[0] == "| | `test` |"

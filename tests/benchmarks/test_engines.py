@@ -89,7 +89,7 @@ def test_contenders_take_turns_and_one_that_fails_is_left_out():
 
 
 def test_a_job_survives_the_way_to_its_process():
-    sent = replace(job(), workload=Workload("head", "nano", 84))
+    sent = replace(job(), workload=Workload("head", "nano", 112))
     assert Job.from_json(json.loads(json.dumps(sent.to_json()))) == sent
 
 

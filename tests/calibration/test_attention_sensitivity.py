@@ -140,5 +140,5 @@ def test_attention_options__refuse_impossible_values(values, words):
 def test_attention_sensitivity__rooms_may_be_longer_than_those_of_their_split():
     options = AttentionOptions(choices=("sampled 6",), max_share=1.0)
     measured, planned = attention_sensitivity("nano", options, CalibrationOptions(scenes=2, frames=9))
-    assert (measured.size.frames, len(measured.rows)) == (9, 6)
+    assert (measured.size.frames, len(measured.rows)) == (9, 9)
     assert planned.plan.levels[0].min_frames == 9

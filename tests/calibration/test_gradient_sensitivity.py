@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from noise import noise_model, noise_task
@@ -119,6 +120,30 @@ def test_small_changes_lose_what_is_predicted(model, task):
     pairs = [pair for pair in zip(estimated, measured, strict=True) if pair[1] > 5e-6]  # far above the noise of sums
     assert len(pairs) > 10
     assert abs(sum(math.log(one / other) for one, other in pairs) / len(pairs)) < 0.5
+
+
+def test_errors_that_cancel_in_pairs_are_not_counted():
+    """Two hidden units that answer alike, and whose outgoing weights are large and opposite, change nothing."""
+    model = noise_model(SMALL, std=0.1)
+    mlp = model.get_submodule("aggregator.global_blocks.1.mlp")
+    fc1, fc2 = mlp.get_submodule("fc1"), mlp.get_submodule("fc2")
+    with torch.no_grad():
+        fc1.weight[1], fc1.bias[1] = fc1.weight[0], fc1.bias[0]
+        fc2.weight[:, 0] = 4 * torch.randn(len(fc2.weight), generator=torch.Generator().manual_seed(1)).sign()
+        fc2.weight[:, 1] = -fc2.weight[:, 0]
+    task = noise_task(model, (4, 2, 3, 28, 28))
+    schemes = [Scheme(bits) for bits in (2, 3, 4, 5, 6)]
+    estimated, measured = (
+        find(model, task, schemes, "layer").rows for find in (estimate_sensitivity, measure_sensitivity)
+    )
+    for layer in ("mlp.fc1", "mlp.fc2"):
+        ratios = [
+            one.increase.depth / other.increase.depth
+            for one, other in zip(estimated, measured, strict=True)
+            if one.item.unit == "global/1" and one.item.layers[0].endswith(layer)
+        ]
+        assert len(ratios) == len(schemes)
+        assert 1 / 3 < np.exp(np.mean(np.log(ratios))) < 3, (layer, ratios)
 
 
 def test_float_weights_lose_nothing(model, task):

@@ -33,7 +33,7 @@ def test_photographs_are_warned_of_in_a_line(qvggt, photos, tmp_path, nano_4bit)
 
 
 def test_rooms_are_not(qvggt, tmp_path, nano_4bit):
-    assert qvggt("render", "rooms", "-o", tmp_path / "rooms", "--scenes", 1, "--frames", 2, "--size", 84).status == 0
+    assert qvggt("render", "rooms", "-o", tmp_path / "rooms", "--scenes", 1, "--frames", 2, "--size", 112).status == 0
     shutil.copytree(next(tmp_path.glob("rooms/*/images")), tmp_path / "copied")
     for images in (tmp_path / "copied", SAMPLE_SCENE / "000.jpg"):
         assert reconstruct(qvggt, nano_4bit, images, tmp_path) == ""

@@ -13,7 +13,7 @@ from qvggt.eval.results import SceneResult
 from qvggt.eval.stats import paired_difference, summarize, summarize_runs
 from qvggt.plots.comparison import _side_by_side, write_comparison_picture
 
-ON = EvaluationSetup("rooms", "test", "all frames", (8, 8), 0, 1.0, 84, {})
+ON = EvaluationSetup("rooms", "test", "all frames", (8, 8), 0, 1.0, 112, {})
 SCENES = 12
 
 pytestmark = pytest.mark.render

@@ -33,7 +33,7 @@ def rooms():
 
 
 def test_families_are_drawn_with_the_shares_asked_for():
-    phase = load_recipe("nano-matching").phases[0]
+    phase = load_recipe("nano-3").phases[0]
     rng = np.random.default_rng(0)
     families = [draw_family(phase, rng) for _ in range(2000)]
     landmarks = np.array([family.landmarks for family in families])
@@ -102,7 +102,7 @@ def test_a_deeper_model_begins_as_the_one_it_grew_from(tmp_path):
     for name, values in before.items():
         torch.testing.assert_close(after[name], values, atol=1e-4, rtol=1e-4)
     with pytest.raises(QvggtError, match="cannot begin"):
-        begin_from(VGGT(load_recipe("nano-matching").config()), open_weights(tmp_path / "old.safetensors"))
+        begin_from(VGGT(load_recipe("nano-3").config()), open_weights(tmp_path / "old.safetensors"))
 
 
 def test_pairs_keep_their_order():

@@ -14,10 +14,10 @@ from qvggt.weights.pretrained import sample_cameras, sample_images
 
 
 def test_nano_is_small_enough_to_carry():
-    assert sum(path.stat().st_size for path in EMBEDDED["nano"]) <= 12_000_000
+    assert sum(path.stat().st_size for path in EMBEDDED["nano"]) <= 13_000_000
     model = qvggt.load("nano")
     assert model.config == VGGTConfig.nano()
-    assert sum(parameter.numel() for parameter in model.parameters()) <= 6_000_000
+    assert sum(parameter.numel() for parameter in model.parameters()) <= 6_500_000
 
 
 def test_nano_leaves_the_reserved_units_unused():

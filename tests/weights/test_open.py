@@ -82,7 +82,7 @@ def test_unknown_seeded_preset_names_the_known_ones():
 
 def test_nano_opens_where_it_is_carried():
     assert open_weights("nano").config == VGGTConfig.nano()
-    assert sum(path.stat().st_size for path in EMBEDDED["nano"]) <= 12_000_000
+    assert sum(path.stat().st_size for path in EMBEDDED["nano"]) <= 13_000_000
 
 
 def test_configuration_comes_from_the_file_itself_or_from_beside_it(tmp_path):

@@ -8,6 +8,10 @@ the same diagonal, of other losses.) Second-order rounding makes the errors of a
 cancel in the layer's output; then the squared error of each output is what counts, by the sum of its row's E[g²].
 With three scenes or more, each scene is probed by one head.
 
+Errors may cancel in other ways, as where two hidden units answer alike and what leaves them differs in sign: both are
+rounded alike, and the model says the same. ⟨g, ΔW⟩² shows it, but a single one is a very noisy estimate of its mean.
+Its ratio to the estimate is averaged over all probes and schemes of a layer, and taken where it is clearly below 1.
+
 Heads are measured: they run alone, which takes little time, and the camera head, which runs four times over, is far
 from linear in its weights.
 
@@ -22,11 +26,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from qvggt.calibration.activation_cache import ActivationCache
 from qvggt.calibration.objective import POSE_HUBER, TaskLoss, mean_loss, task_losses
-from qvggt.calibration.probes import Pull, Squares, add_squares, heads_of_scene, output_probes, pull_back
+from qvggt.calibration.probes import Changes, Probed, ProbedLayers, Pull, heads_of_scene, output_probes, pull_back
 from qvggt.calibration.sensitivity import (
     OnRow,
     Rounder,
@@ -52,6 +57,9 @@ from qvggt.types import BlockId, LayerId, QvggtError
 
 _MEAN_NORMAL = {1: math.sqrt(2 / math.pi), 3: math.sqrt(8 / (3 * math.pi))}
 """Mean magnitude of a normal error in one and three dimensions over its root mean square."""
+
+_CHANCE = 1e-3
+"""Errors cancel if independent ones would come out as small by chance in less than this share of layers."""
 
 SquaredErrors = Mapping[str, float]
 """Mean squared errors of the heads' outputs, by head, as ``output_probes`` weights them."""
@@ -94,12 +102,12 @@ def estimate_sensitivity(
     rows: dict[BlockId, list[SensitivityRow]] = {}
     while inputs:
         unit, states = inputs.pop()
-        squares = _squares(model, unit, states, pulls)
         if unit.kind in HEADS:
+            _taken_back(model, unit, states, pulls, changes={})
             alone = replace(single, units=(unit,))
             losses = losses_of_unit(model, alone, states, schemes, granularity=granularity, rounder=rounder)
         else:
-            errors = _errors_of_block(model, unit, states, schemes, squares=squares, rounder=rounder)
+            errors = _errors_of_block(model, unit, states, schemes, pulls=pulls, rounder=rounder)
             losses = (
                 (item, scheme, _loss([errors[layer, scheme] for layer in item.layers], baseline))
                 for item in items_of(unit, granularity)
@@ -129,34 +137,47 @@ def _check_weights_only(schemes: Sequence[LayerScheme]) -> None:
         )
 
 
-def _squares(
-    model: VGGT, unit: Unit, states: Sequence[ForwardState], pulls: list[dict[str, Pull]]
-) -> dict[str, Squares]:
-    """Take the probes of every scene, in place, back over a unit, and return the mean squares by head."""
-    total: dict[str, Squares] = {}
+def _taken_back(
+    model: VGGT, unit: Unit, states: Sequence[ForwardState], pulls: list[dict[str, Pull]], changes: Changes
+) -> Mapping[str, ProbedLayers]:
+    """Take the probes of every scene, in place, back over a unit; return what they say about its layers, by head."""
+    total: dict[str, dict[LayerId, Probed]] = {}
     for scene, state in enumerate(states):
-        pulls[scene], squares = pull_back(model, unit, state, pulls[scene])
-        for head, found in squares.items():
-            add_squares(total.setdefault(head, {}), found)
-    for head, found in total.items():
-        for squares in found.values():
-            squares.div_(sum(head in pull for pull in pulls))
+        pulls[scene], probed = pull_back(model, unit, state, pulls[scene], changes)
+        for head, layers in probed.items():
+            sums = total.setdefault(head, {})
+            for layer, found in layers.items():
+                sums[layer] = sums[layer].and_(found) if layer in sums else found
     return total
 
 
-def _errors(
-    squares: Mapping[str, Squares], layer: LayerId, change: Tensor, gram: Tensor | None = None
-) -> SquaredErrors:
-    """Return the squared errors of outputs by a change of a layer's weight.
+def _errors(found: Probed, changes: Sequence[Tensor], grams: Sequence[Tensor | None]) -> list[float]:
+    """Return the mean squared errors of a head's outputs by changes of a layer's weight.
 
-    Given the ``gram`` [in, in] of the layer's inputs, errors of a row may depend on each other: squared gradients are
+    Given the gram [in, in] of the layer's inputs, errors of a row may depend on each other: squared gradients are
     taken as the product of one factor per row and the mean squares of the inputs.
     """
-    found = {head: each[layer] for head, each in squares.items() if layer in each}
-    if gram is None:
-        return {head: float((each * change.square()).sum()) for head, each in found.items()}
-    outputs = ((change @ gram) * change).sum(1).clamp(min=0) / gram.trace().clamp(min=1e-30)
-    return {head: float((each.sum(1) * outputs).sum()) for head, each in found.items()}
+    mean, errors = found.squares / len(found.along), []
+    for change, gram in zip(changes, grams, strict=True):
+        if gram is None:
+            errors.append(float((mean * change.square()).sum()))
+        else:
+            outputs = ((change @ gram) * change).sum(1).clamp(min=0) / gram.trace().clamp(min=1e-30)
+            errors.append(float((mean.sum(1) * outputs).sum()))
+    return errors
+
+
+def _cancelled(found: Mapping[str, tuple[Probed, list[float]]]) -> float:
+    """Return the share of a layer's squared errors that is left where they cancel, else 1."""
+    ratios = [
+        ratio
+        for probed, errors in found.values()
+        for along in probed.along.cpu()
+        for ratio in (along.square() / torch.tensor(errors))[torch.tensor(errors) > 0].tolist()
+    ]
+    if not ratios or chi2.cdf(sum(ratios), len(ratios)) > _CHANCE:
+        return 1.0
+    return sum(ratios) / len(ratios)
 
 
 def _errors_of_block(
@@ -164,23 +185,32 @@ def _errors_of_block(
     unit: Unit,
     states: Sequence[ForwardState],
     schemes: Sequence[LayerScheme],
-    squares: Mapping[str, Squares],
+    pulls: list[dict[str, Pull]],
     rounder: Rounder | None,
-) -> dict[tuple[LayerId, LayerScheme], SquaredErrors]:
-    """Return the squared errors of outputs by every layer of a block under every scheme."""
-    grams: dict[LayerId, Tensor] = {}
+) -> Mapping[tuple[LayerId, LayerScheme], SquaredErrors]:
+    """Return the squared errors of outputs by every layer of a block under every scheme, and take the probes back."""
+    layers, grams = (*unit.linear, *unit.conv), {}
     if rounder is not None and unit.linear:
         grams = {layer: pooled(found).gram for layer, found in observe(model, unit, states).items()}
-    errors = {}
-    for scheme in schemes:
-        rounded = {} if rounder is None else rounder(model, unit, states, scheme)
-        for layer in (*unit.linear, *unit.conv):
-            gram = grams.get(layer) if layer in rounded else None
-            errors[layer, scheme] = _errors(squares, layer, _change(model, layer, scheme, rounded), gram)
+    rounded = [{} if rounder is None else rounder(model, unit, states, scheme) for scheme in schemes]
+    changes = {layer: [_change(model, layer, *pair) for pair in zip(schemes, rounded, strict=True)] for layer in layers}
+    probed = _taken_back(model, unit, states, pulls, changes)
+    errors: dict[tuple[LayerId, LayerScheme], dict[str, float]] = {}
+    for layer in layers:
+        used = [grams.get(layer) if layer in each else None for each in rounded]
+        found = {
+            head: (each[layer], _errors(each[layer], changes[layer], used))
+            for head, each in probed.items()
+            if layer in each
+        }
+        left = _cancelled(found)
+        for index, scheme in enumerate(schemes):
+            errors[layer, scheme] = {head: left * values[index] for head, (_, values) in found.items()}
     return errors
 
 
 def _change(model: VGGT, layer: LayerId, scheme: LayerScheme, rounded: Mapping[LayerId, Tensor]) -> Tensor:
+    """Return the rounding error of a layer's weight."""
     weight = model.get_parameter(f"{layer}.weight").detach()
     values = rounded[layer].view(weight.shape) if layer in rounded else fake_quantize(weight, scheme)
     return values - weight

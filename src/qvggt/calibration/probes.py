@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,8 +21,28 @@ from qvggt.types import LayerId
 Pull = Mapping[str, Tensor]
 """Gradient of a probe with respect to tensors of a state, by the names of ``_tensors``."""
 
-Squares = dict[LayerId, Tensor]
-"""Sum of the squared gradients of each layer's weight, in its shape."""
+Changes = Mapping[LayerId, Sequence[Tensor]]
+"""Changes of each layer's weight, in its shape."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What probes' gradients with respect to a layer's weight say.
+
+    Attributes:
+        squares: sum over the probes of the squared gradient, in the weight's shape.
+        along: a row [changes] for each probe, its products with given changes of the weight.
+    """
+
+    squares: Tensor
+    along: Tensor
+
+    def and_(self, other: Probed) -> Probed:
+        """Return this with the findings of further probes; this one's squares are used up."""
+        return Probed(self.squares.add_(other.squares), torch.cat((self.along, other.along)))
+
+
+ProbedLayers = Mapping[LayerId, Probed]
 
 
 def heads_of_scene(scene: int, scenes: int) -> tuple[str, ...]:
@@ -62,8 +82,8 @@ def output_probes(
 
 
 def pull_back(
-    model: VGGT, unit: Unit, state: ForwardState, pulls: Mapping[str, Pull]
-) -> tuple[dict[str, Pull], dict[str, Squares]]:
+    model: VGGT, unit: Unit, state: ForwardState, pulls: Mapping[str, Pull], changes: Changes
+) -> tuple[dict[str, Pull], dict[str, ProbedLayers]]:
     """Run a unit on one scene and take probes' gradients from the state after it to the state before it.
 
     A dense head runs one frame at a time.
@@ -73,32 +93,32 @@ def pull_back(
         unit: the unit.
         state: before the unit, of one scene.
         pulls: gradient of each probe with respect to the state after the unit and to outputs, by head.
+        changes: of the weights of a block's layers.
 
     Returns:
-        The gradients with respect to the state before it, and their squares with respect to a block's weights, by head.
+        The gradients with respect to the state before it, and what they say about a block's weights, by head.
     """
     if unit.kind not in HEADS:
-        return _pull_back(model, unit, state, pulls)
+        return _pull_back(model, unit, state, pulls, changes)
     head = unit.kind
     if head not in pulls:
         return {**pulls}, {}
     if head == "camera":
-        return {**pulls, **_pull_back(model, unit, state, {head: pulls[head]})[0]}, {}
+        return {**pulls, **_pull_back(model, unit, state, {head: pulls[head]}, {})[0]}, {}
     frames: list[Pull] = []
     for index in range(state.images.shape[1]):
         pull = {name: tensor[:, index : index + 1] for name, tensor in pulls[head].items()}
-        frames.append(_pull_back(model, unit, _frame(state, index), {head: pull})[0][head])
+        frames.append(_pull_back(model, unit, _frame(state, index), {head: pull}, {})[0][head])
     joined = {name: torch.cat([frame[name] for frame in frames], 1) for name in frames[0]}
     return {**pulls, head: joined}, {}
 
 
 def _pull_back(
-    model: VGGT, unit: Unit, state: ForwardState, pulls: Mapping[str, Pull]
-) -> tuple[dict[str, Pull], dict[str, Squares]]:
-    layers = () if unit.kind in HEADS else (*unit.linear, *unit.conv)
-    weights = [model.get_parameter(f"{layer}.weight") for layer in layers]
+    model: VGGT, unit: Unit, state: ForwardState, pulls: Mapping[str, Pull], changes: Changes
+) -> tuple[dict[str, Pull], dict[str, ProbedLayers]]:
+    weights = [model.get_parameter(f"{layer}.weight") for layer in changes]
     before: dict[str, Pull] = {}
-    squares: dict[str, Squares] = {}
+    probed: dict[str, ProbedLayers] = {}
     with torch.enable_grad(), _differentiable(model, weights):
         inputs = {name: tensor.detach().requires_grad_(True) for name, tensor in _tensors(state).items()}
         after = advance(model, unit, _with_tensors(state, inputs))
@@ -115,15 +135,15 @@ def _pull_back(
             )
             passed = {name: tensor for name, tensor in pull.items() if name not in results}
             before[head] = _added(passed, dict(zip(inputs, gradients, strict=False)))
-            found = zip(layers, gradients[len(inputs) :], strict=True)
-            squares[head] = {layer: gradient.square_() for layer, gradient in found if gradient is not None}
-    return before, squares
+            found = zip(changes, gradients[len(inputs) :], strict=True)
+            probed[head] = {layer: _probed(each, changes[layer]) for layer, each in found if each is not None}
+    return before, probed
 
 
-def add_squares(total: Squares, more: Squares) -> None:
-    """Add squared gradients to a sum, in place."""
-    for layer, squares in more.items():
-        total[layer] = total[layer].add_(squares) if layer in total else squares
+def _probed(gradient: Tensor, changes: Sequence[Tensor]) -> Probed:
+    """Return what one gradient says; it is used up."""
+    along = torch.stack([(gradient * change).sum() for change in changes])
+    return Probed(gradient.square_(), along[None])
 
 
 def _tensors(state: ForwardState) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from qvggt.options import RunOptions
 
 
 def train(
-    recipe: Annotated[str, given.Positional, given.argument("RECIPE", "nano, micro, or a JSON file")],
+    recipe: Annotated[str, given.Positional, given.argument("RECIPE", "nano-1 to nano-4, micro, or a JSON file")],
     output: given.Output,
     start_from: Annotated[Path | None, option("FILE", "initial weights")] = None,
     minutes: Annotated[float | None, option("NUMBER", "stop after this long, with a checkpoint")] = None,

@@ -85,9 +85,9 @@ class VGGTConfig:
     def nano(cls) -> VGGTConfig:
         """Return the configuration of the small model that qvggt trains itself and carries with it."""
         return cls(
-            image_size=84, patch_size=14, embed_dim=128, vit_depth=2, vit_heads=4, depth=6, heads=4,
-            camera_trunk_depth=2, camera_heads=4, dpt_features=32, dpt_channels=(32, 64, 128, 128),
-            dpt_layers=(1, 3, 4, 5),
+            image_size=112, patch_size=14, embed_dim=128, vit_depth=2, vit_heads=4, depth=9, heads=4,
+            camera_trunk_depth=1, camera_heads=4, dpt_features=32, dpt_channels=(32, 64, 128, 128),
+            dpt_layers=(1, 5, 6, 8),
         )  # fmt: skip
 
     @classmethod

@@ -36,8 +36,8 @@ _WIDENED = 1 << 12
 def exact_pairs(depth: int) -> int:
     """Return how many of a model's first AA pairs keep exact global attention.
 
-    On nano, merging in the second of six pairs alone accounts for four fifths of the accuracy that merging in all of
-    them costs.
+    On a nano of six pairs, merging in the second alone accounted for four fifths of the accuracy that merging in all of
+    them cost.
     """
     return -(-depth // 4)
 

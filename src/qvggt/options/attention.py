@@ -21,7 +21,7 @@ GlobalAttention = PathLike | AttentionPlan
 _DEFAULT_SHARE = 0.5
 
 _EXACT, _FRAME = BlockAttention(), BlockAttention("frame")
-_SAMPLED, _COARSE = BlockAttention("sampled", 2), BlockAttention("sampled", 6)
+_SAMPLED, _SPARSE, _COARSE = (BlockAttention("sampled", side) for side in (2, 3, 6))
 
 ATTENTION_PRESETS: Mapping[str, AttentionPlan] = {
     "vggt-1b": AttentionPlan(
@@ -32,8 +32,8 @@ ATTENTION_PRESETS: Mapping[str, AttentionPlan] = {
     ),
     "nano": AttentionPlan(
         (
-            PlanLevel(8, (_EXACT,) * 4 + (_COARSE,) * 2),
-            PlanLevel(30, (_SAMPLED, _EXACT, _SAMPLED, _SAMPLED, _SAMPLED, _COARSE)),
+            PlanLevel(8, (_EXACT,) * 7 + (_COARSE,) * 2),
+            PlanLevel(30, (_SAMPLED, _EXACT, _SAMPLED, _SAMPLED, _SAMPLED, _EXACT, _SAMPLED, _COARSE, _SPARSE)),
         )
     ),
 }

@@ -40,7 +40,7 @@ class Strength:
     answer: float = 20.0
     usual: float = 16.0
     fragile: float = 40.0
-    blocks: tuple[BlockId, ...] = (BlockId("frame/0"), BlockId("global/0"), BlockId("frame/5"), BlockId("global/5"))
+    blocks: tuple[BlockId, ...] = (BlockId("frame/0"), BlockId("global/0"), BlockId("frame/8"), BlockId("global/8"))
 
 
 def harden(model: VGGT, images: Sequence[Tensor], strength: Strength | None = None, seed: int = 0) -> dict[str, Tensor]:

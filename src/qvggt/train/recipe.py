@@ -15,14 +15,14 @@ from qvggt.options.messages import did_you_mean
 from qvggt.types import PathLike, QvggtError
 
 
-def _nano_matching() -> VGGTConfig:
-    """Nano with more pairs of blocks, where pictures are matched, and less camera head, for larger images."""
-    return dataclasses.replace(
-        VGGTConfig.nano(), image_size=112, depth=9, camera_trunk_depth=1, dpt_layers=(1, 5, 6, 8)
-    )
+def _shallow_nano() -> VGGTConfig:
+    """What nano grew from: fewer pairs of blocks, more camera head, for smaller images."""
+    return dataclasses.replace(VGGTConfig.nano(), image_size=84, depth=6, camera_trunk_depth=2, dpt_layers=(1, 3, 4, 5))
 
 
-PRESETS = {"nano": VGGTConfig.nano, "micro": VGGTConfig.micro, "nano-matching": _nano_matching}
+_GIVE = "give a JSON file, nano-1 to nano-4 or micro"
+
+PRESETS = {"nano": VGGTConfig.nano, "micro": VGGTConfig.micro, "shallow-nano": _shallow_nano}
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class TrainRecipe:
 
 
 def load_recipe(source: PathLike) -> TrainRecipe:
-    """Read a recipe from a JSON file, or one that qvggt carries by its name (``nano``, ``micro``).
+    """Read a recipe from a JSON file, or one that qvggt carries by its name (``nano-1`` to ``nano-4``, ``micro``).
 
     Raises:
         QvggtError: there is no such file, or it is no recipe.
@@ -147,8 +147,10 @@ def load_recipe(source: PathLike) -> TrainRecipe:
         path = carried / f"{source}.json"
         if not path.exists():
             nearest = did_you_mean(source, (each.stem for each in carried.glob("*.json")))
-            raise QvggtError(f"the training recipe is missing: give a JSON file, nano or micro, not {source}{nearest}")
-    what, remedy = "the training recipe", "give a JSON file, or nano or micro"
+            raise QvggtError(
+                f"the training recipe is missing: give a JSON file, nano-1 to nano-4 or micro, not {source}{nearest}"
+            )
+    what, remedy = "the training recipe", "give a JSON file, or nano-1 to nano-4 or micro"
     values = read_json(path, remedy, what)
     with reading(path, remedy, what):
         return parse_recipe(values)
