@@ -16,6 +16,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,9 @@ FAMILIES = {
 FINDERS: Mapping[str, Callable[..., SensitivityReport]] = {
     "measured": measure_sensitivity,
     "gradient": estimate_sensitivity,
+    "auto": partial(estimate_sensitivity, measure_doubtful=True),
 }
+"""Ways to find sensitivities; ``auto`` measures the parts that gradients cannot judge."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def main() -> None:
 
 
 def compare(model: VGGT, name: str, chosen: argparse.Namespace) -> None:
-    """Print how the two kinds of sensitivities of a model differ, and what follows."""
+    """Print how the kinds of sensitivities of a model differ, and what follows."""
     task = make_task(model, USUAL.scenes(chosen.calib_scenes), "teacher")
     reports = {}
     for way in FINDERS:
@@ -142,11 +145,11 @@ def compare(model: VGGT, name: str, chosen: argparse.Namespace) -> None:
         reports[way] = report_of(way, model, task, name, folder=chosen.folder)
         seconds, peak = time.process_time() - began, size_text(peak_memory_bytes())
         print(f"{name}, {way}: {seconds:.0f} s of one core, peak {peak}", flush=True)
-    print(f"\n| {name} | rank correlation of all parts | of linear layers |\n|---|--:|--:|")
+    others = [way for way in FINDERS if way != "measured"]
+    print(f"\n| {name}, with what is measured | {' | '.join(others)} |\n|---|{'--:|' * len(others)}")
     for bits in WIDTHS:
-        one, other = reports.values()
-        every, linear = (correlation(one, other, bits, conv=conv) for conv in (True, False))
-        print(f"| {bits} bits | {every:.3f} | {linear:.3f} |")
+        cells = [f"{correlation(reports['measured'], reports[way], bits, conv=True):.3f}" for way in others]
+        print(f"| {bits} bits | {' | '.join(cells)} |")
     judged = make_task(model, list(batched(list(load_rooms("test", SIZE_HW, chosen.scenes)))), "teacher")
     exact = run(model, judged, {})
     best = judge(exact, exact, judged)

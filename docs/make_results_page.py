@@ -36,7 +36,7 @@ FIDELITY = {
 BASELINES = ("rtn", "awq", "gptq", "smoothquant", "quarot")
 LADDER = ("awq", "qvggt-filter-compensate-task", "qvggt-compensate-task", "qvggt-compensate", "qvggt")
 OURS = ("qvggt+-reorder", "qvggt+-select", "qvggt+-tune", "qvggt+-compensate", "qvggt+")
-SCENES = 128
+SCENES = 64
 """Rooms that every table is measured on."""
 
 

@@ -41,7 +41,7 @@ def report(task, tmp_path_factory):
 
 
 def test_ranks_are_compared_at_one_width(report):
-    assert set(FINDERS) == {"measured", "gradient"}
+    assert set(FINDERS) == {"measured", "gradient", "auto"}
     assert correlation(report, report, 3, conv=True) == pytest.approx(1)
     turned = replace(report, rows=tuple(replace(row, total=-row.total) for row in report.rows))
     assert correlation(report, turned, 3, conv=False) == pytest.approx(-1)

@@ -9,9 +9,9 @@ from torch import nn
 
 from quantizing import SMALL, context_of, scenes, shorten, small_model, with_options
 from qvggt.api.quantize import quantize
-from qvggt.calibration.gradient_sensitivity import FINDERS
+from qvggt.calibration import gradient_sensitivity
+from qvggt.calibration.gradient_sensitivity import find_sensitivity
 from qvggt.calibration.run import QuantizationResult
-from qvggt.calibration.sensitivity import measure_sensitivity
 from qvggt.calibration.task import make_task
 from qvggt.methods import qvggt as module
 from qvggt.methods.base import MethodContext
@@ -79,7 +79,7 @@ def test_choose_schemes__uses_a_given_report(tmp_path, monkeypatch):
     expected = Qvggt(with_options()).choose_schemes(context)
     (report,) = context.sensitivities.values()
     (tmp_path / "report.json").write_text(json.dumps(report.to_json()))
-    monkeypatch.setitem(FINDERS, "measurement", None)
+    monkeypatch.setattr(module, "find_sensitivity", None)
     found = Qvggt(with_options(sensitivities=tmp_path / "report.json")).choose_schemes(context)
     assert found.schemes == expected.schemes
     assert found.sensitivities == expected.sensitivities
@@ -88,11 +88,11 @@ def test_choose_schemes__uses_a_given_report(tmp_path, monkeypatch):
 def test_choose_schemes__shared_sensitivities_are_measured_once(monkeypatch):
     measured = []
 
-    def measure(*args, **options):
+    def find(*args, **options):
         measured.append(options["rounder"] is not None)
-        return measure_sensitivity(*args, **options)
+        return find_sensitivity(*args, **options)
 
-    monkeypatch.setitem(FINDERS, "measurement", measure)
+    monkeypatch.setattr(module, "find_sensitivity", find)
     context = context_for(small_model())
     choices = [Qvggt(with_options(without=without)).choose_schemes(context) for without in ((), ("filter", "task"))]
     assert choices[0] == choices[1]
@@ -107,7 +107,7 @@ def test_choose_schemes__shared_sensitivities_are_measured_once(monkeypatch):
 
 
 def test_choose_schemes__by_gradient_nothing_is_measured(monkeypatch):
-    monkeypatch.setitem(FINDERS, "measurement", None)
+    monkeypatch.setattr(gradient_sensitivity, "measure_sensitivity", None)
     context = context_for(small_model())
     choice = Qvggt(with_options(select_by="gradient")).choose_schemes(context)
     assert choice.notes["additivity"] == "squares"
@@ -117,6 +117,7 @@ def test_choose_schemes__by_gradient_nothing_is_measured(monkeypatch):
 
 def test_options__say_how_schemes_were_selected_if_not_as_usual():
     assert "select_by" not in with_options().to_json()
+    assert with_options(select_by="measurement").to_json()["select_by"] == "measurement"
     assert with_options(select_by="gradient").to_json()["select_by"] == "gradient"
 
 

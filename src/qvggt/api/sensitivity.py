@@ -8,7 +8,7 @@ from typing import Any
 from qvggt.api.reconstruct import load
 from qvggt.calibration.attention_sensitivity import AttentionReport, AttentionRow, measure_attention
 from qvggt.calibration.data import check_truth, load_calibration
-from qvggt.calibration.gradient_sensitivity import FINDERS
+from qvggt.calibration.gradient_sensitivity import find_sensitivity
 from qvggt.calibration.sensitivity import SensitivityReport, SensitivityRow
 from qvggt.calibration.task import Task, make_task
 from qvggt.checkpoint.open import check_float
@@ -62,7 +62,10 @@ def sensitivity(
         report_to(f"{row.item.name} at {row.scheme.bits} bits", share)
 
     rounder = second_order_rounder(TOKEN_CLASSES) if options.rounding == "second-order" else None
-    report = FINDERS[options.by](network, task, options.schemes, options.granularity, on_row=on_row, rounder=rounder)
+    report = find_sensitivity(
+        network, task, options.schemes, options.by, options.supervision,
+        granularity=options.granularity, on_row=on_row, rounder=rounder,
+    )  # fmt: skip
     about = {"model": _name(model), "rounding": options.rounding, "by": options.by}
     about |= _about(task, options.supervision)
     return replace(report, about=about | {"calibration": provenance})

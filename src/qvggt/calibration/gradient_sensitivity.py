@@ -10,7 +10,8 @@ With three scenes or more, each scene is probed by one head.
 
 Errors may cancel in other ways, as where two hidden units answer alike and what leaves them differs in sign: both are
 rounded alike, and the model says the same. ⟨g, ΔW⟩² shows it, but a single one is a very noisy estimate of its mean.
-Its ratio to the estimate is averaged over all probes and schemes of a layer, and taken where it is clearly below 1.
+Its ratio to the estimate is averaged over all probes and schemes of a layer, and taken where it is clearly below 1;
+parts with such a layer may be measured instead.
 
 Heads are measured: they run alone, which takes little time, and the camera head, which runs four times over, is far
 from linear in its weights.
@@ -21,8 +22,9 @@ on its inputs. Gradients exist for one unit and scene at a time, their sums of s
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -42,6 +44,7 @@ from qvggt.calibration.sensitivity import (
     losses_of_unit,
     measure_sensitivity,
     sensitivity_row,
+    tail_of,
     unit_inputs,
 )
 from qvggt.calibration.size import storage_of
@@ -51,7 +54,7 @@ from qvggt.calibration.units import HEADS, ForwardState, Unit
 from qvggt.model import VGGT
 from qvggt.model.camera_head import POSE_DIM
 from qvggt.nn.fake import fake_quantize
-from qvggt.options import Granularity, SensitivityBy
+from qvggt.options import Granularity, SensitivityBy, Supervision
 from qvggt.quant.scheme import LayerScheme, Scheme
 from qvggt.types import BlockId, LayerId, QvggtError
 
@@ -75,6 +78,8 @@ def estimate_sensitivity(
     memory_bytes: int = 4 << 30,
     rounder: Rounder | None = None,
     seed: int = 0,
+    *,
+    measure_doubtful: bool = False,
 ) -> SensitivityReport:
     """Estimate the loss of the whole model with exactly one item quantized, for all items and schemes.
 
@@ -87,6 +92,7 @@ def estimate_sensitivity(
         memory_bytes: memory budget for activations; the rest is kept in temporary files.
         rounder: quantizes linear layers; they are rounded to nearest if None, as convolutions always are.
         seed: random seed of the probes.
+        measure_doubtful: whether items with a layer whose errors cancel are measured, as ``measure_sensitivity`` does.
 
     Raises:
         ValueError: no scheme is given.
@@ -102,35 +108,68 @@ def estimate_sensitivity(
     rows: dict[BlockId, list[SensitivityRow]] = {}
     while inputs:
         unit, states = inputs.pop()
+        items, tail = items_of(unit, granularity), replace(single, units=tail_of(single, len(inputs)))
         if unit.kind in HEADS:
             _taken_back(model, unit, states, pulls, changes={})
-            alone = replace(single, units=(unit,))
-            losses = losses_of_unit(model, alone, states, schemes, granularity=granularity, rounder=rounder)
+            estimates, measured = {}, items
         else:
-            errors = _errors_of_block(model, unit, states, schemes, pulls=pulls, rounder=rounder)
-            losses = (
-                (item, scheme, _loss([errors[layer, scheme] for layer in item.layers], baseline))
-                for item in items_of(unit, granularity)
-                for scheme in schemes
-            )
+            rounded = {} if rounder is None else {each: rounder(model, unit, states, each) for each in schemes}
+            estimates, cancelled = _errors_of_block(model, unit, states, schemes, pulls=pulls, rounded=rounded)
+            measured = [each for each in items if measure_doubtful and not cancelled.isdisjoint(each.layers)]
+        found = losses_of_unit(model, tail, states, schemes, items=measured, rounder=rounder)
+        losses = {(item, scheme): loss for item, scheme, loss in found}
         rows[unit.id] = []
-        for item, scheme, loss in losses:
-            rows[unit.id].append(sensitivity_row(item, scheme, loss, baseline, storage=storage))
+        for key in itertools.product(items, schemes):
+            loss = losses.get(key) or _loss([estimates[layer, key[1]] for layer in key[0].layers], baseline)
+            rows[unit.id].append(sensitivity_row(*key, loss, baseline, storage=storage))
             on_row(rows[unit.id][-1], len(rows) / len(task.units))
     ordered = [row for unit in task.units for row in rows[unit.id]]
     return SensitivityReport(granularity, baseline, tuple(ordered))
 
 
-FINDERS: Mapping[SensitivityBy, Callable[..., SensitivityReport]] = {
-    "measurement": measure_sensitivity,
-    "gradient": estimate_sensitivity,
-}
-"""Ways to find sensitivities, with the same arguments up to ``rounder``."""
+def find_sensitivity(
+    model: VGGT,
+    task: Task,
+    schemes: Sequence[LayerScheme],
+    by: SensitivityBy,
+    supervision: Supervision,
+    granularity: Granularity = "part",
+    on_row: OnRow = lambda row, share: None,
+    memory_bytes: int = 4 << 30,
+    rounder: Rounder | None = None,
+) -> SensitivityReport:
+    """Find the loss of the whole model with exactly one item quantized, for all items and schemes.
+
+    Args:
+        model: the float model; its weights are restored afterwards.
+        task: the objective, with its scenes.
+        schemes: schemes to try.
+        by: see ``SensitivityOptions.by``.
+        supervision: of the task.
+        granularity: of the items.
+        on_row: called with each row as soon as it is found.
+        memory_bytes: memory budget for activations; the rest is kept in temporary files.
+        rounder: quantizes linear layers; they are rounded to nearest if None, as convolutions always are.
+
+    Raises:
+        ValueError: no scheme is given.
+        QvggtError: weights are not finite, or gradients are asked for and cannot tell of these schemes.
+    """
+    given = {"on_row": on_row, "memory_bytes": memory_bytes, "rounder": rounder}
+    if by == "auto":
+        by = "measurement" if supervision == "truth" or not all(map(_keeps_inputs, schemes)) else "auto"
+    if by == "measurement":
+        return measure_sensitivity(model, task, schemes, granularity, **given)
+    return estimate_sensitivity(model, task, schemes, granularity, **given, measure_doubtful=by == "auto")
+
+
+def _keeps_inputs(scheme: LayerScheme) -> bool:
+    return not isinstance(scheme, Scheme) or scheme.weights_only
 
 
 def _check_weights_only(schemes: Sequence[LayerScheme]) -> None:
     """Raise QvggtError if gradients cannot tell what a scheme loses."""
-    if any(isinstance(scheme, Scheme) and not scheme.weights_only for scheme in schemes):
+    if not all(map(_keeps_inputs, schemes)):
         raise QvggtError(
             "gradients tell nothing of rounded or rotated inputs: measure the sensitivities of such schemes instead "
             "(--by measurement)"
@@ -186,27 +225,30 @@ def _errors_of_block(
     states: Sequence[ForwardState],
     schemes: Sequence[LayerScheme],
     pulls: list[dict[str, Pull]],
-    rounder: Rounder | None,
-) -> Mapping[tuple[LayerId, LayerScheme], SquaredErrors]:
-    """Return the squared errors of outputs by every layer of a block under every scheme, and take the probes back."""
+    rounded: Mapping[LayerScheme, Mapping[LayerId, Tensor]],
+) -> tuple[Mapping[tuple[LayerId, LayerScheme], SquaredErrors], frozenset[LayerId]]:
+    """Take the probes back over a block; return the squared errors of outputs by its layers, and where they cancel."""
     layers, grams = (*unit.linear, *unit.conv), {}
-    if rounder is not None and unit.linear:
+    if any(rounded.values()):
         grams = {layer: pooled(found).gram for layer, found in observe(model, unit, states).items()}
-    rounded = [{} if rounder is None else rounder(model, unit, states, scheme) for scheme in schemes]
-    changes = {layer: [_change(model, layer, *pair) for pair in zip(schemes, rounded, strict=True)] for layer in layers}
+    given = [rounded.get(scheme, {}) for scheme in schemes]
+    changes = {layer: [_change(model, layer, *pair) for pair in zip(schemes, given, strict=True)] for layer in layers}
     probed = _taken_back(model, unit, states, pulls, changes)
-    errors: dict[tuple[LayerId, LayerScheme], dict[str, float]] = {}
+    errors: dict[tuple[LayerId, LayerScheme], SquaredErrors] = {}
+    cancelled = set()
     for layer in layers:
-        used = [grams.get(layer) if layer in each else None for each in rounded]
+        used = [grams.get(layer) if layer in each else None for each in given]
         found = {
             head: (each[layer], _errors(each[layer], changes[layer], used))
             for head, each in probed.items()
             if layer in each
         }
         left = _cancelled(found)
+        if left < 1:
+            cancelled.add(layer)
         for index, scheme in enumerate(schemes):
             errors[layer, scheme] = {head: left * values[index] for head, (_, values) in found.items()}
-    return errors
+    return errors, frozenset(cancelled)
 
 
 def _change(model: VGGT, layer: LayerId, scheme: LayerScheme, rounded: Mapping[LayerId, Tensor]) -> Tensor:

@@ -233,7 +233,8 @@ def measure_sensitivity(
     done, rows = 0.0, []
     for index, (_, states) in enumerate(unit_inputs(model, task, ActivationCache(memory_bytes))):
         tail = replace(task, units=tail_of(task, index))
-        losses = losses_of_unit(model, tail, states, schemes, granularity=granularity, rounder=rounder)
+        items = items_of(tail.units[0], granularity)
+        losses = losses_of_unit(model, tail, states, schemes, items=items, rounder=rounder)
         for item, scheme, loss in losses:
             done += len(tail.units) / (len(schemes) * sum(work))
             rows.append(sensitivity_row(item, scheme, loss, baseline, storage=storage))
@@ -253,13 +254,13 @@ def losses_of_unit(
     tail: Task,
     states: Sequence[ForwardState],
     schemes: Sequence[LayerScheme],
-    granularity: Granularity,
+    items: Sequence[Item],
     rounder: Rounder | None,
 ) -> Iterator[tuple[Item, LayerScheme, TaskLoss]]:
-    """Yield the loss of the model with each item of a task's first unit quantized, given the states before the unit."""
+    """Yield the loss of the model with each of some items of a task's first unit quantized, from the states before."""
     unit = tail.units[0]
     rounded = {} if rounder is None else {scheme: rounder(model, unit, states, scheme) for scheme in schemes}
-    for item in items_of(unit, granularity):
+    for item in items:
         for scheme in schemes:
             own = {layer: weight for layer, weight in rounded.get(scheme, {}).items() if layer in item.layers}
             nearest: dict[str, LayerScheme] = {layer: scheme for layer in item.layers if layer not in own}

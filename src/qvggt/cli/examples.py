@@ -58,7 +58,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "sensitivity": (
         "qvggt sensitivity facebook/VGGT-1B -o fragile.json --plot fragile.png",
-        "qvggt sensitivity facebook/VGGT-1B -o fragile.json --by gradient --calib photos/",
+        "qvggt sensitivity facebook/VGGT-1B -o fragile.json --calib photos/",
         "qvggt sensitivity nano -o plan.json --attention --products 0.5",
     ),
     "bench": (

@@ -31,11 +31,11 @@ AverageBits = Annotated[
 MaxBytes = Annotated[int | None, number("budget for the whole checkpoint, instead of --average-bits", "(optional)")]
 Sensitivities = Annotated[
     Path | None,
-    option("FILE.json", "report of qvggt sensitivity on this model, for qvggt and qvggt+", "(default: measure it)"),
+    option("FILE.json", "report of qvggt sensitivity on this model, for qvggt and qvggt+", "(default: make it)"),
 ]
 SelectBy = Annotated[
     SensitivityBy,
-    tyro.conf.arg(help="how qvggt and qvggt+ find sensitivities: part after part, or all from gradients"),
+    tyro.conf.arg(help="how qvggt and qvggt+ find sensitivities: part after part, from gradients, or from both"),
 ]
 Layers = Annotated[
     tuple[str, ...],

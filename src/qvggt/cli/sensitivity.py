@@ -40,7 +40,7 @@ Items = Annotated[
 Rounded = Annotated[Rounding, tyro.conf.arg(help="round to nearest, or by second order as gptq and qvggt+ do")]
 By = Annotated[
     SensitivityBy,
-    tyro.conf.arg(help="measure part after part, or estimate all from gradients in the time of a few measurements"),
+    tyro.conf.arg(help="measure part after part, estimate all from gradients, or estimate and measure in doubt"),
 ]
 
 
@@ -89,9 +89,10 @@ def sensitivity(
 ) -> None:
     """Measure how much each part of a model loses when it is quantized.
 
-    One part at a time is quantized to few bits, the rest stays float, and the loss of the whole model is measured:
-    of cameras, depth, points, and of points against depth and cameras. With --by gradient, one forward and one backward
-    pass estimate all of that. `qvggt quantize --sensitivities` uses the report to distribute a budget of bits.
+    One part at a time is quantized to few bits, the rest stays float, and the loss of the whole model is found: of
+    cameras, depth, points, and of points against depth and cameras. One forward and one backward pass estimate all of
+    it; where gradients cannot judge, it is measured. `qvggt quantize --sensitivities` uses the report to distribute a
+    budget of bits.
 
     With --attention, each global block attends to less instead, and the report has a plan that --global-attention and
     `qvggt quantize --attention-plan` take; the options of quantization do not count.

@@ -15,7 +15,7 @@ from typing import ClassVar
 from torch import nn
 
 from qvggt.calibration.fingerprint import fingerprint
-from qvggt.calibration.gradient_sensitivity import FINDERS
+from qvggt.calibration.gradient_sensitivity import find_sensitivity
 from qvggt.calibration.run import QuantizationResult, UnitContext, apply
 from qvggt.calibration.sensitivity import Rounder, SensitivityReport, read_sensitivity
 from qvggt.calibration.size import storage_of
@@ -101,11 +101,12 @@ class Qvggt(Method):
         by = self.options.select_by
         key = fingerprint(tensors, schemes, self.options.supervision, rounding, by)
         if key not in context.sensitivities:
-            context.sensitivities[key] = FINDERS[by](
+            context.sensitivities[key] = find_sensitivity(
                 context.model,
                 task,
                 schemes,
-                "part",
+                by,
+                self.options.supervision,
                 on_row=lambda row, share: context.on_progress("sensitivity", share),
                 memory_bytes=self.options.memory_bytes,
                 rounder=self.rounder,

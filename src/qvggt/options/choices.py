@@ -47,7 +47,7 @@ Granularity = Literal["unit", "part", "layer"]
 Rounding = Literal["nearest", "second-order"]
 """How sensitivity rounds linear layers: to nearest, or by second order as gptq and qvggt+ do."""
 
-SensitivityBy = Literal["measurement", "gradient"]
+SensitivityBy = Literal["auto", "gradient", "measurement"]
 """How sensitivities are found: measured by running the model with one part quantized after the other, or estimated from
 gradients, by one forward and one backward pass."""
 

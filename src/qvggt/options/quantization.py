@@ -110,7 +110,7 @@ class QuantizeOptions:
     average_bits: float | None = None
     max_bytes: int | None = None
     sensitivities: PathLike | None = None
-    select_by: SensitivityBy = "measurement"
+    select_by: SensitivityBy = "auto"
     without: tuple[str, ...] = ()
     attention_plan: GlobalAttention | None = None
     memory_bytes: int = 4 << 30
@@ -144,7 +144,7 @@ class QuantizeOptions:
         apart = ("calibration", "memory_bytes", "attention_plan")
         values = {name: value for name, value in asdict(self).items() if name not in apart}
         if self.select_by == QuantizeOptions.select_by:
-            del values["select_by"]  # recipes and cached results of earlier versions have no such option
+            del values["select_by"]
         measured = None if self.sensitivities is None else str(self.sensitivities)
         plan = {} if self.attention_plan is None else {"attention_plan": attention_json(self.attention_plan)}
         return {**values, "sensitivities": measured, **plan, **self.layers_json()}
@@ -227,7 +227,8 @@ class SensitivityOptions:
         rounding: of linear layers: to nearest, or by second order, as gptq and qvggt+ do. What a layer loses with one
             predicts little of what it loses with the other.
         by: ``measurement`` runs the model once for every item and scheme; ``gradient`` estimates all of them from one
-            forward and one backward pass, against the float model's predictions only.
+            forward and one backward pass, against the float model's predictions only; ``auto`` does so, but measures
+            what gradients cannot judge: items whose rounding errors cancel, or all of them against ground truth.
         supervision: against the float model's predictions (``teacher``), or against ground truth (``truth``).
 
     Raises:
@@ -238,7 +239,7 @@ class SensitivityOptions:
     granularity: Granularity = "part"
     rounding: Rounding = "nearest"
     supervision: Supervision = "teacher"
-    by: SensitivityBy = "measurement"
+    by: SensitivityBy = "auto"
 
     def __post_init__(self) -> None:
         check_fields(self)
