@@ -75,7 +75,6 @@ def quantize_calibrated(
         context = replace(_context(model, method, data), sensitivities=known, on_progress=on_progress)
         before = context.held_out.total(model)
         method.prepare(model)
-        context = replace(context, teacher=_twin(model) if method.needs_teacher else None)
         choice = _choice(method, context, store)
         recipe = build_recipe(context.shapes, choice.schemes, options.float_type)
         result = quantize_units(
@@ -114,7 +113,8 @@ def _scenes(model: VGGT, options: QuantizeOptions) -> CalibrationData:
 
 def _context(model: VGGT, method: Method, data: CalibrationData) -> MethodContext:
     task, held_out = (make_task(model, scenes, method.options.supervision) for scenes in (data.batches, data.held_out))
-    return MethodContext(model, None, quantizable_layers(model), task, held_out=held_out)
+    teacher = _twin(model) if method.needs_teacher else None
+    return MethodContext(model, teacher, quantizable_layers(model), task, held_out=held_out)
 
 
 def _choice(method: Method, context: MethodContext, store: UnitStore | None) -> SchemeChoice:

@@ -1,4 +1,7 @@
-"""End-to-end gradient tuning of a quantized model against the float model: scales, float parameters, and codes."""
+"""End-to-end gradient tuning of a quantized model against the float model: scales and float parameters.
+
+Codes are not tuned: a straight-through estimator made them worse on held-out scenes than second-order rounding.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,6 @@ from qvggt.model import VGGT
 from qvggt.quant.affine import Grid, QuantizedTensor
 from qvggt.types import LayerId, OnProgress, QvggtError
 
-_INSIDE = 0.49
-"""Largest distance of a number from the code that it begins with, in steps: it does not yet round to another."""
-
 
 @dataclass(frozen=True)
 class TuneOptions:
@@ -31,7 +31,6 @@ class TuneOptions:
         scenes_per_step: scenes per step, drawn at random.
         dense_frames: frames per scene on which the dense heads are compared.
         scale_lr: learning rate of the logarithms of the scales.
-        code_lr: learning rate of the numbers that are rounded to codes, in steps of the grid; 0 keeps the codes.
         float_lr: learning rate of norms, biases, LayerScale and tokens, relative to each tensor's mean magnitude.
         pose_weight: weight of the error of the pose encoding relative to those of depth and points.
         seed: random seed of the draws.
@@ -42,7 +41,6 @@ class TuneOptions:
     dense_frames: int = 2
     scale_lr: float = 2e-3
     float_lr: float = 2e-3
-    code_lr: float = 0.0
     pose_weight: float = 10.0
     seed: int = 0
 
@@ -90,7 +88,7 @@ def tune(
         QvggtError: the loss is not finite.
     """
     options = options or TuneOptions()
-    student = _Student(model, teacher, weights, options)
+    student = _Student(model, weights, options)
     generator = torch.Generator().manual_seed(options.seed)
     scenes = [(batch, row) for batch in batches for row in range(batch.scenes)]
     optimizer = torch.optim.Adam(student.groups(), betas=(0.9, 0.95))
@@ -123,42 +121,25 @@ def tune(
 
 
 class _Scaled:
-    """A layer's weight as the product of codes and a trainable scale per group.
+    """A layer's weight as the product of its fixed codes and a trainable scale per group."""
 
-    Given the float weight, codes are trained too: they are those nearest to trainable numbers, which begin as near to
-    the float weight as the given codes allow.
-    """
-
-    def __init__(self, weight: QuantizedTensor, shape: torch.Size, exact: Tensor | None) -> None:
+    def __init__(self, weight: QuantizedTensor, shape: torch.Size) -> None:
         self.given, self.shape = weight, shape
         self.base = weight.grid.scale.float()
-        self.codes = weight.codes.float().unflatten(1, (self.base.shape[1], -1))  # [out, groups, k]
+        levels = weight.codes.float().unflatten(1, (self.base.shape[1], -1))  # [out, groups, k]
         zero = weight.grid.zero_point
-        self.zero = torch.zeros_like(self.base[..., None]) if zero is None else zero.float()[..., None]
+        self.levels = levels if zero is None else levels - zero.float()[..., None]
         self.log_scale = torch.zeros_like(self.base).requires_grad_()
-        self.wanted: Tensor | None = None
-        if exact is not None:
-            wanted = exact.float().view_as(self.codes) / self.base[..., None] + self.zero
-            self.wanted = wanted.clamp(self.codes - _INSIDE, self.codes + _INSIDE).requires_grad_()
 
     def value(self) -> Tensor:
-        """Return the weight [out, in]; gradients pass through the rounding of codes as if there were none."""
-        codes = self.codes
-        if self.wanted is not None:
-            inside = self.wanted.clamp(*self.given.scheme.code_range)
-            codes = inside + (inside.detach().round() - inside.detach())
-        return ((codes - self.zero) * (self.base * self.log_scale.exp())[..., None]).view(self.shape)
+        return (self.levels * (self.base * self.log_scale.exp())[..., None]).view(self.shape)
 
     @torch.no_grad()
     def quantized(self) -> QuantizedTensor:
-        """Return codes and scales as they are stored."""
         given = self.given
         scale = (self.base * self.log_scale.exp()).to(given.grid.scale.dtype)
         scale = torch.where(scale > 0, scale, given.grid.scale)
-        codes = given.codes
-        if self.wanted is not None:
-            codes = self.wanted.clamp(*given.scheme.code_range).round().view_as(codes).to(codes.dtype)
-        return QuantizedTensor(codes, Grid(scale, given.grid.zero_point), given.scheme)
+        return QuantizedTensor(given.codes, Grid(scale, given.grid.zero_point), given.scheme)
 
 
 class _Outputs(nn.Module):
@@ -175,19 +156,18 @@ class _Outputs(nn.Module):
 class _Student:
     """The quantized model with trainable scales and float parameters."""
 
-    def __init__(
-        self, model: VGGT, teacher: VGGT, weights: Mapping[LayerId, QuantizedTensor], options: TuneOptions
-    ) -> None:
+    def __init__(self, model: VGGT, weights: Mapping[LayerId, QuantizedTensor], options: TuneOptions) -> None:
         self.function, self.options = _Outputs(model), options
         self.fixed = {
             layer: weight
             for layer, weight in weights.items()
             if weight.scheme.rotation or weight.scheme.activation_bits
         }
-        self.scaled: dict[LayerId, _Scaled] = {}
-        for layer in (each for each in weights if each not in self.fixed):
-            exact = teacher.get_parameter(f"{layer}.weight").detach()
-            self.scaled[layer] = _Scaled(weights[layer], exact.shape, exact if options.code_lr else None)
+        self.scaled = {
+            layer: _Scaled(weight, model.get_parameter(f"{layer}.weight").shape)
+            for layer, weight in weights.items()
+            if layer not in self.fixed
+        }
         quantized = {f"{layer}.weight" for layer in weights}
         self.parameters = {
             name: parameter.detach().clone().requires_grad_()
@@ -199,9 +179,6 @@ class _Student:
         options, groups = self.options, []
         if options.scale_lr:
             groups.append({"params": [layer.log_scale for layer in self.scaled.values()], "lr": options.scale_lr})
-        wanted = [layer.wanted for layer in self.scaled.values() if layer.wanted is not None]
-        if wanted:
-            groups.append({"params": wanted, "lr": options.code_lr})
         if options.float_lr:
             for parameter in self.parameters.values():
                 size = max(float(parameter.detach().abs().mean()), 1e-3)

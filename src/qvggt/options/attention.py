@@ -21,7 +21,7 @@ GlobalAttention = PathLike | AttentionPlan
 _DEFAULT_SHARE = 0.5
 
 _EXACT, _FRAME = BlockAttention(), BlockAttention("frame")
-_SAMPLED, _SPARSE, _COARSE = (BlockAttention("sampled", side) for side in (2, 3, 6))
+_SAMPLED, _POOLED = BlockAttention("sampled", 2), BlockAttention("pooled", 2)
 
 ATTENTION_PRESETS: Mapping[str, AttentionPlan] = {
     "vggt-1b": AttentionPlan(
@@ -31,10 +31,7 @@ ATTENTION_PRESETS: Mapping[str, AttentionPlan] = {
         )
     ),
     "nano": AttentionPlan(
-        (
-            PlanLevel(8, (_EXACT,) * 7 + (_COARSE,) * 2),
-            PlanLevel(30, (_SAMPLED, _EXACT, _SAMPLED, _SAMPLED, _SAMPLED, _EXACT, _SAMPLED, _COARSE, _SPARSE)),
-        )
+        (PlanLevel(30, (_SAMPLED, _EXACT, _SAMPLED, _SAMPLED, _SAMPLED, _EXACT, _SAMPLED, _POOLED, _SAMPLED)),)
     ),
 }
 """Plans by the model that they are made for; docs/attention.md says what each rests on."""
