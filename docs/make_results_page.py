@@ -8,7 +8,6 @@ Without names every table is made. Checkpoints and results are kept, so that a s
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
 from marked import replace_between
@@ -33,41 +32,12 @@ FIDELITY = {
     "fidelity_auc5": "@5",
     "fidelity_auc3": "@3",
 }
-BASELINES = ("rtn", "awq", "gptq", "smoothquant", "quarot")
-LADDER = ("awq", "qvggt-filter-compensate-task", "qvggt-compensate-task", "qvggt-compensate", "qvggt")
-OURS = ("qvggt+-reorder", "qvggt+-select", "qvggt+-tune", "qvggt+-compensate", "qvggt+")
+METHODS = ("rtn", "awq", "gptq", "smoothquant", "quarot", "qvggt", "qvggt+")
+TABLES = {"nano": ("nano", 4), "nano-hard": ("nano-hard", 4), "nano-3": ("nano", 3), "nano-hard-3": ("nano-hard", 3)}
+"""Model and bits of linear layers of each table."""
+
 SCENES = 64
 """Rooms that every table is measured on."""
-
-
-@dataclass(frozen=True)
-class TableOf:
-    """What a table shows: a model quantized by several methods.
-
-    Attributes:
-        model: its name.
-        methods: of quantization.
-        bits: of linear layers.
-        picture: whether one is drawn.
-    """
-
-    model: str
-    methods: tuple[str, ...]
-    bits: int = 4
-    picture: bool = False
-
-
-def tables_of(model: str) -> dict[str, TableOf]:
-    """Return the tables about a model."""
-    return {
-        model: TableOf(model, (*BASELINES, "qvggt", "qvggt+"), picture=True),
-        f"{model}-3": TableOf(model, (*BASELINES, "qvggt", "qvggt+"), bits=3, picture=True),
-        f"ladder-{model}": TableOf(model, LADDER),
-        f"ours-{model}": TableOf(model, OURS),
-    }
-
-
-TABLES = tables_of("nano") | tables_of("nano-hard")
 
 
 def main() -> None:
@@ -80,19 +50,17 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no table {unknown[0]!r}: choose from {', '.join(TABLES)}")
     for name in options.tables or TABLES:
-        table = make_table(name, TABLES[name], options.scenes)
+        table = make_table(name, *TABLES[name], options.scenes)
         PAGE.write_text(replace_between(PAGE.read_text(encoding="utf-8"), name, table), encoding="utf-8")
 
 
-def make_table(name: str, what: TableOf, scenes: int) -> str:
+def make_table(name: str, model: str, bits: int, scenes: int) -> str:
     """Compare, draw the picture, and return the table."""
     titles = [title for title, _ in COLUMNS.values()]
     heads = [titles[0], "lost, paired", *titles[1:], *FIDELITY.values(), "bits, linear", "bytes", "min"]
-    base = qvggt.QuantizeOptions(Scheme(what.bits))
-    options = qvggt.CompareOptions(what.methods, (what.bits,), base=base)
-    report = qvggt.compare(what.model, options, selection=Selection(scenes=scenes))
-    if what.picture:
-        write_comparison_picture(PAGE.parent / "images" / f"compare-{name}.png", report)
+    options = qvggt.CompareOptions(METHODS, (bits,), base=qvggt.QuantizeOptions(Scheme(bits)))
+    report = qvggt.compare(model, options, selection=Selection(scenes=scenes))
+    write_comparison_picture(PAGE.parent / "images" / f"compare-{name}.png", report)
     lines = [f"| method | {' | '.join(heads)} |", "|---|" + "--:|" * len(heads)]
     return "\n".join(lines + [table_row(row) for row in report.rows])
 
