@@ -19,7 +19,7 @@ def test_report_table_and_picture_on_rooms(qvggt, tmp_path):
     assert (values["model"], values["supervision"], values["granularity"]) == ("nano", "truth", "unit")
     assert (values["scenes"], values["images"]) == (1, 2)
     assert values["calibration"]["split"] == "calib"
-    assert len(values["rows"]) == 2 * (1 + 2 + 12 + 3)
+    assert len(values["rows"]) == 2 * (1 + 2 + 18 + 3)
     assert {row["scheme"]["bits"] for row in values["rows"]} == {3, 8}
     worst = max((row for row in values["rows"] if row["scheme"]["bits"] == 3), key=lambda row: row["total_increase"])
     lines = [line for line in done.out.splitlines() if line.strip()]
@@ -98,7 +98,7 @@ def test_attention_report_has_a_plan_that_other_commands_take(qvggt, tmp_path):
     assert json.loads(file.read_text()).items() < json.loads(timed.read_text()).items()
     assert (done.status, done.err) == (0, "")
     values = json.loads(file.read_text())
-    assert (values["model"], values["frames"], values["global_blocks"], len(values["rows"])) == ("nano", 3, 6, 12)
+    assert (values["model"], values["frames"], values["global_blocks"], len(values["rows"])) == ("nano", 3, 9, 18)
     assert 0 < values["products_share"] <= 0.8
     assert values["plan"]["levels"][0]["min_frames"] == 3
     assert f"the plan {values['products_share']:.3f}" in done.out
