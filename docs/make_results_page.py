@@ -33,7 +33,7 @@ FIDELITY = {
     "fidelity_auc3": "@3",
 }
 METHODS = ("rtn", "awq", "gptq", "smoothquant", "quarot", "qvggt", "qvggt+")
-TABLES = {"nano": ("nano", 4), "nano-hard": ("nano-hard", 4), "nano-3": ("nano", 3), "nano-hard-3": ("nano-hard", 3)}
+TABLES = {"nano": ("nano", 4), "nano-hard": ("nano-hard", 4), "nano-3": ("nano", 3)}
 """Model and bits of linear layers of each table."""
 
 SCENES = 64
