@@ -61,7 +61,8 @@ def inputs(tmp_path_factory):
     """Return a folder with all files that commands of the pages read."""
     place, images = tmp_path_factory.mktemp("inputs"), pictures()
     quantize_to("nano", place / "vggt-4bit")
-    shutil.copytree(place / "vggt-4bit", place / "nano-4bit")
+    for name in ("nano-4bit", "nano-3bit"):
+        shutil.copytree(place / "vggt-4bit", place / name)
     write_photos(place / "photos", PHOTOS, images)
     write_photos(place / "captures" / "kitchen", ("a.jpg", "b.jpg"), images[4:])
     write_photos(place / "rooms" / "test-00000" / "images", ("000.jpg", "001.jpg"), images[6:])
