@@ -8,7 +8,8 @@ import pytest
 import torch
 from noise import noise_model, noise_task
 
-from qvggt.calibration.gradient_sensitivity import estimate_sensitivity, expected_huber
+from qvggt.calibration import gradient_sensitivity
+from qvggt.calibration.gradient_sensitivity import estimate_sensitivity, expected_huber, find_sensitivity
 from qvggt.calibration.objective import POSE_HUBER
 from qvggt.calibration.probes import heads_of_scene, output_probes
 from qvggt.calibration.sensitivity import items_of, measure_sensitivity
@@ -219,3 +220,14 @@ def test_what_gradients_cannot_tell_is_refused(model, task):
         estimate_sensitivity(model, task, ())
     with pytest.raises(QvggtError, match=r"--by measurement"):
         estimate_sensitivity(model, task, [replace(SCHEMES[0], activation_bits=8)])
+
+
+def test_auto_measures_what_gradients_cannot_judge(model, task, monkeypatch):
+    monkeypatch.setattr(gradient_sensitivity, "measure_sensitivity", lambda *_, **options: "measured")
+    rounds_inputs = [Scheme(4, 16, activation_bits=8)]
+    assert find_sensitivity(model, task, SCHEMES, "auto", "truth") == "measured"
+    assert find_sensitivity(model, task, rounds_inputs, "auto", "teacher") == "measured"
+    assert find_sensitivity(model, task, SCHEMES, "measurement", "teacher") == "measured"
+    assert find_sensitivity(model, task.first(1), SCHEMES[:1], "auto", "teacher").rows
+    with pytest.raises(QvggtError, match="--by measurement"):
+        find_sensitivity(model, task, rounds_inputs, "gradient", "teacher")

@@ -156,9 +156,8 @@ def find_sensitivity(
         QvggtError: weights are not finite, or gradients are asked for and cannot tell of these schemes.
     """
     given = {"on_row": on_row, "memory_bytes": memory_bytes, "rounder": rounder}
-    if by == "auto":
-        by = "measurement" if supervision == "truth" or not all(map(_keeps_inputs, schemes)) else "auto"
-    if by == "measurement":
+    judged = supervision == "teacher" and all(map(_keeps_inputs, schemes))
+    if by == "measurement" or (by == "auto" and not judged):
         return measure_sensitivity(model, task, schemes, granularity, **given)
     return estimate_sensitivity(model, task, schemes, granularity, **given, measure_doubtful=by == "auto")
 
