@@ -225,9 +225,9 @@ def test_what_gradients_cannot_tell_is_refused(model, task):
 def test_auto_measures_what_gradients_cannot_judge(model, task, monkeypatch):
     monkeypatch.setattr(gradient_sensitivity, "measure_sensitivity", lambda *_, **options: "measured")
     rounds_inputs = [Scheme(4, 16, activation_bits=8)]
-    assert find_sensitivity(model, task, SCHEMES, "auto", "truth") == "measured"
-    assert find_sensitivity(model, task, rounds_inputs, "auto", "teacher") == "measured"
-    assert find_sensitivity(model, task, SCHEMES, "measurement", "teacher") == "measured"
-    assert find_sensitivity(model, task.first(1), SCHEMES[:1], "auto", "teacher").rows
+    assert find_sensitivity(model, task, SCHEMES, "auto", supervision="truth") == "measured"
+    assert find_sensitivity(model, task, rounds_inputs, "auto", supervision="teacher") == "measured"
+    assert find_sensitivity(model, task, SCHEMES, "measurement", supervision="teacher") == "measured"
+    assert find_sensitivity(model, task.first(1), SCHEMES[:1], "auto", supervision="teacher").rows
     with pytest.raises(QvggtError, match="--by measurement"):
-        find_sensitivity(model, task, rounds_inputs, "gradient", "teacher")
+        find_sensitivity(model, task, rounds_inputs, "gradient", supervision="teacher")

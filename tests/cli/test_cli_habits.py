@@ -103,7 +103,7 @@ def test_quiet_and_verbose_exclude_each_other(qvggt):
         (["evaluate", MODEL, "--split", "tset"], "did you mean test?"),
         (["evaluate", MODEL, "--protocol", "pose-standart"], "did you mean pose-standard?"),
         (["reconstruct", MODEL, "x", "-o", "y", "--global-attention", "exakt"], "did you mean exact?"),
-        (["train", "nanno", "-o", "y"], "did you mean nano?"),
+        (["train", "nano-44", "-o", "y"], "did you mean nano-4?"),
     ],
 )
 def test_unknown_names_are_answered_with_the_nearest(qvggt, arguments, nearest, photos, monkeypatch):

@@ -63,7 +63,7 @@ def sensitivity(
 
     rounder = second_order_rounder(TOKEN_CLASSES) if options.rounding == "second-order" else None
     report = find_sensitivity(
-        network, task, options.schemes, options.by, options.supervision,
+        network, task, options.schemes, options.by, supervision=options.supervision,
         granularity=options.granularity, on_row=on_row, rounder=rounder,
     )  # fmt: skip
     about = {"model": _name(model), "rounding": options.rounding, "by": options.by}

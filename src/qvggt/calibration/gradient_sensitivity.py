@@ -181,7 +181,7 @@ def _taken_back(
     """Take the probes of every scene, in place, back over a unit; return what they say about its layers, by head."""
     total: dict[str, dict[LayerId, Probed]] = {}
     for scene, state in enumerate(states):
-        pulls[scene], probed = pull_back(model, unit, state, pulls[scene], changes)
+        pulls[scene], probed = pull_back(model, unit, state, pulls[scene], changes=changes)
         for head, layers in probed.items():
             sums = total.setdefault(head, {})
             for layer, found in layers.items():
@@ -232,7 +232,7 @@ def _errors_of_block(
         grams = {layer: pooled(found).gram for layer, found in observe(model, unit, states).items()}
     given = [rounded.get(scheme, {}) for scheme in schemes]
     changes = {layer: [_change(model, layer, *pair) for pair in zip(schemes, given, strict=True)] for layer in layers}
-    probed = _taken_back(model, unit, states, pulls, changes)
+    probed = _taken_back(model, unit, states, pulls, changes=changes)
     errors: dict[tuple[LayerId, LayerScheme], SquaredErrors] = {}
     cancelled = set()
     for layer in layers:

@@ -99,16 +99,16 @@ def pull_back(
         The gradients with respect to the state before it, and what they say about a block's weights, by head.
     """
     if unit.kind not in HEADS:
-        return _pull_back(model, unit, state, pulls, changes)
+        return _pull_back(model, unit, state, pulls, changes=changes)
     head = unit.kind
     if head not in pulls:
         return {**pulls}, {}
     if head == "camera":
-        return {**pulls, **_pull_back(model, unit, state, {head: pulls[head]}, {})[0]}, {}
+        return {**pulls, **_pull_back(model, unit, state, {head: pulls[head]}, changes={})[0]}, {}
     frames: list[Pull] = []
     for index in range(state.images.shape[1]):
         pull = {name: tensor[:, index : index + 1] for name, tensor in pulls[head].items()}
-        frames.append(_pull_back(model, unit, _frame(state, index), {head: pull}, {})[0][head])
+        frames.append(_pull_back(model, unit, _frame(state, index), {head: pull}, changes={})[0][head])
     joined = {name: torch.cat([frame[name] for frame in frames], 1) for name in frames[0]}
     return {**pulls, head: joined}, {}
 

@@ -10,6 +10,9 @@ from qvggt.cli import arguments as given
 from qvggt.options import METHOD
 from qvggt.quant.scheme import Scheme
 
+_PAGE_POINTS = 70_000
+"""Of each model in the page, which stays below 2 MB: small enough for mail."""
+
 
 def demo(
     output: given.Output = Path("out/demo"),
@@ -23,7 +26,7 @@ def demo(
     from qvggt.eval.fidelity import fidelity
     from qvggt.eval.metrics.pose import auc, pose_errors
     from qvggt.export import write_all
-    from qvggt.export.page import PAGE_POINTS, write_page
+    from qvggt.export.page import write_page
     from qvggt.export.result import ResultInfo, judged, save_result
     from qvggt.inference.process_memory import size_text
     from qvggt.options import ExportOptions, QuantizeOptions
@@ -64,7 +67,7 @@ def demo(
     for name in predictions:
         say(f"pictures: {output / name / 'overview.png'}, 3D: {output / name / 'scene.glb'}")
     page = output / "compare.html"
-    write_page(page, predictions, ExportOptions(max_points=PAGE_POINTS, title=f"nano, float and {bits} bits"))
+    write_page(page, predictions, ExportOptions(max_points=_PAGE_POINTS, title=f"nano, float and {bits} bits"))
     say(f"done in {time.perf_counter() - started:.0f} s; open this page to compare both in 3D:")
     say(str(page))
     seconds = time.perf_counter() - started

@@ -106,7 +106,7 @@ class Qvggt(Method):
                 task,
                 schemes,
                 by,
-                self.options.supervision,
+                supervision=self.options.supervision,
                 on_row=lambda row, share: context.on_progress("sensitivity", share),
                 memory_bytes=self.options.memory_bytes,
                 rounder=self.rounder,
