@@ -14,10 +14,11 @@ import torch
 import qvggt
 from qvggt.data.rooms.family import room_scene
 from qvggt.eval.stats import paired_difference
+from qvggt.model import VGGTConfig
 from qvggt.options import RunOptions, Selection
 
 FRAMES = (2, 4, 8, 30, 100)
-TURNS, SIZE_HW, SEED = 5, (112, 112), 9_200_000
+TURNS, SIZE_HW, SEED = 5, (VGGTConfig.nano().image_size,) * 2, 9_200_000
 
 
 def seconds(plans: Sequence[str], frames: int) -> dict[str, float]:

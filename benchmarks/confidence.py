@@ -22,11 +22,11 @@ import torch
 import qvggt
 from qvggt.data.rooms.family import load_rooms
 from qvggt.eval.metrics.depth import fit_depth
-from qvggt.model import VGGT
+from qvggt.model import VGGT, VGGTConfig
 from ranks import rank_correlation
 
 SPLITS = ("test", "test-landmarks0", "wide", "real-like")
-SIZE_HW = (112, 112)
+SIZE_HW = (VGGTConfig.nano().image_size,) * 2
 """Of nano's images."""
 
 DROPPED = (0, 10, 25, 50, 75)

@@ -37,13 +37,13 @@ from qvggt.eval.metrics.pose import auc
 from qvggt.inference.process_memory import peak_memory_bytes, size_text
 from qvggt.methods.allocate import Budget, allocate
 from qvggt.methods.qvggt import SPARE_BITS
-from qvggt.model import VGGT
+from qvggt.model import VGGT, VGGTConfig
 from qvggt.nn.fake import fake_quantize, fake_quantized
 from qvggt.quant.scheme import LayerScheme, Scheme
 from qvggt.types import LayerId
 from ranks import rank_correlation
 
-SIZE_HW = (112, 112)
+SIZE_HW = (VGGTConfig.nano().image_size,) * 2
 """Of nano's images."""
 
 WIDTHS = (2, 3, 4, 5, 8)

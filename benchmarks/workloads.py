@@ -74,7 +74,7 @@ class Workload:
 WORKLOADS: Mapping[str, Workload] = {
     "block": Workload("block", "vggt-1b", 518),
     "head": Workload("head", "vggt-1b", 518),
-    "nano": Workload("model", "nano", 112),
+    "nano": Workload("model", "nano", VGGTConfig.nano().image_size),
 }
 SMALL: Mapping[str, Workload] = {
     "block": Workload("block", "micro", 56),

@@ -36,6 +36,7 @@ from qvggt.calibration.objective import POSE_HUBER, TaskLoss, mean_loss, task_lo
 from qvggt.calibration.probes import Changes, Probed, ProbedLayers, Pull, heads_of_scene, output_probes, pull_back
 from qvggt.calibration.sensitivity import (
     OnRow,
+    RoundedUnit,
     Rounder,
     SensitivityReport,
     SensitivityRow,
@@ -43,6 +44,7 @@ from qvggt.calibration.sensitivity import (
     items_of,
     losses_of_unit,
     measure_sensitivity,
+    rounded_unit,
     sensitivity_row,
     tail_of,
     unit_inputs,
@@ -109,19 +111,21 @@ def estimate_sensitivity(
     while inputs:
         unit, states = inputs.pop()
         items, tail = items_of(unit, granularity), replace(single, units=tail_of(single, len(inputs)))
+        rounded = rounded_unit(model, unit, states, schemes, rounder=rounder)
         if unit.kind in HEADS:
             _taken_back(model, unit, states, pulls, changes={})
             estimates, measured = {}, items
         else:
-            rounded = {} if rounder is None else {each: rounder(model, unit, states, each) for each in schemes}
             estimates, cancelled = _errors_of_block(model, unit, states, schemes, pulls=pulls, rounded=rounded)
             measured = [each for each in items if measure_doubtful and not cancelled.isdisjoint(each.layers)]
-        found = losses_of_unit(model, tail, states, schemes, items=measured, rounder=rounder)
-        losses = {(item, scheme): loss for item, scheme, loss in found}
+        found = losses_of_unit(model, tail, states, schemes, items=measured, rounded=rounded)
         rows[unit.id] = []
-        for key in itertools.product(items, schemes):
-            loss = losses.get(key) or _loss([estimates[layer, key[1]] for layer in key[0].layers], baseline)
-            rows[unit.id].append(sensitivity_row(*key, loss, baseline, storage=storage))
+        for item, scheme in itertools.product(items, schemes):
+            if item in measured:
+                *_, loss = next(found)
+            else:
+                loss = _loss([estimates[layer, scheme] for layer in item.layers], baseline)
+            rows[unit.id].append(sensitivity_row(item, scheme, loss, baseline, storage=storage))
             on_row(rows[unit.id][-1], len(rows) / len(task.units))
     ordered = [row for unit in task.units for row in rows[unit.id]]
     return SensitivityReport(granularity, baseline, tuple(ordered))
@@ -224,7 +228,7 @@ def _errors_of_block(
     states: Sequence[ForwardState],
     schemes: Sequence[LayerScheme],
     pulls: list[dict[str, Pull]],
-    rounded: Mapping[LayerScheme, Mapping[LayerId, Tensor]],
+    rounded: RoundedUnit,
 ) -> tuple[Mapping[tuple[LayerId, LayerScheme], SquaredErrors], frozenset[LayerId]]:
     """Take the probes back over a block; return the squared errors of outputs by its layers, and where they cancel."""
     layers, grams = (*unit.linear, *unit.conv), {}

@@ -77,6 +77,9 @@ OnRow = Callable[[SensitivityRow, float], None]
 Rounder = Callable[[VGGT, Unit, Sequence[ForwardState], LayerScheme], Mapping[LayerId, Tensor]]
 """Returns the quantized weights [out, in] of a unit's linear layers under a scheme, given the unit's inputs."""
 
+RoundedUnit = Mapping[LayerScheme, Mapping[LayerId, Tensor]]
+"""What a ``Rounder`` returns for a unit, by scheme."""
+
 
 @dataclass(frozen=True)
 class SensitivityReport:
@@ -234,8 +237,8 @@ def measure_sensitivity(
     for index, (_, states) in enumerate(unit_inputs(model, task, ActivationCache(memory_bytes))):
         tail = replace(task, units=tail_of(task, index))
         items = items_of(tail.units[0], granularity)
-        losses = losses_of_unit(model, tail, states, schemes, items=items, rounder=rounder)
-        for item, scheme, loss in losses:
+        rounded = rounded_unit(model, tail.units[0], states, schemes, rounder=rounder)
+        for item, scheme, loss in losses_of_unit(model, tail, states, schemes, items=items, rounded=rounded):
             done += len(tail.units) / (len(schemes) * sum(work))
             rows.append(sensitivity_row(item, scheme, loss, baseline, storage=storage))
             on_row(rows[-1], min(done, 1.0))
@@ -249,17 +252,22 @@ def distinct(schemes: Sequence[LayerScheme]) -> tuple[LayerScheme, ...]:
     return tuple(dict.fromkeys(schemes))
 
 
+def rounded_unit(
+    model: VGGT, unit: Unit, states: Sequence[ForwardState], schemes: Sequence[LayerScheme], rounder: Rounder | None
+) -> RoundedUnit:
+    """Return a unit's weights as a rounder quantizes them by every scheme; none if they are rounded to nearest."""
+    return {} if rounder is None else {scheme: rounder(model, unit, states, scheme) for scheme in schemes}
+
+
 def losses_of_unit(
     model: VGGT,
     tail: Task,
     states: Sequence[ForwardState],
     schemes: Sequence[LayerScheme],
     items: Sequence[Item],
-    rounder: Rounder | None,
+    rounded: RoundedUnit,
 ) -> Iterator[tuple[Item, LayerScheme, TaskLoss]]:
     """Yield the loss of the model with each of some items of a task's first unit quantized, from the states before."""
-    unit = tail.units[0]
-    rounded = {} if rounder is None else {scheme: rounder(model, unit, states, scheme) for scheme in schemes}
     for item in items:
         for scheme in schemes:
             own = {layer: weight for layer, weight in rounded.get(scheme, {}).items() if layer in item.layers}

@@ -48,8 +48,8 @@ Rounding = Literal["nearest", "second-order"]
 """How sensitivity rounds linear layers: to nearest, or by second order as gptq and qvggt+ do."""
 
 SensitivityBy = Literal["auto", "gradient", "measurement"]
-"""How sensitivities are found: measured by running the model with one part quantized after the other, or estimated from
-gradients, by one forward and one backward pass."""
+"""How sensitivities are found: measured by running the model with one part quantized after the other, estimated from
+gradients by one forward and one backward pass, or estimated where gradients can judge and measured elsewhere."""
 
 Engine = Literal["local", "ray"]
 """Where an evaluation runs: in this process, or on a Ray cluster."""

@@ -147,10 +147,8 @@ def load_recipe(source: PathLike) -> TrainRecipe:
         path = carried / f"{source}.json"
         if not path.exists():
             nearest = did_you_mean(source, (each.stem for each in carried.glob("*.json")))
-            raise QvggtError(
-                f"the training recipe is missing: give a JSON file, nano-1 to nano-4 or micro, not {source}{nearest}"
-            )
-    what, remedy = "the training recipe", "give a JSON file, or nano-1 to nano-4 or micro"
+            raise QvggtError(f"the training recipe is missing: {_GIVE}, not {source}{nearest}")
+    what, remedy = "the training recipe", _GIVE
     values = read_json(path, remedy, what)
     with reading(path, remedy, what):
         return parse_recipe(values)
