@@ -174,7 +174,7 @@ EXPECTED = {
 OUTPUTS = {"output", "json", "html", "turntable", "plot", "profile", "overwrite", "resume", "revision"}
 """Options that say where results go and which file is read; the rest of what has no counterpart is listed below."""
 OF_THE_COMMAND = {
-    "train": {"start_from", "minutes", "threads", "render_apart"},
+    "train": {"start_from", "minutes", "threads"},
     "inspect": {"verify", "layers"},
     "app": {"password_file", "threads"},
     "doctor": {"quick"},

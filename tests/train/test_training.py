@@ -25,7 +25,7 @@ TINY = TrainRecipe("micro", (Phase(2, 28, 6, (2, 3)), Phase(4, 56, 4, (2,), aspe
 
 
 def test_carried_recipes_can_be_read_and_written():
-    for name in ("nano-1", "nano-2", "nano-3", "nano-4", "micro"):
+    for name in ("nano-1", "nano-2", "nano-3", "nano-4", "nano-5", "micro"):
         recipe = load_recipe(name)
         assert parse_recipe(json.loads(json.dumps(recipe_json(recipe)))) == recipe
 

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from qvggt.cli import arguments as given
-from qvggt.cli.arguments import Flag, flag, option
+from qvggt.cli.arguments import option
 from qvggt.options import RunOptions
 
 
 def train(
-    recipe: Annotated[str, given.Positional, given.argument("RECIPE", "nano-1 to nano-4, micro, or a JSON file")],
+    recipe: Annotated[str, given.Positional, given.argument("RECIPE", "nano-1 to nano-5, micro, or a JSON file")],
     output: given.Output,
     start_from: Annotated[Path | None, option("FILE", "initial weights")] = None,
     minutes: Annotated[float | None, option("NUMBER", "stop after this long, with a checkpoint")] = None,
     threads: given.TorchThreads = None,
     device: given.Device = RunOptions.device,
-    render_apart: Annotated[bool, Flag, flag("render in a separate process")] = False,
     json: given.Json = None,
 ) -> None:
     """Train a small VGGT on procedural rooms.
@@ -45,7 +44,7 @@ def train(
 
     plan = load_recipe(recipe)
     weights = open_weights(start_from).complete() if start_from is not None else None
-    path = run(plan, output, device, weights, minutes=minutes, on_progress=show, render_apart=render_apart)
+    path = run(plan, output, device, weights, minutes=minutes, on_progress=show)
     if last["step"] < plan.steps:
         say(f"stopped after {last['step']} of {plan.steps} steps: run again with the same folder to go on")
     curve = ", no learning curve yet: too few steps"

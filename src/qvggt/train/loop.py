@@ -18,11 +18,10 @@ from qvggt.checkpoint.tensors import TensorFileWriter
 from qvggt.files import check_space, lock_folder, make_folder, new_file
 from qvggt.files.read import read_json_lines, reading
 from qvggt.model import VGGT
-from qvggt.train.feed import Renderer, rendered_apart, rendered_here
 from qvggt.train.grow import begin_from
 from qvggt.train.optim import Optimizer, initialize
 from qvggt.train.recipe import TrainRecipe, recipe_json
-from qvggt.train.step import step_loss
+from qvggt.train.shards import AddGradients, all_shards
 from qvggt.train.validate import validate
 from qvggt.types import QvggtError
 from qvggt.weights.open import FloatWeights
@@ -30,7 +29,6 @@ from qvggt.weights.verify import verify_file
 
 log = logging.getLogger(__name__)
 
-LOSSES = ("total", "pose", "direction", "depth", "points", "placement", "matching", "sketch")
 LOG = "log.jsonl"
 REPORT_STEPS = 50
 """Steps between two lines of the log."""
@@ -59,9 +57,10 @@ def train(
     start_from: FloatWeights | None = None,
     minutes: float | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-    render_apart: bool = False,
 ) -> Path:
     """Train by a recipe, in a folder that keeps checkpoint, log and result.
+
+    On a CPU with at least as many threads as a step has shards, each shard has a process of its own.
 
     Args:
         recipe: what to do.
@@ -71,7 +70,6 @@ def train(
         start_from: weights to begin with in place of random ones; the warm-up rebuilds the optimizers' state.
         minutes: stop after this long, with a checkpoint: after one step at least, or none if it is 0.
         on_progress: called every few steps, and at the end.
-        render_apart: render on the CPU in a process of its own, steps ahead; the weights are the same to the bit.
 
     Returns:
         The path of the weights.
@@ -91,12 +89,11 @@ def train(
     run.resume()
     check_space(folder, run.checkpoint_bytes)
     deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
-    rooms = rendered_apart(recipe, run.step) if render_apart and device == "cpu" else rendered_here(recipe, device)
-    with lock_folder(folder), rooms as renderer:
+    with lock_folder(folder), all_shards(recipe, optimizer.learner, device) as add_gradients:
         least = run.step + (minutes != 0)
         try:
             while run.step < recipe.steps and (run.step < least or time.monotonic() < deadline):
-                run.advance(renderer)
+                run.advance(add_gradients)
                 if run.step % REPORT_STEPS == 0:
                     on_progress(run.report())
         finally:
@@ -122,20 +119,18 @@ class Run:
         """About how large a checkpoint is: weights, their average, and the optimizers' one or two values for each."""
         return 4 * sum(tensor.nbytes for tensor in self.optimizer.model.state_dict().values())
 
-    def advance(self, renderer: Renderer) -> None:
+    def advance(self, add_gradients: AddGradients) -> None:
         """Take one step; save and validate when it is time."""
-        rooms, rng = renderer(self.step)
-        loss = step_loss(self.optimizer.learner, rooms, rng, self.recipe, step=self.step)
-        loss.total.backward()
+        figures = add_gradients(self.step)
         norm = self.optimizer.step(self.step)
         self.skipped = 0 if norm < float("inf") else self.skipped + 1
         if self.skipped > 20:
             raise QvggtError("training diverged: 20 steps without a finite gradient; lower the learning rates")
-        for name in LOSSES:
-            self.sums[name] = self.sums.get(name, 0.0) + float(getattr(loss, name).detach())
+        for name, value in figures.losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
         self.count += 1
         self.step += 1
-        self.images += loss.images
+        self.images += figures.images
         if self.step % self.recipe.validate_steps == 0 or self.step == self.recipe.steps:
             self.validate()
         if time.monotonic() - self.saved > 60 * self.recipe.checkpoint_minutes:

@@ -166,3 +166,11 @@ class Learner:
 
     model: VGGT
     sketch: Sketch | None
+
+    def modules(self) -> list[nn.Module]:
+        """Return the model and the sketch, if there is one."""
+        return [self.model] if self.sketch is None else [self.model, self.sketch]
+
+    def trained(self) -> list[nn.Parameter]:
+        """Return the parameters that learn."""
+        return [each for module in self.modules() for each in module.parameters() if each.requires_grad]

@@ -20,7 +20,7 @@ def _shallow_nano() -> VGGTConfig:
     return dataclasses.replace(VGGTConfig.nano(), image_size=84, depth=6, camera_trunk_depth=2, dpt_layers=(1, 3, 4, 5))
 
 
-_GIVE = "give a JSON file, nano-1 to nano-4 or micro"
+_GIVE = "give a JSON file, nano-1 to nano-5 or micro"
 
 PRESETS = {"nano": VGGTConfig.nano, "micro": VGGTConfig.micro, "shallow-nano": _shallow_nano}
 
@@ -87,6 +87,8 @@ class TrainRecipe:
         checkpoint_minutes: time between checkpoints.
         validate_steps: steps between validations.
         validate_landmarks: ``landmarks`` of the rooms of a validation, one after another.
+        shards: parts of a step, each with rooms of its own and as many images as its phase says; the step's gradient is
+            the mean of theirs, which processes can compute side by side.
     """
 
     model: str
@@ -110,6 +112,7 @@ class TrainRecipe:
     checkpoint_minutes: float = 10.0
     validate_steps: int = 500
     validate_landmarks: tuple[float, ...] = (1.0,)
+    shards: int = 1
     notes: str = field(default="", compare=False)
 
     @property
@@ -137,7 +140,7 @@ class TrainRecipe:
 
 
 def load_recipe(source: PathLike) -> TrainRecipe:
-    """Read a recipe from a JSON file, or one that qvggt carries by its name (``nano-1`` to ``nano-4``, ``micro``).
+    """Read a recipe from a JSON file, or one that qvggt carries by its name (``nano-1`` to ``nano-5``, ``micro``).
 
     Raises:
         QvggtError: there is no such file, or it is no recipe.

@@ -17,6 +17,7 @@ from qvggt.train.losses import dense_loss, direction_loss, placement_loss, pose_
 from qvggt.train.matching import Learner, center_index, find_matches, matching_loss, training_attention
 from qvggt.train.recipe import Phase, TrainRecipe
 
+LOSSES = ("total", "pose", "direction", "depth", "points", "placement", "matching", "sketch")
 SCENES_A_STEP = 1024
 """Seeds set aside for a step; more than any step renders."""
 
@@ -39,15 +40,38 @@ class StepLoss:
     sketch: Tensor
 
 
-def render_step(recipe: TrainRecipe, step: int, device: str) -> tuple[RoomBatch, np.random.Generator]:
-    """Render the rooms of a step; the recipe's seed and the step alone decide what they are."""
+@dataclass(frozen=True)
+class StepFigures:
+    """What the log tells of a step: means of the parts of its loss, by name, and the number of images."""
+
+    losses: dict[str, float]
+    images: int
+
+    @classmethod
+    def of_loss(cls, loss: StepLoss) -> StepFigures:
+        """Return the figures of one shard's loss."""
+        return cls({name: float(getattr(loss, name).detach()) for name in LOSSES}, loss.images)
+
+    @classmethod
+    def of_shards(cls, shards: Sequence[StepFigures]) -> StepFigures:
+        """Return the figures of a step from those of its shards."""
+        losses = {name: sum(shard.losses[name] for shard in shards) / len(shards) for name in LOSSES}
+        return cls(losses, sum(shard.images for shard in shards))
+
+
+def render_step(recipe: TrainRecipe, step: int, device: str, shard: int = 0) -> tuple[RoomBatch, np.random.Generator]:
+    """Render the rooms of a step's shard; the recipe's seed, the step and the shard alone decide what they are."""
     phase = recipe.phase_at(step)
     rng = np.random.Generator(np.random.Philox(key=[recipe.seed, step]))
     frames = int(rng.choice(phase.frames))
     family = draw_family(phase, rng)
     first = SPLITS["train"].first_seed + (recipe.seed * 10**7 + step) * SCENES_A_STEP
+    first += shard * (SCENES_A_STEP // recipe.shards)
     aspect = float(rng.choice(phase.aspects))
     width = int(rng.choice(phase.widths_px)) if phase.widths_px else phase.image_px
+    if shard:  # images as those of the first shard, so that both take as long; rooms of its own
+        rng = np.random.Generator(np.random.Philox(key=[recipe.seed + (shard << 32), step]))
+        family = draw_family(phase, rng)
     size = phase.height_px(aspect, recipe.config().patch_size, width), width
     scenes = max(1, round(phase.images_per_step * (phase.image_px / width) ** 2) // frames)
     count = min(scenes, phase.families)
