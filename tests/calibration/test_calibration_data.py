@@ -209,3 +209,25 @@ def test_load_calibration__warns_of_images_that_say_nothing(tmp_path, caplog, va
     load_calibration(CalibrationOptions(str(tmp_path), scenes=2, frames=2), 28, 14)
     assert word in caplog.text
     assert bool(caplog.text) == bool(word)
+
+
+def test_further_scenes_leave_the_others_as_they_are(rooms):
+    more = load_calibration(CalibrationOptions(scenes=5, frames=3), PIXELS, PATCH, further=4)
+    assert all(torch.equal(a, b) for a, b in zip(images_of(more), images_of(rooms), strict=True))
+    assert sum(batch.scenes for batch in more.further) == 4
+    assert more.provenance["scenes"][:5] == rooms.provenance["scenes"]
+    assert len(set(more.provenance["scenes"])) == 9
+    assert (more.provenance["further"], more.provenance["held_out"], more.provenance["images"]) == (4, 1, 27)
+    assert "further" not in rooms.provenance
+    assert more.content_hash() != rooms.content_hash()
+
+
+def test_of_many_photographs_the_calibrations_are_from_all_over_them(tmp_path):
+    for index in range(14):
+        Image.new("RGB", (PIXELS, PIXELS), (index * 18, 0, 0)).save(tmp_path / f"{index:02}.png")
+    data = load_calibration(CalibrationOptions(str(tmp_path), scenes=3, frames=2), PIXELS, PATCH, further=9)
+    reds = [round(float(scene[0, 0].mean()) * 255) // 18 for scene in images_of(data)]
+    assert reds == [0, 6, 12]
+    further = [scene for batch in data.further for scene in batch.images]
+    assert [round(float(scene[0, 0].mean()) * 255) // 18 for scene in further] == [2, 4, 8, 10]
+    assert data.provenance["further"] == 4

@@ -66,33 +66,41 @@ class CalibrationData:
     Attributes:
         batches: scenes for statistics and searches.
         held_out: scenes that decide whether a stage is kept.
+        further: scenes for tuning only.
         provenance: the scenes' names and origin as a recipe records them (``data.splits`` reads it).
     """
 
     batches: tuple[SceneBatch, ...]
     held_out: tuple[SceneBatch, ...]
     provenance: Mapping[str, Any]
+    further: tuple[SceneBatch, ...] = ()
 
     @property
     def has_truth(self) -> bool:
-        """Whether every scene has ground truth."""
+        """Whether every scene of the objective has ground truth."""
         return all(batch.truth is not None for batch in (*self.batches, *self.held_out))
 
     def to(self, device: torch.device) -> CalibrationData:
         """Return the scenes on a device."""
-        batches, held_out = (tuple(batch.to(device) for batch in part) for part in (self.batches, self.held_out))
-        return replace(self, batches=batches, held_out=held_out)
+        parts = (self.batches, self.held_out, self.further)
+        batches, held_out, further = (tuple(batch.to(device) for batch in part) for part in parts)
+        return replace(self, batches=batches, held_out=held_out, further=further)
 
     def content_hash(self) -> str:
         """Return a hash of all images, which must be on the CPU."""
         digest = hashlib.sha256()
-        for batch in (*self.batches, *self.held_out):
+        for batch in (*self.batches, *self.held_out, *self.further):
             digest.update(repr(tuple(batch.images.shape)).encode() + batch.images.contiguous().numpy().tobytes())
         return f"sha256:{digest.hexdigest()}"
 
 
 def load_calibration(
-    options: CalibrationOptions, image_px: int, patch: int, held_out: float = 0.25, longer: bool = False
+    options: CalibrationOptions,
+    image_px: int,
+    patch: int,
+    held_out: float = 0.25,
+    longer: bool = False,
+    further: int = 0,
 ) -> CalibrationData:
     """Read calibration scenes.
 
@@ -102,18 +110,22 @@ def load_calibration(
         patch: the model's patch size.
         held_out: share of held-out scenes, at least one scene.
         longer: whether rooms may have more frames than those of their split, on longer camera paths.
+        further: most scenes to read beside these, if the source has more.
 
     Raises:
         QvggtError: the source cannot be read, or has too few scenes.
     """
     if options.source in DATASETS:
-        scenes, provenance = _dataset_scenes(options, image_px, patch, longer)
+        scenes, provenance = _dataset_scenes(options, image_px, patch, longer=longer, further=further)
     else:
-        scenes, provenance = _photo_scenes(options, image_px, patch)
+        scenes, provenance = _photo_scenes(options, image_px, patch, further=further)
     _warn_of_empty_images(scenes, options.source)
-    last = max(1, round(held_out * len(scenes)))
-    provenance |= {"images": sum(len(scene.images) for scene in scenes), "seed": options.seed, "held_out": last}
-    return CalibrationData(tuple(batched(scenes[:-last])), tuple(batched(scenes[-last:])), provenance)
+    provenance |= {"images": sum(len(scene.images) for scene in scenes), "seed": options.seed}
+    scenes, more = scenes[: options.scenes], scenes[options.scenes :]
+    provenance |= {"held_out": max(1, round(held_out * len(scenes)))} | ({"further": len(more)} if more else {})
+    last = len(scenes) - provenance["held_out"]
+    batches, others, more = (tuple(batched(part)) for part in (scenes[:last], scenes[last:], more))
+    return CalibrationData(batches, others, provenance, further=more)
 
 
 def _warn_of_empty_images(scenes: Sequence[Scene], source: str) -> None:
@@ -147,8 +159,9 @@ def batched(scenes: Sequence[Scene]) -> Iterator[SceneBatch]:
 
 
 def _dataset_scenes(
-    options: CalibrationOptions, image_px: int, patch: int, longer: bool
+    options: CalibrationOptions, image_px: int, patch: int, longer: bool, further: int
 ) -> tuple[list[Scene], dict[str, Any]]:
+    """Return the scenes, those of the objective first, and where they are from."""
     splits = DATASETS[options.source].splits
     usual = next((name for name in ("calib", "train") if name in splits), None)
     frames = options.frames if longer else None
@@ -159,15 +172,21 @@ def _dataset_scenes(
         lengths = sorted((len(record.frames) for record in listed), reverse=True)
         found = f"{len(drawn)} of its {len(listed)} scenes has as many"
         raise _too_few_images(options, found, most=lengths[1] if len(lengths) > 1 else 0)
-    records = choose_sequences([record for record in listed if record.name in drawn], options.scenes, options.seed)
+    known = [record for record in listed if record.name in drawn]
+    records = choose_sequences(known, options.scenes, options.seed)
+    larger = choose_sequences(known, options.scenes + further, options.seed)
+    records += [record for record in larger if record not in records]
     form = ImageOptions(image_px, patch)
     scenes = [reader.load(record, drawn[record.name], form) for record in records]
     names = [scene.name for scene in scenes]
     return scenes, {"dataset": reader.name, "split": reader.split, "scenes": names}
 
 
-def _photo_scenes(options: CalibrationOptions, image_px: int, patch: int) -> tuple[list[Scene], dict[str, Any]]:
-    wanted = options.scenes * options.frames
+def _photo_scenes(
+    options: CalibrationOptions, image_px: int, patch: int, further: int
+) -> tuple[list[Scene], dict[str, Any]]:
+    """Return the scenes, those of the objective first, and where they are from."""
+    wanted = (options.scenes + further) * options.frames
     pictures = load_images(options.source, ImageOptions(image_px, patch, frames=wanted))
     count = len(pictures.images)
     whole = count // options.frames
@@ -177,6 +196,8 @@ def _photo_scenes(options: CalibrationOptions, image_px: int, patch: int) -> tup
         Scene(f"{options.source}#{index}", pictures.images[index * options.frames : (index + 1) * options.frames])
         for index in range(whole)
     ]
+    first = np.linspace(0, whole - 1, min(options.scenes, whole)).round().astype(int).tolist()  # from all over them
+    scenes = [scenes[index] for index in [*first, *(index for index in range(whole) if index not in first)]]
     return scenes, {"photographs": str(options.source), "names": list(pictures.names[: whole * options.frames])}
 
 

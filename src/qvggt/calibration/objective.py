@@ -13,6 +13,7 @@ A tuned model is kept only if it lowers the first on scenes that the second has 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -151,6 +152,21 @@ def tuning_loss(outputs: Mapping[str, Tensor], teacher: Mapping[str, Tensor], po
     depth = _depth_error(outputs["depth"][..., 0], teacher["depth"][..., 0], depth_weight) / scale
     points = _point_error(outputs["world_points"], teacher["world_points"], point_weight) / scale
     return pose_weight * (outputs["poses"] - teacher["poses"]).abs().mean() + depth + points
+
+
+def error_of_huber(loss: float) -> float:
+    """Return the pose error whose Huber loss, as in ``TaskLoss.camera``, is this; zero for a negative loss."""
+    loss = max(0.0, loss)
+    return math.sqrt(2 * POSE_HUBER * loss) if loss <= POSE_HUBER / 2 else loss + POSE_HUBER / 2
+
+
+def huber_of_error(error: float) -> float:
+    """Return the Huber loss, as in ``TaskLoss.camera``, of a pose error of at least zero.
+
+    >>> [round(error_of_huber(huber_of_error(error)), 9) for error in (0.0, 2e-4, 1e-3, 0.5)]
+    [0.0, 0.0002, 0.001, 0.5]
+    """
+    return error**2 / (2 * POSE_HUBER) if error <= POSE_HUBER else error - POSE_HUBER / 2
 
 
 def mean_loss(parts: Sequence[Mapping[str, Tensor]], weights: Sequence[int]) -> TaskLoss:

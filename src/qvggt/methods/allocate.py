@@ -1,9 +1,7 @@
 """Mixed-precision allocation: the scheme of every layer that minimizes the predicted loss under a size budget.
 
-Only the loss of single items is measured; the loss of a whole allocation is predicted from them. Against the float
-model's own predictions the loss is the magnitude of an error, errors of different items are nearly orthogonal, and
-their squares add up. Against ground truth the float model already has an error, which a small perturbation increases
-or decreases equally often, and the increases themselves add up.
+Only the loss of single items is measured; the loss of a whole allocation is predicted from them, as
+``qvggt.methods.additivity`` says.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -24,11 +22,9 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from qvggt.calibration.objective import TaskLoss
 from qvggt.calibration.sensitivity import Item, SensitivityReport
 from qvggt.calibration.size import Storage
+from qvggt.methods.additivity import NO_LOSS, Additivity, additivity_of, increase_of, slopes_of, terms_of
 from qvggt.quant.scheme import FloatScheme, LayerScheme
 from qvggt.types import LayerId, QvggtError
-
-Additivity = Literal["squares", "sum"]
-"""What adds up over items: the squares of their loss increases, or the increases themselves."""
 
 _COST_SCALE = 1e4
 """The largest loss after scaling, so that the solver's absolute tolerances (1e-6) are negligible."""
@@ -36,8 +32,8 @@ _COST_SCALE = 1e4
 _OUTPUT = threading.Lock()
 """Held while standard output leads nowhere."""
 
-_NEGLIGIBLE_LOSS = 1e-4
-"""Loss of depth and points, in units of the scene's size, that only reflects the order of floating-point sums."""
+_ROUNDS = 8
+"""Most knapsacks that are solved one after another, each with the errors of the one before."""
 
 
 @dataclass(frozen=True)
@@ -91,14 +87,6 @@ class Allocation:
         }
 
 
-def additivity_of(baseline: TaskLoss) -> Additivity:
-    """Return how increases over the float model's loss add up: as squares if the target is its own prediction.
-
-    Its loss on that target is zero up to rounding, which depends on how many scenes run in a batch.
-    """
-    return "squares" if max(baseline.depth, baseline.point) <= _NEGLIGIBLE_LOSS else "sum"
-
-
 def allocate(
     report: SensitivityReport,
     storage: Storage,
@@ -132,13 +120,9 @@ def allocate(
     fixed |= dict.fromkeys(barred, FloatScheme(storage.float_type))
     free = [_without(item, fixed) for item in report.items if not all(layer in fixed for layer in item.layers)]
     choices = [_choices(report, storage, item, by_bits) for item in free]
-    additivity = additivity_of(report.baseline)
-    power = 2 if additivity == "squares" else 1
-    costs = [[choice.cost for choice in row] for row in choices]
-    losses = [[choice.loss**power for choice in row] for row in choices]
     counted = barred if by_bits else [*fixed]  # average bits do not count convolutions
     spent = sum(_layer_cost(storage, layer, fixed[layer], by_bits) for layer in counted)
-    chosen = knapsack(costs, losses, _limit(storage, budget) - spent)
+    chosen = _least_loss(choices, report.baseline, _limit(storage, budget) - spent)
     if chosen is None:
         raise QvggtError(_too_small(storage, budget, sum(row[0].cost for row in choices) + spent))
     schemes = dict(fixed)
@@ -151,7 +135,7 @@ def allocate(
         average_bits=storage.average_bits(schemes),
         checkpoint_bytes=storage.checkpoint_bytes(schemes),
         predicted_increase=increase,
-        additivity=additivity,
+        additivity=additivity_of(report.baseline),
     )
 
 
@@ -165,18 +149,34 @@ def predicted_increase(
     Returns:
         None if the report has no measurement for an item's scheme, or an item's layers have different schemes.
     """
-    squares = additivity_of(report.baseline) == "squares"
-    total = 0.0
+    total = terms_of(NO_LOSS, report.baseline)
     for item in report.items:
         used = {schemes[layer] for layer in item.layers}
         if all(isinstance(scheme, FloatScheme) for scheme in used):
             continue
-        known = _smoothed_losses(report, storage, item)
+        known = _smoothed_terms(report, storage, item)
         if len(used) > 1 or not used <= set(known):
             return None
-        loss = known[used.pop()]
-        total += loss**2 if squares else loss
-    return math.sqrt(total) if squares else total
+        total = total + known[used.pop()]
+    return increase_of(total, report.baseline)
+
+
+def _least_loss(choices: Sequence[Sequence[_Choice]], baseline: TaskLoss, limit: int) -> list[int] | None:
+    """Return the index of each item's choice, or None if nothing is within the limit.
+
+    The loss is concave in the terms that add up: with every term counting as near the last solution, the next one is
+    never worse.
+    """
+    costs = [[choice.cost for choice in row] for row in choices]
+    total: np.ndarray = np.sum([np.mean([choice.terms for choice in row], axis=0) for row in choices], axis=0)
+    chosen = None
+    for _ in range(_ROUNDS):
+        slopes, before = slopes_of(total, baseline), chosen
+        chosen = knapsack(costs, [[float(slopes @ choice.terms) for choice in row] for row in choices], limit)
+        if chosen is None or chosen == before:
+            break
+        total = np.sum([row[index].terms for row, index in zip(choices, chosen, strict=True)], axis=0)
+    return chosen
 
 
 def knapsack(costs: Sequence[Sequence[int]], losses: Sequence[Sequence[float]], limit: int) -> list[int] | None:
@@ -244,33 +244,34 @@ def _solver_output_dropped() -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Choice:
     scheme: LayerScheme
     cost: int
-    loss: float
+    terms: np.ndarray
 
 
 def _choices(report: SensitivityReport, storage: Storage, item: Item, by_bits: bool) -> list[_Choice]:
     """Return an item's alternatives with finite loss, smallest first; the last is floating point."""
     stay: LayerScheme = FloatScheme(storage.float_type)
-    floating = _Choice(stay, _cost(storage, item, stay, by_bits), 0.0)
+    floating = _Choice(stay, _cost(storage, item, stay, by_bits), terms_of(NO_LOSS, report.baseline))
     measured = [
-        _Choice(scheme, _cost(storage, item, scheme, by_bits), loss)
-        for scheme, loss in _smoothed_losses(report, storage, item).items()
-        if math.isfinite(loss)
+        _Choice(scheme, _cost(storage, item, scheme, by_bits), terms)
+        for scheme, terms in _smoothed_terms(report, storage, item).items()
+        if np.isfinite(terms).all()
     ]
     smaller = [choice for choice in measured if choice.cost < floating.cost]
     return [*sorted(smaller, key=lambda choice: choice.cost), floating]
 
 
-def _smoothed_losses(report: SensitivityReport, storage: Storage, item: Item) -> dict[LayerScheme, float]:
-    """Return an item's increase by scheme, at least zero and at least that of every larger scheme."""
+def _smoothed_terms(report: SensitivityReport, storage: Storage, item: Item) -> dict[LayerScheme, np.ndarray]:
+    """Return what adds up, of an item by scheme: at least zero, and at least that of every larger scheme."""
     rows = [row for row in report.rows if row.item.name == item.name]
     size = {row.scheme: _cost(storage, item, row.scheme, False) for row in rows}
+    terms = {row.scheme: terms_of(row.increase, report.baseline) for row in rows}
     return {
-        row.scheme: max(0.0, row.total, *(other.total for other in rows if size[other.scheme] > size[row.scheme]))
-        for row in rows
+        scheme: np.max([own, *(terms[other] for other in terms if size[other] > size[scheme])], axis=0)
+        for scheme, own in terms.items()
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from qvggt.calibration.data import SceneBatch
 from qvggt.calibration.run import Propagation, QuantizationResult, UnitContext
 from qvggt.calibration.sensitivity import SensitivityReport
 from qvggt.calibration.task import Task
@@ -35,6 +36,7 @@ class MethodContext:
         shapes: shape of every quantizable layer.
         task: the task objective on the calibration scenes.
         held_out: the task objective on held-out scenes.
+        further: scenes beside these, if the method asks for them.
         sensitivities: sensitivities measured so far, possibly shared with other quantizations.
         on_progress: called with the stage under way and the share of it done.
     """
@@ -44,6 +46,7 @@ class MethodContext:
     shapes: Mapping[LayerId, LayerShape]
     task: Task
     held_out: Task
+    further: tuple[SceneBatch, ...] = ()
     sensitivities: SensitivityCache = field(default_factory=dict)
     on_progress: OnProgress = lambda stage, share: None
 
@@ -120,6 +123,11 @@ class Method:
     def needs_teacher(self) -> bool:
         """Whether a copy of the float model is kept, which takes the memory of its weights again."""
         return False
+
+    @property
+    def further_scenes(self) -> int:
+        """Most scenes that are read beside those of the calibration, for tuning."""
+        return 0
 
     def prepare(self, model: VGGT) -> None:
         """Replace a float model's weights by equivalent ones; by default none.

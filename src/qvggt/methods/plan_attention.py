@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qvggt.calibration.attention_sensitivity import AttentionReport
-from qvggt.methods.allocate import Additivity, additivity_of, knapsack
+from qvggt.methods.additivity import Additivity, additivity_of
+from qvggt.methods.allocate import knapsack
 from qvggt.options import AttentionOptions
 from qvggt.types import EXACT_ATTENTION, AttentionPlan, BlockAttention, PlanLevel, QvggtError
 

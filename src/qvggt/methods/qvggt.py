@@ -144,6 +144,11 @@ class QvggtPlus(Qvggt):
         return self.has("tune")
 
     @property
+    def further_scenes(self) -> int:
+        """Tuning draws its scenes from four times as many: on few it learns them by heart."""
+        return 3 * self.options.calibration.scenes if self.has("tune") else 0
+
+    @property
     def rounder(self) -> Rounder | None:
         """Second-order rounding, as in ``quantize_unit``; rounded to nearest, layers have other sensitivities."""
         return second_order_rounder(self.token_classes, self.damping)
@@ -167,7 +172,7 @@ class QvggtPlus(Qvggt):
         """Return the tuned result, or the given one if tuning does not lower the objective on held-out scenes."""
         model = context.model
         options = replace(self.tuning, seed=self.options.calibration.seed)
-        batches = context.task.batches
+        batches = (*context.task.batches, *context.further)
         found = tune(model, teacher, result.weights, batches, options=options, on_progress=context.on_progress)
         before = context.held_out.total(model)
         kept = {name: parameter.data for name, parameter in model.named_parameters()}

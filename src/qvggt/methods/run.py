@@ -64,7 +64,7 @@ def quantize_calibrated(
     """
     options = method.options
     on_progress("reading calibration scenes", 0.0)
-    data = _scenes(model, options)
+    data = _scenes(model, options, method.further_scenes)
     about = replace(source, options=options.to_json(), calibration=data.provenance, versions=current_versions())
     # Photographs are identified by their content: files may be replaced between two runs.
     store = None if work is None else UnitStore(work, {**asdict(about), "images": data.content_hash()})
@@ -105,8 +105,9 @@ def _finite(values: Any) -> Any:
     return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
-def _scenes(model: VGGT, options: QuantizeOptions) -> CalibrationData:
-    data = load_calibration(options.calibration, model.config.image_size, model.config.patch_size)
+def _scenes(model: VGGT, options: QuantizeOptions, further: int) -> CalibrationData:
+    size, patch = model.config.image_size, model.config.patch_size
+    data = load_calibration(options.calibration, size, patch, further=further)
     check_truth(data, options.supervision, options.calibration.source)
     return without_truth(data) if options.supervision == "teacher" else data
 
@@ -114,7 +115,7 @@ def _scenes(model: VGGT, options: QuantizeOptions) -> CalibrationData:
 def _context(model: VGGT, method: Method, data: CalibrationData) -> MethodContext:
     task, held_out = (make_task(model, scenes, method.options.supervision) for scenes in (data.batches, data.held_out))
     teacher = _twin(model) if method.needs_teacher else None
-    return MethodContext(model, teacher, quantizable_layers(model), task, held_out=held_out)
+    return MethodContext(model, teacher, quantizable_layers(model), task, held_out=held_out, further=data.further)
 
 
 def _choice(method: Method, context: MethodContext, store: UnitStore | None) -> SchemeChoice:

@@ -36,11 +36,11 @@ class TuneOptions:
         seed: random seed of the draws.
     """
 
-    steps: int = 80
+    steps: int = 120
     scenes_per_step: int = 6
     dense_frames: int = 2
-    scale_lr: float = 2e-3
-    float_lr: float = 2e-3
+    scale_lr: float = 1e-3
+    float_lr: float = 1e-3
     pose_weight: float = 10.0
     seed: int = 0
 
