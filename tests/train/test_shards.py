@@ -1,9 +1,12 @@
 """Shards of a training step: the same weights whether one process takes them or several."""
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,7 +16,7 @@ from qvggt.model import VGGT
 from qvggt.train.loop import train
 from qvggt.train.matching import Learner
 from qvggt.train.optim import Optimizer, initialize
-from qvggt.train.recipe import Phase, TrainRecipe
+from qvggt.train.recipe import Phase, TrainRecipe, recipe_json
 from qvggt.train.shards import all_shards, in_turn
 from qvggt.train.step import render_step, step_loss
 from qvggt.types import QvggtError
@@ -72,7 +75,7 @@ def test_a_steps_gradient_is_the_mean_of_its_shards():
     with in_turn(SHARDED, both, "cpu") as add:
         figures = add(0)
     assert figures.images == sum(loss.images for loss in losses)
-    assert figures.losses["total"] == pytest.approx(float(losses[0].total + losses[1].total) / 2, rel=1e-5)
+    assert figures.losses["total"] == pytest.approx(float((losses[0].total + losses[1].total).detach()) / 2, rel=1e-5)
     for mean, *parts in zip([each.grad for each in both.trained()], *gradients, strict=True):
         assert mean is None or torch.allclose(mean, (parts[0] + parts[1]) / 2, atol=1e-6)
 
@@ -87,3 +90,17 @@ def test_a_process_that_ends_is_told(threads):
         helper.join()
         with pytest.raises(QvggtError, match="run again to go on from the checkpoint"):
             add(1)
+
+
+@pytest.mark.process
+def test_processes_end_quietly_if_the_run_is_killed(tmp_path):
+    recipe = tmp_path / "recipe.json"
+    long = dataclasses.replace(SHARDED, phases=(dataclasses.replace(MIXED, steps=100000),))
+    recipe.write_text(json.dumps(recipe_json(long)))
+    command = [sys.executable, "-m", "qvggt", "train", recipe, "-o", tmp_path / "run", "--threads", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert "step 50 of" in run.stdout.readline()
+        run.kill()
+        out, err = run.communicate(timeout=60)  # ends when no process holds the pipes
+    assert "Traceback" not in out + err

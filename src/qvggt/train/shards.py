@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.connection import Connection
 
 import torch
@@ -84,13 +84,14 @@ def side_by_side(recipe: TrainRecipe, learner: Learner, threads: int) -> Iterato
 def _work(recipe: TrainRecipe, learner: Learner, shard: int, gradient: Tensor, threads: int, line: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts a run ends this process by that
     torch.set_num_threads(threads)
-    while True:
-        step = line.recv()
-        figures = _take(recipe, learner, step, shard=shard, device="cpu")
-        gradient.copy_(torch.cat([_gradient(each).flatten() for each in learner.trained()]))
-        for parameter in learner.trained():
-            parameter.grad = None
-        line.send(figures)
+    with suppress(EOFError, OSError):  # the run was killed
+        while True:
+            step = line.recv()
+            figures = _take(recipe, learner, step, shard=shard, device="cpu")
+            gradient.copy_(torch.cat([_gradient(each).flatten() for each in learner.trained()]))
+            for parameter in learner.trained():
+                parameter.grad = None
+            line.send(figures)
 
 
 def _take(recipe: TrainRecipe, learner: Learner, step: int, shard: int, device: str) -> StepFigures:
