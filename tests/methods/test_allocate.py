@@ -115,6 +115,13 @@ def rows_of(found, table):
     return [rows[key] for key in keys if key in rows]
 
 
+def test_allocate__minimizes_what_it_predicts():
+    budget = Budget(average_bits=4.6)
+    by_squares, by_sum = (allocate(table, STORAGE, budget).schemes for table in (TEACHER, REPORT))
+    for table, best, other in ((TEACHER, by_squares, by_sum), (REPORT, by_sum, by_squares)):
+        assert predicted_increase(best, STORAGE, table) <= predicted_increase(other, STORAGE, table) + 1e-9
+
+
 def test_allocate__pose_errors_count_as_much_below_the_threshold_of_their_loss():
     def parts(item, scheme):
         error = 1e-3 * 4.0**-scheme.bits

@@ -39,6 +39,26 @@ def test_what_is_no_recipe_is_refused(tmp_path, text):
         load_recipe("absent")
 
 
+@pytest.mark.parametrize(
+    ("place", "values", "says"),
+    [
+        ("recipe", {"shards": 0}, "shards must be at least 1"),
+        ("recipe", {"validate_steps": 0}, "validate_steps must be at least 1"),
+        ("recipe", {"matching_layers": [99]}, "matching_layers must be from 0 to"),
+        ("phase", {"steps": 0}, "steps must be at least 1"),
+        ("phase", {"frames": [2, 0]}, "frames must be at least 1"),
+        ("phase", {"frames": []}, "frames must not be empty"),
+        ("phase", {"landmarks": [1.0]}, "landmarks must be two numbers"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(tmp_path, place, values, says):
+    recipe = json.loads(json.dumps(recipe_json(TINY)))
+    (recipe if place == "recipe" else recipe["phases"][0]).update(values)
+    (tmp_path / "r.json").write_text(json.dumps(recipe))
+    with pytest.raises(QvggtError, match=says):
+        load_recipe(tmp_path / "r.json")
+
+
 def test_the_rate_rises_stays_and_falls():
     recipe = TrainRecipe("micro", (Phase(1000, 56, 8),), warmup_steps=100, cooldown_steps=200)
     rates = [recipe.rate_at(step) for step in range(1001)]

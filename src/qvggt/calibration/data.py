@@ -66,8 +66,8 @@ class CalibrationData:
     Attributes:
         batches: scenes for statistics and searches.
         held_out: scenes that decide whether a stage is kept.
-        further: scenes for tuning only.
         provenance: the scenes' names and origin as a recipe records them (``data.splits`` reads it).
+        further: scenes for tuning only.
     """
 
     batches: tuple[SceneBatch, ...]

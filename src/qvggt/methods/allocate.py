@@ -164,18 +164,20 @@ def predicted_increase(
 def _least_loss(choices: Sequence[Sequence[_Choice]], baseline: TaskLoss, limit: int) -> list[int] | None:
     """Return the index of each item's choice, or None if nothing is within the limit.
 
-    The loss is concave in the terms that add up: with every term counting as near the last solution, the next one is
-    never worse.
+    The loss is concave in the terms that add up, so it lies below its linear approximation: a knapsack that weights
+    terms by the slopes at the last solution never gives a worse one.
     """
     costs = [[choice.cost for choice in row] for row in choices]
     total: np.ndarray = np.sum([np.mean([choice.terms for choice in row], axis=0) for row in choices], axis=0)
-    chosen = None
+    slopes, chosen = slopes_of(total, baseline), None
     for _ in range(_ROUNDS):
-        slopes, before = slopes_of(total, baseline), chosen
         chosen = knapsack(costs, [[float(slopes @ choice.terms) for choice in row] for row in choices], limit)
-        if chosen is None or chosen == before:
+        if chosen is None:
             break
         total = np.sum([row[index].terms for row, index in zip(choices, chosen, strict=True)], axis=0)
+        before, slopes = slopes, slopes_of(total, baseline)
+        if np.array_equal(slopes, before):
+            break
     return chosen
 
 

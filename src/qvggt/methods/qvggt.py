@@ -145,7 +145,7 @@ class QvggtPlus(Qvggt):
 
     @property
     def further_scenes(self) -> int:
-        """Tuning draws its scenes from four times as many: on few it learns them by heart."""
+        """Three times as many as are calibrated on: tuning overfits on few scenes."""
         return 3 * self.options.calibration.scenes if self.has("tune") else 0
 
     @property

@@ -164,6 +164,9 @@ def parse_recipe(values: dict[str, Any]) -> TrainRecipe:
     recipe = _checked(TrainRecipe(phases=phases, **_tuples(values)))
     if recipe.model not in PRESETS or not phases:
         raise ValueError(f"model must be one of {', '.join(PRESETS)} and phases must not be empty")
+    depth = recipe.config().depth
+    if not all(0 <= layer < depth for layer in recipe.matching_layers):
+        raise ValueError(f"matching_layers must be from 0 to {depth - 1}")
     return recipe
 
 
@@ -173,10 +176,15 @@ def _parse_phase(values: dict[str, Any]) -> Phase:
 
 _R = TypeVar("_R", Phase, TrainRecipe)
 _KINDS: Mapping[str, type | tuple[type, ...]] = {"int": int, "float": (int, float), "str": str}
+_POSITIVE = {
+    "steps", "image_px", "images_per_step", "frames", "dense_frames", "widths_px", "families", "validate_steps",
+    "shards",
+}  # fmt: skip
+_NOT_EMPTY = {"frames", "aspects"}
 
 
 def _checked(values: _R) -> _R:
-    """Return a recipe or a phase if all of its values have the types of their fields and are finite."""
+    """Return a recipe or a phase if all of its values have the types of their fields, are finite and in range."""
     for each in dataclasses.fields(values):
         kind, value = str(each.type), getattr(values, each.name)
         items = value if kind.startswith("tuple") else (value,)
@@ -185,6 +193,12 @@ def _checked(values: _R) -> _R:
             raise ValueError(f"expected {each.name} as {kind}, got {value!r:.60}")
         if not all(math.isfinite(x) for x in items if isinstance(x, (int, float))):
             raise ValueError(f"{each.name} is not finite")
+        if each.name in _POSITIVE and any(x < 1 for x in items):
+            raise ValueError(f"{each.name} must be at least 1")
+        if each.name in _NOT_EMPTY and not items:
+            raise ValueError(f"{each.name} must not be empty")
+        if kind == "tuple[float, float]" and len(items) != 2:
+            raise ValueError(f"{each.name} must be two numbers")
     return values
 
 

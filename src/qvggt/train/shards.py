@@ -43,7 +43,12 @@ def in_turn(recipe: TrainRecipe, learner: Learner, device: str) -> Iterator[AddG
 def side_by_side(recipe: TrainRecipe, learner: Learner, threads: int) -> Iterator[AddGradients]:
     """Take the first shard of a step here and every other one in a process of its own, on the CPU.
 
-    The processes share the learner's weights, and stand still while they change. Each has so many threads.
+    The processes read the weights from shared memory, and wait while the optimizer updates them.
+
+    Args:
+        recipe: of the run.
+        learner: its weights are moved to shared memory.
+        threads: PyTorch threads of each process, this one included.
     """
     before = torch.get_num_threads()
     for module in learner.modules():
@@ -58,7 +63,7 @@ def side_by_side(recipe: TrainRecipe, learner: Learner, threads: int) -> Iterato
             work = (recipe, learner, shard, gradient, threads, far)
             processes.append(context.Process(target=_work, args=work, daemon=True))
             processes[-1].start()
-            far.close()  # so that reading ends if the process does
+            far.close()  # the other end raises EOFError once the process has ended
             helpers.append((near, gradient))
 
         def add(step: int) -> StepFigures:
@@ -82,7 +87,7 @@ def side_by_side(recipe: TrainRecipe, learner: Learner, threads: int) -> Iterato
 
 
 def _work(recipe: TrainRecipe, learner: Learner, shard: int, gradient: Tensor, threads: int, line: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts a run ends this process by that
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too; the main one kills it
     torch.set_num_threads(threads)
     with suppress(EOFError, OSError):  # the run was killed
         while True:
