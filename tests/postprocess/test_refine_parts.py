@@ -236,6 +236,15 @@ def test_distortion_is_found_and_does_not_bend_the_cameras(views, points):
     np.testing.assert_allclose(straight.views.radial, 0, atol=0.01)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_distortion_that_is_sure_needs_no_proof_by_few_held_out_tracks(views, points, seed):
+    pytest.importorskip("pycolmap")
+    tied, options, straight = Tied(LENS, ALONE), RefineOptions(), seen(views, points, noise_px=0.5, seed=seed)
+    found = _adjusted(views, split_tracks(distorted(straight, views, -0.1), 4, seed), tied, options)
+    np.testing.assert_allclose(found.views.radial, -0.1, atol=0.01)
+    assert not _adjusted(views, split_tracks(straight, 4, seed), tied, options).views.radial.any()
+
+
 def test_what_is_held_stays(adjusted, views):
     start, found = adjusted(focal=1.0, what=Adjusted(LENS, ALONE, focal=False))
     assert (found.views.focal == start.focal).all()

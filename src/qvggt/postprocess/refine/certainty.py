@@ -49,6 +49,10 @@ class Certainty:
         """Return the standard deviations [F] of the frames' focal lengths, relative to themselves."""
         return np.sqrt(np.diag(self.covariance)[6 * len(self.frames) :])[self.lens]
 
+    def radial_deviations(self) -> np.ndarray:
+        """Return the standard deviations [F] of the distortions of the frames' lenses."""
+        return np.sqrt(np.diag(self.covariance)[-(self.lens.max() + 1) :])[self.lens]
+
 
 def certainty(
     views: Views,
