@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,6 +99,20 @@ def test_plan_attention__within_a_loss_it_has_the_fewest_products():
         assert sorted(map(str, planned.plan.levels[0].blocks)) == ["exact"] * (3 - pooled) + ["pooled 2"] * pooled
         assert planned.predicted_increase <= most + 1e-9
     assert plan_attention(made, AttentionOptions(max_loss=0.43)).additivity == "squares"
+
+
+def test_plan_attention__errors_of_one_part_of_the_objective_add_up_less_than_those_of_two():
+    depth, points = (lambda value: TaskLoss(0.0, value, 0.0, 0.0)), (lambda value: TaskLoss(0.0, 0.0, value, 0.0))
+    parts = (depth(0.3), depth(0.25), points(0.28))
+    rows = tuple(AttentionRow(block, FRAME, part, part, total=part.total) for block, part in enumerate(parts))
+    measured = AttentionReport(SIZE, 3, loss(0.0), rows)
+    spared = 1 - SIZE.products(FRAME) / SIZE.products()
+    planned = plan_attention(measured, AttentionOptions(max_share=1 - 1.9 * spared / 3))  # two blocks give up attention
+    assert list(map(str, planned.plan.levels[0].blocks)) == ["frame", "frame", "exact"]
+    assert planned.predicted_increase == pytest.approx(np.hypot(0.3, 0.25))
+    assert plan_attention(measured, AttentionOptions(max_loss=0.4)) == planned
+    few = plan_attention(measured, AttentionOptions(max_loss=0.3))
+    assert sorted(map(str, few.plan.levels[0].blocks)) == ["exact", "exact", "frame"]
 
 
 def test_plan_attention__against_truth_increases_add_up_themselves():

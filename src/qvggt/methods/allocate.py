@@ -122,7 +122,12 @@ def allocate(
     choices = [_choices(report, storage, item, by_bits) for item in free]
     counted = barred if by_bits else [*fixed]  # average bits do not count convolutions
     spent = sum(_layer_cost(storage, layer, fixed[layer], by_bits) for layer in counted)
-    chosen = _least_loss(choices, report.baseline, _limit(storage, budget) - spent)
+    chosen = least_loss(
+        [[choice.cost for choice in row] for row in choices],
+        [[choice.terms for choice in row] for row in choices],
+        report.baseline,
+        _limit(storage, budget) - spent,
+    )
     if chosen is None:
         raise QvggtError(_too_small(storage, budget, sum(row[0].cost for row in choices) + spent))
     schemes = dict(fixed)
@@ -161,20 +166,27 @@ def predicted_increase(
     return increase_of(total, report.baseline)
 
 
-def _least_loss(choices: Sequence[Sequence[_Choice]], baseline: TaskLoss, limit: int) -> list[int] | None:
-    """Return the index of each item's choice, or None if nothing is within the limit.
+def least_loss(
+    costs: Sequence[Sequence[int]], terms: Sequence[Sequence[np.ndarray]], baseline: TaskLoss, limit: int
+) -> list[int] | None:
+    """Return the index of each item's alternative: together they lose least within a limit. None if none is within it.
 
     The loss is concave in the terms that add up, so it lies below its linear approximation: a knapsack that weights
     terms by the slopes at the last solution never gives a worse one.
+
+    Args:
+        costs: of each item's alternatives, not negative.
+        terms: what adds up of each item's alternatives, as ``terms_of`` gives it; finite.
+        baseline: loss of the float model.
+        limit: largest total cost.
     """
-    costs = [[choice.cost for choice in row] for row in choices]
-    total: np.ndarray = np.sum([np.mean([choice.terms for choice in row], axis=0) for row in choices], axis=0)
+    total: np.ndarray = np.sum([np.mean(row, axis=0) for row in terms], axis=0)
     slopes, chosen = slopes_of(total, baseline), None
     for _ in range(_ROUNDS):
-        chosen = knapsack(costs, [[float(slopes @ choice.terms) for choice in row] for row in choices], limit)
+        chosen = knapsack(costs, [[float(slopes @ each) for each in row] for row in terms], limit)
         if chosen is None:
             break
-        total = np.sum([row[index].terms for row, index in zip(choices, chosen, strict=True)], axis=0)
+        total = np.sum([row[index] for row, index in zip(terms, chosen, strict=True)], axis=0)
         before, slopes = slopes, slopes_of(total, baseline)
         if np.array_equal(slopes, before):
             break

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from qvggt.calibration.attention_sensitivity import AttentionReport
-from qvggt.methods.additivity import Additivity, additivity_of
-from qvggt.methods.allocate import knapsack
+from qvggt.methods.additivity import NO_LOSS, Additivity, additivity_of, increase_of, terms_of
+from qvggt.methods.allocate import least_loss
 from qvggt.options import AttentionOptions
 from qvggt.types import EXACT_ATTENTION, AttentionPlan, BlockAttention, PlanLevel, QvggtError
 
-_LOSS_STEPS = 10**9
-"""Steps of the allowed loss: the knapsack's costs are integers."""
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    attention: BlockAttention
+    products: int
+    terms: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ def plan_attention(report: AttentionReport, options: AttentionOptions) -> Planne
     """Choose the attention of every global block.
 
     Within a share of the products the plan has the least predicted loss; within a loss it has the fewest products.
-    Measurements are smoothed as in ``allocate``: a negative increase counts as zero, and a cheaper choice never as
-    better than a dearer one. Exact attention loses nothing.
+    Losses add up as ``qvggt.methods.additivity`` says. Measurements are smoothed as in ``allocate``: a negative
+    increase counts as zero, and a cheaper choice never as better than a dearer one. Exact attention loses nothing.
 
     Args:
         report: sensitivities of the model.
@@ -58,49 +64,48 @@ def plan_attention(report: AttentionReport, options: AttentionOptions) -> Planne
         QvggtError: no plan of the measured choices has so few products.
     """
     choices = [_choices(report, block) for block in range(report.depth)]
-    additivity = additivity_of(report.baseline)
-    power = 2 if additivity == "squares" else 1
-    products = [[cost for _, cost, _ in row] for row in choices]
-    losses = [[loss**power for _, _, loss in row] for row in choices]
-    exact = report.depth * report.size.products()
-    if options.max_loss is not None:
-        most = options.max_loss**power
-        steps = [[_steps(loss, most) for loss in row] for row in losses]
-        chosen = knapsack(steps, [[cost / exact for cost in row] for row in products], _LOSS_STEPS)
+    costs, terms = ([[getattr(choice, name) for choice in row] for row in choices] for name in ("products", "terms"))
+    exact, fewest = report.depth * report.size.products(), sum(map(min, costs))
+
+    def within(limit: int) -> tuple[list[_Choice], float]:
+        """Return the choices that lose least with so many products, and their loss."""
+        chosen = least_loss(costs, terms, report.baseline, limit)
+        assert chosen is not None
+        picked = [row[index] for row, index in zip(choices, chosen, strict=True)]
+        return picked, increase_of(np.sum([choice.terms for choice in picked], axis=0), report.baseline)
+
+    if (allowed := options.max_loss) is not None:
+        enough = bisect_left(range(fewest, exact), True, key=lambda limit: within(limit)[1] <= allowed)
+        limit = fewest + enough
     else:
-        chosen = knapsack(products, losses, math.floor(options.share * exact))
-    if chosen is None:
-        least = math.ceil(1000 * sum(map(min, products)) / exact) / 1000
+        limit = math.floor(options.share * exact)
+    if limit < fewest:
         raise QvggtError(
-            f"no plan has {options.share:g} of the attention products: allow at least {least:g} (--products), or "
-            "measure cheaper choices"
+            f"no plan has {options.share:g} of the attention products: allow at least "
+            f"{math.ceil(1000 * fewest / exact) / 1000:g} (--products), or measure cheaper choices"
         )
-    picked = [row[index] for row, index in zip(choices, chosen, strict=True)]
-    total = sum(loss**power for _, _, loss in picked)
-    level = PlanLevel(options.min_frames or report.size.frames, tuple(attention for attention, _, _ in picked))
+    picked, increase = within(limit)
+    level = PlanLevel(options.min_frames or report.size.frames, tuple(choice.attention for choice in picked))
     return PlannedAttention(
         AttentionPlan((level,)),
-        products_share=sum(cost for _, cost, _ in picked) / exact,
-        predicted_increase=total ** (1 / power),
-        additivity=additivity,
+        products_share=sum(choice.products for choice in picked) / exact,
+        predicted_increase=increase,
+        additivity=additivity_of(report.baseline),
     )
 
 
-def _steps(loss: float, most: float) -> int:
-    """Return a loss in steps of the allowed one, rounded up; more than allowed if nothing but zero is allowed."""
-    if loss == 0:
-        return 0
-    return math.ceil(_LOSS_STEPS * loss / most) if most > 0 and loss <= most else _LOSS_STEPS + 1
-
-
-def _choices(report: AttentionReport, block: int) -> Sequence[tuple[BlockAttention, int, float]]:
-    """Return a block's choices of finite loss with their products and smoothed loss, fewest products first."""
-    exact, size = EXACT_ATTENTION, report.size
-    rows = [(row.attention, size.products(row.attention), row.total) for row in report.rows if row.block == block]
-    kept = [
-        (attention, cost, max(0.0, total, *(other for _, dearer, other in rows if dearer > cost)))
-        for attention, cost, total in rows
-        if cost < size.products(exact)
+def _choices(report: AttentionReport, block: int) -> list[_Choice]:
+    """Return a block's choices of finite loss, fewest products first; the last is exact attention."""
+    rows = [
+        _Choice(row.attention, report.size.products(row.attention), terms_of(row.increase, report.baseline))
+        for row in report.rows
+        if row.block == block
     ]
-    finite = sorted((row for row in kept if math.isfinite(row[2])), key=lambda row: row[1])
-    return [*finite, (exact, size.products(exact), 0.0)]
+    exact = _Choice(EXACT_ATTENTION, report.size.products(), terms_of(NO_LOSS, report.baseline))
+    smoothed = [
+        replace(row, terms=np.max([row.terms, *(each.terms for each in rows if each.products > row.products)], axis=0))
+        for row in rows
+        if row.products < exact.products
+    ]
+    finite = (row for row in smoothed if np.isfinite(row.terms).all())
+    return [*sorted(finite, key=lambda row: row.products), exact]
