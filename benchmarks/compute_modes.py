@@ -1,13 +1,13 @@
 """What half precision and integers cost: accuracy of models by compute mode, against float32 on the same rooms.
 
-qvggt quantize nano -o nano-4bit
-qvggt quantize nano-hard -o nano-hard-4bit
-python benchmarks/compute_modes.py nano nano-hard nano-4bit nano-hard-4bit
+qvggt quantize nano -o out/nano-4bit
+python benchmarks/compute_modes.py nano out/nano-4bit nano-hard --scenes 64
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import qvggt
 from qvggt.eval.stats import paired_difference
@@ -30,7 +30,7 @@ def main() -> None:
         selection = Selection(scenes=options.scenes)
         base = qvggt.evaluate(model, selection=selection).model
         cells = [f"{base.summary.metrics[name]:.{digits}f}" for name, digits in METRICS.items()]
-        print(f"| {model} | float32 | {' | '.join(cells)} |", flush=True)
+        print(f"| {Path(model).name} | float32 | {' | '.join(cells)} |", flush=True)
         for mode in options.modes:
             if mode == "int8" and base.card.average_bits == 16:
                 continue  # float models have no integer products

@@ -83,7 +83,9 @@ def main() -> None:
     torch.set_num_threads(1)
     model = qvggt.load("nano", device="cpu", compute="float32")
     scenes = [room_scene(FIRST_SEED + index, FRAMES, SIZE_HW) for index in range(rooms)]
-    print("| | rotation, degrees | position, % of the path | mean of both | CPU s a room |\n|---|--:|--:|--:|--:|")
+    print(
+        "| | rotation, degrees | position, % of the path | means of both | CPU seconds a room |\n|---|--:|--:|--:|--:|"
+    )
     drifts(model, scenes[:1], None)  # the first pass is slower
     for choice in (None, *WINDOWS):
         start = time.process_time()

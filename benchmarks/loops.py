@@ -78,7 +78,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = qvggt.load("nano", device="cpu", compute="float32")
-    print("| path | changed | rotation, degrees | better | worse | position, % of the path | better | worse | time |")
+    heads = ("rotation, degrees", "better", "worse", "position, % of the path", "better", "worse", "time")
+    print(f"| path | rooms changed | {' | '.join(heads)} |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|--:|")
     for walk in WALKS:
         scenes = [scene_of(options.first_seed + index, walk) for index in range(options.rooms)]

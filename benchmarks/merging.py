@@ -30,7 +30,7 @@ def main() -> None:
     selection = Selection(scenes=chosen.scenes, frames=chosen.frames)
     blocks = len(qvggt.load("nano").aggregator.global_blocks)
     usual = exact_pairs(blocks)
-    print("| exact global blocks | key groups | query groups | AUC@30 | AbsRel | points |")
+    print("| exact global blocks | patch group of keys | of queries | AUC@30 | AbsRel | points |")
     print("|---|--:|--:|--:|--:|--:|")
     ways = [(exact, KEYS, 1) for exact in range(blocks + 1)] + [(usual, 3, 1), (usual, 2, 2), (usual, 3, 3)]
     for exact, keys, queries in ways:

@@ -83,7 +83,7 @@ def count_findings(split: str, rooms: int) -> dict[str, dict[str, dict[str, int]
     model, counts = qvggt.load("nano"), {}
     for number in range(rooms):
         for fault, case in cases(split, number, rooms).items():
-            predictions = {"nano": predicted(model, case.scene), "exact": noisy_truth(case.scene, number)}
+            predictions = {"nano": predicted(model, case.scene), "exact with noise": noisy_truth(case.scene, number)}
             for name, prediction in predictions.items():
                 row = fault
                 if not case.kinds and name == "nano":
@@ -243,12 +243,12 @@ def table(name: str, rows: Mapping[str, Mapping[str, int]]) -> str:
         return f"{100 * row.get(key, 0) / row['rooms']:.0f}"
 
     lines = [
-        f"| {name}: fault | rooms | found | with its frames | {' | '.join(KINDS)} |",
+        f"| {name}: % of rooms | rooms | found | with its frames | {' | '.join(KINDS)} |",
         "|---|" + "--:|" * (3 + len(KINDS)),
     ]
     for fault, row in rows.items():
         found = [percent(row, key) for key in ("found", "exact")]
-        found = [f"none: {percent(row, 'any')} any", ""] if fault.startswith("none") else found
+        found = [f"any: {percent(row, 'any')}", ""] if fault.startswith("none") else found
         lines.append(f"| {fault} | {row['rooms']} | {' | '.join([*found, *(percent(row, kind) for kind in KINDS)])} |")
     return "\n".join([*lines, ""])
 

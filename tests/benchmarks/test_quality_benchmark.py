@@ -20,7 +20,7 @@ def test_faults_are_found_in_exact_geometry_and_nothing_without_them(faults):
     for fault in ("a blurred frame", "a frame of another room", "halves that face away", "cameras in one place"):
         assert counts[fault]["exact"] == 1, fault
     lines = table("exact", counts).splitlines()
-    assert lines[2].startswith("| none | 1 | none: 0 any |")
+    assert lines[2].startswith("| none | 1 | any: 0 |")
     assert len(lines) == 2 + len(faults)
 
 
