@@ -110,6 +110,19 @@ class Judged:
     fidelity3: float
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Cells of the tables for one model.
+
+    Attributes:
+        ranks: rank correlation with what is measured, by kind of sensitivities and bits.
+        losses: rows that say what choices lose.
+    """
+
+    ranks: Mapping[tuple[str, int], str]
+    losses: Sequence[str]
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -132,12 +145,18 @@ def main() -> None:
     if chosen.transfer:
         transfer(models[chosen.models[0]], chosen.models[0], chosen)
         return
-    for name, model in models.items():
-        compare(model, name, chosen)
+    compared = {name: compare(model, name, chosen) for name, model in models.items()}
+    ways = [(name, way) for name in models for way in FINDERS if way != "measured"]
+    print(f"\n| | {' | '.join(f'{name}, `{way}`' for name, way in ways)} |\n|---|{'--:|' * len(ways)}")
+    for bits in WIDTHS:
+        print(f"| {bits} bits | {' | '.join(compared[name].ranks[way, bits] for name, way in ways)} |")
+    print("\n| model, bits | chosen from | loss in thousandths | AUC@30 lost | AUC@3 against the float model |")
+    print("|---|---|--:|--:|--:|")
+    print("\n".join(row for each in compared.values() for row in each.losses))
 
 
-def compare(model: VGGT, name: str, chosen: argparse.Namespace) -> None:
-    """Print how the kinds of sensitivities of a model differ, and what follows."""
+def compare(model: VGGT, name: str, chosen: argparse.Namespace) -> Compared:
+    """Return how the kinds of sensitivities of a model differ, and what follows; print what they took."""
     task = make_task(model, USUAL.scenes(chosen.calib_scenes), "teacher")
     reports = {}
     for way in FINDERS:
@@ -145,23 +164,22 @@ def compare(model: VGGT, name: str, chosen: argparse.Namespace) -> None:
         reports[way] = report_of(way, model, task, name, folder=chosen.folder)
         seconds, peak = time.process_time() - began, size_text(peak_memory_bytes())
         print(f"{name}, {way}: {seconds:.0f} s of one core, peak {peak}", flush=True)
-    others = [way for way in FINDERS if way != "measured"]
-    print(f"\n| {name}, with what is measured | {' | '.join(others)} |\n|---|{'--:|' * len(others)}")
-    for bits in WIDTHS:
-        cells = [f"{correlation(reports['measured'], reports[way], bits, conv=True):.3f}" for way in others]
-        print(f"| {bits} bits | {' | '.join(cells)} |")
+    ranks = {
+        (way, bits): f"{correlation(reports['measured'], report, bits, conv=True):.3f}"
+        for way, report in reports.items()
+        for bits in WIDTHS
+    }
     judged = make_task(model, list(batched(list(load_rooms("test", SIZE_HW, chosen.scenes)))), "teacher")
-    exact = run(model, judged, {})
+    exact, losses = run(model, judged, {}), []
     best = judge(exact, exact, judged)
-    print(f"\nfloat: AUC@30 {best.auc30:.2f}\n\n| {name}, bits | chosen from | loss | AUC@30 lost | fidelity AUC@3 |")
-    print("|--:|---|--:|--:|--:|")
     for bits in chosen.bits:
         ways = {"the same for all": uniform(model, bits)}
-        ways |= {way: chosen_schemes(model, report, bits) for way, report in reports.items()}
+        ways |= {way if way == "measured" else f"`{way}`": chosen_schemes(model, reports[way], bits) for way in reports}
         for way, schemes in ways.items():
             found = judge(run(model, judged, schemes), exact, judged)
-            cells = f"{1000 * found.loss:.2f} | {best.auc30 - found.auc30:+.2f} | {found.fidelity3:.2f}"
-            print(f"| {bits} | {way} | {cells} |", flush=True)
+            cells = f"{1000 * found.loss:.1f} | {best.auc30 - found.auc30:.2f} | {found.fidelity3:.1f}"
+            losses.append(f"| {name}, {bits} | {way} | {cells} |")
+    return Compared(ranks, losses)
 
 
 def report_of(

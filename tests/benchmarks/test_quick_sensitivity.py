@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+import quick_sensitivity
 import sensitivity_variants
 from quantizing import small_model
 from quick_sensitivity import (
@@ -62,6 +63,24 @@ def test_choices_keep_the_budget_and_are_judged_against_the_float_model(task, re
     assert judge(exact, exact, task).loss == 0
     assert judge(exact, exact, task).fidelity3 == 100
     assert judge(run(model, task, uniform(model, 2)), exact, task).fidelity3 < 100
+
+
+def test_the_tables_have_a_column_or_rows_of_each_model(report, monkeypatch, capsys):
+    """The reports are given, so that nothing is measured."""
+    arguments = ["x", "--models", "nano", "--bits", "4", "--calib-scenes", "1", "--scenes", "1"]
+    monkeypatch.setattr("sys.argv", arguments)
+    monkeypatch.setattr(quick_sensitivity, "FINDERS", {"measured": None, "auto": None})
+    monkeypatch.setattr(quick_sensitivity, "WIDTHS", (3, 8))
+    monkeypatch.setattr(quick_sensitivity, "report_of", lambda *_, **__: report)
+    monkeypatch.setattr(quick_sensitivity.qvggt, "load", lambda *_, **__: small_model())
+    monkeypatch.setattr(quick_sensitivity, "SIZE_HW", (56, 56))
+    quick_sensitivity.main()
+    printed = capsys.readouterr().out
+    assert "| | nano, `auto` |\n|---|--:|\n| 3 bits | 1.000 |\n| 8 bits | 1.000 |\n\n" in printed
+    rows = printed.rsplit("|---|---|--:|--:|--:|\n", 1)[1].splitlines()
+    assert [row.split(" | ")[:2] for row in rows] == [
+        ["| nano, 4", way] for way in ("the same for all", "measured", "`auto`")
+    ]
 
 
 def test_variants_are_ranked_against_the_measurement(task, monkeypatch):
