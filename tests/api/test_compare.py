@@ -173,6 +173,32 @@ def test_a_method_that_cannot_do_it_leaves_the_others_their_rows(tmp_path):
     assert other.optimal
 
 
+def test_a_checkpoint_that_cannot_be_measured_leaves_the_others_their_rows(tmp_path, monkeypatch):
+    from qvggt.api import compare as module
+
+    bits = module._linear_bits
+
+    def refused(folder):
+        if "smoothquant" in str(folder):
+            raise QvggtError("its calibration scenes are those of the evaluation")
+        return bits(folder)
+
+    monkeypatch.setattr(module, "_linear_bits", refused)
+    failed, other = compare(tmp_path, "smoothquant", "rtn").rows[1:]
+    assert failed.errors == ("smoothquant at 4 bits: its calibration scenes are those of the evaluation",)
+    assert (failed.summary, other.errors) == (None, ())
+
+
+def test_a_report_of_sensitivities_that_changes_is_another_one(tmp_path):
+    store, report = CheckpointStore(tmp_path / "store", MODEL, MODEL), tmp_path / "report.json"
+    options = replace(BASE, sensitivities=report)
+    missing = store._settings("qvggt", options)
+    report.write_text("{}")
+    first = store._settings("qvggt", options)
+    report.write_text("[]")
+    assert len({str(each) for each in (missing, first, store._settings("qvggt", options))}) == 3
+
+
 def test_photographs_that_change_are_other_photographs(tmp_path):
     from PIL import Image
 

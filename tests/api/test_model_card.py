@@ -51,7 +51,11 @@ def test_a_model_in_memory_is_known_by_its_tensors(checkpoint):
     assert (before.method, before.average_bits) == ("float", 32)
     float_model.camera_head.trunk_norm.weight.mul_(2)
     assert describe_loaded(float_model).hash != before.hash
+    merged = describe_loaded(qvggt.load(checkpoint, global_attention="merged"))
+    halved = describe_loaded(qvggt.load(checkpoint, compute="bfloat16"))
     packed = describe_loaded(qvggt.load(checkpoint))
+    assert packed.hash == describe_loaded(qvggt.load(checkpoint)).hash
+    assert len({packed.hash, merged.hash, halved.hash}) == 3  # results of one are not taken for another's
     assert packed.method == "rtn"
     assert packed.average_bits is not None
     assert packed.average_bits < 16

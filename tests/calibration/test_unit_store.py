@@ -137,3 +137,14 @@ def test_put_says_that_the_disk_is_full(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", lambda path, data: write(Path("/dev/full"), data))
     with pytest.raises(QvggtError, match="the disk is full"):
         store.put(UNIT, result())
+
+
+def test_a_result_moves_to_a_device_and_stays_what_it_is():
+    """Units are quantized where the model is, and stored from there."""
+    kept = result()
+    moved = kept.to(torch.device("meta"))
+    grid = moved.weights[QKV].grid
+    tensors = (moved.weights[QKV].codes, grid.scale, grid.zero_point, *moved.parameters.values())
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert (moved.weights.keys(), moved.notes) == (kept.weights.keys(), kept.notes)
+    assert_same(kept.to(torch.device("cpu")), kept)

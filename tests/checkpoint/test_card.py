@@ -43,6 +43,14 @@ def test_card__metadata_is_what_the_hub_reads(card):
     assert ModelCard(card("nano")).data.to_dict().keys() == {"library_name", "license", "pipeline_tag", "tags"}
 
 
+def test_card__says_that_a_loss_is_not_finite(card):
+    """As of a model that too few bits have destroyed: it is stored all the same, and can be looked at."""
+    stages = {"held_out_loss": {"float_model": 0.25, "quantized": None, "predicted": None}}
+    text = card("nano", stages=stages)
+    assert "| loss on the held-out calibration scenes | not finite |" in text
+    assert "| the same of the float model | 0.2500 |" in text
+
+
 @pytest.mark.parametrize(
     ("name", "license", "title"),
     [

@@ -122,6 +122,7 @@ def test_attention_report_has_a_plan_that_other_commands_take(qvggt, tmp_path):
         (("--products", "0.5", "--max-loss", "1"), "two targets"),
         (("--attention-choices", "fast"), "'fast'"),
         (("--calib-frames", "1"), "at least 2 frames"),
+        (("--plot", "x.png"), "leave out --plot"),
     ],
 )
 def test_attention_refuses_impossible_plans(qvggt, tmp_path, arguments, words):

@@ -221,3 +221,21 @@ def test_knapsack__what_the_solver_prints_is_dropped(monkeypatch, capfd):
     ctypes.CDLL(None).fflush(None)
     os.write(1, b"ours\n")
     assert capfd.readouterr().out == "ours\n"
+
+
+def test_allocate__with_nothing_to_choose_convolutions_have_their_scheme():
+    convolutions = [layer for layer, shape in STORAGE.shapes.items() if shape.kind == "conv2d"]
+    found = allocate(REPORT, STORAGE, Budget(average_bits=32), Scheme(8), only=convolutions)
+    assert {found.schemes[layer] for layer in convolutions} == {Scheme(8)}
+    linear = allocate(REPORT, STORAGE, Budget(average_bits=32), Scheme(8), only=[])
+    assert set(linear.schemes.values()) == {FLOAT16}
+    with pytest.raises(QvggtError, match="allow at least 16"):
+        allocate(REPORT, STORAGE, Budget(average_bits=4), Scheme(8), only=convolutions)
+
+
+def test_allocate__convolutions_that_are_kept_float_stay_so_within_bytes():
+    convolutions = [layer for layer, shape in STORAGE.shapes.items() if shape.kind == "conv2d"]
+    size = STORAGE.checkpoint_bytes(dict.fromkeys(STORAGE.shapes, Scheme(8, 32))) * 2
+    found = allocate(REPORT, STORAGE, Budget(max_bytes=size), FLOAT16)
+    assert {found.schemes[layer] for layer in convolutions} == {FLOAT16}
+    assert found.checkpoint_bytes <= size

@@ -85,6 +85,18 @@ def test_choose_schemes__uses_a_given_report(tmp_path, monkeypatch):
     assert found.sensitivities == expected.sensitivities
 
 
+def test_choose_schemes__a_report_of_another_rounding_is_used_with_a_warning(tmp_path, caplog):
+    context = context_for(small_model())
+    Qvggt(with_options()).choose_schemes(context)
+    (report,) = context.sensitivities.values()
+    path = tmp_path / "report.json"
+    for rounding, warned in (("nearest", False), ("second-order", True)):
+        path.write_text(json.dumps({**report.to_json(), "rounding": rounding}))
+        caplog.clear()
+        Qvggt(with_options(sensitivities=path)).choose_schemes(context)
+        assert ("with rounding second-order, but this method rounds nearest" in caplog.text) == warned
+
+
 def test_choose_schemes__shared_sensitivities_are_measured_once(monkeypatch):
     measured = []
 

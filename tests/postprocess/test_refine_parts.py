@@ -294,6 +294,18 @@ def test_only_changes_above_the_uncertainty_count(adjusted, views):
     assert exact.focal_deviations().max() < 1e-5 < known.focal_deviations().max()
 
 
+def test_frames_at_one_place_do_not_keep_the_others_from_being_sure(adjusted, views, points):
+    """Two photographs from a tripod: there is no direction from one to the other, before or after."""
+    start, found = adjusted(noise_px=0.5)
+    poses, before = found.views.cam_from_world.copy(), start.cam_from_world.copy()
+    poses[1], before[1] = poses[0], before[0]
+    together, old = replace(found.views, cam_from_world=poses), replace(start, cam_from_world=before)
+    known = certainty(together, seen(together, points, noise_px=0.3), LENS, ALONE)
+    assert sure_frames(together, old, known)[2:].all()
+    one_place = replace(together, cam_from_world=np.repeat(poses[:1], FRAMES, 0))
+    assert not sure_frames(one_place, replace(old, cam_from_world=one_place.cam_from_world), known).any()
+
+
 def rig_of(views, moments):
     """Return the rig whose frames with one number [S], that of their first frame, move together."""
     moment = np.array(moments)

@@ -127,6 +127,7 @@ class CheckpointStore:
             "method": method,
             "options": options.to_json() if calibrated else options.layers_json(),
             "calibration": _calibration(options.calibration) if calibrated else None,
+            "sensitivities": _content(options.sensitivities) if calibrated else None,
             "device": self.device if calibrated else None,
             "versions": current_versions(),
             "code": code_hash(_BYTES_COME_FROM),
@@ -151,6 +152,11 @@ def _calibration(options: CalibrationOptions) -> dict[str, Any]:
         files = match_paths(options.source, quiet=True)
     states = [(file.resolve(), file.stat()) for file in files]
     return values | {"files": [[str(file), state.st_size, state.st_mtime_ns] for file, state in states]}
+
+
+def _content(file: PathLike | None) -> str | None:
+    """Return a hash of a file; None if there is none, which is said where it is read."""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file is not None and Path(file).is_file() else None
 
 
 def _package_code(method: str) -> str | None:

@@ -161,12 +161,10 @@ def _row(tasks: Sequence[_Task], work: _Work, base: Evaluation) -> ComparisonRow
     trials, errors = [], []
     for task in tasks:
         try:
-            kept = work.quantize(task)
+            trials.append(work.trial(task, work.quantize(task)))
         except QvggtError as error:
             errors.append(f"{work.title(task)}: {error}")
             work.skip()
-            continue
-        trials.append(work.trial(task, kept))
     first = tasks[0]
     row = ComparisonRow(first.variant, first.bits, tuple(trials), errors=tuple(errors))
     return _measured(row, base) if trials else row

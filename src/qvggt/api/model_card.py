@@ -36,9 +36,10 @@ def describe(opened: OpenedModel) -> ModelCard:
 
 
 def describe_loaded(model: VGGT, name: str = "a model in memory") -> ModelCard:
-    """Return the card of a model in memory; its hash is that of its current tensors."""
+    """Return the card of a model in memory; its hash is that of its current tensors, and of how it computes."""
     state = model.state_dict()
-    digest = hash_bytes(json.dumps({key: _hash(tensor) for key, tensor in sorted(state.items())}).encode())
+    facts = [{key: _hash(tensor) for key, tensor in sorted(state.items())}, _arithmetic(model)]
+    digest = hash_bytes(json.dumps(facts).encode())
     provenance = model.recipe.provenance if isinstance(model, QuantizedVGGT) else _FLOAT
     parameters = sum(math.prod(shape) for shape in parameter_shapes(model.config).values())
     return ModelCard(
@@ -51,6 +52,16 @@ def describe_loaded(model: VGGT, name: str = "a model in memory") -> ModelCard:
         parameters=parameters,
         average_bits=8 * sum(tensor.nbytes for tensor in state.values()) / parameters,
     )
+
+
+def _arithmetic(model: VGGT) -> list[object]:
+    """Return what lets two models of equal tensors predict differently: kinds of layers, their types, attention."""
+    layers = [
+        [name, type(layer).__name__, str(getattr(layer, "dtype", "")), getattr(backend, "name", "")]
+        for name, layer in model.named_modules()
+        for backend in [getattr(layer, "backend", None)]
+    ]
+    return [str(model.aggregator.global_attention), layers]
 
 
 def _source(provenance: Provenance) -> str:

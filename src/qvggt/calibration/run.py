@@ -114,13 +114,15 @@ def quantize_units(
         QvggtError: weights or activations are not finite, or a file cannot be written.
     """
     cache = ActivationCache(memory_bytes)
-    units = model_units(model)
+    units, device = model_units(model), next(model.parameters()).device
     states = [start(batch.images) for batch in task.batches]
     weights: dict[LayerId, QuantizedTensor] = {}
     notes: dict[BlockId, Mapping[str, Any]] = {}
     for index, unit in enumerate(units):
         result = None if store is None else store.get(unit.id)
-        if result is None:
+        if result is not None:
+            result = result.to(device)
+        else:
             statistics = observe(model, unit, states) if unit.linear else {}
             context = UnitContext(
                 model,

@@ -41,6 +41,11 @@ class UnitResult:
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
+    def to(self, device: torch.device) -> UnitResult:
+        """Return the result on a device."""
+        weights = {layer: weight.to(device) for layer, weight in self.weights.items()}
+        return UnitResult(weights, {name: value.to(device) for name, value in self.parameters.items()}, self.notes)
+
 
 class UnitStore:
     """A folder with one file per unit, and the settings that determine their content.
@@ -97,11 +102,12 @@ class UnitStore:
             return None
 
     def put(self, unit: BlockId, result: UnitResult) -> None:
-        """Store a unit's result.
+        """Store a unit's result, from any device.
 
         Raises:
             QvggtError: it cannot be written.
         """
+        result = result.to(torch.device("cpu"))
         tensors: dict[str, Tensor] = {}
         for layer, weight in result.weights.items():
             tensors[f"{layer}/codes"], tensors[f"{layer}/scale"] = weight.codes, weight.grid.scale

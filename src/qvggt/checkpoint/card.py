@@ -157,8 +157,13 @@ def _figures(checkpoint: Checkpoint, report: CheckpointReport) -> Iterator[str]:
     yield f"| size of the weights in float32 | {whole / 1e6:.1f} MB, {whole / size:.1f}x as much |\n"
     losses = report.provenance.stages.get("held_out_loss")
     if losses:
-        yield f"| loss on the held-out calibration scenes | {losses['quantized']:.4f} |\n"
-        yield f"| the same of the float model | {losses['float_model']:.4f} |\n"
+        yield f"| loss on the held-out calibration scenes | {loss_text(losses['quantized'])} |\n"
+        yield f"| the same of the float model | {loss_text(losses['float_model'])} |\n"
+
+
+def loss_text(loss: float | None) -> str:
+    """Return a loss of a recipe, where None stands for one that is not finite."""
+    return "not finite" if loss is None else f"{loss:.4f}"
 
 
 def _recipe(report: CheckpointReport, source: _Source) -> Iterator[str]:

@@ -121,6 +121,7 @@ def quantize(
 
 def _print(report: QuantizeReport, model: str, method: str, seconds: float) -> dict[str, object]:
     """Print the results and return them."""
+    from qvggt.checkpoint.card import loss_text
     from qvggt.cli.show import say
     from qvggt.inference.process_memory import peak_memory_bytes, size_text
 
@@ -143,11 +144,12 @@ def _print(report: QuantizeReport, model: str, method: str, seconds: float) -> d
         losses = report.losses
         figures["held_out_loss"] = vars(losses)
         predicted = "" if losses.predicted is None else f", {losses.float_model + losses.predicted:.4f} predicted"
-        say(f"loss on held-out scenes: {losses.quantized:.4f} (float model {losses.float_model:.4f}{predicted})")
+        say(f"loss on held-out scenes: {loss_text(losses.quantized)} (float model {losses.float_model:.4f}{predicted})")
         for stage, notes in report.stages.items():
             if "accepted" in notes:
                 verdict = "kept" if notes["accepted"] else "dropped"
-                say(f"{stage}: {verdict}, the loss went from {notes['before']:.4f} to {notes['after']:.4f}")
+                before, after = loss_text(notes["before"]), loss_text(notes["after"])
+                say(f"{stage}: {verdict}, the loss went from {before} to {after}")
         figures["stages"] = {name: notes for name, notes in report.stages.items() if name != "units"}
         _print_costs(report.costs)
     figures["costs"] = [cost.to_json() for cost in report.costs]

@@ -24,6 +24,7 @@ from qvggt.options import (
     sensitivity_schemes,
 )
 from qvggt.quant.scheme import Scheme
+from qvggt.types import QvggtError
 
 if TYPE_CHECKING:
     from qvggt.calibration.attention_sensitivity import AttentionReport
@@ -103,6 +104,8 @@ def sensitivity(
     from qvggt.plots.sensitivity import write_sensitivity_picture
 
     check_picture(plot, "--plot")
+    if attention.attention and plot is not None:
+        raise QvggtError("there is no picture of attention: leave out --plot, or --attention")
     check_figures(output, json)
     given.use_threads(threads)
     calibration = CalibrationOptions(calib, calib_root, scenes=calib_scenes, frames=calib_frames, seed=seed)

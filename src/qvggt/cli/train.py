@@ -23,6 +23,7 @@ def train(
 
     Run again with the same folder to resume from its checkpoint.
     """
+    from qvggt.backends import usable_device
     from qvggt.cli.show import check_figures, save_figures, say
     from qvggt.plots.training import plot_log
     from qvggt.train.loop import LOG, Progress
@@ -36,6 +37,8 @@ def train(
 
     def show(progress: Progress) -> None:
         last.update(step=progress.step, steps=progress.steps, step_seconds=progress.step_seconds, **progress.figures)
+        if not progress.figures:
+            return
         losses = "  ".join(f"{name} {value:.3f}" for name, value in progress.figures.items())
         say(
             f"step {progress.step} of {progress.steps}  {progress.step_seconds:.2f} s per step  "
@@ -44,7 +47,7 @@ def train(
 
     plan = load_recipe(recipe)
     weights = open_weights(start_from).complete() if start_from is not None else None
-    path = run(plan, output, device, weights, minutes=minutes, on_progress=show)
+    path = run(plan, output, usable_device(device), weights, minutes=minutes, on_progress=show)
     if last["step"] < plan.steps:
         say(f"stopped after {last['step']} of {plan.steps} steps: run again with the same folder to go on")
     curve = ", no learning curve yet: too few steps"

@@ -105,7 +105,8 @@ def allocate(
         storage: sizes of the same model's layers.
         budget: size limit.
         conv: scheme of all convolutions under a budget of average bits, which does not count them; the measured
-            scheme nearest to 8 bits if None. Under a budget of bytes they are chosen like all other layers.
+            scheme nearest to 8 bits if None. Under a budget of bytes they are chosen like all other layers, unless
+            this keeps them in floating point.
         only: layers that may be quantized; the others stay in floating point but count. All if None.
 
     Raises:
@@ -115,7 +116,9 @@ def allocate(
     by_bits = budget.average_bits is not None
     conv = conv or min(report.schemes, key=lambda scheme: abs(scheme.bits - 8))
     convolutions = [layer for layer, shape in storage.shapes.items() if shape.kind == "conv2d"]
-    fixed: dict[LayerId, LayerScheme] = dict.fromkeys(convolutions, conv) if by_bits else {}
+    fixed: dict[LayerId, LayerScheme] = {}
+    if by_bits or isinstance(conv, FloatScheme):
+        fixed = dict.fromkeys(convolutions, conv)
     barred = [] if only is None else [layer for layer in storage.shapes if layer not in only]
     fixed |= dict.fromkeys(barred, FloatScheme(storage.float_type))
     free = [_without(item, fixed) for item in report.items if not all(layer in fixed for layer in item.layers)]
@@ -180,6 +183,8 @@ def least_loss(
         baseline: loss of the float model.
         limit: largest total cost.
     """
+    if not costs:
+        return [] if limit >= 0 else None
     total: np.ndarray = np.sum([np.mean(row, axis=0) for row in terms], axis=0)
     slopes, chosen = slopes_of(total, baseline), None
     for _ in range(_ROUNDS):

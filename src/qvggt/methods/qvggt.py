@@ -8,6 +8,7 @@ scales and float parameters end to end against the float model.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
@@ -33,6 +34,8 @@ from qvggt.model import VGGT
 from qvggt.options import TOKEN_CLASSES, QuantizeOptions, TokenClass
 from qvggt.quant.scheme import MAX_BITS, MIN_BITS, FloatScheme, LayerScheme, Scheme
 from qvggt.types import LayerId
+
+log = logging.getLogger(__name__)
 
 SPARE_BITS = 0.125
 """Default budget above the uniform scheme's average bits: 4.25 for 4 bits in groups of 128."""
@@ -89,6 +92,12 @@ class Qvggt(Method):
 
     def _sensitivities(self, context: MethodContext, base: Scheme) -> SensitivityReport:
         if self.report is not None:
+            used, measured = "nearest" if self.rounder is None else "second-order", self.report.about.get("rounding")
+            if measured not in (used, None):
+                log.warning(
+                    "%s were measured with rounding %s, but this method rounds %s, of which they predict little: "
+                    "measure with qvggt sensitivity --rounding %s", self.options.sensitivities, measured, used, used
+                )  # fmt: skip
             return self.report
         few = [
             batch.first(batch.scenes, SENSITIVITY_FRAMES) for batch in context.task.first(SENSITIVITY_SCENES).batches

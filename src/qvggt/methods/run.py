@@ -29,12 +29,12 @@ class Losses:
 
     Attributes:
         float_model: of the float model; against itself it is the disagreement of its own depth and points.
-        quantized: of the quantized model.
+        quantized: of the quantized model; not finite, or None in a recipe, if its predictions are not.
         predicted: increase that the sensitivities predict; None if the method does not use them.
     """
 
     float_model: float
-    quantized: float
+    quantized: float | None
     predicted: float | None = None
 
 
@@ -66,9 +66,11 @@ def quantize_calibrated(
     on_progress("reading calibration scenes", 0.0)
     data = _scenes(model, options, method.further_scenes)
     about = replace(source, options=options.to_json(), calibration=data.provenance, versions=current_versions())
+    device = next(model.parameters()).device
     # Photographs are identified by their content: files may be replaced between two runs.
-    store = None if work is None else UnitStore(work, {**asdict(about), "images": data.content_hash()})
-    data = data.to(next(model.parameters()).device)
+    settings = {**asdict(about), "images": data.content_hash(), "device": device.type}
+    store = None if work is None else UnitStore(work, settings)
+    data = data.to(device)
     try:
         on_progress("running the float model", 0.0)
         known = {} if sensitivities is None else sensitivities

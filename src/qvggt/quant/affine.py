@@ -36,6 +36,10 @@ class Grid:
     scale: Tensor
     zero_point: Tensor | None = None
 
+    def to(self, device: torch.device) -> Grid:
+        """Return the grid on a device."""
+        return Grid(self.scale.to(device), None if self.zero_point is None else self.zero_point.to(device))
+
 
 @dataclass(frozen=True)
 class QuantizedTensor:
@@ -50,6 +54,10 @@ class QuantizedTensor:
     codes: Tensor
     grid: Grid
     scheme: Scheme
+
+    def to(self, device: torch.device) -> QuantizedTensor:
+        """Return the matrix on a device."""
+        return QuantizedTensor(self.codes.to(device), self.grid.to(device), self.scheme)
 
 
 def quantize(

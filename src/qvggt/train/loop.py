@@ -14,14 +14,16 @@ from typing import Any
 
 import torch
 
+from qvggt.calibration.fingerprint import fingerprint
 from qvggt.checkpoint.tensors import TensorFileWriter
 from qvggt.files import check_space, lock_folder, make_folder, new_file
 from qvggt.files.read import read_json_lines, reading
 from qvggt.model import VGGT
 from qvggt.train.grow import begin_from
 from qvggt.train.optim import Optimizer, initialize
-from qvggt.train.recipe import TrainRecipe, recipe_json
+from qvggt.train.recipe import TrainRecipe, parse_recipe, recipe_json
 from qvggt.train.shards import AddGradients, all_shards
+from qvggt.train.undivided import undivided
 from qvggt.train.validate import validate
 from qvggt.types import QvggtError
 from qvggt.weights.open import FloatWeights
@@ -75,8 +77,8 @@ def train(
         The path of the weights.
 
     Raises:
-        QvggtError: the folder cannot be written, another run writes to it, it holds a checkpoint of another recipe, the
-            weights to begin with are of another architecture, or the loss is not finite for long.
+        QvggtError: the folder cannot be written, another run writes to it, it holds a checkpoint of another recipe or
+            other weights to begin with, these are of another architecture, or the loss is not finite for long.
     """
     make_folder(folder)
     model = VGGT(recipe.config())
@@ -85,22 +87,24 @@ def train(
         begin_from(model, start_from)
     model.to(device).train()
     optimizer = Optimizer(model, recipe)
-    run = Run(recipe, folder, device, optimizer)
-    run.resume()
-    check_space(folder, run.checkpoint_bytes)
-    deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
-    with lock_folder(folder), all_shards(recipe, optimizer.learner, device) as add_gradients:
-        least = run.step + (minutes != 0)
-        try:
-            while run.step < recipe.steps and (run.step < least or time.monotonic() < deadline):
-                run.advance(add_gradients)
-                if run.step % REPORT_STEPS == 0:
-                    on_progress(run.report())
-        finally:
-            run.save()
-    if run.count:
-        on_progress(run.progress())  # unlogged: the log is that of a run that was not stopped
-    return run.write_weights()
+    run, reported = Run(recipe, folder, device, optimizer), -1
+    with lock_folder(folder):
+        run.resume(begins_anew=start_from is not None)
+        check_space(folder, run.checkpoint_bytes)
+        deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
+        with all_shards(recipe, optimizer.learner, device) as add_gradients:
+            least = run.step + (minutes != 0)
+            try:
+                while run.step < recipe.steps and (run.step < least or time.monotonic() < deadline):
+                    progress = run.advance(add_gradients)
+                    if progress is not None:
+                        on_progress(progress)
+                        reported = run.step
+            finally:
+                run.save()
+        if run.step != reported:
+            on_progress(run.progress())  # unlogged: the log is that of a run that was not stopped
+        return run.write_weights()
 
 
 class Run:
@@ -111,42 +115,55 @@ class Run:
         self.step = self.images = self.skipped = 0
         self.seconds = 0.0
         self.sums: dict[str, float] = {}
-        self.count = 0
+        self.count = self.taken = 0
         self.started = self.saved = time.monotonic()
+        self.began_with = fingerprint(optimizer.model.state_dict().values())
 
     @property
     def checkpoint_bytes(self) -> int:
         """About how large a checkpoint is: weights, their average, and the optimizers' one or two values for each."""
         return 4 * sum(tensor.nbytes for tensor in self.optimizer.model.state_dict().values())
 
-    def advance(self, add_gradients: AddGradients) -> None:
-        """Take one step; save and validate when it is time."""
-        figures = add_gradients(self.step)
-        norm = self.optimizer.step(self.step)
-        self.skipped = 0 if norm < float("inf") else self.skipped + 1
-        if self.skipped > 20:
-            raise QvggtError("training diverged: 20 steps without a finite gradient; lower the learning rates")
-        for name, value in figures.losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
-        self.step += 1
-        self.images += figures.images
-        if self.step % self.recipe.validate_steps == 0 or self.step == self.recipe.steps:
+    def advance(self, add_gradients: AddGradients) -> Progress | None:
+        """Take one step; validate and save when it is time. Return a report when it is time for one."""
+        figures, report = add_gradients(self.step), None
+        with undivided():
+            norm = self.optimizer.step(self.step)
+            self.skipped = 0 if norm < float("inf") else self.skipped + 1
+            if self.skipped > 20:
+                raise QvggtError("training diverged: 20 steps without a finite gradient; lower the learning rates")
+            for name, value in figures.losses.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+            self.count += 1
+            self.taken += 1
+            self.step += 1
+            self.images += figures.images
+            if self.step % REPORT_STEPS == 0:
+                report = self.report()
+        if self.validation_is_due():
             self.validate()
         if time.monotonic() - self.saved > 60 * self.recipe.checkpoint_minutes:
             self.save()
+        return report
+
+    def validation_is_due(self) -> bool:
+        """Return whether the step that was taken last is one after which the averaged weights are validated."""
+        return self.step % self.recipe.validate_steps == 0 or self.step == self.recipe.steps
 
     def validate(self) -> None:
-        """Write the averaged weights' figures on held-out rooms to the log."""
-        width = self.recipe.phase_at(self.step - 1).image_px
+        """Write the averaged weights' figures on held-out rooms to the log, all or none."""
+        width, lines = self.recipe.phase_at(self.step - 1).image_px, []
         for landmarks in self.recipe.validate_landmarks:
             figures = validate(self.optimizer.average, width, landmarks, self.device)
-            self.write_line({"step": self.step, "images": self.images, "landmarks": landmarks, **figures})
+            lines.append({"step": self.step, "images": self.images, "landmarks": landmarks, **figures})
+        with undivided():
+            for line in lines:
+                self.write_line(line)
 
     def progress(self) -> Progress:
-        """Return the means since the last report."""
+        """Return the means since the last report; no figures if no step was taken since."""
         figures = {name: value / self.count for name, value in self.sums.items()}
-        pace = (time.monotonic() - self.started) / self.count
+        pace = (time.monotonic() - self.started) / max(1, self.taken)
         return Progress(self.step, self.recipe.steps, step_seconds=pace, images=self.images, figures=figures)
 
     def report(self) -> Progress:
@@ -155,7 +172,7 @@ class Run:
         self.seconds, self.started = self.seconds + now - self.started, now
         line = {"step": self.step, "images": self.images, "seconds": round(self.seconds, 1)}
         self.write_line(line | {f"loss_{name}": round(value, 5) for name, value in progress.figures.items()})
-        self.sums, self.count = {}, 0
+        self.sums, self.count, self.taken = {}, 0, 0
         return progress
 
     def write_line(self, values: dict[str, float]) -> None:
@@ -169,9 +186,10 @@ class Run:
             "recipe": recipe_json(self.recipe),
             "step": self.step,
             "images": self.images,
-            "seconds": self.seconds,
+            "seconds": self.seconds + time.monotonic() - self.started,
             "sums": self.sums,
             "count": self.count,
+            "began_with": self.began_with,
             "torch_rng": torch.get_rng_state(),
             **self.optimizer.state(),
         }
@@ -181,39 +199,58 @@ class Run:
             temporary.write_bytes(packed.getbuffer())
         self.saved = time.monotonic()
 
-    def resume(self) -> None:
-        """Go on from the folder's checkpoint, if there is one."""
+    def resume(self, *, begins_anew: bool) -> None:
+        """Go on from the folder's checkpoint, if there is one.
+
+        Args:
+            begins_anew: whether weights to begin with are given, which then have to be the checkpoint's.
+        """
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return
         verify_file(path)
         with reading(path, "move it away to begin anew"):
             try:
-                self._restore(torch.load(path, map_location="cpu", weights_only=True), path)
+                self._restore(torch.load(path, map_location="cpu", weights_only=True), path, begins_anew)
             except (RuntimeError, pickle.UnpicklingError) as error:
                 raise ValueError(str(error)) from error
-        self.trim_log()
+        lines = self.trim_log()
+        if (
+            self.step
+            and self.validation_is_due()
+            and not any(line["step"] == self.step and "landmarks" in line for line in lines)
+        ):
+            self.validate()  # which was interrupted
+        self.started = time.monotonic()
         log.info("going on from step %d", self.step)
 
-    def _restore(self, state: dict[str, Any], path: Path) -> None:
-        if json.dumps(state["recipe"]) != json.dumps(recipe_json(self.recipe)):
+    def _restore(self, state: dict[str, Any], path: Path, begins_anew: bool) -> None:
+        if parse_recipe(state["recipe"]) != self.recipe:
             raise QvggtError(
                 f"{str(path)!r} belongs to another recipe; give another folder, or move it away (--output)"
             )
+        if begins_anew and state.get("began_with", self.began_with) != self.began_with:
+            raise QvggtError(
+                f"{str(path)!r} belongs to a run that began with other weights; leave out --start-from to go on, "
+                "or give another folder (--output)"
+            )
+        self.began_with = state.get("began_with", self.began_with)
         self.optimizer.load(state)
         self.step, self.images, self.seconds = int(state["step"]), int(state["images"]), float(state["seconds"])
         self.sums, self.count = dict(state["sums"]), int(state["count"])
         torch.set_rng_state(state["torch_rng"])
 
-    def trim_log(self) -> None:
-        """Drop what the log says of steps after the checkpoint: they will be taken again."""
+    def trim_log(self) -> list[dict[str, Any]]:
+        """Drop what the log says of steps after the checkpoint, which will be taken again; return what is left."""
         path = self.folder / LOG
-        if path.exists():
-            lines = read_json_lines(path, "move it away")
-            with reading(path, "move it away"):
-                kept = [json.dumps(line) for line in lines if line["step"] <= self.step]
-            with new_file(path, overwrite=True) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8", newline="\n")
+        if not path.exists():
+            return []
+        lines = read_json_lines(path, "move it away")
+        with reading(path, "move it away"):
+            kept = [line for line in lines if line["step"] <= self.step]
+        with new_file(path, overwrite=True) as temporary:
+            temporary.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8", newline="\n")
+        return kept
 
     def write_weights(self) -> Path:
         """Write the averaged weights as float16 and return their path."""

@@ -27,6 +27,9 @@ _SURE, _LIKELY = 2.5, 1.5
 _NEGLIGIBLE_RAD = np.radians((0.05, 0.2))
 """Standard deviations of rotation and direction below which a change of any size is taken."""
 
+_NO_DIRECTION_RAD = 1.0
+"""Standard deviation of a direction from which on it is none."""
+
 
 @dataclass(frozen=True)
 class Certainty:
@@ -152,8 +155,11 @@ def sure_focal(views: Views, old: Views, found: Certainty) -> bool:
 
 
 def _relative(views: Views, old: Views, found: Certainty, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return changes [2] and standard deviations [2] of a frame's rotation and direction to the others, in radians."""
-    changes, variances = [], []
+    """Return changes [2] and standard deviations [2] of a frame's rotation and direction to the others, in radians.
+
+    A frame at the same place has no direction, and does not count for it; if all are, the deviation is infinite.
+    """
+    turns, sides = [], []  # squared changes and variances
     for other in range(len(found.frames)):
         if found.moment[other] == found.moment[index]:
             continue
@@ -167,12 +173,18 @@ def _relative(views: Views, old: Views, found: Certainty, index: int) -> tuple[n
         blocks[3:, :6], blocks[3:, 9:] = turn @ np.hstack((-_cross(shift[None])[0], np.eye(3))), -turn @ rotation
         both = np.concatenate((6 * index + np.arange(6), 6 * other + np.arange(6)))
         variance = np.einsum("ij,jk,ik->i", blocks, found.covariance[np.ix_(both, both)], blocks)
-        cosine = (np.trace(rotation_old.T @ rotation) - 1) / 2, shift @ shift_old / length / np.linalg.norm(shift_old)
-        changes.append(np.arccos(np.clip(cosine, -1, 1)) ** 2)
-        variances.append((variance[:3].sum(), variance[3:].sum()))
-    if not changes:  # all frames move together
+        turned, aside, length_old = variance[:3].sum(), variance[3:].sum(), float(np.linalg.norm(shift_old))
+        turns.append((_angle((np.trace(rotation_old.T @ rotation) - 1) / 2) ** 2, turned))
+        if aside < _NO_DIRECTION_RAD**2 and length_old > 0:
+            sides.append((_angle(float(shift @ shift_old) / length / length_old) ** 2, aside))
+    if not turns:  # all frames move together
         return np.zeros(2), np.zeros(2)
-    return np.sqrt(np.mean(changes, axis=0)), np.sqrt(np.mean(variances, axis=0))
+    both = np.sqrt([np.mean(turns, axis=0), np.mean(sides, axis=0) if sides else (0.0, np.inf)])
+    return both[:, 0], both[:, 1]
+
+
+def _angle(cosine: float) -> float:
+    return float(np.arccos(np.clip(cosine, -1, 1)))
 
 
 def _between(poses: np.ndarray, one: int, other: int) -> tuple[np.ndarray, np.ndarray]:
