@@ -66,3 +66,18 @@ def test_plan_evaluation_makes_rooms_with_the_requested_frames():
 
 def test_plan_evaluation_counts_a_protocol_named_twice_once():
     assert len(plan_evaluation("rooms", None, ("pose-standard", "pose-standard"), Selection()).protocols) == 1
+
+
+def test_in_order_frames_follow_one_another_unless_a_file_says_their_order(tmp_path):
+    drawn = plan_evaluation("rooms", "val", (), Selection(frames=6, seed=1, scenes=3))
+    ordered = drawn.in_order()
+    assert any(task.frames != tuple(sorted(task.frames)) for task in drawn.tasks)
+    assert all(
+        task.frames == tuple(sorted(other.frames)) for task, other in zip(ordered.tasks, drawn.tasks, strict=True)
+    )
+    assert ordered.choice == f"{drawn.choice}, in order"
+    assert ordered.in_order() is ordered
+    usual = plan_evaluation("rooms", "val", (), Selection())
+    assert usual.in_order() is usual
+    given = plan_evaluation("rooms", "val", (), Selection(frames=6, seed=1, id_map=tmp_path / "map.json"))
+    assert given.in_order() is given

@@ -114,6 +114,7 @@ def compare(
     run = on_usable_device(run or RunOptions())
     run = replace(run, store=run.store or root / "eval")
     plan = plan_evaluation(dataset, split, protocols, selection or Selection())
+    plan = plan if run.windows is None else plan.in_order()
     if not plan.protocols:
         raise QvggtError(f"{dataset} has no default protocol: name one (--protocol)")
     subject = _float_subject(model, run, REFERENCE_COMPUTE, revision)

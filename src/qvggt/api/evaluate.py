@@ -60,6 +60,7 @@ def evaluate(
     if isinstance(model, VGGT):
         run = replace(run, device=next(model.parameters()).device.type)
     plan = plan_evaluation(dataset, split, protocols, selection or Selection())
+    plan = plan if run.windows is None else plan.in_order()
     subject = subject_of(model, run, revision)
     other = "chance" if baseline == "chance" else None if baseline is None else subject_of(baseline, run)
     reference = None if fidelity_to is None else subject_of(fidelity_to, replace(run, compute=REFERENCE_COMPUTE))

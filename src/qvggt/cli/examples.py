@@ -27,7 +27,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "qvggt scale house --scale gps --align-world -o house-meters",
     ),
     "refine": (
-        "qvggt refine house --overwrite",
+        "qvggt refine house",
         "qvggt refine house -o house-refined --hold-focal",
     ),
     "export": (

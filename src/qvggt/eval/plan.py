@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,16 @@ class EvaluationPlan:
     def landmarks(self) -> float | None:
         """Of rooms, how much a single image reveals of its own pose; None for other datasets."""
         return getattr(self.reader, "landmarks", None)
+
+    def in_order(self) -> EvaluationPlan:
+        """Return the plan with the frames of every scene as they follow one another, as windows need them.
+
+        An id map that was given says the order itself.
+        """
+        tasks = tuple(replace(task, frames=tuple(sorted(task.frames))) for task in self.tasks)
+        if tasks == self.tasks or self.selection.id_map is not None:
+            return self
+        return replace(self, tasks=tasks, choice=f"{self.choice}, in order")
 
     def settings(self) -> Mapping[str, Any]:
         """Return everything that determines a scene's figures besides its frames, the model and the machine."""

@@ -62,7 +62,8 @@ class RunOptions:
         compute: arithmetic of products; not ``auto`` for the same reason.
         dense_frames: most frames that the dense heads process at a time.
         global_attention: as in ``LoadOptions``.
-        windows: windows in which a scene is reconstructed; None for all frames at once.
+        windows: windows in which a scene is reconstructed, with its frames in the order of the sequence; None for all
+            frames at once.
         ray: address of a Ray cluster, as in ``WorkerOptions``; None for ``auto`` with the engine ``ray``.
 
     Raises:
