@@ -111,3 +111,22 @@ def test_interrupted_resumed_and_begun_anew(qvggt, refused, tmp_path):
     again = tmp_path / "again"
     assert qvggt("quantize", MODEL, "-o", again, "--method", "gptq", *FEW).status == 0
     assert resumed == {path.removeprefix(str(again)): value for path, value in contents(again).items()}
+
+
+def test_options_that_rounding_to_nearest_does_not_use_are_named(qvggt, tmp_path):
+    plain = qvggt("quantize", "seeded:micro", "-o", tmp_path / "a")
+    done = qvggt(
+        "quantize",
+        "seeded:micro",
+        "-o",
+        tmp_path / "b",
+        "--calib",
+        tmp_path,
+        "--activation-bits",
+        "8",
+        "--without",
+        "task",
+    )
+    assert (plain.status, plain.err) == (0, "")
+    assert done.status == 0
+    assert "rtn is not calibrated and ignores --calib and what follows it, --activation-bits, --without" in done.err

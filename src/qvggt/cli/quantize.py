@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from qvggt.api.quantize import QuantizeReport
     from qvggt.inference.process_memory import StageCost
+
+log = logging.getLogger(__name__)
 
 Scales = Annotated[ScaleRule, tyro.conf.arg(help="cover the largest weight, or clip for the least squared error")]
 ConvBits = Annotated[int, number("bits of convolutions' weights; 16 keeps them float", metavar="2..8|16")]
@@ -110,6 +113,7 @@ def quantize(
         activation_bits=activation_bits, average_bits=average_bits, max_bytes=max_bytes,
         sensitivities=sensitivities, select_by=select_by, without=without, attention_plan=attention_plan,
     )  # fmt: skip
+    _warn_of_ignored(method, options)
     started = time.perf_counter()
     with progress(model) as update:
         report = quantize_to(
@@ -117,6 +121,23 @@ def quantize(
             on_progress=update,
         )  # fmt: skip
     save_figures(json, _print(report, model, method, time.perf_counter() - started))
+
+
+def _warn_of_ignored(method: str, options: QuantizeOptions) -> None:
+    """Warn of options that were given and that a method without calibration does not use."""
+    from qvggt.methods.registry import find_method
+
+    if find_method(method).needs_calibration:
+        return
+    fields = {
+        "calibration": "--calib and what follows it", "tokens": "--tokens", "supervision": "--supervision",
+        "activation_bits": "--activation-bits", "without": "--without",
+    }  # fmt: skip
+    ignored = [flag for name, flag in fields.items() if getattr(options, name) != getattr(QuantizeOptions(), name)]
+    if ignored:
+        log.warning(
+            "%s is not calibrated and ignores %s: choose a method that is (--method)", method, ", ".join(ignored)
+        )
 
 
 def _print(report: QuantizeReport, model: str, method: str, seconds: float) -> dict[str, object]:
