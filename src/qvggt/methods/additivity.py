@@ -8,6 +8,7 @@ truth a small perturbation increases or decreases the float model's errors equal
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Literal
 
@@ -41,6 +42,14 @@ def terms_of(increase: TaskLoss, baseline: TaskLoss) -> np.ndarray:
         return np.array([max(0.0, increase.total)])
     start = _errors(baseline)
     return np.maximum(_errors(TaskLoss(*np.add(astuple(increase), astuple(baseline)))) ** 2 - start**2, 0)
+
+
+def smoothed(terms: Sequence[np.ndarray], sizes: Sequence[int]) -> list[np.ndarray]:
+    """Return the terms of one item's alternatives, each at least as large as those of every larger alternative."""
+    return [
+        np.max([own, *(other for other, large in zip(terms, sizes, strict=True) if large > size)], axis=0)
+        for own, size in zip(terms, sizes, strict=True)
+    ]
 
 
 def increase_of(terms: np.ndarray, baseline: TaskLoss) -> float:

@@ -22,7 +22,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from qvggt.calibration.objective import TaskLoss
 from qvggt.calibration.sensitivity import Item, SensitivityReport
 from qvggt.calibration.size import Storage
-from qvggt.methods.additivity import NO_LOSS, Additivity, additivity_of, increase_of, slopes_of, terms_of
+from qvggt.methods.additivity import NO_LOSS, Additivity, additivity_of, increase_of, slopes_of, smoothed, terms_of
 from qvggt.quant.scheme import FloatScheme, LayerScheme
 from qvggt.types import LayerId, QvggtError
 
@@ -286,12 +286,9 @@ def _choices(report: SensitivityReport, storage: Storage, item: Item, by_bits: b
 def _smoothed_terms(report: SensitivityReport, storage: Storage, item: Item) -> dict[LayerScheme, np.ndarray]:
     """Return what adds up, of an item by scheme: at least zero, and at least that of every larger scheme."""
     rows = [row for row in report.rows if row.item.name == item.name]
-    size = {row.scheme: _cost(storage, item, row.scheme, False) for row in rows}
-    terms = {row.scheme: terms_of(row.increase, report.baseline) for row in rows}
-    return {
-        scheme: np.max([own, *(terms[other] for other in terms if size[other] > size[scheme])], axis=0)
-        for scheme, own in terms.items()
-    }
+    sizes = [_cost(storage, item, row.scheme, False) for row in rows]
+    terms = smoothed([terms_of(row.increase, report.baseline) for row in rows], sizes)
+    return {row.scheme: own for row, own in zip(rows, terms, strict=True)}
 
 
 def _without(item: Item, layers: Collection[LayerId]) -> Item:

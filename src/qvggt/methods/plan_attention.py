@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qvggt.calibration.attention_sensitivity import AttentionReport
-from qvggt.methods.additivity import NO_LOSS, Additivity, additivity_of, increase_of, terms_of
+from qvggt.methods.additivity import NO_LOSS, Additivity, additivity_of, increase_of, smoothed, terms_of
 from qvggt.methods.allocate import least_loss
 from qvggt.options import AttentionOptions
 from qvggt.types import EXACT_ATTENTION, AttentionPlan, BlockAttention, PlanLevel, QvggtError
@@ -96,16 +96,10 @@ def plan_attention(report: AttentionReport, options: AttentionOptions) -> Planne
 
 def _choices(report: AttentionReport, block: int) -> list[_Choice]:
     """Return a block's choices of finite loss, fewest products first; the last is exact attention."""
-    rows = [
-        _Choice(row.attention, report.size.products(row.attention), terms_of(row.increase, report.baseline))
-        for row in report.rows
-        if row.block == block
-    ]
+    rows = [row for row in report.rows if row.block == block]
+    products = [report.size.products(row.attention) for row in rows]
+    terms = smoothed([terms_of(row.increase, report.baseline) for row in rows], products)
     exact = _Choice(EXACT_ATTENTION, report.size.products(), terms_of(NO_LOSS, report.baseline))
-    smoothed = [
-        replace(row, terms=np.max([row.terms, *(each.terms for each in rows if each.products > row.products)], axis=0))
-        for row in rows
-        if row.products < exact.products
-    ]
-    finite = (row for row in smoothed if np.isfinite(row.terms).all())
-    return [*sorted(finite, key=lambda row: row.products), exact]
+    choices = [_Choice(row.attention, cost, own) for row, cost, own in zip(rows, products, terms, strict=True)]
+    kept = (choice for choice in choices if choice.products < exact.products and np.isfinite(choice.terms).all())
+    return [*sorted(kept, key=lambda choice: choice.products), exact]
