@@ -42,7 +42,15 @@ def judged(monkeypatch):
     return calls
 
 
-def test_a_signal_waits_for_the_end_of_what_is_undivided():
+@pytest.fixture
+def interruptible():
+    """Let SIGINT interrupt, also where the tests run in the background and ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_waits_for_the_end_of_what_is_undivided(interruptible):
     done = []
 
     def run():
@@ -57,7 +65,7 @@ def test_a_signal_waits_for_the_end_of_what_is_undivided():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_signal_in_the_middle_of_an_update_stops_after_it(tmp_path, judged, monkeypatch):
+def test_a_signal_in_the_middle_of_an_update_stops_after_it(tmp_path, judged, monkeypatch, interruptible):
     whole = train(TINY, tmp_path / "whole")
     step = Optimizer.step
 

@@ -199,7 +199,7 @@ class Run:
             temporary.write_bytes(packed.getbuffer())
         self.saved = time.monotonic()
 
-    def resume(self, *, begins_anew: bool) -> None:
+    def resume(self, *, begins_anew: bool = False) -> None:
         """Go on from the folder's checkpoint, if there is one.
 
         Args:
