@@ -133,7 +133,8 @@ def _warn_of_ignored(method: str, options: QuantizeOptions) -> None:
         "calibration": "--calib and what follows it", "tokens": "--tokens", "supervision": "--supervision",
         "activation_bits": "--activation-bits", "without": "--without",
     }  # fmt: skip
-    ignored = [flag for name, flag in fields.items() if getattr(options, name) != getattr(QuantizeOptions(), name)]
+    usual = QuantizeOptions()
+    ignored = [flag for name, flag in fields.items() if getattr(options, name) != getattr(usual, name)]
     if ignored:
         log.warning(
             "%s is not calibrated and ignores %s: choose a method that is (--method)", method, ", ".join(ignored)

@@ -68,7 +68,7 @@ def plan_attention(report: AttentionReport, options: AttentionOptions) -> Planne
     exact, fewest = report.depth * report.size.products(), sum(map(min, costs))
 
     def within(limit: int) -> tuple[list[_Choice], float]:
-        """Return the choices that lose least with so many products, and their loss."""
+        """Return the choices with the least predicted loss in at most ``limit`` products, and that loss."""
         chosen = least_loss(costs, terms, report.baseline, limit)
         assert chosen is not None
         picked = [row[index] for row, index in zip(choices, chosen, strict=True)]

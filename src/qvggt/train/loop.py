@@ -89,7 +89,7 @@ def train(
     optimizer = Optimizer(model, recipe)
     run, reported = Run(recipe, folder, device, optimizer), -1
     with lock_folder(folder):
-        run.resume(begins_anew=start_from is not None)
+        run.resume(weights_given=start_from is not None)
         check_space(folder, run.checkpoint_bytes)
         deadline = time.monotonic() + 60 * minutes if minutes is not None else float("inf")
         with all_shards(recipe, optimizer.learner, device) as add_gradients:
@@ -199,11 +199,11 @@ class Run:
             temporary.write_bytes(packed.getbuffer())
         self.saved = time.monotonic()
 
-    def resume(self, *, begins_anew: bool = False) -> None:
+    def resume(self, *, weights_given: bool = False) -> None:
         """Go on from the folder's checkpoint, if there is one.
 
         Args:
-            begins_anew: whether weights to begin with are given, which then have to be the checkpoint's.
+            weights_given: whether weights to begin with are given, which then have to be the checkpoint's.
         """
         path = self.folder / "checkpoint.pt"
         if not path.exists():
@@ -211,25 +211,22 @@ class Run:
         verify_file(path)
         with reading(path, "move it away to begin anew"):
             try:
-                self._restore(torch.load(path, map_location="cpu", weights_only=True), path, begins_anew)
+                self._restore(torch.load(path, map_location="cpu", weights_only=True), path, weights_given)
             except (RuntimeError, pickle.UnpicklingError) as error:
                 raise ValueError(str(error)) from error
         lines = self.trim_log()
-        if (
-            self.step
-            and self.validation_is_due()
-            and not any(line["step"] == self.step and "landmarks" in line for line in lines)
-        ):
+        validated = any(line["step"] == self.step and "landmarks" in line for line in lines)
+        if self.step and self.validation_is_due() and not validated:
             self.validate()  # which was interrupted
         self.started = time.monotonic()
         log.info("going on from step %d", self.step)
 
-    def _restore(self, state: dict[str, Any], path: Path, begins_anew: bool) -> None:
+    def _restore(self, state: dict[str, Any], path: Path, weights_given: bool) -> None:
         if parse_recipe(state["recipe"]) != self.recipe:
             raise QvggtError(
                 f"{str(path)!r} belongs to another recipe; give another folder, or move it away (--output)"
             )
-        if begins_anew and state.get("began_with", self.began_with) != self.began_with:
+        if weights_given and state.get("began_with", self.began_with) != self.began_with:
             raise QvggtError(
                 f"{str(path)!r} belongs to a run that began with other weights; leave out --start-from to go on, "
                 "or give another folder (--output)"

@@ -219,11 +219,12 @@ def _adjusted(old: Views, split: tuple[Tracks, Tracks], tied: Tied, options: Ref
     bent = adjust(straight.views, split[0], replace(what, radial=True), _ROUNDS_WITH_DISTORTION)
     if np.abs(bent.views.radial).max() > _MOST_RADIAL or (bent.used != straight.used).any():
         return straight
+    judge = Judge.of(split[1], [straight.views, bent.views])
+    if judge.losses(bent.views).sum() >= judge.losses(straight.views).sum():
+        return straight
     certain = _certainty(bent, tied, options)
     sure = np.abs(bent.views.radial[certain.frames]) > _SURE_RADIAL * certain.radial_deviations()
-    judge = Judge.of(split[1], [straight.views, bent.views])
-    better = judge.losses(bent.views).sum() < judge.losses(straight.views).sum()
-    return bent if better and sure.any() else straight
+    return bent if sure.any() else straight
 
 
 def _certainty(found: Adjustment, tied: Tied, options: RefineOptions) -> Certainty:
